@@ -1,0 +1,101 @@
+//! What a delivery worker is told by its environment.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use humantime::parse_duration;
+use shared::egress::EgressConfig;
+use shared::nats::NatsConfig;
+use shared::secret::SecretsKey;
+use shared::telemetry::TelemetryConfig;
+
+use crate::retry::RetryPolicy;
+
+/// Worker daemon: consumes events from NATS JetStream, writes them to Postgres and delivers signed webhooks.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "delivery-worker", version)]
+pub struct Config {
+    /// What to do instead of working.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Address of /metrics, /healthz and /readyz.
+    #[arg(long, env, value_name = "METRICS_ADDR", default_value = "0.0.0.0:9465")]
+    pub metrics_addr: SocketAddr,
+
+    /// Key that encrypts endpoint secrets at rest, 32 bytes in base64; the same for both services.
+    #[arg(long, env, hide_env_values = true, value_name = "SECRETS_KEY")]
+    pub secrets_key: SecretsKey,
+
+    /// Postgres URL.
+    #[arg(long, env, hide_env_values = true, value_name = "DATABASE_URL")]
+    pub database_url: String,
+
+    /// Most connections to Postgres.
+    #[arg(long, env, value_name = "DATABASE_CONNECTIONS", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(3..))]
+    pub database_connections: u32,
+
+    /// How long deliveries in progress may take after SIGTERM. Those that take longer are sent again by another
+    /// worker.
+    #[arg(long, env, value_name = "DRAIN_TIMEOUT", default_value = "25s", value_parser = parse_duration)]
+    pub drain_timeout: Duration,
+
+    /// Intake.
+    #[command(flatten)]
+    pub intake: IntakeConfig,
+
+    /// Dispatch.
+    #[command(flatten)]
+    pub dispatch: DispatchConfig,
+
+    /// Retries.
+    #[command(flatten)]
+    pub retry: RetryPolicy,
+
+    /// NATS.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+
+    /// Where webhooks may go.
+    #[command(flatten)]
+    pub egress: EgressConfig,
+
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryConfig,
+}
+
+/// What the program can do besides working.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Brings the database to this build's schema and exits. Needs the same settings as the worker.
+    Migrate,
+}
+
+/// How events come in.
+#[derive(Args, Clone, Debug)]
+pub struct IntakeConfig {
+    /// How long a worker may hold a frame before the stream gives it to another one.
+    #[arg(long, env, value_name = "INTAKE_ACK_WAIT", default_value = "10s", value_parser = parse_duration)]
+    pub intake_ack_wait: Duration,
+}
+
+/// How deliveries go out.
+#[derive(Args, Clone, Debug)]
+pub struct DispatchConfig {
+    /// Deliveries that this worker sends at once, to all endpoints together.
+    #[arg(long, env, value_name = "MAX_IN_FLIGHT", default_value_t = 512,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_in_flight: u32,
+
+    /// How much longer a lease lasts than the endpoint's timeout. A worker that dies holds its deliveries back
+    /// for that long.
+    #[arg(long, env, value_name = "LEASE_MARGIN", default_value = "10s", value_parser = parse_duration)]
+    pub lease_margin: Duration,
+
+    /// How often due deliveries are looked for in the table.
+    #[arg(long, env, value_name = "CLAIM_INTERVAL", default_value = "250ms", value_parser = parse_duration)]
+    pub claim_interval: Duration,
+}

@@ -1,0 +1,93 @@
+//! The HTTP client that sends webhooks. It resolves names once, judges every address, and dials only those that
+//! passed; it follows no redirect and reads no proxy from the environment.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::Policy;
+use shared::egress::{EgressConfig, Refused};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an idle connection to a receiver is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+const IDLE_PER_HOST: usize = 64;
+
+/// The client for all deliveries. URLs must have passed [`EgressConfig::check_url`]: the resolver is not asked
+/// about hosts that are addresses.
+///
+/// # Errors
+/// When the system has no trusted certificates.
+pub fn client(egress: &EgressConfig) -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .user_agent(concat!("Penstock/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .dns_resolver(Arc::new(GuardedResolver {
+            egress: egress.clone(),
+        }))
+        .build()
+        .context("cannot set up the HTTP client for webhooks")
+}
+
+struct GuardedResolver {
+    egress: EgressConfig,
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let egress = self.egress.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            Ok(Box::new(permitted(&egress, found)?.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The addresses that may be dialled; the refusal of the last one when there are none.
+fn permitted(
+    egress: &EgressConfig,
+    found: impl Iterator<Item = SocketAddr>,
+) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut refused: Option<Refused> = None;
+    let mut addresses = Vec::new();
+    for address in found {
+        match egress.check_address(address.ip()) {
+            Ok(()) => addresses.push(address),
+            Err(error) => refused = Some(error),
+        }
+    }
+    match (addresses.is_empty(), refused) {
+        (false, _) => Ok(addresses),
+        (true, Some(refused)) => Err(refused.into()),
+        (true, None) => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_of_a_mixed_answer_are_dialled() {
+        let found = ["10.0.0.1:0", "8.8.8.8:0", "[::1]:0"].map(|text| text.parse().unwrap());
+        let permitted = permitted(&EgressConfig::default(), found.into_iter()).unwrap();
+        assert_eq!(permitted, ["8.8.8.8:0".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_name_with_only_private_addresses_is_refused() {
+        let found = ["127.0.0.1:0".parse().unwrap()].into_iter();
+        let error = permitted(&EgressConfig::default(), found).unwrap_err();
+        assert!(error.is::<Refused>(), "{error}");
+    }
+}

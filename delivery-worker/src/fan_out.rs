@@ -1,0 +1,223 @@
+//! Which endpoints an event goes to.
+//!
+//! The endpoints are held in memory. The database counts their changes, and the statement that stores events
+//! compares the count: a worker that is behind stores nothing, reads the changes and tries again. So an event
+//! that was accepted after a change is always fanned out with it, with no message that could be lost.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use shared::id::{EndpointId, OrgId};
+use shared::secret::{SecretsKey, SigningSecret};
+use sqlx::PgPool;
+use url::Url;
+
+use crate::permits::Gate;
+use crate::sign::Signer;
+
+/// An enabled endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// The organisation that owns it.
+    pub org_id: OrgId,
+    /// Where deliveries are sent.
+    pub url: Url,
+    /// How long an attempt may take.
+    pub timeout: Duration,
+    /// Signs its deliveries.
+    pub signer: Signer,
+    /// What limits its deliveries in flight.
+    pub gate: Arc<Gate>,
+    event_types: Vec<String>,
+    max_in_flight: i32,
+}
+
+impl Endpoint {
+    fn wants(&self, event_type: &str) -> bool {
+        self.event_types.is_empty()
+            || self
+                .event_types
+                .iter()
+                .any(|pattern| matches(pattern, event_type))
+    }
+}
+
+fn matches(pattern: &str, event_type: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => event_type.starts_with(prefix),
+        None => event_type == pattern,
+    }
+}
+
+/// All enabled endpoints as of one version.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The database's count of changes that this is.
+    pub version: i64,
+    by_id: HashMap<EndpointId, Arc<Endpoint>>,
+    by_organization: HashMap<OrgId, Vec<Arc<Endpoint>>>,
+}
+
+impl Snapshot {
+    /// The endpoints that want an event.
+    pub fn matching<'a>(
+        &'a self,
+        org_id: OrgId,
+        event_type: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+        let endpoints = self
+            .by_organization
+            .get(&org_id)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        endpoints
+            .iter()
+            .filter(move |endpoint| endpoint.wants(event_type))
+    }
+
+    /// An endpoint, when it is enabled.
+    pub fn get(&self, id: EndpointId) -> Option<&Arc<Endpoint>> {
+        self.by_id.get(&id)
+    }
+
+    fn remove(&mut self, org_id: OrgId, id: EndpointId) -> Option<Arc<Endpoint>> {
+        if let Some(endpoints) = self.by_organization.get_mut(&org_id) {
+            endpoints.retain(|endpoint| endpoint.id != id);
+        }
+        self.by_id.remove(&id)
+    }
+
+    fn insert(&mut self, endpoint: Arc<Endpoint>) {
+        self.by_organization
+            .entry(endpoint.org_id)
+            .or_default()
+            .push(endpoint.clone());
+        self.by_id.insert(endpoint.id, endpoint);
+    }
+}
+
+/// The endpoints in memory.
+#[derive(Debug)]
+pub struct Directory {
+    pool: PgPool,
+    secrets_key: SecretsKey,
+    snapshot: RwLock<Arc<Snapshot>>,
+    refresh: tokio::sync::Mutex<()>,
+}
+
+struct EndpointRow {
+    id: EndpointId,
+    org_id: OrgId,
+    url: String,
+    event_types: Vec<String>,
+    secret: Vec<u8>,
+    max_in_flight: i32,
+    timeout_ms: i32,
+    enabled: bool,
+}
+
+impl Directory {
+    /// Empty; its version is older than any.
+    pub fn new(pool: PgPool, secrets_key: SecretsKey) -> Self {
+        let snapshot = Snapshot {
+            version: -1,
+            ..Snapshot::default()
+        };
+        Self {
+            pool,
+            secrets_key,
+            snapshot: RwLock::new(Arc::new(snapshot)),
+            refresh: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The endpoints as they were last read.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Reads what has changed since.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
+        let _turn = self.refresh.lock().await;
+        let before = self.snapshot();
+        // Read first: the rows read after it hold every change up to it, and perhaps later ones.
+        let version = sqlx::query_scalar!("select version from endpoint_version")
+            .fetch_one(&self.pool)
+            .await?;
+        if version == before.version {
+            return Ok(before);
+        }
+        let rows = sqlx::query_as!(
+            EndpointRow,
+            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", url, event_types, secret, max_in_flight,
+                      timeout_ms, (status = 'enabled' and deleted_at is null) as "enabled!"
+               from endpoints where version > $1"#,
+            before.version,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut next = Snapshot {
+            version,
+            ..(*before).clone()
+        };
+        for row in &rows {
+            self.apply(&mut next, row);
+        }
+        let next = Arc::new(next);
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = next.clone();
+        Ok(next)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, row: &EndpointRow) {
+        let known = snapshot.remove(row.org_id, row.id);
+        if !row.enabled {
+            return;
+        }
+        match self.endpoint(row, known.as_deref()) {
+            Ok(endpoint) => snapshot.insert(Arc::new(endpoint)),
+            // Its deliveries stay in the table until the operator has mended it.
+            Err(error) => {
+                tracing::error!(endpoint_id = %row.id, error = format!("{error:#}"), "unusable endpoint");
+            }
+        }
+    }
+
+    fn endpoint(&self, row: &EndpointRow, known: Option<&Endpoint>) -> anyhow::Result<Endpoint> {
+        let secret = SigningSecret::unseal(&row.secret, &self.secrets_key, row.id)?;
+        let same_gate = known.filter(|known| known.max_in_flight == row.max_in_flight);
+        let slots = usize::try_from(row.max_in_flight)?;
+        Ok(Endpoint {
+            id: row.id,
+            org_id: row.org_id,
+            url: row.url.parse()?,
+            timeout: Duration::from_millis(u64::try_from(row.timeout_ms)?),
+            signer: Signer::new(&secret),
+            gate: same_gate.map_or_else(|| Arc::new(Gate::new(slots)), |known| known.gate.clone()),
+            event_types: row.event_types.clone(),
+            max_in_flight: row.max_in_flight,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_exactly_or_by_prefix() {
+        assert!(matches("order.created", "order.created"));
+        assert!(!matches("order.created", "order.created.v2"));
+        assert!(matches("order.*", "order.created"));
+        assert!(!matches("order.*", "orders.created"));
+        assert!(matches("*", "anything"));
+    }
+}

@@ -1,0 +1,160 @@
+//! The delivery worker: takes events out of the streams, writes them to Postgres and delivers them as signed
+//! webhooks.
+//!
+//! Any number of workers share the streams' consumers and the tables; killing one loses nothing. The modules
+//! stand in the order in which an event meets them.
+
+pub mod config;
+mod intake;
+mod fan_out;
+mod permits;
+mod persist;
+mod claim;
+mod dispatch;
+mod deliver;
+mod sign;
+mod egress;
+pub mod retry;
+mod record;
+mod partitions;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use shared::http_server::{self, HttpServerConfig};
+use shared::nats::Nats;
+use shared::shutdown::{Tasks, run_service};
+use shared::telemetry::{self, Readiness, bind};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::claim::Claimer;
+use crate::config::Command;
+pub use crate::config::Config;
+use crate::deliver::Sender;
+use crate::dispatch::Dispatcher;
+use crate::fan_out::Directory;
+use crate::intake::{Intake, STREAMS_FOUND};
+use crate::permits::Permits;
+use crate::record::Recorder;
+
+const DATABASE_READY: &str = "database";
+
+/// The planner must take the indexes: the statements touch few rows of tables that grow large, and a fresh
+/// partition without statistics would tempt it to read the whole. Generic plans save planning every statement
+/// for every partition.
+const SESSION_SETTINGS: &[(&str, &str)] = &[
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+];
+
+/// Runs one worker as this process until SIGTERM or SIGINT, or the command that the configuration names.
+pub fn start(config: Config) -> ExitCode {
+    run_service(&config.telemetry.clone(), async |stop| match config.command {
+        Some(Command::Migrate) => {
+            let pool = shared::db::connect(&config.database_url, 1).await?;
+            shared::db::migrate(&pool).await
+        }
+        None => {
+            // The HTTP client takes the process's TLS implementation. An error says that there is one already.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let metrics = telemetry::init_metrics()?;
+            let operations = bind(config.metrics_addr, "METRICS_ADDR").await?;
+            run(config, operations, metrics, stop).await
+        }
+    })
+}
+
+/// Runs one worker until `stop`, then lets deliveries in progress finish and records their results.
+/// `operations` serves metrics and health.
+///
+/// # Errors
+/// When a setting cannot be used, or when a long-lived task dies.
+pub async fn run(
+    config: Config,
+    operations: TcpListener,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let readiness = Readiness::waiting_for([DATABASE_READY, STREAMS_FOUND]);
+    let nats = Nats::connect(&config.nats, "delivery-worker").await?;
+    let pool = shared::db::pool(
+        &config.database_url,
+        config.database_connections,
+        SESSION_SETTINGS,
+    )?;
+    let directory = Arc::new(Directory::new(pool.clone(), config.secrets_key.clone()));
+    let permits = Permits::new(config.dispatch.max_in_flight as usize);
+    let drain = config.drain_timeout;
+
+    // Three groups that stop one after the other: what starts deliveries, the deliveries, and their recorder.
+    let tasks = Tasks::new(stop.clone());
+    let deliveries = Tasks::new(CancellationToken::new());
+    let recording = Tasks::new(CancellationToken::new());
+
+    let (recorder, reports) = Recorder::channel();
+    recording.spawn_long_lived("recorder", record::run(pool.clone(), reports));
+    let sender = Sender::new(egress::client(&config.egress)?, config.egress.clone());
+    let dispatcher = Dispatcher::new(sender, config.retry, recorder, deliveries.clone());
+    let claimer = Claimer {
+        pool: pool.clone(),
+        directory: directory.clone(),
+        permits: permits.clone(),
+        dispatcher: dispatcher.clone(),
+        interval: config.dispatch.claim_interval,
+        lease_margin: config.dispatch.lease_margin,
+    };
+    let intake = Intake {
+        nats,
+        pool: pool.clone(),
+        directory,
+        permits,
+        dispatcher,
+        ack_wait: config.intake.intake_ack_wait,
+        lease_margin: config.dispatch.lease_margin,
+    };
+    let routes = telemetry::operations_routes(metrics, readiness.clone());
+    let server = http_server::serve(
+        operations,
+        routes,
+        HttpServerConfig::default(),
+        stop.clone(),
+        drain,
+    );
+    tasks.spawn_long_lived("operations server", server);
+    tasks.spawn_long_lived("start", {
+        let tasks = tasks.clone();
+        async move {
+            if partitions::prepare(&pool, &stop).await? {
+                readiness.set(DATABASE_READY, true);
+                tasks.spawn_long_lived("partitions", partitions::keep(pool, stop.clone()));
+                tasks.spawn_long_lived("claimer", claimer.run(stop.clone()));
+                tasks.spawn_long_lived("stream discovery", intake.run(tasks.clone(), readiness));
+            }
+            stop.cancelled().await;
+            Ok(())
+        }
+    });
+    tracing::info!(metrics = %config.metrics_addr, "delivery worker started");
+    stop_in_order([tasks, deliveries, recording], drain).await
+}
+
+/// Waits for the stop, then for each group within what is left of `drain`.
+async fn stop_in_order(groups: [Tasks; 3], drain: Duration) -> anyhow::Result<()> {
+    let [first, rest @ ..] = groups;
+    first.stop().cancelled().await;
+    let deadline = Instant::now() + drain;
+    let mut outcome = first.finish(drain).await;
+    for group in rest {
+        group.stop().cancel();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ended = group.finish(left).await;
+        outcome = outcome.and(ended);
+    }
+    outcome
+}

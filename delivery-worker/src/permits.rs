@@ -1,0 +1,142 @@
+//! Permits: how much may be in flight, for each endpoint and in all. A permit is taken before a delivery is
+//! leased, travels with it, and is freed by its drop, also when the task panics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// One endpoint's share.
+#[derive(Debug)]
+pub struct Gate {
+    slots: Arc<Semaphore>,
+    // Due deliveries wait in the table. New events queue up behind them, and a freed permit wakes the claimer.
+    backlogged: AtomicBool,
+}
+
+impl Gate {
+    /// Lets `slots` deliveries through at once.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            backlogged: AtomicBool::new(false),
+        }
+    }
+
+    /// Says whether due deliveries of this endpoint wait in the table. A hint: the table is searched anyway.
+    pub fn set_backlogged(&self, backlogged: bool) {
+        self.backlogged.store(backlogged, Ordering::Relaxed);
+    }
+}
+
+/// The worker's share.
+#[derive(Clone, Debug)]
+pub struct Permits {
+    slots: Arc<Semaphore>,
+    freed: Arc<Notify>,
+}
+
+impl Permits {
+    /// Lets `slots` deliveries through at once.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            freed: Arc::default(),
+        }
+    }
+
+    /// A permit for a delivery out of the table.
+    pub fn try_acquire(&self, gate: &Arc<Gate>) -> Option<Permit> {
+        let endpoint = gate.slots.clone().try_acquire_owned().ok()?;
+        let worker = self.slots.clone().try_acquire_owned().ok()?;
+        Some(Permit {
+            slots: Some((endpoint, worker)),
+            gate: gate.clone(),
+            freed: self.freed.clone(),
+        })
+    }
+
+    /// A permit for a new event, which must not overtake older ones.
+    pub fn try_acquire_for_new(&self, gate: &Arc<Gate>) -> Option<Permit> {
+        let permit = if gate.backlogged.load(Ordering::Relaxed) {
+            None
+        } else {
+            self.try_acquire(gate)
+        };
+        if permit.is_none() {
+            gate.set_backlogged(true);
+        }
+        permit
+    }
+
+    /// Returns when a permit of a backlogged endpoint was freed.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// Deliveries that may still be started.
+    pub fn available(&self) -> usize {
+        self.slots.available_permits()
+    }
+}
+
+/// The right to have one delivery in flight.
+#[derive(Debug)]
+pub struct Permit {
+    slots: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    gate: Arc<Gate>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        // Freed first, so that whoever is woken finds it.
+        self.slots = None;
+        if self.gate.backlogged.load(Ordering::Relaxed) {
+            self.freed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_limits_hold_and_a_drop_frees_both() {
+        let permits = Permits::new(3);
+        let (one, two) = (Arc::new(Gate::new(2)), Arc::new(Gate::new(2)));
+        let first = permits.try_acquire(&one).unwrap();
+        let _second = permits.try_acquire(&one).unwrap();
+        assert!(permits.try_acquire(&one).is_none(), "the endpoint's limit");
+        let _third = permits.try_acquire(&two).unwrap();
+        assert!(permits.try_acquire(&two).is_none(), "the worker's limit");
+        drop(first);
+        assert!(permits.try_acquire(&two).is_some());
+    }
+
+    #[test]
+    fn new_events_queue_up_behind_a_backlog() {
+        let permits = Permits::new(3);
+        let gate = Arc::new(Gate::new(2));
+        gate.set_backlogged(true);
+        assert!(permits.try_acquire_for_new(&gate).is_none());
+        gate.set_backlogged(false);
+        assert!(permits.try_acquire_for_new(&gate).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_permit_freed_by_a_panic_wakes_the_claimer_of_a_backlogged_endpoint() {
+        let permits = Permits::new(1);
+        let gate = Arc::new(Gate::new(1));
+        let permit = permits.try_acquire(&gate).unwrap();
+        assert!(permits.try_acquire_for_new(&gate).is_none());
+        let panicked = std::thread::spawn(move || {
+            let _permit = permit;
+            panic!("out of luck");
+        });
+        assert!(panicked.join().is_err());
+        permits.freed().await;
+        assert_eq!(permits.available(), 1);
+    }
+}

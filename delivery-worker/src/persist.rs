@@ -1,0 +1,152 @@
+//! Writing events and their deliveries: one statement, and writing the same events again changes nothing.
+
+use std::time::Duration;
+
+use shared::event::Event;
+use shared::id::{EndpointId, EventId, LeaseToken};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// A delivery to be written with its event.
+#[derive(Debug)]
+pub struct NewDelivery {
+    /// Index of the event among those that are written.
+    pub event: usize,
+    /// Where it goes.
+    pub endpoint_id: EndpointId,
+    /// It starts at once under this lease; without one it is due in the table.
+    pub lease: Option<(LeaseToken, Duration)>,
+}
+
+/// What a write came to.
+#[derive(Debug)]
+pub enum Stored {
+    /// Nothing was written: the endpoints have changed since the fan-out.
+    Stale,
+    /// These events were new, and are now stored with their deliveries. The others were repeats.
+    New(Vec<EventId>),
+}
+
+/// Writes events, which must differ in their ids, and their deliveries, unless the endpoints have changed since
+/// `version`. Events that are stored already, and repeats of an idempotency key within 24 hours, are left out.
+///
+/// # Errors
+/// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.
+pub async fn store(
+    pool: &PgPool,
+    version: i64,
+    events: &[&Event<'_>],
+    deliveries: &[NewDelivery],
+) -> Result<Stored, sqlx::Error> {
+    let event_of = |delivery: &NewDelivery| events[delivery.event];
+    let row = sqlx::query!(
+        r#"
+        with current as materialized (
+            select version, version = $1 as matches from endpoint_version
+        ),
+        incoming as materialized (
+            select * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[],
+                                 $8::text[], $9::text[])
+                as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent)
+            where (select matches from current)
+        ),
+        first_of_key as (
+            insert into idempotency_keys as k (org_id, event_id, accepted_at)
+            select org_id, id, accepted_at from incoming where idempotency_key is not null order by org_id, id
+            on conflict (org_id, event_id) do update set accepted_at = excluded.accepted_at
+                where k.accepted_at <= excluded.accepted_at - interval '24 hours'
+            returning org_id, event_id
+        ),
+        new_events as (
+            insert into events (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent)
+            select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent
+            from incoming i
+            where idempotency_key is null
+               or exists (select from first_of_key f where f.org_id = i.org_id and f.event_id = i.id)
+            order by org_id, accepted_at, id
+            on conflict do nothing
+            returning id, org_id, accepted_at
+        ),
+        new_deliveries as (
+            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, next_attempt_at, lease_token)
+            select e.org_id, e.id, d.endpoint_id, e.accepted_at,
+                   now() + coalesce(d.lease_ms, 0) * interval '1 millisecond', d.lease_token
+            from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::uuid[])
+                     as d (event_id, endpoint_id, lease_ms, lease_token)
+            join new_events e on e.id = d.event_id
+        )
+        select matches as "matches!", array(select id from new_events) as "new!: Vec<EventId>" from current
+        "#,
+        version,
+        &events.iter().map(|event| event.id.as_uuid()).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.org_id.as_uuid()).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.accepted_at.to_date_time()).collect::<Vec<OffsetDateTime>>(),
+        &events.iter().map(|event| event.event_type).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.content_type).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.data).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.idempotency_key).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.traceparent).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| event_of(delivery).id.as_uuid()).collect::<Vec<_>>(),
+        &deliveries.iter().map(|delivery| delivery.endpoint_id.as_uuid()).collect::<Vec<_>>(),
+        &deliveries.iter().map(lease_ms).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(lease_token).collect::<Vec<_>>() as _,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(if row.matches {
+        Stored::New(row.new)
+    } else {
+        Stored::Stale
+    })
+}
+
+fn lease_ms(delivery: &NewDelivery) -> Option<i64> {
+    delivery
+        .lease
+        .map(|(_, length)| i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn lease_token(delivery: &NewDelivery) -> Option<Uuid> {
+    delivery.lease.map(|(token, _)| token.as_uuid())
+}
+
+/// Something that came out of a stream and cannot be stored as an event.
+#[derive(Debug)]
+pub struct Unreadable<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The message's sequence number in it.
+    pub sequence: u64,
+    /// Index of the event in its frame; nothing when it is the whole frame.
+    pub position: Option<usize>,
+    /// The frame's version.
+    pub frame_version: Option<&'a str>,
+    /// Why it cannot be stored.
+    pub reason: &'a str,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Sets something aside for a person to look at.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn quarantine(pool: &PgPool, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
+    let position = unreadable
+        .position
+        .map_or(-1, |position| i32::try_from(position).unwrap_or(i32::MAX));
+    sqlx::query!(
+        "insert into quarantine (stream, sequence, position, frame_version, reason, bytes)
+         values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
+        unreadable.stream,
+        i64::try_from(unreadable.sequence).unwrap_or(i64::MAX),
+        position,
+        unreadable.frame_version,
+        unreadable.reason,
+        unreadable.bytes,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! The hidden subcommand `exec`: the last thing that happens in a child before it becomes the program
+//! it was made for. It drops privileges and asks the kernel to end the process with its parent, which
+//! is what keeps servers from being left behind when the parent is killed with no chance to clean up.
+
+use std::ffi::{CString, OsString};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, User};
+
+/// What a shell answers when a command cannot be run.
+const CANNOT_RUN: u8 = 127;
+
+/// Becomes another program that ends when its parent does.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Exec {
+    /// The process id of the parent.
+    #[arg(long)]
+    parent: i32,
+
+    /// The signal that this process gets when the parent ends.
+    #[arg(long, value_parser = Signal::from_str)]
+    last_signal: Signal,
+
+    /// The user to become.
+    #[arg(long)]
+    user: Option<String>,
+
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+impl Exec {
+    /// Does not return unless the program cannot be run.
+    pub(crate) fn run(self) -> ExitCode {
+        let (program, args) = self
+            .command
+            .split_first()
+            .expect("clap requires one word at least");
+        let error = match self.prepare() {
+            Ok(()) => Command::new(program).args(args).exec().into(),
+            Err(error) => error,
+        };
+        eprintln!("cannot run {}: {error:#}", program.display());
+        ExitCode::from(CANNOT_RUN)
+    }
+
+    /// The order matters: the kernel forgets the signal when the user changes, and the parent may be
+    /// gone before the kernel was asked.
+    fn prepare(&self) -> anyhow::Result<()> {
+        if let Some(user) = &self.user {
+            become_user(user)?;
+        }
+        end_with_parent(self.last_signal)?;
+        if nix::unistd::getppid() != Pid::from_raw(self.parent) {
+            bail!("the process that wanted it is gone");
+        }
+        Ok(())
+    }
+}
+
+fn become_user(name: &str) -> anyhow::Result<()> {
+    let user = User::from_name(name)?.with_context(|| format!("there is no user {name}"))?;
+    #[cfg(not(target_vendor = "apple"))]
+    nix::unistd::initgroups(&CString::new(name)?, user.gid).context("cannot set the groups")?;
+    nix::unistd::setgid(user.gid).context("cannot set the group")?;
+    nix::unistd::setuid(user.uid).with_context(|| format!("cannot become {name}"))
+}
+
+#[cfg(target_os = "linux")]
+fn end_with_parent(signal: Signal) -> anyhow::Result<()> {
+    nix::sys::prctl::set_pdeathsig(signal).context("cannot ask to end with the parent")
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with_parent(_: Signal) -> anyhow::Result<()> {
+    eprintln!("this system cannot end a process with its parent: kill -9 of the parent leaves it behind");
+    Ok(())
+}

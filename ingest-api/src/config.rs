@@ -1,0 +1,163 @@
+//! What an ingest replica is told by its environment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+use shared::egress::EgressConfig;
+use shared::http_server::HttpServerConfig;
+use shared::nats::NatsConfig;
+use shared::secret::SecretsKey;
+use shared::telemetry::TelemetryConfig;
+use subtle::ConstantTimeEq as _;
+
+/// Stateless HTTP API: authenticates, rate-limits and publishes events to NATS JetStream.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ingest-api", version)]
+pub struct Config {
+    /// Address of the API.
+    #[arg(long, env, value_name = "LISTEN_ADDR", default_value = "0.0.0.0:8080")]
+    pub listen_addr: SocketAddr,
+
+    /// Address of /metrics, /healthz and /readyz.
+    #[arg(long, env, value_name = "METRICS_ADDR", default_value = "0.0.0.0:9464")]
+    pub metrics_addr: SocketAddr,
+
+    /// Token for /admin, at least 32 characters. Without it the admin API answers 404.
+    #[arg(long, env, hide_env_values = true, value_name = "ADMIN_TOKEN")]
+    pub admin_token: Option<AdminToken>,
+
+    /// Key that encrypts endpoint secrets at rest, 32 bytes in base64; the same for both services.
+    #[arg(long, env, hide_env_values = true, value_name = "SECRETS_KEY")]
+    pub secrets_key: SecretsKey,
+
+    /// Postgres URL.
+    #[arg(long, env, hide_env_values = true, value_name = "DATABASE_URL")]
+    pub database_url: String,
+
+    /// Most connections to Postgres.
+    #[arg(long, env, value_name = "DATABASE_CONNECTIONS", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub database_connections: u32,
+
+    /// How long a request may take to send its whole body.
+    #[arg(long, env, value_name = "BODY_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub body_timeout: Duration,
+
+    /// How long requests in progress may take after SIGTERM.
+    #[arg(long, env, value_name = "DRAIN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+
+    /// The event streams.
+    #[command(flatten)]
+    pub streams: StreamsConfig,
+
+    /// Publishing.
+    #[command(flatten)]
+    pub publish: PublishConfig,
+
+    /// The key cache.
+    #[command(flatten)]
+    pub keys: KeyCacheConfig,
+
+    /// Connections.
+    #[command(flatten)]
+    pub http: HttpServerConfig,
+
+    /// NATS.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+
+    /// Where webhooks may go.
+    #[command(flatten)]
+    pub egress: EgressConfig,
+
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryConfig,
+}
+
+/// The event streams, which ingest creates and keeps as configured here.
+#[derive(Args, Clone, Debug)]
+pub struct StreamsConfig {
+    /// Number of event streams. May be raised at any time, never lowered while the last ones hold events.
+    #[arg(long, env, value_name = "EVENT_STREAMS", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub event_streams: u32,
+
+    /// Replicas of each stream: 1 on a single nats-server, 3 on a cluster.
+    #[arg(long, env, value_name = "EVENT_STREAM_REPLICAS", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub event_stream_replicas: u8,
+
+    /// Bytes at which a stream is full and the API answers 503. Keep the sum well below NATS's disk.
+    #[arg(long, env, value_name = "EVENT_STREAM_MAX_BYTES", default_value_t = 1 << 30,
+          value_parser = clap::value_parser!(i64).range(1 << 20..))]
+    pub event_stream_max_bytes: i64,
+}
+
+/// How events reach the streams.
+#[derive(Args, Clone, Debug)]
+pub struct PublishConfig {
+    /// How long a request waits for the stream's acknowledgement before it is answered 503.
+    #[arg(long, env, value_name = "PUBLISH_TIMEOUT", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub publish_timeout: Duration,
+
+    /// Bytes of events that may wait to be published; beyond them requests are answered 503 at once.
+    #[arg(long, env, value_name = "PUBLISH_QUEUE_BYTES", default_value_t = 32 << 20,
+          value_parser = clap::value_parser!(u32).range(1 << 20..))]
+    pub publish_queue_bytes: u32,
+}
+
+/// The cache of verified API keys.
+#[derive(Args, Clone, Debug)]
+pub struct KeyCacheConfig {
+    /// How long a verified key is trusted without asking Postgres again, at the most. It is asked again in the
+    /// background at half this time, so a key in use stays cached.
+    #[arg(long, env, value_name = "KEY_CACHE_TTL", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub key_cache_ttl: Duration,
+
+    /// How long a refused key is refused without asking Postgres again.
+    #[arg(long, env, value_name = "KEY_REFUSAL_TTL", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub key_refusal_ttl: Duration,
+
+    /// Most keys in each of the two caches.
+    #[arg(long, env, value_name = "KEY_CACHE_SIZE", default_value_t = 200_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub key_cache_size: u32,
+
+    /// Key verifications (argon2, about 20 ms and 19 MiB each) that run at once.
+    #[arg(long, env, value_name = "KEY_VERIFICATIONS", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub key_verifications: u32,
+}
+
+/// The token of the admin API.
+#[derive(Clone)]
+pub struct AdminToken(String);
+
+impl AdminToken {
+    /// Compares in constant time.
+    pub fn matches(&self, token: &str) -> bool {
+        self.0.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+}
+
+impl FromStr for AdminToken {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() < 32 {
+            return Err("shorter than 32 characters (make one with `openssl rand -hex 32`)");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken")
+    }
+}

@@ -1,0 +1,190 @@
+//! Errors as producers see them: RFC 9457 `application/problem+json`.
+
+use std::borrow::Cow;
+
+use axum::Json;
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// Problem type of RFC 9457's registry for an exceeded quota.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// Why a request was not done. Each variant is something that its sender can act on, but the last.
+#[derive(Debug)]
+pub enum ApiError {
+    /// 400: the body or a header cannot be read.
+    Malformed(String),
+    /// 401: no key, or not a valid one.
+    Unauthorized(&'static str),
+    /// 403: the key is valid but may not do this.
+    Forbidden(&'static str),
+    /// 404: no such thing, or another organisation's.
+    NotFound,
+    /// 405.
+    MethodNotAllowed,
+    /// 408: the body did not arrive in time.
+    BodyTimeout,
+    /// 413.
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// 415.
+    UnsupportedMediaType(Cow<'static, str>),
+    /// 422: the body can be read, but these fields are wrong.
+    Invalid(Vec<FieldError>),
+    /// 429.
+    RateLimited {
+        /// Seconds until a request can succeed.
+        retry_after: u64,
+    },
+    /// 503: nothing is wrong with the request; try again.
+    Unavailable {
+        /// What is not available.
+        reason: &'static str,
+        /// Seconds after which to try again.
+        retry_after: u64,
+    },
+    /// 500, with the cause in the log only.
+    Internal(anyhow::Error),
+}
+
+/// What is wrong with one field of a body.
+#[derive(Debug, Serialize)]
+pub struct FieldError {
+    /// The field's path, for example `idempotency_key`.
+    pub field: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// An error of one field.
+    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// The body of every error answer.
+#[derive(Debug, Serialize)]
+struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
+                tracing::warn!(%error, "Postgres is not available");
+                Self::Unavailable {
+                    reason: "the database is not available",
+                    retry_after: 2,
+                }
+            }
+            sqlx::Error::Database(ref database) if shared::db::is_shutting_down(database.as_ref()) => {
+                Self::Unavailable {
+                    reason: "the database is restarting",
+                    retry_after: 2,
+                }
+            }
+            other => Self::Internal(other.into()),
+        }
+    }
+}
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn detail(&self) -> Cow<'static, str> {
+        match self {
+            Self::Malformed(detail) => detail.clone().into(),
+            Self::Unauthorized(detail) | Self::Forbidden(detail) => (*detail).into(),
+            Self::NotFound => "there is nothing here under this path".into(),
+            Self::MethodNotAllowed => "this path does not know this method".into(),
+            Self::BodyTimeout => "the request's body did not arrive in time".into(),
+            Self::TooLarge { limit } => format!("the body is larger than {limit} bytes").into(),
+            Self::UnsupportedMediaType(detail) => detail.clone(),
+            Self::Invalid(errors) => {
+                let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+                format!("wrong: {}", fields.join(", ")).into()
+            }
+            Self::RateLimited { retry_after } => {
+                format!("the organisation's rate limit is used up; try again in {retry_after} s").into()
+            }
+            Self::Unavailable { reason, .. } => (*reason).into(),
+            Self::Internal(_) => "something went wrong on our side".into(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Self::Internal(error) = &self {
+            tracing::error!(error = format!("{error:#}"), "a request failed");
+        }
+        let status = self.status();
+        let retry_after = self.retry_after();
+        let problem = Problem {
+            kind: if matches!(self, Self::RateLimited { .. }) {
+                QUOTA_EXCEEDED
+            } else {
+                "about:blank"
+            },
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: self.detail(),
+            errors: if let Self::Invalid(errors) = self {
+                errors
+            } else {
+                Vec::new()
+            },
+        };
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            // axum writes the real list over this one.
+            headers.remove(ALLOW);
+        }
+        response
+    }
+}

@@ -1,0 +1,10 @@
+//! The ingest API as a process: see the library for what it does.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match shared::config::parse::<ingest_api::Config>() {
+        Ok(config) => ingest_api::start(config),
+        Err(code) => code,
+    }
+}

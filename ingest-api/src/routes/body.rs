@@ -1,0 +1,81 @@
+//! Reading request bodies: JSON only, bounded in size and in time.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use crate::error::{ApiError, FieldError};
+
+/// Largest body of the management routes, in bytes.
+const MAX_FORM_BYTES: usize = 64 * 1024;
+
+/// Reads a JSON body. Bytes are counted as they arrive, whatever the headers announce.
+///
+/// # Errors
+/// 415 when it is not JSON, 413 past `limit`, 408 past `timeout`, 400 when the connection breaks.
+pub async fn read_json(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    timeout: Duration,
+) -> Result<Bytes, ApiError> {
+    if !is_json(headers) {
+        return Err(ApiError::UnsupportedMediaType(
+            "send `Content-Type: application/json`".into(),
+        ));
+    }
+    if headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity")
+    {
+        return Err(ApiError::UnsupportedMediaType(
+            "send the body without a Content-Encoding".into(),
+        ));
+    }
+    match tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await {
+        Err(_) => Err(ApiError::BodyTimeout),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge { limit }),
+        Ok(Err(error)) => Err(ApiError::Malformed(format!("the body cannot be read: {error}"))),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(|value| value.to_str()) else {
+        return false;
+    };
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case(shared::event::JSON)
+}
+
+/// Reads the body of a management route.
+///
+/// # Errors
+/// As [`read_json`], and 422 with the wrong field.
+pub async fn read_form<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    timeout: Duration,
+) -> Result<T, ApiError> {
+    let bytes = read_json(headers, body, MAX_FORM_BYTES, timeout).await?;
+    let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        if error.classify() == Category::Data {
+            let field = if path == "." { "body".to_owned() } else { path };
+            ApiError::Invalid(vec![FieldError::new(field, error.to_string())])
+        } else {
+            ApiError::Malformed(format!("the body is not valid JSON: {error}"))
+        }
+    })?;
+    let end = deserializer.end();
+    end.map_err(|error| ApiError::Malformed(format!("the body is not valid JSON: {error}")))?;
+    Ok(value)
+}

@@ -1,0 +1,218 @@
+//! `/v1/endpoints`: where an organisation's events are delivered.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use shared::egress::EgressConfig;
+use shared::id::{EndpointId, OrgId};
+use shared::secret::SigningSecret;
+use url::Url;
+
+use crate::admission::{Admin, Admitted};
+use crate::auth::Scope;
+use crate::error::{ApiError, FieldError};
+use crate::router::App;
+use crate::routes::body::read_form;
+
+const MAX_URL_BYTES: usize = 2_048;
+const MAX_DESCRIPTION_BYTES: usize = 1_000;
+const MAX_EVENT_TYPES: usize = 100;
+const MAX_EVENT_TYPE_BYTES: usize = 255;
+
+const MAX_IN_FLIGHT: std::ops::RangeInclusive<i32> = 1..=1_000;
+const TIMEOUT_MS: std::ops::RangeInclusive<i32> = 100..=30_000;
+
+/// Body of `POST /v1/endpoints`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewEndpoint {
+    url: String,
+    #[serde(default)]
+    description: String,
+    /// Exact types, or prefixes that end in `*`; none at all means every type.
+    #[serde(default)]
+    event_types: Vec<String>,
+    #[serde(default = "default_max_in_flight")]
+    max_in_flight: i32,
+    #[serde(default = "default_timeout_ms")]
+    timeout_ms: i32,
+}
+
+fn default_max_in_flight() -> i32 {
+    64
+}
+
+fn default_timeout_ms() -> i32 {
+    15_000
+}
+
+/// An endpoint, as its owner sees it.
+#[derive(Debug, Serialize)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Where deliveries are sent.
+    pub url: String,
+    /// What its owner calls it.
+    pub description: String,
+    /// The types it gets; none at all means every type.
+    pub event_types: Vec<String>,
+    /// Deliveries that one worker sends it at once.
+    pub max_in_flight: i32,
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: i32,
+    /// `enabled` or `disabled`.
+    pub status: String,
+    /// Why it is disabled.
+    pub disabled_reason: Option<String>,
+}
+
+/// An endpoint with its signing secret, which is shown this once.
+#[derive(Debug, Serialize)]
+pub struct CreatedEndpoint {
+    #[serde(flatten)]
+    endpoint: Endpoint,
+    secret: String,
+}
+
+/// `POST /v1/endpoints`.
+///
+/// # Errors
+/// 401, 403, 422, 429.
+pub async fn create(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<CreatedEndpoint>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    create_for(&app, org_id, &headers, body).await
+}
+
+/// `POST /admin/v1/organizations/{org_id}/endpoints`.
+///
+/// # Errors
+/// 401, 404 for an unknown organisation, 422.
+pub async fn create_as_admin(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    Path(org_id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<CreatedEndpoint>), ApiError> {
+    let org_id = org_id.parse().map_err(|_| ApiError::NotFound)?;
+    create_for(&app, org_id, &headers, body).await
+}
+
+async fn create_for(
+    app: &App,
+    org_id: OrgId,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<CreatedEndpoint>), ApiError> {
+    let new: NewEndpoint = read_form(headers, body, app.body_timeout).await?;
+    let errors = new.errors(&app.egress);
+    if !errors.is_empty() {
+        return Err(ApiError::Invalid(errors));
+    }
+    let endpoint = Endpoint {
+        id: EndpointId::generate(),
+        url: new.url,
+        description: new.description,
+        event_types: new.event_types,
+        max_in_flight: new.max_in_flight,
+        timeout_ms: new.timeout_ms,
+        status: "enabled".to_owned(),
+        disabled_reason: None,
+    };
+    let secret = SigningSecret::generate();
+    let sealed = secret.seal(&app.secrets_key, endpoint.id);
+    if !app.store.create_endpoint(org_id, &endpoint, &sealed).await? {
+        return Err(ApiError::NotFound);
+    }
+    Ok((
+        StatusCode::CREATED,
+        Json(CreatedEndpoint {
+            endpoint,
+            secret: secret.to_text(),
+        }),
+    ))
+}
+
+/// A page of endpoints.
+#[derive(Debug, Serialize)]
+pub struct EndpointList {
+    data: Vec<Endpoint>,
+}
+
+/// `GET /v1/endpoints`.
+///
+/// # Errors
+/// 401, 403, 429.
+pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Json<EndpointList>, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    Ok(Json(EndpointList {
+        data: app.store.list_endpoints(org_id).await?,
+    }))
+}
+
+impl NewEndpoint {
+    /// Everything that is wrong with it.
+    fn errors(&self, egress: &EgressConfig) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let mut check = |field: &str, outcome: Result<(), String>| {
+            errors.extend(outcome.err().map(|detail| FieldError::new(field, detail)));
+        };
+        check("url", check_url(&self.url, egress));
+        check("description", check_description(&self.description));
+        check("event_types", check_event_types(&self.event_types));
+        check("max_in_flight", check_range(self.max_in_flight, &MAX_IN_FLIGHT));
+        check("timeout_ms", check_range(self.timeout_ms, &TIMEOUT_MS));
+        errors
+    }
+}
+
+fn check_url(text: &str, egress: &EgressConfig) -> Result<(), String> {
+    if text.len() > MAX_URL_BYTES {
+        return Err(format!("must not be longer than {MAX_URL_BYTES} bytes"));
+    }
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    egress.check_url(&url).map_err(|refused| refused.to_string())
+}
+
+fn check_description(text: &str) -> Result<(), String> {
+    if text.len() > MAX_DESCRIPTION_BYTES || text.contains('\0') {
+        return Err(format!(
+            "must have at most {MAX_DESCRIPTION_BYTES} bytes, none of them NUL"
+        ));
+    }
+    Ok(())
+}
+
+fn check_event_types(patterns: &[String]) -> Result<(), String> {
+    if patterns.len() > MAX_EVENT_TYPES {
+        return Err(format!("must not name more than {MAX_EVENT_TYPES} types"));
+    }
+    for pattern in patterns {
+        let name = pattern.strip_suffix('*').unwrap_or(pattern);
+        let is_name = |c: char| !c.is_control() && !c.is_whitespace() && c != '*' && c != '>';
+        if pattern.is_empty() || pattern.len() > MAX_EVENT_TYPE_BYTES || !name.chars().all(is_name) {
+            return Err(format!(
+                "{pattern:?} is neither an event type nor a prefix that ends in `*`"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_range(value: i32, range: &std::ops::RangeInclusive<i32>) -> Result<(), String> {
+    if range.contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("must be {} to {}", range.start(), range.end()))
+    }
+}

@@ -1,0 +1,65 @@
+//! Reading a service's configuration: environment variables, or flags of the same names.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+/// Parses the command line and the environment.
+///
+/// # Errors
+/// The code to exit with: success after `--help` or `--version`, else 2, after one line on stderr that names
+/// the variable and what is wrong with it.
+pub fn parse<C: Parser>() -> Result<C, ExitCode> {
+    C::try_parse().map_err(|error| {
+        if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("{}", one_line(&error.to_string()));
+        ExitCode::from(2)
+    })
+}
+
+/// The first paragraph of clap's message on one line, without its hints.
+fn one_line(message: &str) -> String {
+    let lines: Vec<_> = message
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    lines.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Example {
+        #[arg(long, env, value_name = "DATABASE_URL")]
+        database_url: String,
+        #[arg(long, env, value_name = "MAX_IN_FLIGHT", default_value_t = 1)]
+        max_in_flight: u32,
+    }
+
+    fn error(arguments: &[&str]) -> String {
+        one_line(
+            &Example::try_parse_from([&["x"], arguments].concat())
+                .unwrap_err()
+                .to_string(),
+        )
+    }
+
+    #[test]
+    fn a_wrong_or_missing_value_is_one_line_that_names_the_variable() {
+        assert_eq!(
+            error(&["--database-url=x", "--max-in-flight=many"]),
+            "error: invalid value 'many' for '--max-in-flight <MAX_IN_FLIGHT>': invalid digit found in string",
+        );
+        assert_eq!(
+            error(&[]),
+            "error: the following required arguments were not provided: --database-url <DATABASE_URL>",
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! The Postgres connection pool and the migrations, the same for both services.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use backon::{ExponentialBuilder, Retryable};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+/// How long a request for a connection may wait before it fails: Postgres is away or the pool is too small.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A pool that connects when it is first used, so that a service starts while Postgres is away. `settings` are
+/// server parameters of its sessions.
+///
+/// # Errors
+/// When `url` is not a Postgres URL.
+pub fn pool(url: &str, max_connections: u32, settings: &[(&str, &str)]) -> anyhow::Result<PgPool> {
+    let options: PgConnectOptions = url.parse().context("DATABASE_URL is not a Postgres URL")?;
+    let options = options.options(settings.iter().copied());
+    Ok(PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(options))
+}
+
+/// A pool whose first connection has succeeded, tried for about half a minute.
+///
+/// # Errors
+/// When `url` is not a Postgres URL or Postgres could not be reached in that time.
+pub async fn connect(url: &str, max_connections: u32) -> anyhow::Result<PgPool> {
+    let pool = pool(url, max_connections, &[])?;
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_max_times(18)
+        .with_jitter();
+    (|| pool.acquire())
+        .retry(backoff)
+        .when(|error| !matches!(error, sqlx::Error::Configuration(_)))
+        .notify(|error, after| tracing::warn!(%error, ?after, "Postgres is not reachable, trying again"))
+        .await
+        .context("Postgres is not reachable")?;
+    Ok(pool)
+}
+
+/// Brings the database to this build's schema. Several processes may call it at once: they take turns.
+///
+/// # Errors
+/// When a migration fails or an applied one was changed afterwards.
+pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    sqlx::migrate!("../migrations")
+        .run(pool)
+        .await
+        .context("migration failed")
+}
+
+/// Whether the server refused a statement because it is starting, stopping or in recovery (SQLSTATE class 57P
+/// and 25006): nothing is wrong with the statement.
+pub fn is_shutting_down(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error
+        .code()
+        .is_some_and(|code| code.starts_with("57P") || code == "25006")
+}
+
+/// Whether the same statement may succeed later: Postgres is away, restarting, out of connections, or chose this
+/// transaction to break a deadlock.
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            // Connection exceptions, insufficient resources, serialization failure and deadlock.
+            is_shutting_down(error.as_ref()) || ["08", "53", "40"].iter().any(|class| code.starts_with(class))
+        }
+        _ => false,
+    }
+}

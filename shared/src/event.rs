@@ -1,0 +1,39 @@
+//! An accepted event, as it travels from the ingest API to the workers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMicros;
+use crate::id::{EventId, OrgId};
+
+/// The content type of an event whose `data` came inside a JSON envelope.
+pub const JSON: &str = "application/json";
+
+/// An event that was authenticated and validated. It borrows from the request on the way in and from the
+/// stream's message on the way out: `data` is never parsed and never copied on its way.
+///
+/// Fields are named on the wire, so that a reader of another release skips what it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event<'a> {
+    /// What the producer's 202 carried.
+    pub id: EventId,
+    /// The organisation whose key sent it.
+    #[serde(rename = "org")]
+    pub org_id: OrgId,
+    /// The event type, for example `order.created`; 1 to 255 bytes without white space or control characters.
+    #[serde(rename = "type")]
+    pub event_type: &'a str,
+    /// When the ingest API accepted it.
+    #[serde(rename = "at")]
+    pub accepted_at: UnixMicros,
+    /// Media type of `data`.
+    pub content_type: &'a str,
+    /// The producer's idempotency key, when it sent one; `id` is derived from it then.
+    #[serde(default, rename = "key", skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<&'a str>,
+    /// W3C trace context of the request that brought the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<&'a str>,
+    /// The payload, byte for byte as the producer sent it.
+    #[serde(with = "serde_bytes")]
+    pub data: &'a [u8],
+}

@@ -1,0 +1,19 @@
+//! What Penstock's two services must agree on, and nothing else.
+//!
+//! The modules stand in the order in which an event meets them: its ids and its form, the streams that
+//! carry it, the tables and secrets it is delivered with, the addresses it may go to; then what every
+//! process needs to start, to be watched and to stop.
+
+pub mod clock;
+pub mod id;
+pub mod event;
+pub mod frame;
+pub mod nats;
+pub mod stream;
+pub mod db;
+pub mod secret;
+pub mod egress;
+pub mod config;
+pub mod telemetry;
+pub mod http_server;
+pub mod shutdown;

@@ -1,0 +1,113 @@
+//! The connection to NATS.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::connection::State;
+use async_nats::jetstream::{self, context::ContextBuilder};
+use async_nats::{Client, ConnectOptions, Event};
+use clap::Args;
+use tokio::sync::watch;
+
+/// How long one request to JetStream's API may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The longest pause between two attempts to reconnect.
+const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
+
+/// Where NATS is.
+#[derive(Args, Clone, Debug)]
+pub struct NatsConfig {
+    /// NATS servers, comma separated; user and password may stand in the URL.
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        value_name = "NATS_URL",
+        default_value = "nats://127.0.0.1:4222"
+    )]
+    pub nats_url: String,
+
+    /// File with NATS credentials (JWT and NKey seed).
+    #[arg(long, env, value_name = "NATS_CREDENTIALS")]
+    pub nats_credentials: Option<PathBuf>,
+}
+
+/// A connection that comes back by itself.
+#[derive(Clone, Debug)]
+pub struct Nats {
+    /// The client; it queues commands while the connection is away.
+    pub client: Client,
+    connections: watch::Receiver<u64>,
+}
+
+impl Nats {
+    /// Starts connecting and returns at once, so that a service can start before NATS does.
+    ///
+    /// # Errors
+    /// When the URL or the credentials cannot be read.
+    pub async fn connect(config: &NatsConfig, client_name: &str) -> anyhow::Result<Self> {
+        let (connected, connections) = watch::channel(0);
+        let mut options = ConnectOptions::new()
+            .name(client_name)
+            .retry_on_initial_connect()
+            .connection_timeout(Duration::from_secs(2))
+            .ping_interval(Duration::from_secs(5))
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(move |event| {
+                log(&event);
+                if matches!(event, Event::Connected) {
+                    connected.send_modify(|count| *count += 1);
+                }
+                std::future::ready(())
+            });
+        if let Some(path) = &config.nats_credentials {
+            let text = std::fs::read_to_string(path).context("NATS_CREDENTIALS cannot be read")?;
+            options = options
+                .credentials(&text)
+                .context("NATS_CREDENTIALS is not a credentials file")?;
+        }
+        let servers: Vec<async_nats::ServerAddr> = config
+            .nats_url
+            .split(',')
+            .map(|url| url.trim().parse())
+            .collect::<Result<_, _>>()
+            .context("NATS_URL is not a list of NATS URLs")?;
+        let client = options.connect(servers).await.context("cannot connect to NATS")?;
+        Ok(Self { client, connections })
+    }
+
+    /// The JetStream API over this connection.
+    pub fn jetstream(&self) -> jetstream::Context {
+        ContextBuilder::new()
+            .timeout(REQUEST_TIMEOUT)
+            .build(self.client.clone())
+    }
+
+    /// Whether the connection is up.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Counts the connections made so far. A change means that whatever was in flight may have been lost.
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.clone()
+    }
+}
+
+fn reconnect_delay(attempts: usize) -> Duration {
+    let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+    Duration::from_millis(25)
+        .saturating_mul(attempts)
+        .min(MAX_RECONNECT_DELAY)
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("connection to NATS lost, reconnecting"),
+        Event::ClientError(error) => tracing::debug!(%error, "NATS client error"),
+        other => tracing::warn!(event = %other, "NATS event"),
+    }
+}

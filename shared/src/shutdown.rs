@@ -1,0 +1,179 @@
+//! Starting and stopping: the runtime, the signals, and tasks that cannot die unnoticed.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use futures_util::FutureExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::telemetry::TelemetryConfig;
+
+/// Runs a service to its end: telemetry, a runtime, and a stop token that SIGTERM or SIGINT cancels. A second
+/// signal ends the process at once.
+pub fn run_service<F>(telemetry: &TelemetryConfig, service: impl FnOnce(CancellationToken) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    telemetry.init_logging();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                let stop = CancellationToken::new();
+                cancel_on_signal(stop.clone())?;
+                service(stop).await
+            })
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "stopped by an error");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with the process and cannot fail"
+)]
+fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::spawn(async move {
+        for seen in 0.. {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if seen > 0 {
+                tracing::warn!(signal = name, "second signal, ending without draining");
+                std::process::exit(130);
+            }
+            tracing::info!(signal = name, "stopping");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// The tasks of one service. A long-lived task that ends before the stop, by an error or a panic, stops the
+/// service; [`Tasks::finish`] then returns its error.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    failure: Arc<Mutex<Option<anyhow::Error>>>,
+}
+
+impl Tasks {
+    /// No tasks yet; they are to end when `stop` is cancelled.
+    pub fn new(stop: CancellationToken) -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            stop,
+            failure: Arc::default(),
+        }
+    }
+
+    /// Cancelled when the service is to stop.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Starts a task that must live until the stop.
+    pub fn spawn_long_lived(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let this = self.clone();
+        self.tracker.spawn(async move {
+            let error = match AssertUnwindSafe(task).catch_unwind().await {
+                Ok(Ok(())) if this.stop.is_cancelled() => return,
+                Ok(Ok(())) => anyhow!("task `{name}` ended before the stop"),
+                Ok(Err(error)) => error.context(format!("task `{name}` failed")),
+                Err(panic) => anyhow!("task `{name}` panicked: {}", panic_text(&*panic)),
+            };
+            tracing::error!(error = format!("{error:#}"), "a task died, stopping the service");
+            this.failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(error);
+            this.stop.cancel();
+        });
+    }
+
+    /// Starts a task that ends by itself. Its panic is logged; the service goes on.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(async move {
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                tracing::error!(task = name, panic = panic_text(&*panic), "a task panicked");
+                metrics::counter!("task_panics_total", "task" => name).increment(1);
+            }
+        });
+    }
+
+    /// Waits for the stop and then, for at most `drain`, for every task.
+    ///
+    /// # Errors
+    /// The error of the task that stopped the service.
+    pub async fn finish(self, drain: Duration) -> anyhow::Result<()> {
+        self.stop.cancelled().await;
+        self.tracker.close();
+        if tokio::time::timeout(drain, self.tracker.wait()).await.is_err() {
+            tracing::warn!(
+                left = self.tracker.len(),
+                ?drain,
+                "stopping although tasks are still running"
+            );
+        }
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The message of a panic, as far as it is text.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_lived_task_that_dies_stops_the_service_with_its_error() {
+        let tasks = Tasks::new(CancellationToken::new());
+        tasks.spawn_long_lived("waiter", {
+            let stop = tasks.stop().clone();
+            async move {
+                stop.cancelled().await;
+                Ok(())
+            }
+        });
+        tasks.spawn_long_lived("broken", async { panic!("out of luck") });
+        let error = tasks.finish(Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(error.to_string(), "task `broken` panicked: out of luck");
+    }
+
+    #[tokio::test]
+    async fn a_short_task_that_panics_does_not_stop_the_service() {
+        let tasks = Tasks::new(CancellationToken::new());
+        tasks.spawn("short", async { panic!("out of luck") });
+        tasks.stop().cancel();
+        tasks.finish(Duration::from_secs(5)).await.unwrap();
+    }
+}

@@ -1,0 +1,139 @@
+//! Logs, metrics and health: what operators see of a service.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use clap::{Args, ValueEnum};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde_json::json;
+use tracing_subscriber::EnvFilter;
+
+/// Upper bounds, in seconds, of the buckets of every duration histogram.
+const DURATION_BUCKETS: &[f64] = &[
+    0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// How a service tells what it does.
+#[derive(Args, Clone, Debug)]
+pub struct TelemetryConfig {
+    /// What is logged: a level, or levels by module (`info,delivery_worker=debug`).
+    #[arg(long, env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info,async_nats=warn", value_parser = filter)]
+    pub log: String,
+
+    /// Form of the log lines.
+    #[arg(long, env, value_name = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Form of the log lines on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(text).map(|_| text.to_owned())
+}
+
+impl TelemetryConfig {
+    /// Starts logging, to stderr, for the whole process.
+    pub fn init_logging(&self) {
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(&self.log))
+            .with_writer(std::io::stderr);
+        let done = match self.log_format {
+            LogFormat::Text => builder.with_ansi(false).try_init(),
+            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        };
+        if done.is_err() {
+            tracing::debug!("logging had been started before");
+        }
+    }
+}
+
+/// Starts the metrics recorder for the whole process.
+///
+/// # Errors
+/// When the process already has one.
+pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
+    PrometheusBuilder::new()
+        .set_buckets(DURATION_BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .context("cannot start the metrics recorder")
+}
+
+/// Whether a service can do its work: every condition that was named must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<Vec<(&'static str, bool)>>>);
+
+impl Readiness {
+    /// Not ready until each of these conditions was [`set`](Self::set).
+    pub fn waiting_for(conditions: impl IntoIterator<Item = &'static str>) -> Self {
+        Self(Arc::new(Mutex::new(
+            conditions.into_iter().map(|name| (name, false)).collect(),
+        )))
+    }
+
+    /// Says whether a condition holds.
+    pub fn set(&self, condition: &'static str, holds: bool) {
+        let mut conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match conditions.iter_mut().find(|(name, _)| *name == condition) {
+            Some((_, state)) => *state = holds,
+            None => conditions.push((condition, holds)),
+        }
+    }
+
+    /// The conditions that do not hold.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        conditions
+            .iter()
+            .filter(|(_, holds)| !holds)
+            .map(|(name, _)| *name)
+            .collect()
+    }
+}
+
+/// `/healthz` (the process runs) and `/readyz` (it can work; 503 with what is missing).
+pub fn health_routes(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { Json(json!({"status": "ok"})) }))
+        .route("/readyz", get(ready).with_state(readiness))
+}
+
+async fn ready(State(readiness): State<Readiness>) -> Response {
+    let missing = readiness.missing();
+    if missing.is_empty() {
+        Json(json!({"status": "ready"})).into_response()
+    } else {
+        let body = Json(json!({"status": "not ready", "waiting_for": missing}));
+        (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+    }
+}
+
+/// `/metrics` for Prometheus, beside the health routes: what listens on a service's operations port.
+pub fn operations_routes(metrics: PrometheusHandle, readiness: Readiness) -> Router {
+    let render = async move || {
+        metrics.run_upkeep();
+        ([("content-type", "text/plain; version=0.0.4")], metrics.render())
+    };
+    health_routes(readiness).route("/metrics", get(render))
+}
+
+/// Binds a listening socket.
+///
+/// # Errors
+/// When the address cannot be bound; names `variable`.
+pub async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<tokio::net::TcpListener> {
+    let listener = tokio::net::TcpListener::bind(address).await;
+    listener.with_context(|| format!("{variable}: cannot listen on {address}"))
+}

@@ -1,0 +1,24 @@
+//! The ingest API's SQL, by resource.
+
+mod keys;
+mod organizations;
+mod endpoints;
+
+use sqlx::PgPool;
+
+pub use self::keys::{KeyRow, KeyToStore};
+
+type Result<T> = std::result::Result<T, sqlx::Error>;
+
+/// The database, as far as this service uses it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// On this pool.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}

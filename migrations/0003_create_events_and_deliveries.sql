@@ -11,6 +11,9 @@ create table events (
     data bytea not null,
     idempotency_key text,
     traceparent text,
+    -- The context attributes of an event that came as a CloudEvent: a JSON object, as text because jsonb would
+    -- rewrite it.
+    cloudevent text,
     stored_at timestamptz not null default now(),
     primary key (org_id, accepted_at, id)
 ) partition by range (accepted_at);

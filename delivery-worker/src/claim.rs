@@ -127,7 +127,7 @@ impl Claimer {
                       d.org_id as "org_id: OrgId", d.accepted_at, d.attempts,
                       d.lease_token as "lease_token!: LeaseToken",
                       extract(epoch from now() - d.created_at)::float8 as "age_seconds!",
-                      e.type as event_type, e.traceparent, e.data
+                      e.type as event_type, e.content_type, e.traceparent, e.data
             "#,
             &shares.iter().map(|share| share.endpoint.id.as_uuid()).collect::<Vec<_>>(),
             &shares.iter().map(|share| i32::try_from(share.permits.len()).unwrap_or(1)).collect::<Vec<_>>(),
@@ -189,6 +189,7 @@ struct Claimed {
     lease_token: LeaseToken,
     age_seconds: f64,
     event_type: String,
+    content_type: String,
     traceparent: Option<String>,
     data: Vec<u8>,
 }
@@ -200,6 +201,7 @@ impl Claimed {
             org_id: self.org_id,
             event_type: &self.event_type,
             accepted_at: self.accepted_at.into(),
+            content_type: &self.content_type,
             traceparent: self.traceparent.as_deref(),
             data: &self.data,
         });

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use data_encoding::BASE64;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
@@ -35,7 +36,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Renders `{"id","type","timestamp","data"}`; `data` goes in byte for byte.
+    /// Renders `{"id","type","timestamp","data"}`; `data` goes in byte for byte. A payload that is not JSON
+    /// goes in as `"content_type","data_base64"` instead.
     pub fn new(event: &EventFields<'_>) -> Self {
         #[derive(Serialize)]
         struct Envelope<'a> {
@@ -55,8 +57,16 @@ impl Outgoing {
         let mut body = Vec::with_capacity(event.data.len() + event.event_type.len() + 128);
         serde_json::to_writer(&mut body, &envelope).expect("strings can be written to a Vec as JSON");
         body.pop();
-        body.extend_from_slice(b",\"data\":");
-        body.extend_from_slice(event.data);
+        if shared::event::is_json(event.content_type) {
+            body.extend_from_slice(b",\"data\":");
+            body.extend_from_slice(event.data);
+        } else {
+            body.extend_from_slice(b",\"content_type\":");
+            serde_json::to_writer(&mut body, event.content_type).expect("a string can be written as JSON");
+            body.extend_from_slice(b",\"data_base64\":\"");
+            body.extend_from_slice(BASE64.encode(event.data).as_bytes());
+            body.push(b'"');
+        }
         body.push(b'}');
         Self {
             id: event.id,
@@ -79,6 +89,8 @@ pub struct EventFields<'a> {
     pub event_type: &'a str,
     /// When it was accepted.
     pub accepted_at: UnixMicros,
+    /// Media type of its payload.
+    pub content_type: &'a str,
     /// W3C trace context of the request that brought it.
     pub traceparent: Option<&'a str>,
     /// Its payload.
@@ -149,12 +161,12 @@ impl Sender {
             retry_after: None,
         };
         if let Err(refused) = self.egress.check_url(&endpoint.url) {
-            attempt.fail("refused", refused.to_string());
+            attempt.fail("refused", &refused.to_string());
         } else {
             let sent = self.request(event, endpoint, started_at).send();
             match tokio::time::timeout_at(deadline, sent).await {
-                Err(_) => attempt.fail("timeout", format!("no answer within {:?}", endpoint.timeout)),
-                Ok(Err(error)) => attempt.fail(classify(&error), describe(&error)),
+                Err(_) => attempt.fail("timeout", &format!("no answer within {:?}", endpoint.timeout)),
+                Ok(Err(error)) => attempt.fail(classify(&error), &describe(&error)),
                 Ok(Ok(response)) => attempt.read(response, deadline).await,
             }
         }
@@ -182,9 +194,10 @@ impl Sender {
 }
 
 impl Attempt {
-    fn fail(&mut self, outcome: &'static str, error: String) {
+    fn fail(&mut self, outcome: &'static str, error: &str) {
         self.outcome = outcome;
-        self.error = Some(error);
+        // Postgres text holds no NUL.
+        self.error = Some(error.replace('\0', ""));
     }
 
     /// The status decides; the body is kept as far as it comes in time.
@@ -254,9 +267,22 @@ mod tests {
             org_id: OrgId::generate(),
             event_type,
             accepted_at: UnixMicros::new(1_700_000_000_123_456),
+            content_type: shared::event::JSON,
             traceparent: None,
             data,
         }
+    }
+
+    #[test]
+    fn a_payload_that_is_not_json_goes_out_in_base64() {
+        let outgoing = Outgoing::new(&EventFields {
+            content_type: "text/plain",
+            ..fields("note", b"hi \xff")
+        });
+        insta::assert_snapshot!(
+            String::from_utf8(outgoing.body.to_vec()).unwrap(),
+            @r#"{"id":"01890a5d-ac96-774b-bcce-b302099a8057","type":"note","timestamp":"2023-11-14T22:13:20.123456Z","content_type":"text/plain","data_base64":"aGkg/w=="}"#
+        );
     }
 
     #[test]

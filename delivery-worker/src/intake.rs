@@ -393,6 +393,7 @@ fn fields<'a>(event: &Event<'a>) -> EventFields<'a> {
         org_id: event.org_id,
         event_type: event.event_type,
         accepted_at: event.accepted_at,
+        content_type: event.content_type,
         traceparent: event.traceparent,
         data: event.data,
     }

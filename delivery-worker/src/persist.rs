@@ -47,8 +47,8 @@ pub async fn store(
         ),
         incoming as materialized (
             select * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[],
-                                 $8::text[], $9::text[])
-                as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent)
+                                 $8::text[], $9::text[], $14::text[])
+                as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent)
             where (select matches from current)
         ),
         first_of_key as (
@@ -59,8 +59,9 @@ pub async fn store(
             returning org_id, event_id
         ),
         new_events as (
-            insert into events (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent)
-            select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent
+            insert into events (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent,
+                                cloudevent)
+            select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent
             from incoming i
             where idempotency_key is null
                or exists (select from first_of_key f where f.org_id = i.org_id and f.event_id = i.id)
@@ -91,6 +92,7 @@ pub async fn store(
         &deliveries.iter().map(|delivery| delivery.endpoint_id.as_uuid()).collect::<Vec<_>>(),
         &deliveries.iter().map(lease_ms).collect::<Vec<_>>() as _,
         &deliveries.iter().map(lease_token).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.cloudevent).collect::<Vec<_>>() as _,
     )
     .fetch_one(pool)
     .await?;

@@ -26,7 +26,7 @@ use crate::store::{KeyRow, Store};
 const INVALID_KEY: ApiError = ApiError::Unauthorized("the API key is not valid");
 
 /// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Send events.

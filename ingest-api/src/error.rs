@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Problem type of RFC 9457's registry for an exceeded quota.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -31,6 +32,11 @@ pub enum ApiError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// 413.
+    TooManyEvents {
+        /// The limit.
+        limit: usize,
+    },
     /// 415.
     UnsupportedMediaType(Cow<'static, str>),
     /// 422: the body can be read, but these fields are wrong.
@@ -52,7 +58,7 @@ pub enum ApiError {
 }
 
 /// What is wrong with one field of a body.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct FieldError {
     /// The field's path, for example `idempotency_key`.
     pub field: String,
@@ -70,15 +76,21 @@ impl FieldError {
     }
 }
 
-/// The body of every error answer.
-#[derive(Debug, Serialize)]
-struct Problem {
+/// The body of every error answer, and of each refused event of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// Names the kind of problem; `about:blank` where the status says it all.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// The status in words.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What is wrong, for a person.
     detail: Cow<'static, str>,
+    /// The wrong fields, with status 422.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     errors: Vec<FieldError>,
 }
 
@@ -104,7 +116,13 @@ impl From<sqlx::Error> for ApiError {
 }
 
 impl ApiError {
-    fn status(&self) -> StatusCode {
+    /// 400 for a body that is not JSON.
+    pub fn not_json(error: &serde_json::Error) -> Self {
+        Self::Malformed(format!("the body is not valid JSON: {error}"))
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
@@ -112,7 +130,7 @@ impl ApiError {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -129,6 +147,7 @@ impl ApiError {
             Self::MethodNotAllowed => "this path does not know this method".into(),
             Self::BodyTimeout => "the request's body did not arrive in time".into(),
             Self::TooLarge { limit } => format!("the body is larger than {limit} bytes").into(),
+            Self::TooManyEvents { limit } => format!("the batch holds more than {limit} events").into(),
             Self::UnsupportedMediaType(detail) => detail.clone(),
             Self::Invalid(errors) => {
                 let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
@@ -150,29 +169,35 @@ impl ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        if let Self::Internal(error) = &self {
-            tracing::error!(error = format!("{error:#}"), "a request failed");
+impl From<ApiError> for Problem {
+    /// Tells the sender what they can act on, and the log the rest.
+    fn from(error: ApiError) -> Self {
+        if let ApiError::Internal(cause) = &error {
+            tracing::error!(error = format!("{cause:#}"), "a request failed");
         }
-        let status = self.status();
-        let retry_after = self.retry_after();
-        let problem = Problem {
-            kind: if matches!(self, Self::RateLimited { .. }) {
+        let status = error.status();
+        Self {
+            kind: if matches!(error, ApiError::RateLimited { .. }) {
                 QUOTA_EXCEEDED
             } else {
                 "about:blank"
             },
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            detail: self.detail(),
-            errors: if let Self::Invalid(errors) = self {
+            detail: error.detail(),
+            errors: if let ApiError::Invalid(errors) = error {
                 errors
             } else {
                 Vec::new()
             },
-        };
-        let mut response = (status, Json(problem)).into_response();
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, retry_after) = (self.status(), self.retry_after());
+        let mut response = (status, Json(Problem::from(self))).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
@@ -180,10 +205,6 @@ impl IntoResponse for ApiError {
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if status == StatusCode::METHOD_NOT_ALLOWED {
-            // axum writes the real list over this one.
-            headers.remove(ALLOW);
         }
         response
     }

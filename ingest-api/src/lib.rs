@@ -6,13 +6,19 @@
 
 pub mod config;
 pub mod router;
+mod openapi;
 mod http_metrics;
 mod admission;
 mod api_key;
 mod auth;
 mod rate_limit;
+mod json;
 mod validate;
+mod cloudevents;
+mod accept;
 mod publish;
+mod extract;
+mod cursor;
 mod routes;
 mod store;
 mod error;

@@ -113,6 +113,32 @@ impl Publisher {
     /// # Errors
     /// [`PublishError`].
     pub async fn publish(&self, org_id: OrgId, event: EncodedEvent) -> Result<(), PublishError> {
+        self.enqueue(org_id, event)?
+            .await
+            .unwrap_or(Err(PublishError::Stopping))
+    }
+
+    /// Publishes events of one organisation, in their order; each has an outcome of its own.
+    pub async fn publish_all(
+        &self,
+        org_id: OrgId,
+        events: Vec<EncodedEvent>,
+    ) -> Vec<Result<(), PublishError>> {
+        let waiting: Vec<_> = events
+            .into_iter()
+            .map(|event| self.enqueue(org_id, event))
+            .collect();
+        let mut outcomes = Vec::with_capacity(waiting.len());
+        for answered in waiting {
+            outcomes.push(match answered {
+                Ok(answered) => answered.await.unwrap_or(Err(PublishError::Stopping)),
+                Err(error) => Err(error),
+            });
+        }
+        outcomes
+    }
+
+    fn enqueue(&self, org_id: OrgId, event: EncodedEvent) -> Result<Answer, PublishError> {
         let cost = u32::try_from(event.len() + QUEUE_OVERHEAD).map_err(|_| PublishError::QueueFull)?;
         let room = self
             .room
@@ -132,9 +158,12 @@ impl Publisher {
         self.partitions[partition as usize]
             .send(pending)
             .map_err(|_| PublishError::Stopping)?;
-        answered.await.unwrap_or(Err(PublishError::Stopping))
+        Ok(answered)
     }
 }
+
+/// Comes when an event's frame was acknowledged, or given up.
+type Answer = oneshot::Receiver<Result<(), PublishError>>;
 
 /// One stream's publishing task.
 struct Lane {

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, options, post};
 use shared::egress::EgressConfig;
 use shared::secret::SecretsKey;
 use shared::shutdown::panic_text;
@@ -21,6 +21,7 @@ use crate::auth::Authenticator;
 use crate::config::{AdminToken, Config};
 use crate::error::ApiError;
 use crate::http_metrics;
+use crate::openapi;
 use crate::publish::Publisher;
 use crate::rate_limit::RateLimiter;
 use crate::routes::{endpoints, events, organizations};
@@ -62,7 +63,9 @@ impl App {
 /// The whole API.
 pub fn routes(app: Arc<App>, readiness: Readiness) -> Router {
     let with_key = Router::new()
-        .route("/v1/events", post(events::create))
+        .route("/v1/events", post(events::create::create).get(events::read::list))
+        .route("/v1/events/batch", post(events::batch::create))
+        .route("/v1/events/{id}", get(events::read::show))
         .route("/v1/endpoints", post(endpoints::create).get(endpoints::list))
         .route_layer(from_fn_with_state(app.clone(), admit));
     let with_admin_token = Router::new()
@@ -75,11 +78,16 @@ pub fn routes(app: Arc<App>, readiness: Readiness) -> Router {
             "/admin/v1/organizations/{org_id}/endpoints",
             post(endpoints::create_as_admin),
         );
+    let without_key = Router::new()
+        .route("/v1/events", options(events::create::handshake))
+        .route("/v1/events/batch", options(events::create::handshake));
     Router::new()
+        .merge(without_key)
         .merge(with_key)
         .merge(with_admin_token)
         .with_state(app)
         .merge(health_routes(readiness))
+        .merge(openapi::routes())
         .route("/", get(async || "Penstock ingest API\n"))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)

@@ -37,10 +37,10 @@ mod tests {
 
     #[derive(Debug, Parser)]
     struct Example {
-        #[arg(long, env, value_name = "DATABASE_URL")]
-        database_url: String,
-        #[arg(long, env, value_name = "MAX_IN_FLIGHT", default_value_t = 1)]
-        max_in_flight: u32,
+        #[arg(long, env, value_name = "EXAMPLE_URL")]
+        example_url: String,
+        #[arg(long, env, value_name = "EXAMPLE_COUNT", default_value_t = 1)]
+        example_count: u32,
     }
 
     fn error(arguments: &[&str]) -> String {
@@ -54,12 +54,12 @@ mod tests {
     #[test]
     fn a_wrong_or_missing_value_is_one_line_that_names_the_variable() {
         assert_eq!(
-            error(&["--database-url=x", "--max-in-flight=many"]),
-            "error: invalid value 'many' for '--max-in-flight <MAX_IN_FLIGHT>': invalid digit found in string",
+            error(&["--example-url=x", "--example-count=many"]),
+            "error: invalid value 'many' for '--example-count <EXAMPLE_COUNT>': invalid digit found in string",
         );
         assert_eq!(
             error(&[]),
-            "error: the following required arguments were not provided: --database-url <DATABASE_URL>",
+            "error: the following required arguments were not provided: --example-url <EXAMPLE_URL>",
         );
     }
 }

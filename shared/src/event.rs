@@ -8,6 +8,16 @@ use crate::id::{EventId, OrgId};
 /// The content type of an event whose `data` came inside a JSON envelope.
 pub const JSON: &str = "application/json";
 
+/// Whether a media type, its parameters ignored, says that the payload is JSON.
+pub fn is_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case(JSON)
+        || media_type
+            .rsplit_once('+')
+            .is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"))
+        || media_type.eq_ignore_ascii_case("text/json")
+}
+
 /// An event that was authenticated and validated. It borrows from the request on the way in and from the
 /// stream's message on the way out: `data` is never parsed and never copied on its way.
 ///
@@ -33,6 +43,9 @@ pub struct Event<'a> {
     /// W3C trace context of the request that brought the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<&'a str>,
+    /// The context attributes of an event that came as a CloudEvent, as a JSON object.
+    #[serde(default, rename = "ce", skip_serializing_if = "Option::is_none")]
+    pub cloudevent: Option<&'a str>,
     /// The payload, byte for byte as the producer sent it.
     #[serde(with = "serde_bytes")]
     pub data: &'a [u8],

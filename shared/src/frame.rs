@@ -133,6 +133,7 @@ mod tests {
             content_type: crate::event::JSON,
             idempotency_key: key,
             traceparent: None,
+            cloudevent: None,
             data,
         }
     }

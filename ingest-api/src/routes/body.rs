@@ -1,4 +1,4 @@
-//! Reading request bodies: JSON only, bounded in size and in time.
+//! Reading request bodies, bounded in size and in time.
 
 use std::time::Duration;
 
@@ -15,21 +15,16 @@ use crate::error::{ApiError, FieldError};
 /// Largest body of the management routes, in bytes.
 const MAX_FORM_BYTES: usize = 64 * 1024;
 
-/// Reads a JSON body. Bytes are counted as they arrive, whatever the headers announce.
+/// Reads a body. Bytes are counted as they arrive, whatever the headers announce.
 ///
 /// # Errors
-/// 415 when it is not JSON, 413 past `limit`, 408 past `timeout`, 400 when the connection breaks.
-pub async fn read_json(
+/// 413 past `limit`, 408 past `timeout`, 415 when it is compressed, 400 when the connection breaks.
+pub async fn read(
     headers: &HeaderMap,
     body: Body,
     limit: usize,
     timeout: Duration,
 ) -> Result<Bytes, ApiError> {
-    if !is_json(headers) {
-        return Err(ApiError::UnsupportedMediaType(
-            "send `Content-Type: application/json`".into(),
-        ));
-    }
     if headers
         .get(CONTENT_ENCODING)
         .is_some_and(|encoding| encoding != "identity")
@@ -46,24 +41,34 @@ pub async fn read_json(
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(|value| value.to_str()) else {
-        return false;
-    };
-    let media_type = value.split(';').next().unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case(shared::event::JSON)
+/// The media type of a body, in lower case and without parameters.
+pub fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(
+        value
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase(),
+    )
 }
 
 /// Reads the body of a management route.
 ///
 /// # Errors
-/// As [`read_json`], and 422 with the wrong field.
+/// As [`read`], 415 when it is not JSON, and 422 with the wrong field.
 pub async fn read_form<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
     timeout: Duration,
 ) -> Result<T, ApiError> {
-    let bytes = read_json(headers, body, MAX_FORM_BYTES, timeout).await?;
+    if media_type(headers).as_deref() != Some(shared::event::JSON) {
+        return Err(ApiError::UnsupportedMediaType(
+            "send `Content-Type: application/json`".into(),
+        ));
+    }
+    let bytes = read(headers, body, MAX_FORM_BYTES, timeout).await?;
     let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -72,10 +77,10 @@ pub async fn read_form<T: DeserializeOwned>(
             let field = if path == "." { "body".to_owned() } else { path };
             ApiError::Invalid(vec![FieldError::new(field, error.to_string())])
         } else {
-            ApiError::Malformed(format!("the body is not valid JSON: {error}"))
+            ApiError::not_json(&error)
         }
     })?;
     let end = deserializer.end();
-    end.map_err(|error| ApiError::Malformed(format!("the body is not valid JSON: {error}")))?;
+    end.map_err(|error| ApiError::not_json(&error))?;
     Ok(value)
 }

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use shared::egress::EgressConfig;
 use shared::id::{EndpointId, OrgId};
 use shared::secret::SigningSecret;
 use url::Url;
+use utoipa::ToSchema;
 
 use crate::admission::{Admin, Admitted};
 use crate::auth::Scope;
-use crate::error::{ApiError, FieldError};
+use crate::error::{ApiError, FieldError, Problem};
+use crate::extract::PathId;
 use crate::router::App;
 use crate::routes::body::read_form;
 
@@ -27,7 +29,7 @@ const MAX_IN_FLIGHT: std::ops::RangeInclusive<i32> = 1..=1_000;
 const TIMEOUT_MS: std::ops::RangeInclusive<i32> = 100..=30_000;
 
 /// Body of `POST /v1/endpoints`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewEndpoint {
     url: String,
@@ -51,9 +53,10 @@ fn default_timeout_ms() -> i32 {
 }
 
 /// An endpoint, as its owner sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Endpoint {
     /// Its id.
+    #[schema(value_type = String, format = Uuid)]
     pub id: EndpointId,
     /// Where deliveries are sent.
     pub url: String,
@@ -72,7 +75,7 @@ pub struct Endpoint {
 }
 
 /// An endpoint with its signing secret, which is shown this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct CreatedEndpoint {
     #[serde(flatten)]
     endpoint: Endpoint,
@@ -83,6 +86,25 @@ pub struct CreatedEndpoint {
 ///
 /// # Errors
 /// 401, 403, 422, 429.
+#[utoipa::path(
+    post,
+    path = "/v1/endpoints",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    request_body = NewEndpoint,
+    responses(
+        (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     admitted: Admitted,
@@ -97,14 +119,32 @@ pub async fn create(
 ///
 /// # Errors
 /// 401, 404 for an unknown organisation, 422.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/organizations/{org_id}/endpoints",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = String, Path, format = Uuid)),
+    request_body = NewEndpoint,
+    responses(
+        (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such organisation.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn create_as_admin(
     _: Admin,
     State(app): State<Arc<App>>,
-    Path(org_id): Path<String>,
+    PathId(org_id): PathId<OrgId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<CreatedEndpoint>), ApiError> {
-    let org_id = org_id.parse().map_err(|_| ApiError::NotFound)?;
     create_for(&app, org_id, &headers, body).await
 }
 
@@ -144,7 +184,7 @@ async fn create_for(
 }
 
 /// A page of endpoints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EndpointList {
     data: Vec<Endpoint>,
 }
@@ -153,6 +193,19 @@ pub struct EndpointList {
 ///
 /// # Errors
 /// 401, 403, 429.
+#[utoipa::path(
+    get,
+    path = "/v1/endpoints",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    responses(
+        (status = 200, description = "All endpoints of the organisation.", body = EndpointList),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Json<EndpointList>, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     Ok(Json(EndpointList {

@@ -8,11 +8,12 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use shared::id::OrgId;
+use utoipa::ToSchema;
 
 use crate::admission::Admin;
 use crate::api_key::{KeyId, NewKey};
 use crate::auth::Scope;
-use crate::error::{ApiError, FieldError};
+use crate::error::{ApiError, FieldError, Problem};
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::store::KeyToStore;
@@ -20,7 +21,7 @@ use crate::store::KeyToStore;
 const MAX_NAME_CHARS: usize = 200;
 
 /// What an organisation pays for: its rate limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// 100 requests a minute.
@@ -67,7 +68,7 @@ impl Tier {
 }
 
 /// Body of `POST /admin/v1/organizations`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrganization {
     name: String,
@@ -75,13 +76,15 @@ pub struct NewOrganization {
     tier: Tier,
     /// Overrides the tier's limit.
     #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1)]
     rate_limit_per_minute: Option<std::num::NonZeroU32>,
 }
 
 /// An organisation, as the admin API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Organization {
     /// Its id.
+    #[schema(value_type = String, format = Uuid)]
     pub id: OrgId,
     /// Its name, 1 to 200 characters.
     pub name: String,
@@ -95,6 +98,24 @@ pub struct Organization {
 ///
 /// # Errors
 /// 401, 404 without an admin token in the configuration, 422.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/organizations",
+    tag = "admin",
+    security(("admin_token" = [])),
+    request_body = NewOrganization,
+    responses(
+        (status = 201, description = "The organisation.", body = Organization),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The admin API is switched off.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn create(
     _: Admin,
     State(app): State<Arc<App>>,
@@ -114,7 +135,7 @@ pub async fn create(
 }
 
 /// Body of `POST /admin/v1/organizations/{org_id}/keys`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRequest {
     name: String,
@@ -127,8 +148,9 @@ fn all_scopes() -> Vec<Scope> {
 }
 
 /// A new key; `key` is shown this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct CreatedKey {
+    #[schema(value_type = String)]
     id: KeyId,
     name: String,
     scopes: Vec<Scope>,
@@ -139,6 +161,25 @@ pub struct CreatedKey {
 ///
 /// # Errors
 /// 401, 404 for an unknown organisation, 422.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/organizations/{org_id}/keys",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = String, Path, format = Uuid)),
+    request_body = KeyRequest,
+    responses(
+        (status = 201, description = "The key, shown this once.", body = CreatedKey),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such organisation.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn create_key(
     _: Admin,
     State(app): State<Arc<App>>,

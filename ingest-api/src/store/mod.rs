@@ -3,9 +3,11 @@
 mod keys;
 mod organizations;
 mod endpoints;
+mod events;
 
 use sqlx::PgPool;
 
+pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
 pub use self::keys::{KeyRow, KeyToStore};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;

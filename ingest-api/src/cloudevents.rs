@@ -1,0 +1,416 @@
+//! CloudEvents 1.0.2 over HTTP: structured (`application/cloudevents+json`), one of a batch, and binary (`ce-`
+//! headers). All attributes and extensions are kept.
+
+use std::borrow::Cow;
+
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use data_encoding::BASE64;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use shared::event::{JSON, is_json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::accept::{Identity, NewEvent, check_event_type};
+use crate::error::{ApiError, FieldError};
+use crate::json::{RawFields, check_depth, is_string};
+use crate::validate::unquote;
+
+const HEADER_PREFIX: &str = "ce-";
+
+/// What an attribute's value may take, in bytes; the specification asks for 64 KiB for a whole event.
+const MAX_ATTRIBUTE_BYTES: usize = 4 * 1024;
+
+/// Most attributes, the required ones included.
+const MAX_ATTRIBUTES: usize = 100;
+
+/// Whether a request is a CloudEvent in binary mode, provided that its content type is none of CloudEvents' own.
+pub fn is_binary(headers: &HeaderMap) -> bool {
+    headers.contains_key("ce-specversion")
+}
+
+/// Reads an event in structured mode.
+///
+/// # Errors
+/// 400 when it is not JSON, 422 with every wrong attribute.
+pub fn parse_structured(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
+    let fields: RawFields<'_> = serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() {
+            ApiError::Invalid(vec![FieldError::new("body", "must be a JSON object")])
+        } else {
+            ApiError::not_json(&error)
+        }
+    })?;
+    let mut reader = Reader::default();
+    let (mut data, mut data_base64) = (None, None);
+    for (name, values) in &fields.0 {
+        match (name.as_ref(), values.as_slice()) {
+            (name, [_, _, ..]) => reader.wrong(name, "stands more than once"),
+            ("data", [value]) => data = Some(*value),
+            ("data_base64", [value]) => data_base64 = Some(*value),
+            (name, [value]) => reader.json_attribute(name, value),
+            (_, []) => {}
+        }
+    }
+    let content_type = reader.text("datacontenttype").unwrap_or(JSON).to_owned();
+    let payload = match (data, data_base64) {
+        (Some(_), Some(_)) => Err(("data_base64", "must not stand beside `data`".to_owned())),
+        (Some(value), None) => json_payload(value, &content_type).map_err(|detail| ("data", detail)),
+        (None, Some(value)) => base64_payload(value, &content_type).map_err(|detail| ("data_base64", detail)),
+        (None, None) => Ok((b"null".as_slice().into(), JSON.to_owned())),
+    };
+    reader.finish(payload)
+}
+
+/// Reads an event in binary mode.
+///
+/// # Errors
+/// 422 with every wrong attribute.
+pub fn parse_binary<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<NewEvent<'a>, ApiError> {
+    let mut reader = Reader::default();
+    for name in headers.keys() {
+        let Some(attribute) = name.as_str().strip_prefix(HEADER_PREFIX) else {
+            continue;
+        };
+        let mut values = headers.get_all(name).iter();
+        let value = values.next().and_then(|value| decode_header(value.as_bytes()));
+        match (attribute, value, values.next()) {
+            ("datacontenttype" | "data" | "data_base64", ..) => {
+                reader.wrong(name.as_str(), "is not a header of a CloudEvent in binary mode");
+            }
+            (_, _, Some(_)) => reader.wrong(name.as_str(), "stands more than once"),
+            (_, None, _) => reader.wrong(name.as_str(), "is not UTF-8 in percent coding"),
+            (attribute, Some(value), None) => reader.attribute(attribute, Value::String(value)),
+        }
+    }
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map(|value| value.to_str().unwrap_or_default());
+    let payload = match content_type {
+        None if body.is_empty() => Ok((b"null".as_slice().into(), JSON.to_owned())),
+        content_type => {
+            let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
+            match check_payload(body, &content_type) {
+                Ok(()) => Ok((body.into(), content_type)),
+                Err(detail) => Err(("body", detail)),
+            }
+        }
+    };
+    if let Some(content_type) = content_type {
+        reader.attribute("datacontenttype", Value::String(content_type.to_owned()));
+    }
+    reader.finish(payload)
+}
+
+/// A payload and its media type, or the field that is wrong and what is wrong with it.
+type Payload<'a> = Result<(Cow<'a, [u8]>, String), (&'static str, String)>;
+
+/// `data` as JSON, or as a string that holds text of another media type (JSON format, 3.1.1).
+fn json_payload<'a>(value: &'a RawValue, content_type: &str) -> Result<(Cow<'a, [u8]>, String), String> {
+    if is_json(content_type) || !is_string(value) {
+        check_depth(value.get())?;
+        let content_type = if is_json(content_type) { content_type } else { JSON };
+        return Ok((value.get().as_bytes().into(), content_type.to_owned()));
+    }
+    let text: String = serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
+    Ok((text.into_bytes().into(), content_type.to_owned()))
+}
+
+fn base64_payload(value: &RawValue, content_type: &str) -> Result<(Cow<'static, [u8]>, String), String> {
+    let text: String = serde_json::from_str(value.get()).map_err(|_| "must be a string".to_owned())?;
+    let bytes = BASE64
+        .decode(text.as_bytes())
+        .map_err(|error| format!("is not base64: {error}"))?;
+    check_payload(&bytes, content_type)?;
+    Ok((bytes.into(), content_type.to_owned()))
+}
+
+/// What claims to be JSON must be, because it stands as it is in the webhook's body.
+fn check_payload(bytes: &[u8], content_type: &str) -> Result<(), String> {
+    if !is_json(content_type) {
+        return Ok(());
+    }
+    let json: &RawValue =
+        serde_json::from_slice(bytes).map_err(|error| format!("is not valid JSON: {error}"))?;
+    check_depth(json.get())
+}
+
+/// Decodes a header value: a quoted string is unquoted (RFC 9110, 5.6.4), then percent decoded once (HTTP
+/// binding, 3.1.3.2). Nothing when what comes out is not UTF-8.
+fn decode_header(value: &[u8]) -> Option<String> {
+    let text = unquote(std::str::from_utf8(value).ok()?)?;
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'%' {
+            let (digits, after) = after.split_first_chunk::<2>()?;
+            let digits = std::str::from_utf8(digits).ok()?;
+            bytes.push(
+                u8::from_str_radix(digits, 16)
+                    .ok()
+                    .filter(|_| !digits.starts_with('+'))?,
+            );
+            rest = after;
+        } else {
+            bytes.push(byte);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Gathers attributes, and what is wrong with them.
+#[derive(Debug, Default)]
+struct Reader {
+    attributes: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Reader {
+    fn wrong(&mut self, name: &str, detail: impl Into<String>) {
+        self.errors.push(FieldError::new(name, detail));
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.attributes.get(name).and_then(Value::as_str)
+    }
+
+    /// An attribute in the JSON format: a string, boolean or integer; null is as good as absent.
+    fn json_attribute(&mut self, name: &str, value: &RawValue) {
+        match serde_json::from_str(value.get()) {
+            Ok(Value::Null) => {}
+            Ok(value @ (Value::String(_) | Value::Bool(_))) => self.attribute(name, value),
+            Ok(Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
+                self.attribute(name, Value::Number(number));
+            }
+            _ => self.wrong(name, "must be a string, a boolean or a 32-bit integer"),
+        }
+    }
+
+    fn attribute(&mut self, name: &str, value: Value) {
+        if let Err(detail) = check_attribute(name, &value) {
+            self.wrong(name, detail);
+        } else if self.attributes.len() == MAX_ATTRIBUTES {
+            self.wrong(name, format!("is one attribute more than {MAX_ATTRIBUTES}"));
+        } else {
+            self.attributes.insert(name.to_owned(), value);
+        }
+    }
+
+    fn finish(mut self, payload: Payload<'_>) -> Result<NewEvent<'_>, ApiError> {
+        for required in ["id", "source", "specversion", "type"] {
+            let told = self
+                .errors
+                .iter()
+                .any(|error| error.field.trim_start_matches(HEADER_PREFIX) == required);
+            if self.text(required).is_none() && !told {
+                self.wrong(required, "is missing");
+            }
+        }
+        let (data, content_type) = match payload {
+            Ok(payload) => payload,
+            Err((field, detail)) => {
+                self.wrong(field, detail);
+                Default::default()
+            }
+        };
+        if !self.errors.is_empty() {
+            return Err(ApiError::Invalid(self.errors));
+        }
+        let text = |name| self.text(name).unwrap_or_default().to_owned();
+        Ok(NewEvent {
+            event_type: text("type").into(),
+            content_type: content_type.into(),
+            data,
+            identity: Identity::CloudEvent {
+                source: text("source").into(),
+                id: text("id").into(),
+            },
+            cloudevent: Some(Value::Object(self.attributes).to_string()),
+        })
+    }
+}
+
+fn check_attribute(name: &str, value: &Value) -> Result<(), String> {
+    let is_name = |name: &str| name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'));
+    if !(1..=64).contains(&name.len()) || !is_name(name) {
+        return Err("attribute names are 1 to 64 lower-case letters and digits".to_owned());
+    }
+    let Some(text) = value.as_str() else {
+        let must_be_text = [
+            "id",
+            "source",
+            "specversion",
+            "type",
+            "subject",
+            "time",
+            "dataschema",
+            "datacontenttype",
+        ];
+        return if must_be_text.contains(&name) {
+            Err("must be a string".to_owned())
+        } else {
+            Ok(())
+        };
+    };
+    if text.len() > MAX_ATTRIBUTE_BYTES {
+        return Err(format!("must not be longer than {MAX_ATTRIBUTE_BYTES} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must not contain control characters".to_owned());
+    }
+    match name {
+        "specversion" if text != "1.0" => Err("must be \"1.0\"".to_owned()),
+        "type" => check_event_type(text).map_err(str::to_owned),
+        "id" | "source" | "subject" | "dataschema" | "datacontenttype" if text.is_empty() => {
+            Err("must not be empty".to_owned())
+        }
+        "time" => match OffsetDateTime::parse(text, &Rfc3339) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("must be a time as in RFC 3339".to_owned()),
+        },
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINIMAL: &str = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
+
+    fn with(member: &str) -> String {
+        MINIMAL.replace('}', &format!(",{member}}}"))
+    }
+
+    fn errors(outcome: Result<NewEvent<'_>, ApiError>) -> String {
+        match outcome.unwrap_err() {
+            ApiError::Invalid(errors) => {
+                let lines: Vec<_> = errors
+                    .iter()
+                    .map(|e| format!("{}: {}", e.field, e.detail))
+                    .collect();
+                lines.join("; ")
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let parse = |(name, value): &(&str, &str)| {
+            (
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            )
+        };
+        let minimal = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "1"),
+            ("ce-source", "/s"),
+            ("ce-type", "t"),
+        ];
+        minimal.iter().chain(pairs).map(parse).collect()
+    }
+
+    #[test]
+    fn structured_events_keep_their_attributes_and_their_datas_bytes() {
+        let body =
+            with(r#""data":{"a": 1e400},"myext":7,"flag":true,"subject":"ü","time":"2018-04-05T17:31:00Z""#);
+        let event = parse_structured(body.as_bytes()).unwrap();
+        assert_eq!(&*event.data, br#"{"a": 1e400}"#);
+        assert_eq!(event.content_type, JSON);
+        assert_eq!(
+            event.identity,
+            Identity::CloudEvent {
+                source: "/s".into(),
+                id: "1".into()
+            }
+        );
+        insta::assert_snapshot!(
+            event.cloudevent.unwrap(),
+            @r#"{"flag":true,"id":"1","myext":7,"source":"/s","specversion":"1.0","subject":"ü","time":"2018-04-05T17:31:00Z","type":"t"}"#
+        );
+    }
+
+    #[test]
+    fn payloads_are_json_text_or_bytes_as_the_event_says() {
+        let payload = |member: &str| {
+            let body = with(member);
+            let event = parse_structured(body.as_bytes()).unwrap();
+            (
+                event.content_type.into_owned(),
+                String::from_utf8(event.data.into_owned()).unwrap(),
+            )
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(payload(r#""subject":"x""#), pair(JSON, "null"));
+        assert_eq!(
+            payload(r#""datacontenttype":"text/xml","data":"<a/>""#),
+            pair("text/xml", "<a/>")
+        );
+        assert_eq!(
+            payload(r#""datacontenttype":"text/plain","data_base64":"aGk=""#),
+            pair("text/plain", "hi")
+        );
+        assert_eq!(payload(r#""data_base64":"WzFd""#), pair(JSON, "[1]"));
+    }
+
+    #[test]
+    fn wrong_structured_events_are_explained() {
+        let explain = |body: &str| errors(parse_structured(body.as_bytes()));
+        insta::assert_snapshot!(explain("{}"), @"id: is missing; source: is missing; specversion: is missing; type: is missing");
+        insta::assert_snapshot!(explain(&MINIMAL.replace("1.0", "0.3")), @r#"specversion: must be "1.0""#);
+        insta::assert_snapshot!(explain(&with(r#""time":"noon""#)), @"time: must be a time as in RFC 3339");
+        insta::assert_snapshot!(explain(&with(r#""My-Ext":"x""#)), @"My-Ext: attribute names are 1 to 64 lower-case letters and digits");
+        insta::assert_snapshot!(explain(&with(r#""ext":{}"#)), @"ext: must be a string, a boolean or a 32-bit integer");
+        insta::assert_snapshot!(explain(&with(r#""ext":"a\u0000b""#)), @"ext: must not contain control characters");
+        insta::assert_snapshot!(explain(&with(r#""id":"2""#)), @"id: stands more than once");
+        insta::assert_snapshot!(explain(&with(r#""data":1,"data_base64":"MQ==""#)), @"data_base64: must not stand beside `data`");
+        insta::assert_snapshot!(explain(&with(r#""data_base64":"e30=x""#)), @"data_base64: is not base64: invalid length at 4");
+    }
+
+    #[test]
+    fn binary_headers_are_decoded_once() {
+        let headers = headers(&[
+            ("ce-subject", "%C3%BC%2525"),
+            ("ce-ext", "\"a \\\" b\""),
+            ("content-type", "text/plain"),
+        ]);
+        let event = parse_binary(&headers, b"hi").unwrap();
+        assert_eq!(
+            (&*event.data, &*event.content_type),
+            (b"hi".as_slice(), "text/plain")
+        );
+        insta::assert_snapshot!(
+            event.cloudevent.unwrap(),
+            @r#"{"datacontenttype":"text/plain","ext":"a \" b","id":"1","source":"/s","specversion":"1.0","subject":"ü%25","type":"t"}"#
+        );
+    }
+
+    #[test]
+    fn wrong_binary_events_are_explained() {
+        let explain = |pairs: &[(&str, &str)], body: &[u8]| errors(parse_binary(&headers(pairs), body));
+        insta::assert_snapshot!(explain(&[("ce-subject", "%FF")], b""), @"ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-subject", "%C0%AF")], b""), @"ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-subject", "%4")], b""), @"ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-id", "2")], b""), @"ce-id: stands more than once");
+        insta::assert_snapshot!(explain(&[("content-type", "application/json")], b"{"), @"body: is not valid JSON: EOF while parsing an object at line 1 column 1");
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse_structured(&body);
+        }
+
+        #[test]
+        fn percent_coded_text_comes_back(text in "\\PC{0,40}") {
+            let coded: Vec<_> = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(decode_header(coded.concat().as_bytes()), Some(text));
+        }
+    }
+}

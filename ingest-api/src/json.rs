@@ -1,0 +1,105 @@
+//! Reading JSON without building it: what the bodies' readers share.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Deepest nesting of arrays and objects in an event's data.
+pub const MAX_DEPTH: usize = 64;
+
+/// Checks the nesting of a valid JSON text.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_depth(json: &str) -> Result<(), String> {
+    if nesting(json.as_bytes()) > MAX_DEPTH {
+        return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+    }
+    Ok(())
+}
+
+/// The deepest level of arrays and objects in a valid JSON text.
+fn nesting(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn skip_string<'a>(bytes: &mut impl Iterator<Item = &'a u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => _ = bytes.next(),
+            b'"' => return,
+            _ => {}
+        }
+    }
+}
+
+/// Whether a raw value is a string.
+pub fn is_string(value: &RawValue) -> bool {
+    value.get().starts_with('"')
+}
+
+/// An object's fields, unread; a repeated name keeps all its values.
+#[derive(Debug)]
+pub struct RawFields<'a>(pub BTreeMap<Cow<'a, str>, Vec<&'a RawValue>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = RawFields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut fields = BTreeMap::<_, Vec<_>>::new();
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    fields.entry(Cow::Owned(name)).or_default().push(value);
+                }
+                Ok(RawFields(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn nesting_is_what_was_nested(depth in 0usize..60, text in ".{0,20}") {
+            let text = serde_json::to_string(&text).unwrap();
+            let json = format!("{}{text}{}", "[".repeat(depth), "]".repeat(depth));
+            prop_assert_eq!(nesting(json.as_bytes()), depth);
+        }
+    }
+
+    #[test]
+    fn the_deepest_allowed_nesting_passes_and_the_next_does_not() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(check_depth(&nested(MAX_DEPTH)).is_ok());
+        assert!(check_depth(&nested(MAX_DEPTH + 1)).is_err());
+    }
+}

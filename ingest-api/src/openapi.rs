@@ -1,0 +1,56 @@
+//! The contract: an OpenAPI 3.1 document, made from the handlers, and a page to read it.
+
+use axum::Router;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::routes::{endpoints, events, organizations};
+
+/// Every path of the API that is part of its contract.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "Penstock ingest API",
+        description = "Takes events in and delivers them as signed webhooks. Errors are RFC 9457 problems."
+    ),
+    paths(
+        events::create::create,
+        events::batch::create,
+        events::read::list,
+        events::read::show,
+        endpoints::create,
+        endpoints::list,
+        endpoints::create_as_admin,
+        organizations::create,
+        organizations::create_key,
+    ),
+    modifiers(&Credentials),
+    tags(
+        (name = "events", description = "Sending events, and reading what became of them."),
+        (name = "endpoints", description = "Where events are delivered."),
+        (name = "admin", description = "For the operator, with the admin token."),
+    )
+)]
+pub struct ApiDoc;
+
+/// How requests are authenticated.
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+        components.add_security_scheme("api_key", header);
+        let bearer = || SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        components.add_security_scheme("bearer", bearer());
+        components.add_security_scheme("admin_token", bearer());
+    }
+}
+
+/// `/openapi.json`, and `/docs`, which needs nothing from elsewhere.
+pub fn routes() -> Router {
+    SwaggerUi::new("/docs")
+        .url("/openapi.json", ApiDoc::openapi())
+        .into()
+}

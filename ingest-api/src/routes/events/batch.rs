@@ -1,0 +1,296 @@
+//! `POST /v1/events/batch`: many events in one request, each with an outcome of its own.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use shared::clock::UnixMicros;
+use shared::event::JSON;
+use shared::id::EventId;
+use utoipa::ToSchema;
+
+use crate::accept::{NewEvent, traceparent};
+use crate::admission::Admitted;
+use crate::auth::Scope;
+use crate::error::{ApiError, FieldError, Problem};
+use crate::publish::PublishError;
+use crate::router::App;
+use crate::routes::body;
+use crate::routes::events::create::{CLOUDEVENT_BATCH, EventRequest, MAX_EVENT_BYTES};
+use crate::{cloudevents, validate};
+
+/// Most events in a batch.
+const MAX_EVENTS: usize = 1_000;
+
+/// Largest batch, in bytes.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// Media type of one JSON event a line.
+const NDJSON: &str = "application/x-ndjson";
+
+/// How a request carries its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchForm {
+    /// A JSON array of events.
+    Array,
+    /// One event a line.
+    Lines,
+    /// A JSON array of CloudEvents.
+    CloudEvents,
+}
+
+/// What became of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchOutcome {
+    /// How many events are on disk.
+    accepted: usize,
+    /// How many are not.
+    refused: usize,
+    /// One for each event, in the order of the request.
+    results: Vec<ItemOutcome>,
+}
+
+/// What became of one event of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ItemOutcome {
+    /// It is on disk.
+    Accepted {
+        /// 202.
+        status: u16,
+        /// The id under which it is stored.
+        #[schema(value_type = String, format = Uuid)]
+        id: EventId,
+    },
+    /// It was refused; the others were not spoiled.
+    Refused(Problem),
+}
+
+/// Sends up to 1 000 events, or 4 MiB, at once.
+///
+/// 202 when all were accepted, 207 when some were refused: `results` tells which, in the order of the request. A
+/// batch costs the rate limit its number of events.
+///
+/// # Errors
+/// 400, 401, 403, 408, 413, 415, 429 for the whole batch; 503 when none of its events could be stored.
+#[utoipa::path(
+    post,
+    path = "/v1/events/batch",
+    tag = "events",
+    security(("api_key" = []), ("bearer" = [])),
+    request_body(content(
+        (Vec<EventRequest> = "application/json"),
+        (String = "application/x-ndjson"),
+        (Vec<serde_json::Value> = "application/cloudevents-batch+json"),
+    )),
+    responses(
+        (status = 202, description = "All events are on disk.", body = BatchOutcome),
+        (status = 207, description = "Some events were refused.", body = BatchOutcome),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `ingest`.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 4 MiB, or more than 1 000 events.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a media type that carries a batch.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The body is not an array, or is empty.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit has less left than the batch costs.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "No event can be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Response, ApiError> {
+    let form = match body::media_type(&headers).as_deref() {
+        Some(JSON) => BatchForm::Array,
+        Some(NDJSON) => BatchForm::Lines,
+        Some(CLOUDEVENT_BATCH) => BatchForm::CloudEvents,
+        _ => {
+            let detail = format!("send `Content-Type: {JSON}`, `{NDJSON}` or `{CLOUDEVENT_BATCH}`");
+            return Err(ApiError::UnsupportedMediaType(detail.into()));
+        }
+    };
+    accept(&app, &admitted, &headers, request_body, form).await
+}
+
+/// Takes a batch in.
+///
+/// # Errors
+/// As [`create`].
+pub async fn accept(
+    app: &App,
+    admitted: &Admitted,
+    headers: &HeaderMap,
+    request_body: Body,
+    form: BatchForm,
+) -> Result<Response, ApiError> {
+    let org_id = admitted.organization_with(Scope::Ingest)?;
+    let bytes = body::read(headers, request_body, MAX_BATCH_BYTES, app.body_timeout).await?;
+    let events = parse(&bytes, form)?;
+    let (accepted_at, traceparent) = (UnixMicros::now(), traceparent(headers));
+    let mut encoded = Vec::with_capacity(events.len());
+    let ids: Vec<_> = events
+        .into_iter()
+        .map(|event| {
+            event.map(|event| {
+                let (id, event) = event.encode(org_id, accepted_at, traceparent);
+                encoded.push(event);
+                id
+            })
+        })
+        .collect();
+    let mut published = app.publisher.publish_all(org_id, encoded).await.into_iter();
+    let mut unavailable = None;
+    let results = ids.into_iter().map(|id| {
+        let outcome = id.and_then(|id| match published.next() {
+            Some(Ok(())) => Ok(id),
+            failed => {
+                let error = failed.and_then(Result::err).unwrap_or(PublishError::Stopping);
+                unavailable = Some(error);
+                Err(error.into())
+            }
+        });
+        match outcome {
+            Ok(id) => ItemOutcome::Accepted {
+                status: StatusCode::ACCEPTED.as_u16(),
+                id,
+            },
+            Err(error) => ItemOutcome::Refused(error.into()),
+        }
+    });
+    let results: Vec<_> = results.collect();
+    let refused = results
+        .iter()
+        .filter(|result| matches!(result, ItemOutcome::Refused(_)))
+        .count();
+    let accepted = results.len() - refused;
+    if let (0, Some(error)) = (accepted, unavailable) {
+        return Err(error.into());
+    }
+    let status = if refused == 0 {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::MULTI_STATUS
+    };
+    Ok((
+        status,
+        Json(BatchOutcome {
+            accepted,
+            refused,
+            results,
+        }),
+    )
+        .into_response())
+}
+
+/// An event of a batch, or why it is none.
+type Item<'a> = Result<NewEvent<'a>, ApiError>;
+
+fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, ApiError> {
+    let items: Vec<&[u8]> = match form {
+        BatchForm::Lines => body
+            .split(|&byte| byte == b'\n')
+            .map(<[u8]>::trim_ascii)
+            .filter(|l| !l.is_empty())
+            .collect(),
+        BatchForm::Array | BatchForm::CloudEvents => raw_items(body)?
+            .iter()
+            .map(|item| item.get().as_bytes())
+            .collect(),
+    };
+    match items.len() {
+        0 => {
+            return Err(ApiError::Invalid(vec![FieldError::new(
+                "body",
+                "must hold at least one event",
+            )]));
+        }
+        1..=MAX_EVENTS => {}
+        _ => return Err(ApiError::TooManyEvents { limit: MAX_EVENTS }),
+    }
+    let parse_one = |item| match form {
+        BatchForm::CloudEvents => cloudevents::parse_structured(item),
+        BatchForm::Array | BatchForm::Lines => validate::parse(item),
+    };
+    let bounded = |item: &'_ [u8]| item.len() <= MAX_EVENT_BYTES;
+    let too_large = || ApiError::TooLarge {
+        limit: MAX_EVENT_BYTES,
+    };
+    Ok(items
+        .into_iter()
+        .map(|item| {
+            if bounded(item) {
+                parse_one(item)
+            } else {
+                Err(too_large())
+            }
+        })
+        .collect())
+}
+
+fn raw_items(body: &[u8]) -> Result<Vec<&RawValue>, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() {
+            ApiError::Invalid(vec![FieldError::new("body", "must be a JSON array of events")])
+        } else {
+            ApiError::not_json(&error)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes(body: &[u8], form: BatchForm) -> String {
+        match parse(body, form) {
+            Err(error) => format!("whole: {}", error.status().as_u16()),
+            Ok(items) => {
+                let texts = items.iter().map(|item| match item {
+                    Ok(event) => event.event_type.to_string(),
+                    Err(error) => error.status().as_u16().to_string(),
+                });
+                texts.collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+
+    #[test]
+    fn one_bad_item_does_not_spoil_the_others() {
+        let array = br#"[{"type":"a","data":1},{"type":"b"},7,{"type":"c","data":null}]"#;
+        assert_eq!(outcomes(array, BatchForm::Array), "a 422 422 c");
+        let lines = b"{\"type\":\"a\",\"data\":1}\r\n\n{broken\n{\"type\":\"c\",\"data\":[]}";
+        assert_eq!(outcomes(lines, BatchForm::Lines), "a 400 c");
+        let cloudevents =
+            br#"[{"specversion":"1.0","id":"1","source":"/s","type":"t"},{"specversion":"1.0"}]"#;
+        assert_eq!(outcomes(cloudevents, BatchForm::CloudEvents), "t 422");
+    }
+
+    #[test]
+    fn a_batch_that_is_none_is_refused_as_a_whole() {
+        assert_eq!(outcomes(b"{}", BatchForm::Array), "whole: 422");
+        assert_eq!(outcomes(b"[]", BatchForm::Array), "whole: 422");
+        assert_eq!(outcomes(b"[", BatchForm::Array), "whole: 400");
+        assert_eq!(outcomes(b"\n\n", BatchForm::Lines), "whole: 422");
+        assert_eq!(
+            outcomes("1\n".repeat(1_001).as_bytes(), BatchForm::Lines),
+            "whole: 413"
+        );
+    }
+
+    #[test]
+    fn an_item_larger_than_an_event_may_be_is_refused_alone() {
+        let large = format!(
+            r#"[{{"type":"a","data":"{}"}},{{"type":"b","data":1}}]"#,
+            "x".repeat(MAX_EVENT_BYTES)
+        );
+        assert_eq!(outcomes(large.as_bytes(), BatchForm::Array), "413 b");
+    }
+}

@@ -1,0 +1,166 @@
+//! `POST /v1/events`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use shared::clock::UnixMicros;
+use shared::event::JSON;
+use shared::id::EventId;
+use utoipa::ToSchema;
+
+use crate::accept::{NewEvent, traceparent};
+use crate::admission::Admitted;
+use crate::auth::Scope;
+use crate::error::{ApiError, Problem};
+use crate::router::App;
+use crate::routes::body;
+use crate::routes::events::batch::{self, BatchForm, BatchOutcome};
+use crate::{cloudevents, validate};
+
+/// Largest event, envelope included, in bytes.
+pub const MAX_EVENT_BYTES: usize = 256 * 1024;
+
+/// Media type of a CloudEvent in structured mode.
+pub const CLOUDEVENT: &str = "application/cloudevents+json";
+
+/// Media type of a batch of CloudEvents.
+pub const CLOUDEVENT_BATCH: &str = "application/cloudevents-batch+json";
+
+/// What every other media type of CloudEvents starts with.
+const CLOUDEVENTS_PREFIX: &str = "application/cloudevents";
+
+/// Penstock's own form of an event.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it documents what `validate` reads without building it")]
+pub struct EventRequest {
+    /// For example `order.created`: 1 to 255 bytes without white space, control characters, `*` or `>`.
+    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
+    event_type: String,
+    /// The payload: any JSON, up to 64 levels deep. It is delivered byte for byte.
+    data: serde_json::Value,
+    /// Makes a repeat within 24 hours a repeat: it gets the same id and is delivered once.
+    #[schema(
+        required = false,
+        nullable,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^\S+$"
+    )]
+    idempotency_key: Option<String>,
+}
+
+/// The answer to an accepted event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Accepted {
+    /// The id under which it is stored, and which receivers see as `webhook-id`.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: EventId,
+}
+
+/// How a request carries its event.
+enum Form {
+    Envelope,
+    Structured,
+    Binary,
+    Batch,
+}
+
+fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
+    let media_type = body::media_type(headers);
+    match media_type.as_deref() {
+        Some(CLOUDEVENT) => Ok(Form::Structured),
+        Some(CLOUDEVENT_BATCH) => Ok(Form::Batch),
+        Some(other) if other.starts_with(CLOUDEVENTS_PREFIX) => {
+            let detail = format!("of CloudEvents' own types, send {CLOUDEVENT} or {CLOUDEVENT_BATCH}");
+            Err(ApiError::UnsupportedMediaType(detail.into()))
+        }
+        _ if cloudevents::is_binary(headers) => Ok(Form::Binary),
+        Some(JSON) => Ok(Form::Envelope),
+        _ => {
+            let detail = format!("send `Content-Type: {JSON}`, or a CloudEvent");
+            Err(ApiError::UnsupportedMediaType(detail.into()))
+        }
+    }
+}
+
+/// Sends one event. 202 means that it is on disk and will be delivered.
+///
+/// The body is Penstock's own form, or a CloudEvent 1.0 in structured, binary or batched mode.
+///
+/// # Errors
+/// 400, 401, 403, 408, 413, 415, 422, 429 or 503 as problem+json.
+#[utoipa::path(
+    post,
+    path = "/v1/events",
+    tag = "events",
+    security(("api_key" = []), ("bearer" = [])),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "As `idempotency_key` in the body: a quoted string (RFC 9651), or bare."),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to receivers."),
+    ),
+    request_body(content(
+        (EventRequest = "application/json"),
+        (serde_json::Value = "application/cloudevents+json"),
+        (serde_json::Value = "application/cloudevents-batch+json"),
+    )),
+    responses(
+        (status = 202, description = "The event is on disk. For a batch of CloudEvents: all of them are.", body = Accepted),
+        (status = 207, description = "Some events of a batch of CloudEvents were refused.", body = BatchOutcome),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `ingest`.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 256 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a media type that carries an event.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Response, ApiError> {
+    let org_id = admitted.organization_with(Scope::Ingest)?;
+    let form = form(&headers)?;
+    if matches!(form, Form::Batch) {
+        return batch::accept(&app, &admitted, &headers, request_body, BatchForm::CloudEvents).await;
+    }
+    let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, app.body_timeout).await?;
+    let event: NewEvent<'_> = match form {
+        Form::Structured => cloudevents::parse_structured(&bytes)?,
+        Form::Binary => cloudevents::parse_binary(&headers, &bytes)?,
+        Form::Envelope | Form::Batch => {
+            let mut event = validate::parse(&bytes)?;
+            validate::merge_idempotency_header(&mut event, &headers)?;
+            event
+        }
+    };
+    let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
+    app.publisher.publish(org_id, encoded).await?;
+    Ok((StatusCode::ACCEPTED, Json(Accepted { id })).into_response())
+}
+
+/// The handshake of CloudEvents' HTTP 1.1 Web Hooks: says that this URL takes events.
+pub async fn handshake(headers: HeaderMap) -> Response {
+    const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
+    const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
+    let mut response = StatusCode::OK.into_response();
+    let answer = response.headers_mut();
+    answer.insert(ALLOW, HeaderValue::from_static("POST"));
+    if let Some(origin) = headers.get("webhook-request-origin") {
+        answer.insert(ALLOWED_ORIGIN, origin.clone());
+        // What a sender may send is its organisation's rate limit, which every answer states.
+        answer.insert(ALLOWED_RATE, HeaderValue::from_static("*"));
+    }
+    answer.remove(CONTENT_TYPE);
+    response
+}

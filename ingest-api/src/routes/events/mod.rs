@@ -1,0 +1,5 @@
+//! `/v1/events`: sending events, and reading them back.
+
+pub mod create;
+pub mod batch;
+pub mod read;

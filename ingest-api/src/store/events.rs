@@ -1,0 +1,190 @@
+//! Events, their deliveries and their attempts, as workers have stored them.
+
+use shared::id::{EndpointId, EventId, OrgId};
+use time::{Duration, OffsetDateTime};
+
+use super::{Result, Store};
+use crate::cursor::Cursor;
+
+/// A page ends before the event that would take its payloads beyond this many bytes, but holds one event.
+const MAX_PAGE_BYTES: i64 = 4 * 1024 * 1024;
+
+/// Which events a page holds.
+#[derive(Debug)]
+pub struct EventFilter<'a> {
+    /// The organisation's.
+    pub org_id: OrgId,
+    /// Of this type.
+    pub event_type: Option<&'a str>,
+    /// Accepted at this time or later.
+    pub from: Option<OffsetDateTime>,
+    /// Accepted before this time.
+    pub to: Option<OffsetDateTime>,
+    /// With a delivery in this status.
+    pub status: Option<&'a str>,
+    /// With a delivery to this endpoint.
+    pub endpoint_id: Option<EndpointId>,
+    /// Older than the end of the page before.
+    pub after: Option<Cursor>,
+    /// At most this many.
+    pub limit: i64,
+}
+
+/// A stored event.
+#[derive(Debug)]
+pub struct EventRow {
+    pub id: EventId,
+    pub accepted_at: OffsetDateTime,
+    pub event_type: String,
+    pub content_type: String,
+    pub idempotency_key: Option<String>,
+    pub cloudevent: Option<String>,
+    pub data: Vec<u8>,
+}
+
+/// One event's delivery to one endpoint.
+#[derive(Debug)]
+pub struct DeliveryRow {
+    pub event_id: EventId,
+    pub accepted_at: OffsetDateTime,
+    pub endpoint_id: EndpointId,
+    pub status: String,
+    pub attempts: i32,
+    /// Nothing while an attempt is in progress.
+    pub next_attempt_at: Option<OffsetDateTime>,
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// One attempt of a delivery.
+#[derive(Debug)]
+pub struct AttemptRow {
+    pub endpoint_id: EndpointId,
+    pub number: i32,
+    pub started_at: OffsetDateTime,
+    pub duration_ms: i32,
+    pub outcome: String,
+    pub response_status: Option<i16>,
+    pub response_body: Option<Vec<u8>>,
+    pub error: Option<String>,
+}
+
+impl Store {
+    /// A page of events, newest first, and whether there are more.
+    pub async fn list_events(&self, filter: &EventFilter<'_>) -> Result<(Vec<EventRow>, bool)> {
+        let rows = sqlx::query!(
+            r#"
+            with page as materialized (
+                select id, accepted_at, octet_length(data) as size,
+                       row_number() over (order by accepted_at desc, id desc) as number
+                from events e
+                where org_id = $1
+                  and ($2::text is null or type = $2)
+                  and ($3::timestamptz is null or accepted_at >= $3)
+                  and ($4::timestamptz is null or accepted_at < $4)
+                  and ($5::timestamptz is null or (accepted_at, id) < ($5, $6::uuid))
+                  and (($7::text is null and $8::uuid is null) or exists (
+                      select from deliveries d
+                      where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
+                        and ($7 is null or d.status = $7) and ($8 is null or d.endpoint_id = $8)))
+                order by accepted_at desc, id desc
+                limit $9::bigint + 1
+            ),
+            sized as (select *, sum(size) over (order by number) as total from page)
+            select e.id as "id: EventId", e.accepted_at, e.type as event_type, e.content_type, e.idempotency_key,
+                   e.cloudevent, e.data, (select count(*) from page) as "found!"
+            from sized s join events e on e.org_id = $1 and e.accepted_at = s.accepted_at and e.id = s.id
+            where s.number <= $9 and (s.total <= $10 or s.number = 1)
+            order by s.number
+            "#,
+            filter.org_id.as_uuid(),
+            filter.event_type,
+            filter.from,
+            filter.to,
+            filter.after.map(|cursor| cursor.at),
+            filter.after.map(|cursor| cursor.id),
+            filter.status,
+            filter.endpoint_id.map(EndpointId::as_uuid),
+            filter.limit,
+            MAX_PAGE_BYTES as _,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let found = rows.first().map_or(0, |row| row.found);
+        let more = usize::try_from(found).is_ok_and(|found| found > rows.len());
+        let events = rows.into_iter().map(|row| EventRow {
+            id: row.id,
+            accepted_at: row.accepted_at,
+            event_type: row.event_type,
+            content_type: row.content_type,
+            idempotency_key: row.idempotency_key,
+            cloudevent: row.cloudevent,
+            data: row.data,
+        });
+        Ok((events.collect(), more))
+    }
+
+    /// The deliveries of events of one organisation, by event and age of the endpoint.
+    pub async fn list_deliveries(&self, org_id: OrgId, events: &[EventRow]) -> Result<Vec<DeliveryRow>> {
+        sqlx::query_as!(
+            DeliveryRow,
+            r#"select d.event_id as "event_id: EventId", d.accepted_at, d.endpoint_id as "endpoint_id: EndpointId",
+                      d.status, d.attempts, d.finished_at,
+                      case when d.lease_token is null then d.next_attempt_at end as next_attempt_at
+               from unnest($2::uuid[], $3::timestamptz[]) as e (id, accepted_at)
+               join deliveries d on d.event_id = e.id and d.accepted_at = e.accepted_at
+               where d.org_id = $1 order by d.event_id, d.endpoint_id"#,
+            org_id.as_uuid(),
+            &events.iter().map(|event| event.id.as_uuid()).collect::<Vec<_>>(),
+            &events.iter().map(|event| event.accepted_at).collect::<Vec<_>>(),
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// The attempts of one event's deliveries, in order.
+    pub async fn list_attempts(&self, org_id: OrgId, event: &EventRow) -> Result<Vec<AttemptRow>> {
+        sqlx::query_as!(
+            AttemptRow,
+            r#"select endpoint_id as "endpoint_id: EndpointId", number, started_at, duration_ms, outcome,
+                      response_status, response_body, error
+               from attempts where org_id = $1 and event_id = $2 and accepted_at = $3
+               order by endpoint_id, number"#,
+            org_id.as_uuid(),
+            event.id.as_uuid(),
+            event.accepted_at,
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// One event. An id that tells its time is found by it; a derived one by its own index, and names the
+    /// newest event when its key was used again after a day.
+    pub async fn find_event(&self, org_id: OrgId, id: EventId) -> Result<Option<EventRow>> {
+        let Some(millis) = id.accepted_millis() else {
+            return sqlx::query_as!(
+                EventRow,
+                r#"select id as "id: EventId", accepted_at, type as event_type, content_type, idempotency_key,
+                          cloudevent, data
+                   from events where id = $1 and org_id = $2 and idempotency_key is not null
+                   order by accepted_at desc limit 1"#,
+                id.as_uuid(),
+                org_id.as_uuid(),
+            )
+            .fetch_optional(&self.pool)
+            .await;
+        };
+        let from = shared::clock::UnixMicros::new(millis * 1_000).to_date_time();
+        sqlx::query_as!(
+            EventRow,
+            r#"select id as "id: EventId", accepted_at, type as event_type, content_type, idempotency_key,
+                      cloudevent, data
+               from events where org_id = $1 and accepted_at >= $2 and accepted_at < $3 and id = $4"#,
+            org_id.as_uuid(),
+            from,
+            from + Duration::MILLISECOND,
+            id.as_uuid(),
+        )
+        .fetch_optional(&self.pool)
+        .await
+    }
+}

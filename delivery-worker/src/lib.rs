@@ -17,6 +17,7 @@ mod egress;
 pub mod retry;
 mod record;
 mod partitions;
+mod metric_names;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -81,6 +82,7 @@ pub async fn run(
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    metric_names::describe();
     let readiness = Readiness::waiting_for([DATABASE_READY, STREAMS_FOUND]);
     let nats = Nats::connect(&config.nats, "delivery-worker").await?;
     let pool = shared::db::pool(

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use clap::{Args, Parser};
 use shared::egress::EgressConfig;
 use shared::http_server::HttpServerConfig;
@@ -50,6 +51,10 @@ pub struct Config {
     #[arg(long, env, value_name = "DRAIN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 
+    /// Origins, comma separated, whose web pages may call the API; `*` allows all. None unless set.
+    #[arg(long, env, value_name = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
+    pub cors_origins: Vec<HeaderValue>,
+
     /// The event streams.
     #[command(flatten)]
     pub streams: StreamsConfig,
@@ -77,6 +82,14 @@ pub struct Config {
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryConfig,
+}
+
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let is_origin = text == "*"
+        || url::Url::parse(text)
+            .is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text);
+    let value = HeaderValue::from_str(text).ok().filter(|_| is_origin);
+    value.ok_or_else(|| "must be `*` or an origin such as https://app.example.com".to_owned())
 }
 
 /// The event streams, which ingest creates and keeps as configured here.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod router;
 mod openapi;
 mod http_metrics;
+mod metric_names;
 mod admission;
 mod api_key;
 mod auth;
@@ -75,6 +76,7 @@ pub async fn run(
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    metric_names::describe();
     let tasks = Tasks::new(stop.clone());
     let readiness = Readiness::waiting_for([NATS_CONNECTED, STREAMS_READY]);
     let nats = Nats::connect(&config.nats, "ingest-api").await?;

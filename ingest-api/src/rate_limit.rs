@@ -10,8 +10,10 @@ use shared::id::OrgId;
 const WINDOW: Duration = Duration::from_mins(1);
 const WINDOW_NANOS: u64 = 60_000_000_000;
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// What an organisation has left.
+pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// What an organisation may use.
+pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// How many requests an organisation may make in a minute; all of them may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::header::{CACHE_CONTROL, LINK, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use axum::http::{HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, options, post};
@@ -15,6 +17,8 @@ use shared::telemetry::{Readiness, health_routes};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::admission::admit;
 use crate::auth::Authenticator;
@@ -23,7 +27,7 @@ use crate::error::ApiError;
 use crate::http_metrics;
 use crate::openapi;
 use crate::publish::Publisher;
-use crate::rate_limit::RateLimiter;
+use crate::rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY, RateLimiter};
 use crate::routes::{endpoints, events, organizations};
 use crate::store::Store;
 
@@ -41,6 +45,7 @@ pub struct App {
     pub(crate) secrets_key: SecretsKey,
     pub(crate) egress: EgressConfig,
     pub(crate) body_timeout: Duration,
+    pub(crate) cors_origins: Vec<HeaderValue>,
 }
 
 impl App {
@@ -56,6 +61,7 @@ impl App {
             secrets_key: config.secrets_key.clone(),
             egress: config.egress.clone(),
             body_timeout: config.body_timeout,
+            cors_origins: config.cors_origins.clone(),
         }
     }
 }
@@ -78,6 +84,7 @@ pub fn routes(app: Arc<App>, readiness: Readiness) -> Router {
             "/admin/v1/organizations/{org_id}/endpoints",
             post(endpoints::create_as_admin),
         );
+    let cors = cors_layer(&app.cors_origins);
     let without_key = Router::new()
         .route("/v1/events", options(events::create::handshake))
         .route("/v1/events/batch", options(events::create::handshake));
@@ -92,9 +99,48 @@ pub fn routes(app: Arc<App>, readiness: Readiness) -> Router {
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(cors)
+        .layer(SetResponseHeaderLayer::if_not_present(
+            X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        // Answers hold customers' data: no cache may keep them. The document and its page say otherwise.
+        .layer(SetResponseHeaderLayer::if_not_present(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            X_FRAME_OPTIONS,
+            HeaderValue::from_static("DENY"),
+        ))
         .layer(from_fn(http_metrics::record))
         // Bodies are read with limits of their own, whose errors name the limit.
         .layer(DefaultBodyLimit::disable())
+}
+
+/// Lets web pages of the configured origins call the API; without any it adds nothing to an answer.
+fn cors_layer(origins: &[HeaderValue]) -> CorsLayer {
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    let all = origins.iter().any(|origin| origin == "*");
+    let allowed = if all {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().cloned())
+    };
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .allow_headers(tower_http::cors::Any)
+        .expose_headers([RETRY_AFTER, LINK, RATE_LIMIT, RATE_LIMIT_POLICY])
+        .max_age(Duration::from_hours(1))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the layer calls")]

@@ -134,12 +134,15 @@ pub async fn accept(
     let org_id = admitted.organization_with(Scope::Ingest)?;
     let bytes = body::read(headers, request_body, MAX_BATCH_BYTES, app.body_timeout).await?;
     let events = parse(&bytes, form)?;
-    let (accepted_at, traceparent) = (UnixMicros::now(), traceparent(headers));
+    let (now, traceparent) = (UnixMicros::now().get(), traceparent(headers));
+    // A microsecond apart, so that their order survives wherever events are ordered by time.
+    let mut times = (now..).map(UnixMicros::new);
     let mut encoded = Vec::with_capacity(events.len());
     let ids: Vec<_> = events
         .into_iter()
         .map(|event| {
             event.map(|event| {
+                let accepted_at = times.next().expect("the range has no end");
                 let (id, event) = event.encode(org_id, accepted_at, traceparent);
                 encoded.push(event);
                 id

@@ -16,6 +16,7 @@ use shared::shutdown::panic_text;
 use shared::telemetry::{Readiness, health_routes};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -84,7 +85,7 @@ pub fn routes(app: Arc<App>, readiness: Readiness) -> Router {
             "/admin/v1/organizations/{org_id}/endpoints",
             post(endpoints::create_as_admin),
         );
-    let cors = cors_layer(&app.cors_origins);
+    let cors = option_layer(cors_layer(&app.cors_origins));
     let without_key = Router::new()
         .route("/v1/events", options(events::create::handshake))
         .route("/v1/events/batch", options(events::create::handshake));
@@ -118,10 +119,10 @@ pub fn routes(app: Arc<App>, readiness: Readiness) -> Router {
         .layer(DefaultBodyLimit::disable())
 }
 
-/// Lets web pages of the configured origins call the API; without any it adds nothing to an answer.
-fn cors_layer(origins: &[HeaderValue]) -> CorsLayer {
+/// Lets web pages of the configured origins call the API.
+fn cors_layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
     if origins.is_empty() {
-        return CorsLayer::new();
+        return None;
     }
     let all = origins.iter().any(|origin| origin == "*");
     let allowed = if all {
@@ -129,7 +130,7 @@ fn cors_layer(origins: &[HeaderValue]) -> CorsLayer {
     } else {
         AllowOrigin::list(origins.iter().cloned())
     };
-    CorsLayer::new()
+    let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([
             Method::GET,
@@ -140,7 +141,8 @@ fn cors_layer(origins: &[HeaderValue]) -> CorsLayer {
         ])
         .allow_headers(tower_http::cors::Any)
         .expose_headers([RETRY_AFTER, LINK, RATE_LIMIT, RATE_LIMIT_POLICY])
-        .max_age(Duration::from_hours(1))
+        .max_age(Duration::from_hours(1));
+    Some(layer)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the layer calls")]

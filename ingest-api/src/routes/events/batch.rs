@@ -21,7 +21,7 @@ use crate::error::{ApiError, FieldError, Problem};
 use crate::publish::PublishError;
 use crate::router::App;
 use crate::routes::body;
-use crate::routes::events::create::{CLOUDEVENT_BATCH, EventRequest, MAX_EVENT_BYTES};
+use crate::routes::events::create::{CLOUDEVENT_BATCH, CloudEventRequest, EventRequest, MAX_EVENT_BYTES};
 use crate::{cloudevents, validate};
 
 /// Most events in a batch.
@@ -75,18 +75,16 @@ pub enum ItemOutcome {
 ///
 /// 202 when all were accepted, 207 when some were refused: `results` tells which, in the order of the request. A
 /// batch costs the rate limit its number of events.
-///
-/// # Errors
-/// 400, 401, 403, 408, 413, 415, 429 for the whole batch; 503 when none of its events could be stored.
 #[utoipa::path(
     post,
     path = "/v1/events/batch",
+    operation_id = "send_batch",
     tag = "events",
     security(("api_key" = []), ("bearer" = [])),
     request_body(content(
         (Vec<EventRequest> = "application/json"),
         (String = "application/x-ndjson"),
-        (Vec<serde_json::Value> = "application/cloudevents-batch+json"),
+        (Vec<CloudEventRequest> = "application/cloudevents-batch+json"),
     )),
     responses(
         (status = 202, description = "All events are on disk.", body = BatchOutcome),

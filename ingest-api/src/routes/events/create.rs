@@ -55,6 +55,36 @@ pub struct EventRequest {
     idempotency_key: Option<String>,
 }
 
+/// A CloudEvent 1.0 in the JSON format, with any extension attributes beside these.
+#[derive(Debug, ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it documents what `cloudevents` reads without building it"
+)]
+pub struct CloudEventRequest {
+    /// With `source` it names the event: a repeat within 24 hours is a repeat.
+    #[schema(min_length = 1, max_length = 4096)]
+    id: String,
+    /// Where the event came from: a URI reference.
+    #[schema(min_length = 1, max_length = 4096)]
+    source: String,
+    /// The version of the specification.
+    #[schema(pattern = r"^1\.0$")]
+    specversion: String,
+    /// The event type.
+    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
+    event_type: String,
+    /// Media type of `data`; `application/json` unless set.
+    #[schema(required = false)]
+    datacontenttype: Option<String>,
+    /// The payload.
+    #[schema(required = false)]
+    data: Option<serde_json::Value>,
+    /// The payload in base64, in place of `data`.
+    #[schema(required = false)]
+    data_base64: Option<String>,
+}
+
 /// The answer to an accepted event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Accepted {
@@ -92,12 +122,10 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
 /// Sends one event. 202 means that it is on disk and will be delivered.
 ///
 /// The body is Penstock's own form, or a CloudEvent 1.0 in structured, binary or batched mode.
-///
-/// # Errors
-/// 400, 401, 403, 408, 413, 415, 422, 429 or 503 as problem+json.
 #[utoipa::path(
     post,
     path = "/v1/events",
+    operation_id = "send_event",
     tag = "events",
     security(("api_key" = []), ("bearer" = [])),
     params(
@@ -106,8 +134,8 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
     ),
     request_body(content(
         (EventRequest = "application/json"),
-        (serde_json::Value = "application/cloudevents+json"),
-        (serde_json::Value = "application/cloudevents-batch+json"),
+        (CloudEventRequest = "application/cloudevents+json"),
+        (Vec<CloudEventRequest> = "application/cloudevents-batch+json"),
     )),
     responses(
         (status = 202, description = "The event is on disk. For a batch of CloudEvents: all of them are.", body = Accepted),

@@ -69,6 +69,7 @@ pub struct ListParams {
     #[param(value_type = Option<String>, format = Uuid)]
     endpoint: Option<EndpointId>,
     /// `next_cursor` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]{32}$")]
     cursor: Option<String>,
     /// Most events on the page.
     #[param(minimum = 1, maximum = 100, default = 50)]
@@ -247,12 +248,10 @@ impl EventView {
 /// Lists events, newest first. An event appears when a worker has stored it, usually milliseconds after its 202.
 ///
 /// A page may hold fewer events than `limit` when their payloads are large.
-///
-/// # Errors
-/// 401, 403, 422, 429, 503.
 #[utoipa::path(
     get,
     path = "/v1/events",
+    operation_id = "list_events",
     tag = "events",
     security(("api_key" = []), ("bearer" = [])),
     params(ListParams),
@@ -310,12 +309,10 @@ pub fn next_link(path: &str, cursor: &str) -> HeaderValue {
 }
 
 /// Shows an event with its deliveries and their attempts.
-///
-/// # Errors
-/// 401, 403, 404 also for another organisation's event, 429, 503.
 #[utoipa::path(
     get,
     path = "/v1/events/{id}",
+    operation_id = "show_event",
     tag = "events",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, format = Uuid, description = "The id that the 202 carried.")),

@@ -94,10 +94,11 @@ pub async fn run(
     let permits = Permits::new(config.dispatch.max_in_flight as usize);
     let drain = config.drain_timeout;
 
-    // Three groups that stop one after the other: what starts deliveries, the deliveries, and their recorder.
+    // Three groups that end one after the other: what starts deliveries, the deliveries, which end by themselves,
+    // and the recorder, which ends with the last one that could report to it.
     let tasks = Tasks::new(stop.clone());
-    let deliveries = Tasks::new(CancellationToken::new());
-    let recording = Tasks::new(CancellationToken::new());
+    let deliveries = Tasks::new(stop.clone());
+    let recording = Tasks::new(stop.clone());
 
     let (recorder, reports) = Recorder::channel();
     recording.spawn_long_lived("recorder", record::run(pool.clone(), reports));
@@ -130,7 +131,7 @@ pub async fn run(
     );
     tasks.spawn_long_lived("operations server", server);
     tasks.spawn_long_lived("start", {
-        let tasks = tasks.clone();
+        let (tasks, stop) = (tasks.clone(), stop.clone());
         async move {
             if partitions::prepare(&pool, &stop).await? {
                 readiness.set(DATABASE_READY, true);
@@ -143,19 +144,18 @@ pub async fn run(
         }
     });
     tracing::info!(metrics = %config.metrics_addr, "delivery worker started");
-    stop_in_order([tasks, deliveries, recording], drain).await
+    stop_in_order(stop, [tasks, deliveries, recording], drain).await
 }
 
 /// Waits for the stop, then for each group within what is left of `drain`.
-async fn stop_in_order(groups: [Tasks; 3], drain: Duration) -> anyhow::Result<()> {
-    let [first, rest @ ..] = groups;
-    first.stop().cancelled().await;
+async fn stop_in_order(stop: CancellationToken, groups: [Tasks; 3], drain: Duration) -> anyhow::Result<()> {
+    stop.cancelled().await;
     let deadline = Instant::now() + drain;
-    let mut outcome = first.finish(drain).await;
-    for group in rest {
-        group.stop().cancel();
-        let left = deadline.saturating_duration_since(Instant::now());
-        let ended = group.finish(left).await;
+    let mut outcome = Ok(());
+    for group in groups {
+        let ended = group
+            .finish(deadline.saturating_duration_since(Instant::now()))
+            .await;
         outcome = outcome.and(ended);
     }
     outcome

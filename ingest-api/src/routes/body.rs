@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::body::HttpBody as _;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -14,6 +15,9 @@ use crate::error::{ApiError, FieldError};
 
 /// Largest body of the management routes, in bytes.
 const MAX_FORM_BYTES: usize = 64 * 1024;
+
+/// How much of a body that is too large is read all the same.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Reads a body. Bytes are counted as they arrive, whatever the headers announce.
 ///
@@ -33,11 +37,35 @@ pub async fn read(
             "send the body without a Content-Encoding".into(),
         ));
     }
-    match tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await {
-        Err(_) => Err(ApiError::BodyTimeout),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge { limit }),
-        Ok(Err(error)) => Err(ApiError::Malformed(format!("the body cannot be read: {error}"))),
+    tokio::time::timeout(timeout, read_bounded(body, limit))
+        .await
+        .unwrap_or(Err(ApiError::BodyTimeout))
+}
+
+/// Reads a body to its end. What goes beyond `limit` is read too, and dropped, as far as `MAX_DISCARDED_BYTES`: a
+/// connection that is closed on data in flight is reset, and its client might never see the 413.
+async fn read_bounded(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let (mut whole, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| ApiError::Malformed(format!("the body cannot be read: {error}")))?;
+        let Ok(chunk) = frame.into_data() else { continue };
+        length += chunk.len();
+        if length > limit + MAX_DISCARDED_BYTES {
+            break;
+        }
+        if length > limit {
+            whole = Vec::new();
+        } else if whole.is_empty() && body.is_end_stream() {
+            return Ok(chunk);
+        } else {
+            whole.extend_from_slice(&chunk);
+        }
+    }
+    if length > limit {
+        Err(ApiError::TooLarge { limit })
+    } else {
+        Ok(whole.into())
     }
 }
 

@@ -1,1 +1,25 @@
+//! The harness of the end-to-end tests. A test starts a [`World`] (real processes on a real nats-server and a
+//! real Postgres), comes in over HTTP, looks at its [`Receiver`]s and at the tables, and ends with
+//! [`World::finish`], which checks what must hold after every test.
 
+mod world;
+mod finish;
+mod wait;
+mod api;
+mod load;
+mod receiver;
+mod webhook;
+mod tables;
+mod history;
+mod transcript;
+
+pub use api::{Endpoint, Event, Organization, Producer, accepted};
+pub use history::{History, Receipt, Verdict};
+pub use load::{Load, Sent};
+pub use penstock_local::{Shutdown, Signal, Stack};
+pub use receiver::Receiver;
+pub use tables::{Attempt, Delivery};
+pub use transcript::{transcript, transcript_with};
+pub use wait::{DEADLINE, until};
+pub use webhook::{Answer, Body, Webhook};
+pub use world::{STOP_DEADLINE, Setup, World};

@@ -93,6 +93,18 @@ pub struct Accepted {
     pub id: EventId,
 }
 
+/// The answer when everything was accepted.
+#[derive(Debug, ToSchema)]
+#[schema(no_recursion)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it documents that one route has two kinds of answer")]
+pub enum AcceptedOrOutcome {
+    /// To one event.
+    Event(Accepted),
+    /// To a batch of CloudEvents.
+    Batch(BatchOutcome),
+}
+
 /// How a request carries its event.
 enum Form {
     Envelope,
@@ -138,7 +150,7 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
         (Vec<CloudEventRequest> = "application/cloudevents-batch+json"),
     )),
     responses(
-        (status = 202, description = "The event is on disk. For a batch of CloudEvents: all of them are.", body = Accepted),
+        (status = 202, description = "The event is on disk. For a batch of CloudEvents: all of them are.", body = AcceptedOrOutcome),
         (status = 207, description = "Some events of a batch of CloudEvents were refused.", body = BatchOutcome),
         (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),

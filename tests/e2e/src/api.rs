@@ -1,0 +1,204 @@
+//! What producers and operators do over HTTP.
+
+use reqwest::{Body, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use shared::id::{EndpointId, EventId, OrgId};
+
+use crate::receiver::Receiver;
+use crate::world::World;
+
+/// How long an attempt may take at endpoints that the harness creates.
+const ENDPOINT_TIMEOUT_MS: u32 = 1_000;
+
+/// An organisation and a key with all scopes.
+#[derive(Clone, Debug)]
+pub struct Organization {
+    /// Its id.
+    pub id: OrgId,
+    /// Its key.
+    pub key: String,
+}
+
+/// An endpoint at a [`Receiver`].
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+}
+
+/// What a producer sends.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its type.
+    pub kind: String,
+    /// JSON text that reaches the receiver as it stands here.
+    pub data: String,
+    /// What makes a repeat a repeat, in the body.
+    pub idempotency_key: Option<String>,
+}
+
+impl Event {
+    /// An event without an idempotency key.
+    pub fn new(kind: &str, data: impl Into<String>) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            data: data.into(),
+            idempotency_key: None,
+        }
+    }
+
+    /// The request's body, with `data` in it byte for byte.
+    pub fn body(&self) -> String {
+        let key = self.idempotency_key.as_ref();
+        let key = key.map_or_else(String::new, |key| format!(r#","idempotency_key":{}"#, json!(key)));
+        format!(r#"{{"type":{},"data":{}{key}}}"#, json!(self.kind), self.data)
+    }
+}
+
+/// Someone who calls one `ingest-api` with one key.
+#[derive(Clone, Debug)]
+pub struct Producer {
+    http: reqwest::Client,
+    url: String,
+    key: String,
+}
+
+impl Producer {
+    /// `POST` with the key and nothing else.
+    pub fn post(&self, path: &str) -> RequestBuilder {
+        self.http
+            .post(format!("{}{path}", self.url))
+            .bearer_auth(&self.key)
+    }
+
+    /// `POST /v1/events` with a body that is said to be JSON.
+    pub fn post_event(&self, body: impl Into<Body>) -> RequestBuilder {
+        let request = self.post("/v1/events").body(body);
+        request.header("content-type", "application/json")
+    }
+
+    /// Sends an event and returns whatever comes back.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn try_send(&self, event: &Event) -> reqwest::Result<Response> {
+        self.post_event(event.body()).send().await
+    }
+
+    /// Sends an event, which must be accepted, and returns its id.
+    pub async fn send(&self, event: &Event) -> EventId {
+        let answer = self.try_send(event).await;
+        accepted(answer.expect("ingest-api answers")).await
+    }
+}
+
+/// The id in a 202.
+///
+/// # Panics
+/// When the answer is another one.
+pub async fn accepted(response: Response) -> EventId {
+    #[derive(Deserialize)]
+    struct Accepted {
+        id: EventId,
+    }
+    read::<Accepted>(response, StatusCode::ACCEPTED).await.id
+}
+
+async fn read<T: DeserializeOwned>(response: Response, expected: StatusCode) -> T {
+    let (status, url) = (response.status(), response.url().clone());
+    let body = response.text().await.expect("an answer has a whole body");
+    assert_eq!(status, expected, "{url} answers {body}");
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{url} answers {body}: {error}"))
+}
+
+impl World {
+    /// An organisation in the highest tier.
+    pub async fn organization(&self) -> Organization {
+        self.organization_with(&json!({"name": "test", "tier": "enterprise"}))
+            .await
+    }
+
+    /// An organisation as `body` describes it to the admin API.
+    pub async fn organization_with(&self, body: &Value) -> Organization {
+        #[derive(Deserialize)]
+        struct Created {
+            id: OrgId,
+        }
+        #[derive(Deserialize)]
+        struct Key {
+            key: String,
+        }
+        let organization: Created = self.create("", body).await;
+        let path = format!("/{}/keys", organization.id);
+        let key: Key = self.create(&path, &json!({"name": "test"})).await;
+        Organization {
+            id: organization.id,
+            key: key.key,
+        }
+    }
+
+    /// An endpoint that gets all of an organisation's events.
+    pub async fn endpoint(&self, organization: &Organization, receiver: &Receiver) -> Endpoint {
+        self.endpoint_with(organization, receiver, json!({})).await
+    }
+
+    /// An endpoint with the given fields besides its URL.
+    pub async fn endpoint_with(
+        &self,
+        organization: &Organization,
+        receiver: &Receiver,
+        mut fields: Value,
+    ) -> Endpoint {
+        #[derive(Deserialize)]
+        struct Created {
+            #[serde(flatten)]
+            endpoint: Endpoint,
+            secret: String,
+        }
+        let path = receiver.new_path();
+        fields["url"] = receiver.url(&path).into();
+        if fields["timeout_ms"].is_null() {
+            fields["timeout_ms"] = ENDPOINT_TIMEOUT_MS.into();
+        }
+        let created: Created = self
+            .create(&format!("/{}/endpoints", organization.id), &fields)
+            .await;
+        receiver.register(path, created.endpoint.id, &created.secret);
+        created.endpoint
+    }
+
+    async fn create<T: DeserializeOwned>(&self, path: &str, body: &Value) -> T {
+        let request = self
+            .http
+            .post(self.url(&format!("/admin/v1/organizations{path}")));
+        let request = request.bearer_auth(self.stack().admin_token()).json(body);
+        let response = request.send().await.expect("ingest-api answers");
+        read(response, StatusCode::CREATED).await
+    }
+
+    /// A producer of an organisation at the first `ingest-api`.
+    pub fn producer(&self, organization: &Organization) -> Producer {
+        self.producer_at(organization, 0)
+    }
+
+    /// A producer of an organisation at `ingest-api` number `index`.
+    pub fn producer_at(&self, organization: &Organization, index: usize) -> Producer {
+        Producer {
+            http: self.http.clone(),
+            url: self.stack().ingest(index).url(),
+            key: organization.key.clone(),
+        }
+    }
+
+    /// Where a path of the first `ingest-api` is.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.stack().ingest(0).url())
+    }
+
+    /// The client that all requests of this world are made with.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+}

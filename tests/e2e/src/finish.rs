@@ -1,0 +1,100 @@
+//! What must hold at the end of every test.
+
+use async_nats::jetstream;
+use futures_util::TryStreamExt as _;
+use shared::stream::NAME_PREFIX;
+use sqlx::Row as _;
+
+use crate::wait::until;
+use crate::world::World;
+
+impl World {
+    /// Ends a test: everything that was accepted has left the streams, no delivery is stranded, nothing was set
+    /// aside, every webhook was signed; then all processes stop with status 0 and none has logged an error.
+    ///
+    /// # Panics
+    /// When one of these does not hold.
+    pub async fn finish(mut self) {
+        self.streams_are_drained().await;
+        self.nothing_is_stranded().await;
+        self.nothing_is_in_quarantine().await;
+        for receiver in &self.receivers {
+            receiver.check_signatures();
+        }
+        self.terminate_services().await;
+        self.logs_are_clean();
+        self.database.close().await;
+        if let Some(stack) = self.take_stack() {
+            let stopped = stack.stop().await;
+            stopped.expect("nats-server and Postgres stop");
+        }
+    }
+
+    pub async fn streams_are_drained(&self) {
+        let client = async_nats::connect(self.stack().nats_url()).await;
+        let jetstream = jetstream::new(client.expect("nats-server runs at the end of a test"));
+        until("empty event streams", async || {
+            let streams = jetstream.streams().try_collect::<Vec<_>>().await;
+            let streams = streams.map_err(|error| error.to_string())?;
+            let full: Vec<_> = streams
+                .iter()
+                .filter(|stream| stream.config.name.starts_with(NAME_PREFIX) && stream.state.messages > 0)
+                .map(|stream| format!("{} frames in {}", stream.state.messages, stream.config.name))
+                .collect();
+            if full.is_empty() {
+                Ok(())
+            } else {
+                Err(full.join(", "))
+            }
+        })
+        .await;
+    }
+
+    /// A pending delivery is due at some time, or leased until then. One whose time is long past belongs to no
+    /// worker and is found by none.
+    async fn nothing_is_stranded(&self) {
+        until("no stranded delivery", async || {
+            let query = sqlx::query(
+                "select d.event_id::text
+                 from deliveries d join endpoints e on e.id = d.endpoint_id
+                 where d.status = 'pending' and e.status = 'enabled' and e.deleted_at is null
+                   and (d.next_attempt_at is null or d.next_attempt_at < now() - interval '3 seconds')",
+            );
+            let stranded = query.fetch_all(&self.database).await;
+            let stranded = stranded.map_err(|error| error.to_string())?;
+            match stranded.as_slice() {
+                [] => Ok(()),
+                [first, ..] => Err(format!(
+                    "{}, such as {}",
+                    stranded.len(),
+                    first.get::<String, _>(0)
+                )),
+            }
+        })
+        .await;
+    }
+
+    async fn nothing_is_in_quarantine(&self) {
+        let query = sqlx::query_scalar::<_, String>("select reason from quarantine");
+        let reasons = query.fetch_all(&self.database).await;
+        assert_eq!(reasons.expect("Postgres runs at the end of a test"), [""; 0]);
+    }
+
+    fn logs_are_clean(&self) {
+        let is_bad = |line: &str| {
+            (line.contains(" ERROR ") || line.contains("panicked"))
+                && !self.tolerated.iter().any(|text| line.contains(text))
+        };
+        let logs = self
+            .stack()
+            .services()
+            .map(|service| (service.name().to_owned(), service.log()));
+        let bad: Vec<_> = logs
+            .flat_map(|(name, log)| {
+                let lines = log.lines().filter(|line| is_bad(line));
+                lines.map(|line| format!("{name}: {line}")).collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(bad.is_empty(), "errors in the logs:\n{}", bad.join("\n"));
+    }
+}

@@ -1,0 +1,169 @@
+//! Judging a whole run: what producers were told, what the tables hold and what the receiver got must agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shared::id::EventId;
+use sqlx::PgPool;
+
+use crate::receiver::Receiver;
+use crate::wait::until;
+use crate::webhook::Webhook;
+use crate::world::World;
+
+/// A webhook, as far as a history needs it.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// The event.
+    pub id: EventId,
+    /// The payload that arrived.
+    pub data: Vec<u8>,
+    /// Whether it was answered with success.
+    pub taken: bool,
+}
+
+/// Everything that happened to the events of one organisation with one endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Each event that was answered 202, with the payload that was sent.
+    pub accepted: Vec<(EventId, Vec<u8>)>,
+    /// Each row of `events`, with its payload.
+    pub stored: Vec<(EventId, Vec<u8>)>,
+    /// Each row of `deliveries`, with its status.
+    pub deliveries: Vec<(EventId, String)>,
+    /// Each webhook that arrived.
+    pub received: Vec<Receipt>,
+}
+
+/// What became of the accepted events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Events that were answered 202.
+    pub accepted: usize,
+    /// Those of them that are in `events`.
+    pub stored: usize,
+    /// Those of them whose delivery is `delivered`.
+    pub delivered: usize,
+    /// Those of them whose delivery is `dead`.
+    pub dead: usize,
+    /// Those of them whose delivery is `pending`.
+    pub pending: usize,
+    /// Stored events that nobody was told of: their producers got a refusal or no answer.
+    pub unanswered: usize,
+    /// Not stored, or without a delivery, or `delivered` although no webhook was answered with success.
+    pub lost: BTreeSet<EventId>,
+    /// Stored twice, or more than one webhook was answered with success.
+    pub duplicated: BTreeSet<EventId>,
+    /// Stored or delivered with other bytes than were sent, or two events under one id.
+    pub altered: BTreeSet<EventId>,
+}
+
+impl Verdict {
+    /// Every accepted event was delivered, once, and as it was sent.
+    pub fn is_flawless(&self) -> bool {
+        let faults = [&self.lost, &self.duplicated, &self.altered];
+        self.delivered == self.accepted && faults.iter().all(|ids| ids.is_empty())
+    }
+}
+
+impl History {
+    /// Compares the four accounts.
+    pub fn judge(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut sent = BTreeMap::new();
+        for (id, data) in &self.accepted {
+            if sent.insert(*id, data).is_some_and(|other| other != data) {
+                verdict.altered.insert(*id);
+            }
+        }
+        verdict.accepted = sent.len();
+
+        let mut stored = BTreeMap::<_, usize>::new();
+        for (id, data) in &self.stored {
+            *stored.entry(*id).or_default() += 1;
+            if sent.get(id).is_some_and(|sent| *sent != data) {
+                verdict.altered.insert(*id);
+            }
+        }
+        let mut taken = BTreeMap::<_, usize>::new();
+        for receipt in &self.received {
+            *taken.entry(receipt.id).or_default() += usize::from(receipt.taken);
+            if sent.get(&receipt.id).is_some_and(|sent| **sent != receipt.data) {
+                verdict.altered.insert(receipt.id);
+            }
+        }
+        let twice = stored.iter().chain(&taken).filter(|&(_, &count)| count > 1);
+        verdict.duplicated = twice.map(|(id, _)| *id).collect();
+        verdict.unanswered = stored.keys().filter(|id| !sent.contains_key(id)).count();
+
+        let deliveries: BTreeMap<_, _> = self.deliveries.iter().map(|(id, status)| (id, status)).collect();
+        for id in sent.keys() {
+            let arrived = taken.get(id).is_some_and(|&count| count > 0);
+            let is_stored = stored.contains_key(id);
+            verdict.stored += usize::from(is_stored);
+            let found = match deliveries.get(id).map(|status| status.as_str()) {
+                Some("delivered") => {
+                    verdict.delivered += 1;
+                    arrived
+                }
+                Some("dead") => {
+                    verdict.dead += 1;
+                    true
+                }
+                Some("pending") => {
+                    verdict.pending += 1;
+                    true
+                }
+                _ => false,
+            };
+            if !found || !is_stored {
+                verdict.lost.insert(*id);
+            }
+        }
+        verdict
+    }
+}
+
+impl From<&Webhook> for Receipt {
+    fn from(webhook: &Webhook) -> Self {
+        Self {
+            id: webhook.id,
+            data: webhook.parse().data.get().as_bytes().to_vec(),
+            taken: webhook.was_taken(),
+        }
+    }
+}
+
+impl World {
+    /// Waits until the streams are empty and every delivery is finished.
+    pub async fn settle(&self) {
+        self.streams_are_drained().await;
+        until("every delivery to be finished", async || {
+            let query = sqlx::query_scalar("select count(*) from deliveries where status = 'pending'");
+            let pending = query.fetch_one(&self.database).await;
+            match pending.map_err(|error| error.to_string())? {
+                0_i64 => Ok(()),
+                pending => Err(format!("{pending} pending")),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the world is settled and returns all that has happened.
+    pub async fn history(&self, accepted: Vec<(EventId, Vec<u8>)>, receiver: &Receiver) -> History {
+        self.settle().await;
+        History {
+            accepted,
+            stored: read(&self.database, "select id, data from events").await,
+            deliveries: read(&self.database, "select event_id, status from deliveries").await,
+            received: receiver.webhooks().iter().map(Receipt::from).collect(),
+        }
+    }
+}
+
+async fn read<T>(database: &PgPool, query: &'static str) -> Vec<(EventId, T)>
+where
+    (EventId, T): for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+{
+    let rows = sqlx::query_as(query).fetch_all(database).await;
+    rows.expect("Postgres runs")
+}

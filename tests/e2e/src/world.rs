@@ -1,0 +1,224 @@
+//! A stack of its own for one test.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use penstock_local::{Service, Signal, Stack, StackOptions};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+use crate::receiver::Receiver;
+
+/// How long a process may take to end after SIGTERM. Longer than the services' own `DRAIN_TIMEOUT`.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What makes a test fast: short waits between attempts and short leases. Everything else is as shipped.
+const WORKER_ENV: &[(&str, &str)] = &[
+    ("RETRY_INITIAL", "200ms"),
+    ("RETRY_FACTOR", "4"),
+    ("LEASE_MARGIN", "2s"),
+    ("INTAKE_ACK_WAIT", "2s"),
+    ("CLAIM_INTERVAL", "50ms"),
+];
+
+/// How many lines of each log a failing test prints.
+const TAIL_LINES: usize = 30;
+
+/// What a [`World`] is made of: one replica of each service unless told otherwise.
+#[derive(Debug)]
+pub struct Setup(StackOptions);
+
+impl Setup {
+    /// `program` is the path of this package's `penstock-stack`.
+    pub fn new(program: &str) -> Self {
+        let worker_env = WORKER_ENV
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        Self(StackOptions {
+            program: Some(PathBuf::from(program)),
+            worker_env: worker_env.collect(),
+            ..StackOptions::default()
+        })
+    }
+
+    /// Sets how many processes of each service there are.
+    #[must_use]
+    pub fn replicas(mut self, ingest: usize, workers: usize) -> Self {
+        (self.0.ingest, self.0.workers) = (ingest, workers);
+        self
+    }
+
+    /// Sets an environment variable of every `ingest-api`.
+    #[must_use]
+    pub fn ingest_env(mut self, name: &str, value: &str) -> Self {
+        self.0.ingest_env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets an environment variable of every `delivery-worker`.
+    #[must_use]
+    pub fn worker_env(mut self, name: &str, value: &str) -> Self {
+        self.0.worker_env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts everything and waits until everything is ready.
+    pub async fn start(self) -> World {
+        // The process's TLS implementation, which the HTTP client asks for although it only speaks plain HTTP
+        // here. An error says that another test was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(crate::wait::DEADLINE)
+            .tls_certs_only([])
+            .build()
+            .expect("an HTTP client without certificates can always be made");
+        let stack = match Box::pin(Stack::start(self.0)).await {
+            Ok(stack) => stack,
+            Err(error) => panic!("the stack did not start: {error:#}"),
+        };
+        let database = PgPoolOptions::new()
+            .max_connections(2)
+            .connect_lazy(stack.database_url())
+            .expect("the stack's database URL is one");
+        World {
+            stack: Some(stack),
+            http,
+            database,
+            receivers: Vec::new(),
+            tolerated: Vec::new(),
+        }
+    }
+}
+
+/// A whole Penstock, the receivers of its webhooks, and a look into its tables.
+///
+/// Every test ends with [`World::finish`]; dropping a world in another way than by a panic is a failure.
+#[derive(Debug)]
+pub struct World {
+    // None once it is finished.
+    stack: Option<Stack>,
+    pub(crate) http: reqwest::Client,
+    pub(crate) database: PgPool,
+    pub(crate) receivers: Vec<Receiver>,
+    pub(crate) tolerated: Vec<&'static str>,
+}
+
+impl World {
+    /// The processes.
+    pub fn stack(&self) -> &Stack {
+        self.stack
+            .as_ref()
+            .expect("a world has its stack until it is finished")
+    }
+
+    /// The processes, to be killed and started again.
+    pub fn stack_mut(&mut self) -> &mut Stack {
+        self.stack
+            .as_mut()
+            .expect("a world has its stack until it is finished")
+    }
+
+    /// A receiver of webhooks that answers 204 to everything.
+    pub async fn receiver(&mut self) -> Receiver {
+        let receiver = Receiver::start().await;
+        self.receivers.push(receiver.clone());
+        receiver
+    }
+
+    /// Says that log lines with `ERROR` that contain `text` are expected in this test.
+    pub fn tolerate(&mut self, text: &'static str) {
+        self.tolerated.push(text);
+    }
+
+    /// Stops everything in order and starts it again on the same data.
+    pub async fn restart_everything(&mut self) {
+        self.terminate_services().await;
+        let stack = self.stack_mut();
+        let stopped = stack.nats_mut().terminate(STOP_DEADLINE).await;
+        stopped.expect("nats-server stops");
+        let postgres = stack.postgres_mut();
+        postgres
+            .stop(penstock_local::Shutdown::Fast)
+            .await
+            .expect("Postgres stops");
+        postgres.start().await.expect("Postgres starts again");
+        stack.nats_mut().start().await.expect("nats-server starts again");
+        let (ingest, workers) = self.replicas();
+        for index in 0..ingest {
+            let started = self.stack_mut().ingest_mut(index).start().await;
+            started.expect("an ingest-api starts again");
+        }
+        for index in 0..workers {
+            let started = self.stack_mut().worker_mut(index).start().await;
+            started.expect("a delivery-worker starts again");
+        }
+    }
+
+    /// Asks every service that runs to stop.
+    ///
+    /// # Panics
+    /// When one does not end with status 0.
+    pub(crate) async fn terminate_services(&mut self) {
+        let (ingest, workers) = self.replicas();
+        for index in 0..ingest {
+            terminate(self.stack_mut().ingest_mut(index)).await;
+        }
+        for index in 0..workers {
+            terminate(self.stack_mut().worker_mut(index)).await;
+        }
+    }
+
+    /// How many processes of each service there are, stopped ones included.
+    fn replicas(&self) -> (usize, usize) {
+        let services = self.stack().services();
+        let (ingest, workers): (Vec<_>, Vec<_>) =
+            services.partition(|service| service.name().starts_with("ingest-api"));
+        (ingest.len(), workers.len())
+    }
+
+    pub(crate) fn take_stack(&mut self) -> Option<Stack> {
+        self.stack.take()
+    }
+
+    fn print_logs(stack: &Stack) {
+        let servers = [
+            (stack.nats().name(), stack.nats().log()),
+            (stack.postgres().name(), stack.postgres().log()),
+        ];
+        let services = stack.services().map(|service| (service.name(), service.log()));
+        for (name, log) in servers.into_iter().chain(services) {
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("--- the end of the log of {name}:");
+            for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+async fn terminate(service: &mut Service) {
+    if service.pid().is_none() {
+        return;
+    }
+    let ended = service.terminate(STOP_DEADLINE).await;
+    let status = ended.expect("a service that runs can be asked to stop");
+    assert!(
+        status.success(),
+        "{} answered {} with {status}",
+        service.name(),
+        Signal::SIGTERM
+    );
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let Some(stack) = &self.stack else { return };
+        if std::thread::panicking() {
+            Self::print_logs(stack);
+        } else {
+            panic!("a test ended without World::finish");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The checker of histories finds what it looks for.
+
+use std::collections::BTreeSet;
+
+use e2e::{History, Receipt, Verdict};
+use shared::id::EventId;
+use uuid::Uuid;
+
+/// Three events that were sent, stored and delivered as they should be.
+fn good() -> (History, [EventId; 3]) {
+    let ids = [1, 2, 3].map(|number| EventId::from(Uuid::from_u128(number)));
+    let pairs: Vec<_> = ids.iter().map(|&id| (id, id.to_string().into_bytes())).collect();
+    let history = History {
+        accepted: pairs.clone(),
+        stored: pairs.clone(),
+        deliveries: ids.iter().map(|&id| (id, "delivered".to_owned())).collect(),
+        received: pairs
+            .into_iter()
+            .map(|(id, data)| Receipt {
+                id,
+                data,
+                taken: true,
+            })
+            .collect(),
+    };
+    (history, ids)
+}
+
+fn good_verdict() -> Verdict {
+    Verdict {
+        accepted: 3,
+        stored: 3,
+        delivered: 3,
+        ..Verdict::default()
+    }
+}
+
+fn verdict_after(spoil: impl FnOnce(&mut History)) -> Verdict {
+    let (mut history, _) = good();
+    spoil(&mut history);
+    history.judge()
+}
+
+#[test]
+fn a_run_without_faults_is_judged_so() {
+    assert_eq!(good().0.judge(), good_verdict());
+    assert!(good_verdict().is_flawless());
+}
+
+#[test]
+fn a_lost_event_is_found_wherever_it_was_lost() {
+    let second = BTreeSet::from([good().1[1]]);
+    let spoiled = [
+        verdict_after(|history| _ = history.stored.remove(1)),
+        verdict_after(|history| _ = history.deliveries.remove(1)),
+        verdict_after(|history| _ = history.received.remove(1)),
+        verdict_after(|history| history.received[1].taken = false),
+    ];
+    for verdict in spoiled {
+        assert_eq!(verdict.lost, second, "{verdict:?}");
+        assert!(!verdict.is_flawless());
+    }
+}
+
+#[test]
+fn an_altered_payload_is_found_in_the_table_and_at_the_receiver() {
+    let second = BTreeSet::from([good().1[1]]);
+    assert_eq!(
+        verdict_after(|history| history.stored[1].1.push(b' ')).altered,
+        second
+    );
+    assert_eq!(
+        verdict_after(|history| history.received[1].data.push(b' ')).altered,
+        second
+    );
+    let two_under_one_id = verdict_after(|history| history.accepted[2].0 = history.accepted[1].0);
+    assert!(two_under_one_id.altered.is_superset(&second));
+}
+
+#[test]
+fn a_repeat_is_found_in_the_table_and_at_the_receiver() {
+    let second = BTreeSet::from([good().1[1]]);
+    let stored_twice = verdict_after(|history| history.stored.push(history.stored[1].clone()));
+    assert_eq!(stored_twice.duplicated, second);
+    let taken_twice = verdict_after(|history| history.received.push(history.received[1].clone()));
+    assert_eq!(taken_twice.duplicated, second);
+}
+
+#[test]
+fn an_attempt_that_failed_before_is_no_repeat() {
+    let verdict = verdict_after(|history| {
+        let failed = Receipt {
+            taken: false,
+            ..history.received[1].clone()
+        };
+        history.received.insert(1, failed);
+    });
+    assert_eq!(verdict, good_verdict());
+}
+
+#[test]
+fn what_is_not_delivered_yet_or_any_more_is_counted_and_not_lost() {
+    let verdict = verdict_after(|history| {
+        history.deliveries[0].1 = "pending".to_owned();
+        history.deliveries[1].1 = "dead".to_owned();
+        history.received.drain(..2);
+    });
+    let expected = Verdict {
+        delivered: 1,
+        pending: 1,
+        dead: 1,
+        ..good_verdict()
+    };
+    assert_eq!(verdict, expected);
+}
+
+#[test]
+fn a_stored_event_whose_producer_got_no_answer_is_counted() {
+    let verdict = verdict_after(|history| _ = history.accepted.remove(2));
+    let expected = Verdict {
+        accepted: 2,
+        stored: 2,
+        delivered: 2,
+        unanswered: 1,
+        ..Verdict::default()
+    };
+    assert_eq!(verdict, expected);
+}

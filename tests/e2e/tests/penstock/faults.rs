@@ -1,0 +1,179 @@
+//! Processes that are killed, and servers that are away. Nothing that was answered 202 is lost, and what
+//! arrives is what was sent.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use e2e::{Answer, Event, Load, Producer, Receiver, Shutdown, World, transcript};
+use futures_util::future::join_all;
+use serde_json::json;
+use shared::id::EventId;
+
+use crate::setup;
+
+/// Events with different payloads, all sent at once.
+pub(crate) async fn send(producer: &Producer, count: usize) -> Vec<(EventId, Vec<u8>)> {
+    let sends = (0..count).map(async |number| {
+        let event = Event::new("a", format!(r#"{{"number": {number}}}"#));
+        (producer.send(&event).await, event.data.into_bytes())
+    });
+    join_all(sends).await
+}
+
+/// A receiver that takes 20 to 50 ms, and its endpoint, which allows 16 deliveries at once.
+pub(crate) async fn slow_receiver(world: &mut World, organization: &e2e::Organization) -> Receiver {
+    let receiver = world.receiver().await;
+    receiver.answer(|webhook| {
+        let [.., last] = webhook.id.as_uuid().into_bytes();
+        Answer::status(204).after(Duration::from_millis(20 + u64::from(last % 31)))
+    });
+    let fields = json!({"max_in_flight": 16});
+    world.endpoint_with(organization, &receiver, fields).await;
+    receiver
+}
+
+#[tokio::test]
+async fn a_worker_killed_in_the_middle_sends_again_only_what_it_had_in_flight() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = slow_receiver(&mut world, &organization).await;
+    let accepted = send(&world.producer(&organization), 200).await;
+    receiver.wait_for(60).await;
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    let deliveries = world.deliveries().await;
+    let in_flight: BTreeSet<_> = deliveries
+        .iter()
+        .filter(|delivery| delivery.leased)
+        .map(|delivery| delivery.event_id)
+        .collect();
+    assert!((1..=16).contains(&in_flight.len()), "{in_flight:?}");
+    assert!(receiver.count() < 200, "the kill came too late");
+
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    let verdict = world.history(accepted, &receiver).await.judge();
+    assert_eq!((verdict.delivered, verdict.stored), (200, 200));
+    assert!(
+        verdict.lost.is_empty() && verdict.altered.is_empty(),
+        "{verdict:?}"
+    );
+    assert!(
+        verdict.duplicated.is_subset(&in_flight),
+        "{verdict:?}, in flight were {in_flight:?}"
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_nats_server_killed_under_load_loses_no_accepted_event() {
+    let mut world = setup().replicas(2, 2).start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let loads = [0, 1].map(|replica| Load::start(&world.producer_at(&organization, replica), 4));
+    for until_refused in [false, true] {
+        for load in &loads {
+            load.accepts(100).await;
+        }
+        world.stack_mut().nats_mut().kill().await.unwrap();
+        if until_refused {
+            for load in &loads {
+                load.is_refused().await;
+            }
+        }
+        world.stack_mut().nats_mut().start().await.unwrap();
+    }
+    let mut accepted = Vec::new();
+    for load in loads {
+        load.accepts(100).await;
+        let sent = load.stop().await;
+        accepted.extend(sent.accepted);
+        assert_eq!(sent.unanswered, [""; 0]);
+        for refusal in sent.refused {
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(refusal, @r#"
+                503 Service Unavailable
+                content-type: application/problem+json
+                retry-after: 2
+
+                {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the event stream does not answer"}
+                "#);
+            }
+        }
+    }
+    let verdict = world.history(accepted, &receiver).await.judge();
+    assert!(verdict.is_flawless(), "{verdict:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn events_are_accepted_while_postgres_is_away_and_delivered_when_it_is_back() {
+    let mut world = setup().start().await;
+    let (organization, stranger) = (world.organization().await, world.organization().await);
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let producer = world.producer(&organization);
+    let mut accepted = send(&producer, 1).await;
+    world
+        .stack_mut()
+        .postgres_mut()
+        .stop(Shutdown::Immediate)
+        .await
+        .unwrap();
+    accepted.extend(send(&producer, 100).await);
+    // A key that this replica has not seen cannot be verified now.
+    let refused = world.producer(&stranger).try_send(&Event::new("a", "1")).await;
+    insta::assert_snapshot!(transcript(refused.unwrap()).await, @r#"
+    503 Service Unavailable
+    content-type: application/problem+json
+    retry-after: 2
+
+    {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the database is not available"}
+    "#);
+    world.stack_mut().postgres_mut().start().await.unwrap();
+    let verdict = world.history(accepted, &receiver).await.judge();
+    assert!(verdict.is_flawless() && verdict.accepted == 101, "{verdict:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn results_of_deliveries_that_ended_while_postgres_was_away_are_not_lost() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(204).held());
+    let fields = json!({"timeout_ms": 30_000});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    let accepted = send(&world.producer(&organization), 20).await;
+    receiver.wait_for(20).await;
+    world
+        .stack_mut()
+        .postgres_mut()
+        .stop(Shutdown::Immediate)
+        .await
+        .unwrap();
+    receiver.release();
+    world.stack_mut().postgres_mut().start().await.unwrap();
+    let verdict = world.history(accepted, &receiver).await.judge();
+    assert!(verdict.is_flawless() && verdict.accepted == 20, "{verdict:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_ingest_api_killed_under_load_loses_no_accepted_event() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let load = Load::start(&world.producer(&organization), 8);
+    for _ in 0..3 {
+        load.accepts(50).await;
+        world.stack_mut().ingest_mut(0).kill().await.unwrap();
+        load.is_unanswered().await;
+        world.stack_mut().ingest_mut(0).start().await.unwrap();
+    }
+    load.accepts(50).await;
+    let sent = load.stop().await;
+    let verdict = world.history(sent.accepted, &receiver).await.judge();
+    assert!(verdict.is_flawless(), "{verdict:?}");
+    world.finish().await;
+}

@@ -1,0 +1,27 @@
+//! Penstock from the outside: events in over HTTP, webhooks out, and processes killed in between.
+
+mod events;
+mod batches;
+mod repeats;
+mod cloudevents;
+mod reading;
+mod openapi;
+mod browsers;
+mod tenants;
+mod retries;
+mod faults;
+mod restarts;
+mod backlog;
+mod contract;
+mod scopes;
+mod hostile;
+mod checker;
+
+mod python;
+
+use e2e::Setup;
+
+/// One replica of each service.
+fn setup() -> Setup {
+    Setup::new(env!("CARGO_BIN_EXE_penstock-stack"))
+}

@@ -1,0 +1,192 @@
+//! The OpenAPI document is what the API does: routes, answers, and who may see what.
+
+use std::process::Stdio;
+
+use e2e::{Event, Organization, World};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use tokio::process::Command;
+
+use crate::python;
+use crate::setup;
+
+/// Methods that OpenAPI knows.
+const METHODS: [&str; 6] = ["get", "post", "put", "patch", "delete", "options"];
+
+async fn document(world: &World) -> Value {
+    let response = world
+        .http()
+        .get(world.url("/openapi.json"))
+        .send()
+        .await
+        .expect("ingest-api answers");
+    response.json().await.expect("the document is JSON")
+}
+
+/// Every path and method of the document.
+fn operations(document: &Value) -> Vec<(&str, &str, &Map<String, Value>)> {
+    let paths = document["paths"].as_object().expect("the document has paths");
+    let operations = paths.iter().flat_map(|(path, item)| {
+        let item = item.as_object().expect("a path has operations");
+        let methods = METHODS
+            .iter()
+            .filter_map(move |method| Some((*method, item.get(*method)?.as_object()?)));
+        methods.map(move |(method, operation)| (path.as_str(), method, operation))
+    });
+    operations.collect()
+}
+
+#[tokio::test]
+async fn every_operation_has_its_own_id_and_is_routed() {
+    let world = setup().replicas(1, 0).start().await;
+    let document = document(&world).await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let operations = operations(&document);
+    let mut ids: Vec<_> = operations
+        .iter()
+        .map(|(.., operation)| operation["operationId"].as_str())
+        .collect();
+    ids.sort_unstable();
+    assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "{ids:?}");
+    for (path, method, _) in operations {
+        let url = world.url(&path.replace('{', "%7B").replace('}', "%7D"));
+        let method: Method = method.to_uppercase().parse().unwrap();
+        let status = world
+            .http()
+            .request(method.clone(), url)
+            .send()
+            .await
+            .unwrap()
+            .status();
+        assert!(
+            status != 405 && status != 404 || path.starts_with("/admin") && status == 401,
+            "{method} {path}: {status}"
+        );
+    }
+    let page = world.http().get(world.url("/docs/")).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    world.finish().await;
+}
+
+/// Calls every operation under `/v1` whose path holds an id, with ids of another organisation.
+#[tokio::test]
+async fn another_organisations_ids_name_nothing_on_any_route() {
+    let mut world = setup().start().await;
+    let (owner, stranger) = (world.organization().await, world.organization().await);
+    let receiver = world.receiver().await;
+    let endpoint = world.endpoint(&owner, &receiver).await.id.to_string();
+    let event = world.producer(&owner).send(&Event::new("a", "1")).await;
+    world.until_delivery_is(event, "delivered").await;
+    let foreign = [event.to_string(), endpoint, owner.key[8..24].to_owned()];
+
+    let document = document(&world).await;
+    let (mut called, mut own) = (0, 0);
+    for (path, method, operation) in operations(&document) {
+        let parameter = path.find('{');
+        let (Some(start), true) = (parameter, path.starts_with("/v1/")) else {
+            continue;
+        };
+        let end = path.find('}').expect("a parameter ends");
+        for id in &foreign {
+            let path = format!("{}{id}{}", &path[..start], &path[end + 1..]);
+            let status = call(&world, &stranger, method, &path, operation).await;
+            assert_eq!(status, 404, "{method} {path} of another organisation");
+            if method == "get" && call(&world, &owner, method, &path, operation).await == 200 {
+                own += 1;
+            }
+            called += 1;
+        }
+    }
+    assert!(called >= 3, "there are routes with ids");
+    assert!(own >= 1, "the owner sees something under the same paths");
+    world.finish().await;
+}
+
+async fn call(
+    world: &World,
+    organization: &Organization,
+    method: &str,
+    path: &str,
+    operation: &Map<String, Value>,
+) -> u16 {
+    let method: Method = method
+        .to_uppercase()
+        .parse()
+        .expect("a method of the document is one");
+    let request = world
+        .http()
+        .request(method, world.url(path))
+        .bearer_auth(&organization.key);
+    let request = if operation.contains_key("requestBody") {
+        request.json(&json!({}))
+    } else {
+        request
+    };
+    request
+        .send()
+        .await
+        .expect("ingest-api answers")
+        .status()
+        .as_u16()
+}
+
+/// Generates requests from the document and checks every answer against it. What a valid request may be
+/// refused for (an URL that is no public address, say) is more than a schema can say, so that is not checked.
+#[tokio::test]
+async fn schemathesis_finds_no_server_error_and_no_answer_that_the_document_does_not_describe() {
+    let world = setup().start().await;
+    let organization = world
+        .organization_with(&json!({"name": "schemathesis", "rate_limit_per_minute": 1_000_000_000}))
+        .await;
+    let packages = python::packages(&["schemathesis==4.32.5"]).await;
+    let checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,\
+                  response_headers_conformance,ignored_auth,unsupported_method";
+    for (header, paths) in [
+        (format!("X-API-Key: {}", organization.key), "^/v1"),
+        (
+            format!("Authorization: Bearer {}", world.stack().admin_token()),
+            "^/admin",
+        ),
+    ] {
+        let output = Command::new("python3")
+            .args([
+                "-m",
+                "schemathesis.cli",
+                "run",
+                &world.url("/openapi.json"),
+                "--header",
+                &header,
+            ])
+            .args([
+                "--include-path-regex",
+                paths,
+                "--checks",
+                checks,
+                "--max-examples",
+                "20",
+                "--seed",
+                "1",
+            ])
+            .args([
+                "--phases",
+                "examples,coverage,fuzzing",
+                "--workers",
+                "1",
+                "--no-color",
+            ])
+            .env("PYTHONPATH", &packages)
+            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("python3 is there: it installed the packages");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(text.contains("generated"), "{text}");
+    }
+    world.finish().await;
+}

@@ -1,7 +1,7 @@
 //! What stands before the handlers: authentication and the rate limit. A handler that takes [`Admitted`] or
 //! [`Admin`] cannot run without them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
@@ -11,13 +11,23 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use shared::id::OrgId;
 
-use crate::auth::{Scope, VerifiedKey};
 use crate::error::ApiError;
+use crate::rate_limit::{Decision, RateLimiter};
 use crate::router::App;
+use crate::scope::{Scope, Scopes};
+use crate::verified_key::VerifiedKey;
 
 /// An authenticated request within its organisation's rate limit.
 #[derive(Clone, Debug)]
-pub struct Admitted(Arc<VerifiedKey>);
+pub struct Admitted(Arc<Admission>);
+
+#[derive(Debug)]
+struct Admission {
+    key: Arc<VerifiedKey>,
+    rate_limiter: Arc<RateLimiter>,
+    // The last decision on this request: what its answer's headers say.
+    decision: Mutex<Decision>,
+}
 
 impl Admitted {
     /// The organisation, when its key has the scope.
@@ -25,12 +35,64 @@ impl Admitted {
     /// # Errors
     /// 403 when it has not.
     pub fn organization_with(&self, scope: Scope) -> Result<OrgId, ApiError> {
-        match (self.0.allows(scope), scope) {
-            (true, _) => Ok(self.0.org_id),
+        match (self.0.key.grant.scopes.contains(scope), scope) {
+            (true, _) => Ok(self.0.key.grant.org_id),
             (false, Scope::Ingest) => Err(ApiError::Forbidden("the API key lacks the scope `ingest`")),
             (false, Scope::Manage) => Err(ApiError::Forbidden("the API key lacks the scope `manage`")),
         }
     }
+
+    /// Whether the key may hand these scopes on to another key.
+    ///
+    /// # Errors
+    /// 403 when it lacks one of them.
+    pub fn may_give(&self, scopes: Scopes) -> Result<(), ApiError> {
+        match self.0.key.grant.scopes.lacking(scopes) {
+            None => Ok(()),
+            Some(Scope::Ingest) => Err(ApiError::Forbidden(
+                "the API key cannot give the scope `ingest`, which it lacks",
+            )),
+            Some(Scope::Manage) => Err(ApiError::Forbidden(
+                "the API key cannot give the scope `manage`, which it lacks",
+            )),
+        }
+    }
+
+    /// Takes `cost` more requests out of the limit: one has been taken on admission, so a batch of `n` events
+    /// charges `n - 1`. All of them or none.
+    ///
+    /// # Errors
+    /// 429 when they are not there now; 422 when they exceed the limit, so that they never will be.
+    pub fn charge(&self, cost: u64) -> Result<(), ApiError> {
+        let grant = &self.0.key.grant;
+        if cost >= grant.limit.get() {
+            let detail = format!(
+                "costs {} requests of a rate limit of {} a minute: send it in parts",
+                cost.saturating_add(1),
+                grant.limit.get(),
+            );
+            return Err(ApiError::invalid("body", detail));
+        }
+        let mut decision = self.0.rate_limiter.check(grant.org_id, grant.limit, cost);
+        if !decision.admitted {
+            decision = decision.for_a_repeat();
+        }
+        *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner) = decision;
+        within_limit(&decision)
+    }
+
+    fn decision(&self) -> Decision {
+        *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn within_limit(decision: &Decision) -> Result<(), ApiError> {
+    if decision.admitted {
+        return Ok(());
+    }
+    Err(ApiError::RateLimited {
+        retry_after: decision.reset_seconds(),
+    })
 }
 
 impl<S: Sync> FromRequestParts<S> for Admitted {
@@ -53,17 +115,22 @@ pub async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next
         Ok(key) => key,
         Err(error) => return error.into_response(),
     };
-    let decision = app.rate_limiter.check(key.org_id, key.limit, 1);
-    let mut response = if decision.admitted {
-        request.extensions_mut().insert(Admitted(key));
-        next.run(request).await
-    } else {
-        ApiError::RateLimited {
-            retry_after: decision.reset_seconds(),
+    let decision = app.rate_limiter.check(key.grant.org_id, key.grant.limit, 1);
+    let admitted = match within_limit(&decision) {
+        Ok(()) => Admitted(Arc::new(Admission {
+            key,
+            rate_limiter: app.rate_limiter.clone(),
+            decision: Mutex::new(decision),
+        })),
+        Err(error) => {
+            let mut response = error.into_response();
+            decision.write_headers(response.headers_mut());
+            return response;
         }
-        .into_response()
     };
-    decision.write_headers(response.headers_mut());
+    request.extensions_mut().insert(admitted.clone());
+    let mut response = next.run(request).await;
+    admitted.decision().write_headers(response.headers_mut());
     response
 }
 

@@ -1,29 +1,38 @@
-//! API keys: `pk_live_<id>_<secret>`. The id is public and is what a key is looked up by; the secret is 256
-//! random bits, and only its argon2id hash is stored.
+//! API keys: `pk_live_<id>_<secret>`. The id is public and is what a key is looked up by. The secret is 256
+//! random bits, of which only an argon2id hash is stored, and a check: 64 bits of a keyed hash of id and random
+//! bits, so that a made-up key is refused by arithmetic alone, however many arrive.
+//!
+//! The check adds nothing to the secret's strength and takes nothing from it. Whoever guesses one, at 2⁶⁴ tries,
+//! or holds a revoked key, has won one look-up in Postgres.
 
 use std::fmt;
-use std::sync::Arc;
+use std::str::FromStr;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
-use data_encoding::{BASE32_NOPAD, Encoding};
-use serde::Serialize;
-use shared::secret::random_bytes;
+use data_encoding::BASE32_NOPAD;
+use serde::{Deserialize, Serialize};
+use shared::secret::{SecretsKey, random_bytes};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
 
 const PREFIX: &str = "pk_live_";
 const ID_BYTES: usize = 10;
 const ID_LENGTH: usize = 16;
-const SECRET_BYTES: usize = 32;
-const SECRET_LENGTH: usize = 52;
+const RANDOM_BYTES: usize = 32;
+const CHECK_BYTES: usize = 8;
+const SECRET_BYTES: usize = RANDOM_BYTES + CHECK_BYTES;
+const SECRET_LENGTH: usize = 64;
 
 /// Memory in KiB, passes and lanes of argon2id: the OWASP cheat sheet's first choice.
 const ARGON2: (u32, u32, u32) = (19_456, 2, 1);
 
-/// The public part of a key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+/// The public part of a key: 16 characters of lower-case base32.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
 #[serde(transparent)]
-pub struct KeyId(Arc<str>);
+#[sqlx(transparent)]
+pub struct KeyId(Box<str>);
 
 impl KeyId {
     /// The id as text.
@@ -31,6 +40,47 @@ impl KeyId {
         &self.0
     }
 }
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<[u8]> for KeyId {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl TryFrom<Vec<u8>> for KeyId {
+    type Error = InvalidKeyId;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, InvalidKeyId> {
+        let text = std::str::from_utf8(&bytes).map_err(|_| InvalidKeyId)?;
+        text.parse()
+    }
+}
+
+/// Text that is not a key's id.
+#[derive(Debug, thiserror::Error)]
+#[error("not a key's id")]
+pub struct InvalidKeyId;
+
+impl FromStr for KeyId {
+    type Err = InvalidKeyId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
+        if is_base32(text, ID_LENGTH) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidKeyId)
+        }
+    }
+}
+
+/// A keyed hash of a whole key: what it is remembered by, in memory and between replicas.
+pub type Digest = [u8; 32];
 
 /// A whole key, in the hands of its owner. It cannot be printed by accident.
 pub struct ApiKey<'a> {
@@ -45,15 +95,6 @@ impl fmt::Debug for ApiKey<'_> {
 }
 
 impl<'a> ApiKey<'a> {
-    /// Takes a key apart; nothing is looked up for text that cannot be a key.
-    pub fn parse(text: &'a str) -> Option<Self> {
-        let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-        let is_base32 = |part: &str, length| {
-            part.len() == length && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
-        };
-        (is_base32(id, ID_LENGTH) && is_base32(secret, SECRET_LENGTH)).then_some(Self { text, id })
-    }
-
     /// The whole key.
     pub fn as_str(&self) -> &'a str {
         self.text
@@ -65,31 +106,102 @@ impl<'a> ApiKey<'a> {
     }
 }
 
+/// A whole key on its way to its owner, who sees it this once.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct KeyText(String);
+
+#[cfg(test)]
+impl KeyText {
+    /// The whole key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText")
+    }
+}
+
 /// A key that was just made: shown to its owner once, stored as a hash.
+#[derive(Debug)]
 pub struct NewKey {
     /// The public part.
     pub id: KeyId,
     /// The whole key.
-    pub text: String,
+    pub text: KeyText,
     /// Its argon2id hash as a PHC string.
     pub hash: String,
 }
 
-impl NewKey {
+/// What keys are made and recognised with. It comes from `SECRETS_KEY`, so all replicas agree on it, and a key
+/// made under another one is refused.
+#[derive(Clone)]
+pub struct KeySecrets {
+    check: Zeroizing<[u8; 32]>,
+    digest: Zeroizing<[u8; 32]>,
+}
+
+impl fmt::Debug for KeySecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySecrets")
+    }
+}
+
+impl KeySecrets {
+    /// From the deployment's secret.
+    pub fn new(secrets_key: &SecretsKey) -> Self {
+        Self {
+            check: secrets_key.derive("penstock 2026 check in an API key"),
+            digest: secrets_key.derive("penstock 2026 digest of an API key"),
+        }
+    }
+
+    /// The hash that stands for a whole key.
+    pub fn digest(&self, text: &str) -> Digest {
+        *blake3::keyed_hash(&self.digest, text.as_bytes()).as_bytes()
+    }
+
+    /// Takes a key apart, when it is one that was made here.
+    pub fn recognise<'a>(&self, text: &'a str) -> Option<ApiKey<'a>> {
+        let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+        if !is_base32(id, ID_LENGTH) || !is_base32(secret, SECRET_LENGTH) {
+            return None;
+        }
+        let secret = Zeroizing::new(BASE32_NOPAD.decode(secret.to_uppercase().as_bytes()).ok()?);
+        let (random, check) = secret.split_at_checked(RANDOM_BYTES)?;
+        let right: bool = self.check(id, random).ct_eq(check).into();
+        right.then_some(ApiKey { text, id })
+    }
+
     /// Makes a key. Takes as long as a verification: call it where blocking is allowed.
     ///
     /// # Errors
     /// When argon2 cannot get its memory.
-    pub fn generate() -> anyhow::Result<Self> {
+    pub fn generate(&self) -> anyhow::Result<NewKey> {
         let id = lower_base32(&random_bytes::<ID_BYTES>());
-        let secret = lower_base32(&random_bytes::<SECRET_BYTES>());
-        let text = format!("{PREFIX}{id}_{secret}");
+        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+        secret[..RANDOM_BYTES].copy_from_slice(&random_bytes::<RANDOM_BYTES>());
+        let check = self.check(&id, &secret[..RANDOM_BYTES]);
+        secret[RANDOM_BYTES..].copy_from_slice(&check);
+        let text = format!("{PREFIX}{id}_{}", lower_base32(&*secret));
         let hash: PasswordHash = argon2()?.hash_password(text.as_bytes())?;
-        Ok(Self {
+        Ok(NewKey {
             id: KeyId(id.into()),
-            text,
+            text: KeyText(text),
             hash: hash.to_string(),
         })
+    }
+
+    fn check(&self, id: &str, random: &[u8]) -> [u8; CHECK_BYTES] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.check);
+        // The id's length never changes, so the two cannot be cut elsewhere.
+        hasher.update(id.as_bytes()).update(random);
+        let mut check = [0; CHECK_BYTES];
+        hasher.finalize_xof().fill(&mut check);
+        check
     }
 }
 
@@ -112,46 +224,63 @@ fn argon2() -> anyhow::Result<Argon2<'static>> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
+fn is_base32(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
+}
+
 fn lower_base32(bytes: &[u8]) -> String {
-    const ENCODING: &Encoding = &BASE32_NOPAD;
-    ENCODING.encode(bytes).to_lowercase()
+    BASE32_NOPAD.encode(bytes).to_lowercase()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn secrets() -> KeySecrets {
+        let key = data_encoding::BASE64.encode(&random_bytes::<32>());
+        KeySecrets::new(&key.parse().unwrap())
+    }
+
     #[test]
-    fn a_new_key_parses_and_only_it_verifies() {
-        let key = NewKey::generate().unwrap();
-        let parsed = ApiKey::parse(&key.text).unwrap();
-        assert_eq!(parsed.id(), key.id);
+    fn a_new_key_is_recognised_and_only_it_verifies() {
+        let secrets = secrets();
+        let key = secrets.generate().unwrap();
+        let recognised = secrets.recognise(key.text.as_str()).unwrap();
+        assert_eq!(recognised.id(), key.id);
         assert!(
             key.hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
             "{}",
             key.hash
         );
-        assert!(verify(&key.text, &key.hash).unwrap());
-        assert!(!verify(&NewKey::generate().unwrap().text, &key.hash).unwrap());
-        assert!(!format!("{parsed:?}").contains(&key.text));
+        assert!(verify(key.text.as_str(), &key.hash).unwrap());
+        let other = secrets.generate().unwrap();
+        assert!(!verify(other.text.as_str(), &key.hash).unwrap());
+        let shown = format!("{recognised:?}{key:?}{secrets:?}");
+        assert!(!shown.contains(key.text.as_str()), "{shown}");
     }
 
     #[test]
-    fn text_that_cannot_be_a_key_is_refused_without_a_look_up() {
-        let good = NewKey::generate().unwrap().text;
-        assert!(ApiKey::parse(&good).is_some());
+    fn a_key_with_any_other_character_is_not_recognised() {
+        let secrets = secrets();
+        let good = secrets.generate().unwrap().text.0;
+        for position in PREFIX.len()..good.len() {
+            let mut wrong = good.clone().into_bytes();
+            wrong[position] = if wrong[position] == b'a' { b'b' } else { b'a' };
+            let wrong = String::from_utf8(wrong).unwrap();
+            assert!(secrets.recognise(&wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn text_that_was_not_made_here_is_not_recognised() {
+        let secrets = secrets();
+        let good = secrets.generate().unwrap().text.0;
+        let foreign = self::secrets().generate().unwrap().text.0;
         let upper = good.to_uppercase();
         let longer = format!("{good}a");
-        for wrong in [
-            "",
-            "pk_live_",
-            "pk_live_a_b",
-            &good[..good.len() - 1],
-            &good[1..],
-            &upper,
-            &longer,
-        ] {
-            assert!(ApiKey::parse(wrong).is_none(), "{wrong}");
+        let unlike = ["", PREFIX, "pk_live_a_b", &good[1..], &good[..good.len() - 1]];
+        for wrong in unlike.into_iter().chain([&*upper, &*longer, &*foreign]) {
+            assert!(secrets.recognise(wrong).is_none(), "{wrong}");
         }
     }
 }

@@ -1,264 +1,306 @@
 //! Who sends a request: API keys, verified once and then answered from memory.
 //!
 //! A verified key is remembered under a keyed BLAKE3 hash of the whole key, so the usual request costs one
-//! short hash and one map read: no argon2, no await, and no plaintext key in memory. The second index, from
-//! the public id, is what a revocation will be looked up by. A miss is verified by one task however many
-//! requests wait for it, on the blocking pool, behind a semaphore; an id that Postgres does not know is
-//! refused before any argon2. Both caches are bounded.
+//! short hash and one map read: no argon2, no await, and no plaintext key in memory. What is not remembered
+//! passes through ever more expensive gates: the check in the key, which what was not made here fails without
+//! any I/O; a look-up in Postgres, few at once, which an unknown or revoked id fails; and, unless another replica
+//! has shared that it verified this key, argon2 on the blocking pool behind a semaphore. One task goes there
+//! for a key however many requests wait for it.
+//!
+//! How long a key can outlive its revocation: a replica forgets it on a signal, within a second
+//! ([`crate::key_changes`]). A replica that the signal did not reach asks Postgres about every key again once it
+//! is back in touch, and in any case at half of the cache's time to live. If Postgres does not answer either,
+//! the key ends with that time to live.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use serde::Serialize;
-use shared::id::OrgId;
-use shared::secret::random_bytes;
-use time::OffsetDateTime;
-use tokio::sync::{Mutex, Semaphore};
+use shared::clock::UnixMicros;
+use shared::shutdown::Tasks;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
-use crate::api_key::{self, ApiKey, KeyId};
+use crate::api_key::{self, ApiKey, Digest, KeyId, KeySecrets, NewKey};
 use crate::config::KeyCacheConfig;
 use crate::error::ApiError;
-use crate::rate_limit::Limit;
+use crate::key_cache::{KeyCache, KeyChange, Known};
+use crate::key_share::{KeyShare, Proof};
 use crate::store::{KeyRow, Store};
+use crate::verified_key::VerifiedKey;
 
 const INVALID_KEY: ApiError = ApiError::Unauthorized("the API key is not valid");
 
-/// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Send events.
-    Ingest,
-    /// Read and change endpoints and keys.
-    Manage,
-}
+/// How long a request waits for its turn at Postgres or at argon2.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
-impl Scope {
-    /// The name in the API and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ingest => "ingest",
-            Self::Manage => "manage",
-        }
-    }
-}
+/// How long Postgres may take to confirm a key that another replica has verified, before that is trusted.
+const CONFIRMATION_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A key that was verified, and what it allows.
-#[derive(Debug)]
-pub struct VerifiedKey {
-    /// The organisation that owns it.
-    pub org_id: OrgId,
-    /// The organisation's rate limit.
-    pub limit: Limit,
-    id: KeyId,
-    hash: String,
-    ingest: bool,
-    manage: bool,
-    expires_at: Option<OffsetDateTime>,
-    verified_at: Instant,
-    refreshing: AtomicBool,
-}
+/// How often a key is asked for that changes while it is being asked for.
+const TRIES: usize = 3;
 
-impl VerifiedKey {
-    /// Whether the key has a scope.
-    pub fn allows(&self, scope: Scope) -> bool {
-        match scope {
-            Scope::Ingest => self.ingest,
-            Scope::Manage => self.manage,
-        }
-    }
-
-    fn new(id: KeyId, row: KeyRow) -> Self {
-        let has = |scope: Scope| row.scopes.iter().any(|name| name == scope.as_str());
-        Self {
-            org_id: row.org_id,
-            limit: row.limit(),
-            id,
-            ingest: has(Scope::Ingest),
-            manage: has(Scope::Manage),
-            hash: row.hash,
-            expires_at: row.expires_at,
-            verified_at: Instant::now(),
-            refreshing: AtomicBool::new(false),
-        }
-    }
-}
-
-/// A keyed hash of a whole key; the hash's key is drawn when the process starts.
-type Digest = [u8; 32];
+/// Keys that are asked for again in one statement.
+const BATCH: usize = 500;
 
 /// Verifies keys and remembers the outcome.
 #[derive(Debug)]
 pub struct Authenticator {
     config: KeyCacheConfig,
+    secrets: KeySecrets,
+    cache: Arc<KeyCache>,
+    share: Arc<KeyShare>,
     store: Store,
-    digest_key: [u8; 32],
-    verified: DashMap<Digest, Arc<VerifiedKey>>,
-    by_id: DashMap<KeyId, Digest>,
-    refused: DashMap<Digest, Instant>,
+    tasks: Tasks,
     in_flight: DashMap<Digest, Arc<Mutex<()>>>,
+    lookups: Semaphore,
     verifications: Arc<Semaphore>,
+    // Apart from the verifications, so that making many keys keeps nobody from using theirs.
+    minting: Arc<Semaphore>,
+}
+
+/// What an [`Authenticator`] works with.
+#[derive(Debug)]
+pub struct AuthenticatorParts {
+    /// What keys are recognised with.
+    pub secrets: KeySecrets,
+    /// The keys in memory.
+    pub cache: Arc<KeyCache>,
+    /// What other replicas have verified.
+    pub share: Arc<KeyShare>,
+    /// Postgres.
+    pub store: Store,
+    /// What runs its refreshes.
+    pub tasks: Tasks,
 }
 
 impl Authenticator {
-    /// Knows no key yet.
-    pub fn new(config: KeyCacheConfig, store: Store) -> Self {
-        let verifications = Arc::new(Semaphore::new(config.key_verifications as usize));
+    /// Knows what the cache knows.
+    pub fn new(config: KeyCacheConfig, parts: AuthenticatorParts) -> Self {
         Self {
+            lookups: Semaphore::new(config.key_lookups as usize),
+            verifications: Arc::new(Semaphore::new(config.key_verifications as usize)),
+            minting: Arc::new(Semaphore::new(1)),
             config,
-            store,
-            digest_key: random_bytes(),
-            verified: DashMap::new(),
-            by_id: DashMap::new(),
-            refused: DashMap::new(),
+            secrets: parts.secrets,
+            cache: parts.cache,
+            share: parts.share,
+            store: parts.store,
+            tasks: parts.tasks,
             in_flight: DashMap::new(),
-            verifications,
         }
     }
 
     /// Finds out who holds `key`.
     ///
     /// # Errors
-    /// 401 for anything that is not a valid key; 503 when the key is not in memory and Postgres is away.
+    /// 401 for anything that is not a valid key; 503 when the key is not in memory and Postgres is away, or when
+    /// too many other keys are being looked up.
     pub async fn authenticate(self: &Arc<Self>, key: &str) -> Result<Arc<VerifiedKey>, ApiError> {
-        let digest = *blake3::keyed_hash(&self.digest_key, key.as_bytes()).as_bytes();
+        let digest = self.secrets.digest(key);
         if let Some(known) = self.remembered(&digest) {
             return known;
         }
-        let key = ApiKey::parse(key).ok_or(INVALID_KEY)?;
+        let Some(key) = self.secrets.recognise(key) else {
+            metrics::counter!("key_forgeries_total").increment(1);
+            return Err(INVALID_KEY);
+        };
         let flight = Flight::enter(&self.in_flight, digest);
         let _turn = flight.lock.lock().await;
         match self.remembered(&digest) {
             Some(known) => known,
-            None => self.verify(digest, &key).await,
+            None => self.look_up(digest, &key).await,
         }
     }
 
     fn remembered(self: &Arc<Self>, digest: &Digest) -> Option<Result<Arc<VerifiedKey>, ApiError>> {
-        let now = Instant::now();
-        if let Some(entry) = self.verified.get(digest) {
-            let key = entry.value().clone();
-            drop(entry);
-            let age = now.duration_since(key.verified_at);
-            if age >= self.config.key_cache_ttl {
-                return None;
-            }
-            if age >= self.config.key_cache_ttl / 2 {
+        let key = match self.cache.get(digest)? {
+            Known::Verified(key) => key,
+            Known::Due(key) => {
                 self.refresh(*digest, &key);
+                key
             }
-            return Some(not_expired(key));
-        }
-        let refused = self.refused.get(digest).is_some_and(|until| *until > now);
-        refused.then_some(Err(INVALID_KEY))
+            Known::Refused => return Some(Err(INVALID_KEY)),
+        };
+        Some(self.admit(key))
     }
 
-    async fn verify(&self, digest: Digest, key: &ApiKey<'_>) -> Result<Arc<VerifiedKey>, ApiError> {
-        let Some(row) = self.store.find_key(&key.id()).await? else {
-            self.refuse(digest);
+    /// A verified key is as good as its date.
+    fn admit(&self, key: Arc<VerifiedKey>) -> Result<Arc<VerifiedKey>, ApiError> {
+        if !key.is_current() {
+            return Err(ApiError::Unauthorized("the API key has expired"));
+        }
+        self.cache.used(&key);
+        Ok(key)
+    }
+
+    async fn look_up(&self, digest: Digest, key: &ApiKey<'_>) -> Result<Arc<VerifiedKey>, ApiError> {
+        for _ in 0..TRIES {
+            let asked_at = Instant::now();
+            let verified = self.verified(digest, key, asked_at).await?;
+            if let Some(verified) = self.cache.remember(digest, verified, asked_at) {
+                return self.admit(verified);
+            }
+        }
+        Err(ApiError::Unavailable {
+            reason: "the API key is being changed",
+            retry_after: 1,
+        })
+    }
+
+    /// Verifies a key that is not in memory.
+    async fn verified(
+        &self,
+        digest: Digest,
+        key: &ApiKey<'_>,
+        asked_at: Instant,
+    ) -> Result<VerifiedKey, ApiError> {
+        let id = key.id();
+        let proof = self.share.find(&id, &digest).await;
+        let row = match &proof {
+            None => self.find(&id).await,
+            Some(_) => timeout(CONFIRMATION_PATIENCE, self.find(&id))
+                .await
+                .unwrap_or(Err(DATABASE_SLOW)),
+        };
+        let row = match (row, &proof) {
+            (Err(ApiError::Unavailable { .. }), Some(proof)) if self.is_trusted(proof) => {
+                let confirmed_at = asked_at.checked_sub(proof.age(UnixMicros::now()));
+                let grant = proof.grant.clone();
+                return Ok(VerifiedKey::new(id, grant, confirmed_at.unwrap_or(asked_at)));
+            }
+            (row, _) => row?,
+        };
+        let Some(row) = row else {
+            self.cache.refuse(digest);
             return Err(INVALID_KEY);
         };
-        let (text, hash) = (key.as_str().to_owned(), row.hash.clone());
-        let turn = self
-            .verifications
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(anyhow::Error::from);
-        let turn = turn.map_err(ApiError::Internal)?;
-        metrics::counter!("key_verifications_total").increment(1);
-        let verified = tokio::task::spawn_blocking(move || {
-            let verified = api_key::verify(&text, &hash);
-            drop(turn);
-            verified
-        });
-        let verified = verified
-            .await
-            .map_err(anyhow::Error::from)
-            .flatten()
-            .map_err(ApiError::Internal)?;
-        if !verified {
-            self.refuse(digest);
+        let shown = proof.is_some_and(|proof| proof.shows(&row.grant.fingerprint));
+        if !shown && !self.verify(key.as_str(), row.hash).await? {
+            self.cache.refuse(digest);
             return Err(INVALID_KEY);
         }
-        not_expired(self.remember(digest, VerifiedKey::new(key.id(), row)))
+        let verified = VerifiedKey::new(id, row.grant, asked_at);
+        if !shown {
+            self.share.offer(digest, &verified);
+        }
+        Ok(verified)
     }
 
-    /// Asks Postgres again about a key in use, in the background and without argon2: the row's hash is the one
-    /// that was verified. Without an answer the key stays until its time to live ends.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it is bounded by the pool's timeout and nothing waits for it"
-    )]
+    /// Whether a grant may be trusted without Postgres: as long as one in memory.
+    fn is_trusted(&self, proof: &Proof) -> bool {
+        proof.age(UnixMicros::now()) < self.config.key_cache_ttl
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRow>, ApiError> {
+        let _turn = turn(&self.lookups).await?;
+        metrics::counter!("key_lookups_total").increment(1);
+        Ok(self.store.find_key(id).await?)
+    }
+
+    async fn verify(&self, text: &str, hash: String) -> Result<bool, ApiError> {
+        let text = text.to_owned();
+        let verify = move || {
+            metrics::counter!("key_verifications_total").increment(1);
+            api_key::verify(&text, &hash)
+        };
+        with_argon2(&self.verifications, verify).await
+    }
+
+    /// Makes a new key.
+    ///
+    /// # Errors
+    /// 503 when too many others are being made.
+    pub async fn make_key(&self) -> Result<NewKey, ApiError> {
+        let secrets = self.secrets.clone();
+        with_argon2(&self.minting, move || secrets.generate()).await
+    }
+
+    /// Asks Postgres again about a key in use, in the background and without argon2. Without an answer the key
+    /// stays until its time to live ends.
     fn refresh(self: &Arc<Self>, digest: Digest, key: &Arc<VerifiedKey>) {
-        if key.refreshing.swap(true, Ordering::Relaxed) {
+        if !key.begin_refresh() {
             return;
         }
         let (this, key) = (self.clone(), key.clone());
-        tokio::spawn(async move {
-            match this.store.find_key(&key.id).await {
-                Ok(Some(row)) if row.hash == key.hash => {
-                    this.remember(digest, VerifiedKey::new(key.id.clone(), row));
-                }
-                Ok(_) => this.forget(&key.id),
-                Err(_) => key.refreshing.store(false, Ordering::Relaxed),
+        self.tasks.clone().spawn("key refresh", async move {
+            let asked_at = Instant::now();
+            match this.find(&key.id).await {
+                Ok(row) => this.refreshed(digest, &key, row, asked_at),
+                Err(_) => key.end_refresh(),
             }
         });
     }
 
-    fn remember(&self, digest: Digest, key: VerifiedKey) -> Arc<VerifiedKey> {
-        make_room(&self.verified, self.config.key_cache_size, |key| {
-            self.by_id.remove(&key.id);
-        });
-        let key = Arc::new(key);
-        self.by_id.insert(key.id.clone(), digest);
-        self.verified.insert(digest, key.clone());
-        key
-    }
-
-    fn forget(&self, id: &KeyId) {
-        if let Some((_, digest)) = self.by_id.remove(id) {
-            self.verified.remove(&digest);
+    /// Takes what Postgres says of a key in memory. The verification stands while the hash is the same.
+    fn refreshed(&self, digest: Digest, key: &VerifiedKey, row: Option<KeyRow>, asked_at: Instant) {
+        let row = row.filter(|row| row.grant.fingerprint == key.grant.fingerprint);
+        let Some(row) = row else {
+            self.cache.change(&KeyChange::Key(key.id.clone()));
+            return;
+        };
+        let refreshed = VerifiedKey::new(key.id.clone(), row.grant, asked_at);
+        if let Some(refreshed) = self.cache.remember(digest, refreshed, asked_at) {
+            self.share.offer(digest, &refreshed);
         }
     }
 
-    fn refuse(&self, digest: Digest) {
-        make_room(&self.refused, self.config.key_cache_size, |_| ());
-        self.refused
-            .insert(digest, Instant::now() + self.config.key_refusal_ttl);
-    }
-
-    /// Forgets what is too old to be used.
-    pub fn sweep(&self) {
-        let now = Instant::now();
-        self.refused.retain(|_, until| *until > now);
-        self.verified
-            .retain(|_, key| now.duration_since(key.verified_at) < self.config.key_cache_ttl);
-        self.by_id.retain(|_, digest| self.verified.contains_key(digest));
-    }
-}
-
-fn not_expired(key: Arc<VerifiedKey>) -> Result<Arc<VerifiedKey>, ApiError> {
-    let expired = key
-        .expires_at
-        .is_some_and(|at| at <= shared::clock::UnixMicros::now().to_date_time());
-    if expired {
-        Err(ApiError::Unauthorized("the API key has expired"))
-    } else {
-        Ok(key)
+    /// Asks Postgres about every key in memory, because changes may have been missed.
+    ///
+    /// # Errors
+    /// When Postgres does not answer; the keys that were not reached stay as they are.
+    pub async fn refresh_all(&self) -> Result<usize, ApiError> {
+        let keys = self.cache.back_in_touch();
+        for batch in keys.chunks(BATCH) {
+            let asked_at = Instant::now();
+            let rows = {
+                let _turn = turn(&self.lookups).await?;
+                let keys = batch.iter().map(|(_, key)| (&key.id, key.grant.org_id));
+                self.store.find_keys(keys).await?
+            };
+            let mut rows: HashMap<_, _> = rows.into_iter().collect();
+            for (digest, key) in batch {
+                self.refreshed(*digest, key, rows.remove(&key.id), asked_at);
+            }
+        }
+        Ok(keys.len())
     }
 }
 
-/// Drops an arbitrary entry of a full map.
-fn make_room<V>(map: &DashMap<Digest, V>, most: u32, dropped: impl FnOnce(V)) {
-    if map.len() < most as usize {
-        return;
+const BUSY: ApiError = ApiError::Unavailable {
+    reason: "too many API keys are being looked up or made",
+    retry_after: 1,
+};
+
+const DATABASE_SLOW: ApiError = ApiError::Unavailable {
+    reason: "the database does not answer in time",
+    retry_after: 2,
+};
+
+async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
+    match timeout(TURN_PATIENCE, semaphore.acquire()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(BUSY),
     }
-    let victim = map.iter().next().map(|entry| *entry.key());
-    if let Some((_, value)) = victim.and_then(|victim| map.remove(&victim)) {
-        dropped(value);
-    }
+}
+
+/// Runs what takes 19 MiB and a core for a while: where blocking is allowed, and as many at once as the semaphore
+/// says.
+async fn with_argon2<T: Send + 'static>(
+    semaphore: &Arc<Semaphore>,
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let Ok(Ok(turn)) = timeout(TURN_PATIENCE, semaphore.clone().acquire_owned()).await else {
+        return Err(BUSY);
+    };
+    let work = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    let done = work.await.map_err(anyhow::Error::from).flatten();
+    done.map_err(ApiError::Internal)
 }
 
 /// A place among the requests that wait for the same key. The last to leave, also by being cancelled, takes

@@ -22,6 +22,10 @@ pub struct Config {
     #[arg(long, env, value_name = "LISTEN_ADDR", default_value = "0.0.0.0:8080")]
     pub listen_addr: SocketAddr,
 
+    /// Address of the admin API. When it is set, /admin is served there and nowhere else.
+    #[arg(long, env, value_name = "ADMIN_LISTEN_ADDR")]
+    pub admin_listen_addr: Option<SocketAddr>,
+
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env, value_name = "METRICS_ADDR", default_value = "0.0.0.0:9464")]
     pub metrics_addr: SocketAddr,
@@ -30,7 +34,8 @@ pub struct Config {
     #[arg(long, env, hide_env_values = true, value_name = "ADMIN_TOKEN")]
     pub admin_token: Option<AdminToken>,
 
-    /// Key that encrypts endpoint secrets at rest, 32 bytes in base64; the same for both services.
+    /// Key that encrypts endpoint secrets at rest and marks API keys as ours, 32 bytes in base64; the same for
+    /// both services. Under another one no stored secret opens and no API key is valid.
     #[arg(long, env, hide_env_values = true, value_name = "SECRETS_KEY")]
     pub secrets_key: SecretsKey,
 
@@ -66,6 +71,14 @@ pub struct Config {
     /// The key cache.
     #[command(flatten)]
     pub keys: KeyCacheConfig,
+
+    /// The bucket in which replicas share verified keys.
+    #[command(flatten)]
+    pub key_share: KeyShareConfig,
+
+    /// Rate limits.
+    #[command(flatten)]
+    pub rate_limits: RateLimitConfig,
 
     /// Connections.
     #[command(flatten)]
@@ -145,6 +158,61 @@ pub struct KeyCacheConfig {
     #[arg(long, env, value_name = "KEY_VERIFICATIONS", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub key_verifications: u32,
+
+    /// Look-ups of keys in Postgres that run at once. Keep it below `DATABASE_CONNECTIONS`, so that unknown
+    /// keys cannot take every connection.
+    #[arg(long, env, value_name = "KEY_LOOKUPS", default_value_t = 4,
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub key_lookups: u32,
+
+    /// How often the keys' last uses are written to Postgres.
+    #[arg(long, env, value_name = "KEY_USE_INTERVAL", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub key_use_interval: Duration,
+}
+
+#[cfg(test)]
+impl KeyCacheConfig {
+    /// Small numbers.
+    pub fn for_tests() -> Self {
+        Self {
+            key_cache_ttl: Duration::from_secs(60),
+            key_refusal_ttl: Duration::from_secs(5),
+            key_cache_size: 100,
+            key_verifications: 1,
+            key_lookups: 1,
+            key_use_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The bucket in which replicas share verified keys, so that a restart does not verify them all again.
+#[derive(Args, Clone, Debug)]
+pub struct KeyShareConfig {
+    /// How long a verification is kept in the bucket after it was last confirmed.
+    #[arg(long, env, value_name = "KEY_SHARE_TTL", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub key_share_ttl: Duration,
+
+    /// Bytes at which the bucket is full, at about 400 a key; further keys are then not shared.
+    #[arg(long, env, value_name = "KEY_SHARE_MAX_BYTES", default_value_t = 64 << 20,
+          value_parser = clap::value_parser!(i64).range(1 << 20..))]
+    pub key_share_max_bytes: i64,
+}
+
+/// How replicas keep to one limit together.
+#[derive(Args, Clone, Debug)]
+pub struct RateLimitConfig {
+    /// How often replicas tell each other what they admitted.
+    #[arg(long, env, value_name = "RATE_LIMIT_EXCHANGE", default_value = "200ms", value_parser = exchange_interval)]
+    pub rate_limit_exchange: Duration,
+}
+
+fn exchange_interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_millis(10)..=Duration::from_secs(1)).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("must be 10ms to 1s".to_owned())
+    }
 }
 
 /// The token of the admin API.

@@ -25,6 +25,8 @@ pub enum ApiError {
     NotFound,
     /// 405.
     MethodNotAllowed,
+    /// 409: it is not in a state in which this can be done.
+    Conflict(&'static str),
     /// 408: the body did not arrive in time.
     BodyTimeout,
     /// 413.
@@ -116,6 +118,28 @@ impl From<sqlx::Error> for ApiError {
 }
 
 impl ApiError {
+    /// 422 with one wrong field.
+    pub fn invalid(field: &str, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError::new(field, detail)])
+    }
+
+    /// Nothing, or 422 with every field that is wrong.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`].
+    pub fn all_valid<const N: usize>(fields: [(&str, Result<(), String>); N]) -> Result<(), Self> {
+        let wrong = fields.into_iter().filter_map(|(field, outcome)| {
+            let detail = outcome.err()?;
+            Some(FieldError::new(field, detail))
+        });
+        let wrong: Vec<_> = wrong.collect();
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(Self::Invalid(wrong))
+        }
+    }
+
     /// 400 for a body that is not JSON.
     pub fn not_json(error: &serde_json::Error) -> Self {
         Self::Malformed(format!("the body is not valid JSON: {error}"))
@@ -129,6 +153,7 @@ impl ApiError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -142,7 +167,7 @@ impl ApiError {
     fn detail(&self) -> Cow<'static, str> {
         match self {
             Self::Malformed(detail) => detail.clone().into(),
-            Self::Unauthorized(detail) | Self::Forbidden(detail) => (*detail).into(),
+            Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::Conflict(detail) => (*detail).into(),
             Self::NotFound => "there is nothing here under this path".into(),
             Self::MethodNotAllowed => "this path does not know this method".into(),
             Self::BodyTimeout => "the request's body did not arrive in time".into(),

@@ -11,8 +11,16 @@ mod http_metrics;
 mod metric_names;
 mod admission;
 mod api_key;
+mod scope;
+mod verified_key;
 mod auth;
+mod key_cache;
+mod key_share;
+mod key_changes;
+mod key_uses;
 mod rate_limit;
+mod rate_message;
+mod rate_exchange;
 mod json;
 mod validate;
 mod cloudevents;
@@ -28,20 +36,33 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::http_server::{self, HttpServerConfig};
 use shared::nats::Nats;
 use shared::shutdown::{Tasks, run_service};
 use shared::telemetry::{self, Readiness, bind};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::api_key::KeySecrets;
+use crate::auth::{Authenticator, AuthenticatorParts};
 pub use crate::config::Config;
+use crate::key_cache::KeyCache;
+use crate::key_changes::KeyChanges;
+use crate::key_share::{KeyShare, Writing};
 use crate::publish::{Publisher, STREAMS_READY};
+use crate::rate_exchange::RateExchange;
+use crate::rate_limit::RateLimiter;
 use crate::router::App;
+use crate::store::Store;
 
 /// How often a replica looks whether the NATS connection is up, for its readiness.
 const CONNECTION_CHECK: Duration = Duration::from_millis(200);
+
+/// How long the last uses of keys may take to be written at the end.
+const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 const NATS_CONNECTED: &str = "NATS connection";
 
@@ -50,6 +71,8 @@ const NATS_CONNECTED: &str = "NATS connection";
 pub struct Listeners {
     /// The API that producers call.
     pub api: TcpListener,
+    /// The admin API, when it is not served with the other.
+    pub admin: Option<TcpListener>,
     /// Metrics and health.
     pub operations: TcpListener,
 }
@@ -60,6 +83,10 @@ pub fn start(config: Config) -> ExitCode {
         let metrics = telemetry::init_metrics()?;
         let listeners = Listeners {
             api: bind(config.listen_addr, "LISTEN_ADDR").await?,
+            admin: match config.admin_listen_addr {
+                Some(address) => Some(bind(address, "ADMIN_LISTEN_ADDR").await?),
+                None => None,
+            },
             operations: bind(config.metrics_addr, "METRICS_ADDR").await?,
         };
         run(config, listeners, metrics, stop).await
@@ -85,42 +112,134 @@ pub async fn run(
     // The publisher outlives the servers: requests in progress at the stop still need its answers.
     let publishing = Tasks::new(CancellationToken::new());
     let publisher = Publisher::start(&config.publish, config.streams.event_streams, &nats, &publishing);
-    let app = Arc::new(App::new(&config, pool, publisher));
+    let store = Store::new(pool);
+    let keys = start_keys(&config, store.clone(), &nats, &tasks);
+    let rate_limiter = start_rate_limits(&config, &nats, &tasks);
+    let app = Arc::new(App {
+        authenticator: keys.authenticator,
+        key_changes: keys.changes,
+        rate_limiter: rate_limiter.clone(),
+        publisher,
+        store: store.clone(),
+        admin_token: config.admin_token.clone(),
+        secrets_key: config.secrets_key.clone(),
+        egress: config.egress.clone(),
+        body_timeout: config.body_timeout,
+        cors_origins: config.cors_origins.clone(),
+    });
 
     tasks.spawn_long_lived(
         "streams",
-        publish::keep_streams(config.streams, nats.clone(), readiness.clone(), stop.clone()),
+        publish::keep_streams(
+            config.streams.clone(),
+            nats.clone(),
+            readiness.clone(),
+            stop.clone(),
+        ),
     );
     tasks.spawn_long_lived(
         "connection check",
         watch_connection(nats, readiness.clone(), stop.clone()),
     );
-    tasks.spawn_long_lived("sweeper", router::sweep(app.clone(), stop.clone()));
-    let drain = config.drain_timeout;
-    let operations = telemetry::operations_routes(metrics, readiness.clone());
-    tasks.spawn_long_lived(
-        "operations server",
-        http_server::serve(
-            listeners.operations,
-            operations,
-            HttpServerConfig::default(),
-            stop.clone(),
-            drain,
-        ),
-    );
-    let routes = router::routes(app, readiness);
-    tasks.spawn_long_lived(
-        "API server",
-        http_server::serve(listeners.api, routes, config.http, stop, drain),
-    );
+    let sweep = router::sweep(keys.cache.clone(), rate_limiter, stop);
+    tasks.spawn_long_lived("sweeper", sweep);
+    let routes = Routes {
+        operations: telemetry::operations_routes(metrics, readiness.clone()),
+        admin: listeners
+            .admin
+            .is_some()
+            .then(|| router::admin_alone(app.clone(), readiness.clone())),
+        api: router::routes(app, readiness, listeners.admin.is_none()),
+    };
+    start_servers(&config, listeners, routes, &tasks);
     tracing::info!(address = %config.listen_addr, "ingest API started");
 
-    let outcome = tasks.finish(drain).await;
+    let outcome = tasks.finish(config.drain_timeout).await;
+    let _ = timeout(LAST_SAVE_PATIENCE, key_uses::save(&keys.cache, &store)).await;
     publishing.stop().cancel();
     publishing
         .finish(config.publish.publish_timeout)
         .await
         .and(outcome)
+}
+
+/// What is served, by socket.
+struct Routes {
+    operations: Router,
+    admin: Option<Router>,
+    api: Router,
+}
+
+/// What the service knows of API keys.
+struct Keys {
+    cache: Arc<KeyCache>,
+    authenticator: Arc<Authenticator>,
+    changes: Arc<KeyChanges>,
+}
+
+/// Starts what keeps the replicas' knowledge of keys together.
+fn start_keys(config: &Config, store: Store, nats: &Nats, tasks: &Tasks) -> Keys {
+    let cache = Arc::new(KeyCache::new(config.keys.clone()));
+    let (share, offers) = KeyShare::new(nats.clone(), &config.secrets_key);
+    let share = Arc::new(share);
+    let changes = Arc::new(KeyChanges::new(nats.clone(), cache.clone(), share.clone()));
+    let parts = AuthenticatorParts {
+        secrets: KeySecrets::new(&config.secrets_key),
+        cache: cache.clone(),
+        share: share.clone(),
+        store: store.clone(),
+        tasks: tasks.clone(),
+    };
+    let authenticator = Arc::new(Authenticator::new(config.keys.clone(), parts));
+    let writing = Writing {
+        cache: cache.clone(),
+        renew_after: config.keys.key_cache_ttl / 2,
+    };
+    let bucket = key_share::bucket(&config.key_share, config.streams.event_stream_replicas);
+    let stop = || tasks.stop().clone();
+    tasks.spawn_long_lived("key share", share.run(bucket, offers, writing, stop()));
+    tasks.spawn_long_lived("key changes", changes.clone().listen(stop()));
+    tasks.spawn_long_lived(
+        "missed key changes",
+        changes.clone().catch_up(authenticator.clone(), stop()),
+    );
+    tasks.spawn_long_lived(
+        "key uses",
+        key_uses::save_regularly(cache.clone(), store, config.keys.key_use_interval, stop()),
+    );
+    Keys {
+        cache,
+        authenticator,
+        changes,
+    }
+}
+
+fn start_rate_limits(config: &Config, nats: &Nats, tasks: &Tasks) -> Arc<RateLimiter> {
+    let limiter = Arc::new(RateLimiter::new());
+    let interval = config.rate_limits.rate_limit_exchange;
+    let exchange = RateExchange::new(limiter.clone(), nats.clone(), interval);
+    tasks.spawn_long_lived("rate limits", exchange.run(tasks.stop().clone()));
+    limiter
+}
+
+/// Starts the servers that were given a socket.
+fn start_servers(config: &Config, listeners: Listeners, routes: Routes, tasks: &Tasks) {
+    let serve = |name, listener, routes, http| {
+        let stop = tasks.stop().clone();
+        let server = http_server::serve(listener, routes, http, stop, config.drain_timeout);
+        tasks.spawn_long_lived(name, server);
+    };
+    let few = HttpServerConfig::default();
+    serve(
+        "operations server",
+        listeners.operations,
+        routes.operations,
+        few.clone(),
+    );
+    if let Some((listener, admin)) = listeners.admin.zip(routes.admin) {
+        serve("admin server", listener, admin, few);
+    }
+    serve("API server", listeners.api, routes.api, config.http.clone());
 }
 
 /// Keeps the readiness in step with the connection.

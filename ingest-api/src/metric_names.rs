@@ -1,6 +1,6 @@
 //! What this service's metrics mean.
 
-use metrics::{Unit, describe_counter, describe_histogram};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Writes the help texts of all metrics.
 pub fn describe() {
@@ -12,7 +12,35 @@ pub fn describe() {
     );
     describe_counter!(
         "key_verifications_total",
-        "API keys verified with argon2: not found in memory."
+        "API keys verified with argon2: neither in memory nor shared by another replica."
+    );
+    describe_counter!(
+        "key_lookups_total",
+        "API keys looked up in Postgres: not in memory, or due to be confirmed."
+    );
+    describe_counter!(
+        "key_forgeries_total",
+        "Texts that were no API key of ours, refused without any look-up."
+    );
+    describe_counter!(
+        "key_shares_total",
+        "Verified keys to be shared with other replicas, by outcome."
+    );
+    describe_counter!(
+        "rate_limit_messages_sent_total",
+        "Messages to other replicas about what was admitted."
+    );
+    describe_counter!(
+        "rate_limit_messages_unread_total",
+        "Messages about rate limits that this version does not know."
+    );
+    describe_gauge!(
+        "rate_limit_replicas",
+        "Replicas that keep to the rate limits together."
+    );
+    describe_gauge!(
+        "rate_limit_cut_off",
+        "1 while this replica cannot hear the others and admits its share only."
     );
     describe_histogram!("publish_frame_events", "Events in a published frame.");
     describe_histogram!(

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::routes::{endpoints, events, organizations};
+use crate::routes::{endpoints, events, keys, organizations};
 
 /// Every path of the API that is part of its contract.
 #[derive(Debug, OpenApi)]
@@ -22,13 +22,23 @@ use crate::routes::{endpoints, events, organizations};
         endpoints::create,
         endpoints::list,
         endpoints::create_as_admin,
+        keys::create,
+        keys::list,
+        keys::revoke,
+        keys::rotate,
         organizations::create,
-        organizations::create_key,
+        organizations::list,
+        organizations::show,
+        organizations::change,
+        keys::create_as_admin,
+        keys::list_as_admin,
+        keys::revoke_as_admin,
     ),
     modifiers(&Credentials),
     tags(
         (name = "events", description = "Sending events, and reading what became of them."),
         (name = "endpoints", description = "Where events are delivered."),
+        (name = "keys", description = "What requests are authenticated with."),
         (name = "admin", description = "For the operator, with the admin token."),
     )
 )]

@@ -9,12 +9,11 @@ use axum::http::header::{CACHE_CONTROL, LINK, RETRY_AFTER, X_CONTENT_TYPE_OPTION
 use axum::http::{HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, options, post};
+use axum::routing::{delete, get, options, post};
 use shared::egress::EgressConfig;
 use shared::secret::SecretsKey;
 use shared::shutdown::panic_text;
 use shared::telemetry::{Readiness, health_routes};
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -23,13 +22,15 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::admission::admit;
 use crate::auth::Authenticator;
-use crate::config::{AdminToken, Config};
+use crate::config::AdminToken;
 use crate::error::ApiError;
 use crate::http_metrics;
+use crate::key_cache::KeyCache;
+use crate::key_changes::KeyChanges;
 use crate::openapi;
 use crate::publish::Publisher;
 use crate::rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY, RateLimiter};
-use crate::routes::{endpoints, events, organizations};
+use crate::routes::{endpoints, events, keys, organizations};
 use crate::store::Store;
 
 /// How often caches drop what is too old.
@@ -39,7 +40,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct App {
     pub(crate) authenticator: Arc<Authenticator>,
-    pub(crate) rate_limiter: RateLimiter,
+    pub(crate) key_changes: Arc<KeyChanges>,
+    pub(crate) rate_limiter: Arc<RateLimiter>,
     pub(crate) publisher: Publisher,
     pub(crate) store: Store,
     pub(crate) admin_token: Option<AdminToken>,
@@ -49,58 +51,75 @@ pub struct App {
     pub(crate) cors_origins: Vec<HeaderValue>,
 }
 
-impl App {
-    /// Nothing cached yet.
-    pub fn new(config: &Config, pool: PgPool, publisher: Publisher) -> Self {
-        let store = Store::new(pool);
-        Self {
-            authenticator: Arc::new(Authenticator::new(config.keys.clone(), store.clone())),
-            rate_limiter: RateLimiter::new(),
-            publisher,
-            store,
-            admin_token: config.admin_token.clone(),
-            secrets_key: config.secrets_key.clone(),
-            egress: config.egress.clone(),
-            body_timeout: config.body_timeout,
-            cors_origins: config.cors_origins.clone(),
-        }
-    }
-}
-
-/// The whole API.
-pub fn routes(app: Arc<App>, readiness: Readiness) -> Router {
+/// The API that producers call, with the admin API unless that has a socket of its own.
+pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
+    let admin = if with_admin {
+        admin_routes(app.clone())
+    } else {
+        Router::new()
+    };
     let with_key = Router::new()
         .route("/v1/events", post(events::create::create).get(events::read::list))
         .route("/v1/events/batch", post(events::batch::create))
         .route("/v1/events/{id}", get(events::read::show))
         .route("/v1/endpoints", post(endpoints::create).get(endpoints::list))
+        .route("/v1/keys", post(keys::create).get(keys::list))
+        .route("/v1/keys/{id}", delete(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
         .route_layer(from_fn_with_state(app.clone(), admit));
-    let with_admin_token = Router::new()
-        .route("/admin/v1/organizations", post(organizations::create))
+    let cors = cors_layer(&app.cors_origins);
+    let without_key = Router::new()
+        .route("/v1/events", options(events::create::handshake))
+        .route("/v1/events/batch", options(events::create::handshake));
+    let routes = Router::new()
+        .merge(without_key)
+        .merge(with_key)
+        .with_state(app)
+        .merge(admin)
+        .merge(health_routes(readiness))
+        .merge(openapi::routes())
+        .route("/", get(async || "Penstock ingest API\n"));
+    with_common_layers(routes, cors)
+}
+
+fn admin_routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route(
+            "/admin/v1/organizations",
+            post(organizations::create).get(organizations::list),
+        )
+        .route(
+            "/admin/v1/organizations/{org_id}",
+            get(organizations::show).patch(organizations::change),
+        )
         .route(
             "/admin/v1/organizations/{org_id}/keys",
-            post(organizations::create_key),
+            post(keys::create_as_admin).get(keys::list_as_admin),
+        )
+        .route(
+            "/admin/v1/organizations/{org_id}/keys/{id}",
+            delete(keys::revoke_as_admin),
         )
         .route(
             "/admin/v1/organizations/{org_id}/endpoints",
             post(endpoints::create_as_admin),
-        );
-    let cors = option_layer(cors_layer(&app.cors_origins));
-    let without_key = Router::new()
-        .route("/v1/events", options(events::create::handshake))
-        .route("/v1/events/batch", options(events::create::handshake));
-    Router::new()
-        .merge(without_key)
-        .merge(with_key)
-        .merge(with_admin_token)
+        )
         .with_state(app)
-        .merge(health_routes(readiness))
-        .merge(openapi::routes())
-        .route("/", get(async || "Penstock ingest API\n"))
+}
+
+/// The admin API on a socket of its own.
+pub fn admin_alone(app: Arc<App>, readiness: Readiness) -> Router {
+    let routes = admin_routes(app).merge(health_routes(readiness));
+    with_common_layers(routes, None)
+}
+
+/// What every answer passes through.
+fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
+    routes
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(cors)
+        .layer(option_layer(cors))
         .layer(SetResponseHeaderLayer::if_not_present(
             X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
@@ -154,11 +173,15 @@ fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
 ///
 /// # Errors
 /// Never yet; it returns a result because it runs as a long-lived task.
-pub async fn sweep(app: Arc<App>, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn sweep(
+    keys: Arc<KeyCache>,
+    rate_limiter: Arc<RateLimiter>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(SWEEP_INTERVAL);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        app.authenticator.sweep();
-        app.rate_limiter.sweep();
+        keys.sweep();
+        rate_limiter.sweep();
     }
     Ok(())
 }

@@ -34,6 +34,14 @@ pub struct SecretsKey(Zeroizing<[u8; 32]>);
 #[error("not 32 bytes in base64 (make one with `openssl rand -base64 32`)")]
 pub struct InvalidSecretsKey;
 
+impl SecretsKey {
+    /// A key for one other purpose, from which neither this key nor those of other purposes can be computed.
+    /// `purpose` names it for good, in words that nothing else uses (as BLAKE3's key derivation asks).
+    pub fn derive(&self, purpose: &'static str) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key(purpose, &*self.0))
+    }
+}
+
 impl FromStr for SecretsKey {
     type Err = InvalidSecretsKey;
 

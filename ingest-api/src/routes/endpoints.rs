@@ -14,11 +14,11 @@ use url::Url;
 use utoipa::ToSchema;
 
 use crate::admission::{Admin, Admitted};
-use crate::auth::Scope;
 use crate::error::{ApiError, FieldError, Problem};
 use crate::extract::PathId;
 use crate::router::App;
 use crate::routes::body::read_form;
+use crate::scope::Scope;
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_DESCRIPTION_BYTES: usize = 1_000;

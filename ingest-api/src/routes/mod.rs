@@ -1,6 +1,8 @@
 //! The handlers, by resource.
 
 pub mod body;
+pub mod page;
 pub mod events;
 pub mod organizations;
+pub mod keys;
 pub mod endpoints;

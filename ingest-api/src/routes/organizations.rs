@@ -1,24 +1,28 @@
-//! `/admin/v1/organizations`: organisations and their first keys.
+//! `/admin/v1/organizations`.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use shared::id::OrgId;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::admission::Admin;
-use crate::api_key::{KeyId, NewKey};
-use crate::auth::Scope;
-use crate::error::{ApiError, FieldError, Problem};
+use crate::cursor::Cursor;
+use crate::error::{ApiError, Problem};
+use crate::extract::{Params, PathId};
+use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::store::KeyToStore;
+use crate::routes::keys::check_name;
+use crate::routes::page::PageParams;
 
-const MAX_NAME_CHARS: usize = 200;
+const PATH: &str = "/admin/v1/organizations";
 
 /// What an organisation pays for: its rate limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -67,37 +71,73 @@ impl Tier {
     }
 }
 
-/// Body of `POST /admin/v1/organizations`.
+/// A new organisation.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrganization {
+    /// Its name, 1 to 200 characters.
     name: String,
     #[serde(default)]
     tier: Tier,
     /// Overrides the tier's limit.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1)]
-    rate_limit_per_minute: Option<std::num::NonZeroU32>,
+    rate_limit_per_minute: Option<NonZeroU32>,
 }
 
-/// An organisation, as the admin API shows it.
+/// What is to change of an organisation; what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationChange {
+    /// Its name, 1 to 200 characters.
+    pub name: Option<String>,
+    /// Its tier.
+    pub tier: Option<Tier>,
+    /// Overrides the tier's limit; null lets the tier's limit hold again.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    #[expect(
+        clippy::option_option,
+        reason = "null is a value here, and nothing is another"
+    )]
+    pub rate_limit_per_minute: Option<Option<NonZeroU32>>,
+}
+
+/// Tells null, which is a value, from nothing.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// An organisation, as the operator sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Organization {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
     pub id: OrgId,
-    /// Its name, 1 to 200 characters.
+    /// Its name.
     pub name: String,
     /// Its tier.
     pub tier: Tier,
     /// Its own limit, when it has one.
     pub rate_limit_per_minute: Option<u32>,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
 }
 
-/// `POST /admin/v1/organizations`.
+/// A page of organisations, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrganizationPage {
+    /// The organisations.
+    data: Vec<Organization>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// Makes an organisation.
 ///
 /// # Errors
-/// 401, 404 without an admin token in the configuration, 422.
+/// 400, 401, 404, 408, 413, 415, 422, 503.
 #[utoipa::path(
     post,
     path = "/admin/v1/organizations",
@@ -123,56 +163,87 @@ pub async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<Organization>), ApiError> {
     let new: NewOrganization = read_form(&headers, body, app.body_timeout).await?;
-    check_name(&new.name)?;
-    let organization = Organization {
-        id: OrgId::generate(),
-        name: new.name,
-        tier: new.tier,
-        rate_limit_per_minute: new.rate_limit_per_minute.map(Into::into),
-    };
-    app.store.create_organization(&organization).await?;
+    ApiError::all_valid([("name", check_name(&new.name))])?;
+    let limit = new.rate_limit_per_minute.map(NonZeroU32::get);
+    let organization = app.store.create_organization(&new.name, new.tier, limit).await?;
     Ok((StatusCode::CREATED, Json(organization)))
 }
 
-/// Body of `POST /admin/v1/organizations/{org_id}/keys`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KeyRequest {
-    name: String,
-    #[serde(default = "all_scopes")]
-    scopes: Vec<Scope>,
-}
-
-fn all_scopes() -> Vec<Scope> {
-    vec![Scope::Ingest, Scope::Manage]
-}
-
-/// A new key; `key` is shown this once.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct CreatedKey {
-    #[schema(value_type = String)]
-    id: KeyId,
-    name: String,
-    scopes: Vec<Scope>,
-    key: String,
-}
-
-/// `POST /admin/v1/organizations/{org_id}/keys`.
+/// Lists the organisations, newest first.
 ///
 /// # Errors
-/// 401, 404 for an unknown organisation, 422.
+/// 401, 404, 422, 503.
 #[utoipa::path(
-    post,
-    path = "/admin/v1/organizations/{org_id}/keys",
+    get,
+    path = "/admin/v1/organizations",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(PageParams),
+    responses(
+        (status = 200, description = "A page of organisations.", body = OrganizationPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
+        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The admin API is switched off.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    Params(params): Params<PageParams>,
+) -> Result<(HeaderMap, Json<OrganizationPage>), ApiError> {
+    let page = params.page()?;
+    let mut data = app.store.list_organizations(&page).await?;
+    let next_cursor = page.cut(&mut data, |last| Cursor {
+        at: last.created_at,
+        id: last.id.as_uuid(),
+    });
+    let links = page.links(PATH, next_cursor.as_deref());
+    Ok((links, Json(OrganizationPage { data, next_cursor })))
+}
+
+/// Shows an organisation.
+///
+/// # Errors
+/// 401, 404, 503.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/organizations/{org_id}",
     tag = "admin",
     security(("admin_token" = [])),
     params(("org_id" = String, Path, format = Uuid)),
-    request_body = KeyRequest,
     responses(
-        (status = 201, description = "The key, shown this once.", body = CreatedKey),
+        (status = 200, description = "The organisation.", body = Organization),
+        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn show(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    PathId(org_id): PathId<OrgId>,
+) -> Result<Json<Organization>, ApiError> {
+    let organization = app.store.get_organization(org_id).await?;
+    organization.map(Json).ok_or(ApiError::NotFound)
+}
+
+/// Changes an organisation. Another tier or limit holds on every replica within a second.
+///
+/// # Errors
+/// 400, 401, 404, 408, 413, 415, 422, 503.
+#[utoipa::path(
+    patch,
+    path = "/admin/v1/organizations/{org_id}",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = String, Path, format = Uuid)),
+    request_body = OrganizationChange,
+    responses(
+        (status = 200, description = "The organisation as it is now.", body = Organization),
         (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such organisation.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
@@ -180,55 +251,19 @@ pub struct CreatedKey {
         (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn create_key(
+pub async fn change(
     _: Admin,
     State(app): State<Arc<App>>,
-    Path(org_id): Path<String>,
+    PathId(org_id): PathId<OrgId>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
-    let org_id = org_id.parse().map_err(|_| ApiError::NotFound)?;
-    let request: KeyRequest = read_form(&headers, body, app.body_timeout).await?;
-    check_name(&request.name)?;
-    if request.scopes.is_empty() {
-        return Err(ApiError::Invalid(vec![FieldError::new(
-            "scopes",
-            "must name at least one scope",
-        )]));
+) -> Result<Json<Organization>, ApiError> {
+    let change: OrganizationChange = read_form(&headers, body, app.body_timeout).await?;
+    ApiError::all_valid([("name", change.name.as_deref().map_or(Ok(()), check_name))])?;
+    let organization = app.store.change_organization(org_id, &change).await?;
+    let organization = organization.ok_or(ApiError::NotFound)?;
+    if change.tier.is_some() || change.rate_limit_per_minute.is_some() {
+        app.key_changes.announce(KeyChange::Organization(org_id)).await;
     }
-    let new = tokio::task::spawn_blocking(NewKey::generate)
-        .await
-        .map_err(anyhow::Error::from);
-    let new = new.flatten().map_err(ApiError::Internal)?;
-    let scopes: Vec<_> = request
-        .scopes
-        .iter()
-        .map(|scope| scope.as_str().to_owned())
-        .collect();
-    let key = KeyToStore {
-        id: &new.id,
-        org_id,
-        name: &request.name,
-        hash: &new.hash,
-        scopes: &scopes,
-    };
-    if !app.store.create_key(key).await? {
-        return Err(ApiError::NotFound);
-    }
-    let created = CreatedKey {
-        id: new.id,
-        name: request.name,
-        scopes: request.scopes,
-        key: new.text,
-    };
-    Ok((StatusCode::CREATED, Json(created)))
-}
-
-fn check_name(name: &str) -> Result<(), ApiError> {
-    let length = name.chars().count();
-    if (1..=MAX_NAME_CHARS).contains(&length) && !name.contains('\0') {
-        return Ok(());
-    }
-    let detail = format!("must have 1 to {MAX_NAME_CHARS} characters, none of them NUL");
-    Err(ApiError::Invalid(vec![FieldError::new("name", detail)]))
+    Ok(Json(organization))
 }

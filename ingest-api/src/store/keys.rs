@@ -1,80 +1,269 @@
 //! API keys.
 
+use shared::clock::UnixMicros;
 use shared::id::OrgId;
 use time::OffsetDateTime;
 
 use super::{Result, Store};
-use crate::api_key::KeyId;
+use crate::api_key::{KeyId, NewKey};
+use crate::key_uses::KeyUse;
 use crate::rate_limit::Limit;
+use crate::routes::keys::Key;
 use crate::routes::organizations::Tier;
+use crate::routes::page::Page;
+use crate::scope::Scopes;
+use crate::verified_key::{Grant, fingerprint};
 
 /// A key that is neither unknown nor revoked.
 #[derive(Debug)]
 pub struct KeyRow {
-    /// The organisation that owns it.
-    pub org_id: OrgId,
     /// PHC string of the whole key.
     pub hash: String,
-    /// Names of its scopes.
-    pub scopes: Vec<String>,
-    /// When it stops being valid.
-    pub expires_at: Option<OffsetDateTime>,
+    /// What it may do.
+    pub grant: Grant,
+}
+
+/// What a look-up selects.
+struct Found {
+    id: KeyId,
+    org_id: OrgId,
+    hash: String,
+    scopes: Vec<String>,
+    expires_at: Option<OffsetDateTime>,
     tier: String,
     rate_limit_per_minute: Option<i64>,
 }
 
-impl KeyRow {
-    /// The organisation's rate limit: its own, else its tier's.
-    pub fn limit(&self) -> Limit {
-        let own = self
+impl From<Found> for KeyRow {
+    fn from(found: Found) -> Self {
+        let own = found
             .rate_limit_per_minute
             .and_then(|limit| u64::try_from(limit).ok());
-        Limit::per_minute(own.unwrap_or_else(|| Tier::from_name(&self.tier).rate_limit_per_minute()))
+        let limit = own.unwrap_or_else(|| Tier::from_name(&found.tier).rate_limit_per_minute());
+        Self {
+            grant: Grant {
+                org_id: found.org_id,
+                limit: Limit::per_minute(limit),
+                scopes: Scopes::from_names(&found.scopes),
+                expires_at: found.expires_at.map(UnixMicros::from),
+                fingerprint: fingerprint(&found.hash),
+            },
+            hash: found.hash,
+        }
+    }
+}
+
+/// A key, as its owner sees it.
+struct KeyView {
+    id: KeyId,
+    name: String,
+    scopes: Vec<String>,
+    created_at: OffsetDateTime,
+    expires_at: Option<OffsetDateTime>,
+    last_used_at: Option<OffsetDateTime>,
+    revoked_at: Option<OffsetDateTime>,
+    replaced_by: Option<KeyId>,
+}
+
+impl From<KeyView> for Key {
+    fn from(row: KeyView) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            scopes: Scopes::from_names(&row.scopes),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            last_used_at: row.last_used_at,
+            revoked_at: row.revoked_at,
+            replaced_by: row.replaced_by,
+        }
     }
 }
 
 /// A key about to be stored.
 #[derive(Debug)]
 pub struct KeyToStore<'a> {
-    /// The public part.
-    pub id: &'a KeyId,
+    /// The key.
+    pub new: &'a NewKey,
     /// The organisation that will own it.
     pub org_id: OrgId,
     /// What its owner calls it.
     pub name: &'a str,
-    /// PHC string of the whole key.
-    pub hash: &'a str,
-    /// Names of its scopes.
-    pub scopes: &'a [String],
+    /// What it may do.
+    pub scopes: Scopes,
+    /// When it will stop being valid.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// What a rotation does.
+#[derive(Debug)]
+pub struct Rotation<'a> {
+    /// The key to be replaced.
+    pub old: &'a KeyId,
+    /// Until when it stays valid.
+    pub old_expires_at: OffsetDateTime,
+    /// The key that takes its place, its name and its scopes.
+    pub new: &'a NewKey,
+    /// When the new key will stop being valid.
+    pub new_expires_at: Option<OffsetDateTime>,
 }
 
 impl Store {
     /// Looks up a key that may be used.
     pub async fn find_key(&self, id: &KeyId) -> Result<Option<KeyRow>> {
-        sqlx::query_as!(
-            KeyRow,
-            r#"select k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at, o.tier, o.rate_limit_per_minute
+        let found = sqlx::query_as!(
+            Found,
+            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at, o.tier,
+                      o.rate_limit_per_minute
                from api_keys k join organizations o on o.id = k.org_id
                where k.id = $1 and k.revoked_at is null"#,
             id.as_str(),
-        )
-        .fetch_optional(&self.pool)
-        .await
+        );
+        Ok(found.fetch_optional(&self.pool).await?.map(KeyRow::from))
     }
 
-    /// Stores a new key. False when the organisation does not exist.
-    pub async fn create_key(&self, key: KeyToStore<'_>) -> Result<bool> {
-        let done = sqlx::query!(
-            "insert into api_keys (id, org_id, name, hash, scopes)
-             select $1, o.id, $3, $4, $5 from organizations o where o.id = $2",
-            key.id.as_str(),
+    /// Looks up those of these keys that may be used.
+    pub async fn find_keys(
+        &self,
+        keys: impl Iterator<Item = (&KeyId, OrgId)>,
+    ) -> Result<Vec<(KeyId, KeyRow)>> {
+        let (ids, org_ids): (Vec<_>, Vec<_>) = keys
+            .map(|(id, org_id)| (id.to_string(), org_id.as_uuid()))
+            .unzip();
+        let found = sqlx::query_as!(
+            Found,
+            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at, o.tier,
+                      o.rate_limit_per_minute
+               from unnest($1::text[], $2::uuid[]) as wanted (id, org_id)
+               join api_keys k on k.id = wanted.id and k.org_id = wanted.org_id
+               join organizations o on o.id = k.org_id
+               where k.revoked_at is null"#,
+            &ids,
+            &org_ids,
+        );
+        let found = found.fetch_all(&self.pool).await?;
+        Ok(found
+            .into_iter()
+            .map(|row| (row.id.clone(), row.into()))
+            .collect())
+    }
+
+    /// Stores a new key. Nothing when the organisation does not exist.
+    pub async fn create_key(&self, key: KeyToStore<'_>) -> Result<Option<Key>> {
+        let row = sqlx::query_as!(
+            KeyView,
+            r#"insert into api_keys (id, org_id, name, hash, scopes, expires_at)
+               select $1, o.id, $3, $4, $5, $6 from organizations o where o.id = $2
+               returning id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
+                         replaced_by as "replaced_by: KeyId""#,
+            key.new.id.as_str(),
             key.org_id.as_uuid(),
             key.name,
-            key.hash,
-            key.scopes,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
+            key.new.hash,
+            &key.scopes.to_names(),
+            key.expires_at,
+        );
+        Ok(row.fetch_optional(&self.pool).await?.map(Key::from))
+    }
+
+    /// An organisation's key, also a revoked one.
+    pub async fn get_key(&self, org_id: OrgId, id: &KeyId) -> Result<Option<Key>> {
+        let row = sqlx::query_as!(
+            KeyView,
+            r#"select id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
+                      replaced_by as "replaced_by: KeyId"
+               from api_keys where org_id = $1 and id = $2"#,
+            org_id.as_uuid(),
+            id.as_str(),
+        );
+        Ok(row.fetch_optional(&self.pool).await?.map(Key::from))
+    }
+
+    /// A page of an organisation's keys, newest first, with one more when there are more.
+    pub async fn list_keys(&self, org_id: OrgId, page: &Page<KeyId>) -> Result<Vec<Key>> {
+        let rows = sqlx::query_as!(
+            KeyView,
+            r#"select id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
+                      replaced_by as "replaced_by: KeyId"
+               from api_keys
+               where org_id = $1 and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
+               order by created_at desc, id desc
+               limit $4"#,
+            org_id.as_uuid(),
+            page.after.as_ref().map(|cursor| cursor.at),
+            page.after.as_ref().map(|cursor| cursor.id.as_str()),
+            page.limit + 1,
+        );
+        let rows = rows.fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(Key::from).collect())
+    }
+
+    /// Revokes a key; one that is revoked already stays so. False when the organisation has no such key.
+    pub async fn revoke_key(&self, org_id: OrgId, id: &KeyId) -> Result<bool> {
+        let done = sqlx::query!(
+            "update api_keys set revoked_at = coalesce(revoked_at, now()) where org_id = $1 and id = $2",
+            org_id.as_uuid(),
+            id.as_str(),
+        );
+        Ok(done.execute(&self.pool).await?.rows_affected() == 1)
+    }
+
+    /// Replaces a key that may still be used. Nothing when it may not, or was replaced before.
+    pub async fn rotate_key(&self, org_id: OrgId, rotation: &Rotation<'_>) -> Result<Option<Key>> {
+        let row = sqlx::query_as!(
+            KeyView,
+            r#"with old as (
+                   select name, scopes from api_keys
+                   where org_id = $1 and id = $2 and revoked_at is null and replaced_by is null
+                     and (expires_at is null or expires_at > now())
+                   for update
+               ),
+               new as (
+                   insert into api_keys (id, org_id, name, hash, scopes, expires_at)
+                   select $3, $1, name, $4, scopes, $5 from old
+                   returning *
+               ),
+               replaced as (
+                   update api_keys k
+                   set replaced_by = new.id, expires_at = least(k.expires_at, $6)
+                   from new where k.org_id = $1 and k.id = $2
+               )
+               select id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
+                      replaced_by as "replaced_by: KeyId"
+               from new"#,
+            org_id.as_uuid(),
+            rotation.old.as_str(),
+            rotation.new.id.as_str(),
+            rotation.new.hash,
+            rotation.new_expires_at,
+            rotation.old_expires_at,
+        );
+        Ok(row.fetch_optional(&self.pool).await?.map(Key::from))
+    }
+
+    /// Writes when keys were last used. A row that another replica is writing is left to it.
+    pub async fn save_key_uses(&self, uses: impl Iterator<Item = KeyUse<'_>>) -> Result<()> {
+        let (mut ids, mut org_ids, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for key_use in uses {
+            ids.push(key_use.id.to_string());
+            org_ids.push(key_use.org_id.as_uuid());
+            times.push(key_use.at);
+        }
+        let done = sqlx::query!(
+            "with later as (
+                 select k.id, k.org_id, used.at
+                 from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as used (id, org_id, at)
+                 join api_keys k on k.id = used.id and k.org_id = used.org_id
+                 where k.last_used_at is null or k.last_used_at < used.at
+                 for no key update of k skip locked
+             )
+             update api_keys k set last_used_at = later.at
+             from later where k.id = later.id and k.org_id = later.org_id",
+            &ids,
+            &org_ids,
+            &times,
+        );
+        done.execute(&self.pool).await?;
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ mod events;
 use sqlx::PgPool;
 
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
-pub use self::keys::{KeyRow, KeyToStore};
+pub use self::keys::{KeyRow, KeyToStore, Rotation};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 

@@ -16,12 +16,12 @@ use utoipa::ToSchema;
 
 use crate::accept::{NewEvent, traceparent};
 use crate::admission::Admitted;
-use crate::auth::Scope;
 use crate::error::{ApiError, FieldError, Problem};
 use crate::publish::PublishError;
 use crate::router::App;
 use crate::routes::body;
 use crate::routes::events::create::{CLOUDEVENT_BATCH, CloudEventRequest, EventRequest, MAX_EVENT_BYTES};
+use crate::scope::Scope;
 use crate::{cloudevents, validate};
 
 /// Most events in a batch.
@@ -132,6 +132,7 @@ pub async fn accept(
     let org_id = admitted.organization_with(Scope::Ingest)?;
     let bytes = body::read(headers, request_body, MAX_BATCH_BYTES, app.body_timeout).await?;
     let events = parse(&bytes, form)?;
+    admitted.charge(events.len() as u64 - 1)?;
     let (now, traceparent) = (UnixMicros::now().get(), traceparent(headers));
     // A microsecond apart, so that their order survives wherever events are ordered by time.
     let mut times = (now..).map(UnixMicros::new);

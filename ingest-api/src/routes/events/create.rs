@@ -16,11 +16,11 @@ use utoipa::ToSchema;
 
 use crate::accept::{NewEvent, traceparent};
 use crate::admission::Admitted;
-use crate::auth::Scope;
 use crate::error::{ApiError, Problem};
 use crate::router::App;
 use crate::routes::body;
 use crate::routes::events::batch::{self, BatchForm, BatchOutcome};
+use crate::scope::Scope;
 use crate::{cloudevents, validate};
 
 /// Largest event, envelope included, in bytes.

@@ -16,11 +16,11 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admission::Admitted;
-use crate::auth::Scope;
 use crate::cursor::Cursor;
 use crate::error::{ApiError, FieldError, Problem};
 use crate::extract::{Params, PathId};
 use crate::router::App;
+use crate::scope::Scope;
 use crate::store::{AttemptRow, DeliveryRow, EventFilter, EventRow};
 
 const MAX_LIMIT: i64 = 100;

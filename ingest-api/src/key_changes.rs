@@ -1,0 +1,143 @@
+//! What makes a key stop working everywhere: signals between the replicas, over core NATS.
+//!
+//! Whoever changes a key writes Postgres first. Then it publishes the change, and every replica drops what it
+//! holds in memory: the next request with that key asks Postgres. Last it removes the shared verification. A
+//! caller who saw the change fail half-way repeats it, and a repeated revocation is signalled again.
+//!
+//! Core NATS delivers at most once, so a replica that was cut off must reckon with missed signals. Whenever its
+//! connection is made anew it sends itself a marker. When that comes back, the subscription is known to be in
+//! force, and Postgres is then asked about every key in memory, in batches.
+//!
+//! Signals are not authenticated: the worst that a forged one does is to make a replica ask Postgres again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use shared::nats::Nats;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::auth::Authenticator;
+use crate::key_cache::{KeyCache, KeyChange};
+use crate::key_share::KeyShare;
+
+const SUBJECT: &str = "ingest.key-changes";
+
+/// How long a request that changed a key waits for its signal to leave the process.
+const PUBLISH_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Pause after Postgres did not answer.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What replicas tell each other.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Signal {
+    Changed(KeyChange),
+    /// For the replica that sent it, which knows it by this number.
+    Marker(Uuid),
+}
+
+/// The sending side, and what one replica does with what it hears.
+#[derive(Debug)]
+pub struct KeyChanges {
+    nats: Nats,
+    cache: Arc<KeyCache>,
+    share: Arc<KeyShare>,
+    marker: Uuid,
+    back_in_touch: Notify,
+}
+
+impl KeyChanges {
+    /// Hears nothing until [`KeyChanges::listen`] runs.
+    pub fn new(nats: Nats, cache: Arc<KeyCache>, share: Arc<KeyShare>) -> Self {
+        Self {
+            nats,
+            cache,
+            share,
+            marker: Uuid::new_v4(),
+            back_in_touch: Notify::new(),
+        }
+    }
+
+    /// Tells every replica, this one included, of a change that is committed in Postgres.
+    pub async fn announce(&self, change: KeyChange) {
+        self.cache.change(&change);
+        self.publish(&Signal::Changed(change.clone())).await;
+        if let KeyChange::Key(id) = &change {
+            self.share.remove(id).await;
+        }
+    }
+
+    async fn publish(&self, signal: &Signal) {
+        let payload = serde_json::to_vec(signal).expect("plain fields have a JSON form");
+        let sent = async {
+            self.nats.client.publish(SUBJECT, payload.into()).await?;
+            anyhow::Ok(self.nats.client.flush().await?)
+        };
+        match timeout(PUBLISH_PATIENCE, sent).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot signal a key's change"),
+            // The client keeps it and sends it when the connection is back.
+            Err(_) => tracing::warn!("a key's change is signalled late: NATS is away"),
+        }
+    }
+
+    /// Drops what changed, until the stop.
+    ///
+    /// # Errors
+    /// When the subscription ends.
+    pub async fn listen(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut connections = self.nats.connections();
+        let mut signals = self.nats.client.subscribe(SUBJECT).await?;
+        connections.mark_changed();
+        loop {
+            tokio::select! {
+                heard = self.hear(&mut signals) => heard?,
+                _ = connections.changed() => self.publish(&Signal::Marker(self.marker)).await,
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    async fn hear(&self, signals: &mut Subscriber) -> anyhow::Result<()> {
+        let message = signals.next().await;
+        let message = message.ok_or_else(|| anyhow::anyhow!("the subscription to {SUBJECT} ended"))?;
+        match serde_json::from_slice(&message.payload) {
+            Ok(Signal::Changed(change)) => self.cache.change(&change),
+            Ok(Signal::Marker(marker)) if marker == self.marker => self.back_in_touch.notify_one(),
+            Ok(Signal::Marker(_)) => {}
+            Err(error) => tracing::warn!(%error, "a signal that this version cannot read"),
+        }
+        Ok(())
+    }
+
+    /// Asks Postgres about every key whenever changes may have been missed, until the stop.
+    ///
+    /// # Errors
+    /// Never yet; it returns a result because it runs as a long-lived task.
+    pub async fn catch_up(
+        self: Arc<Self>,
+        authenticator: Arc<Authenticator>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        while stop
+            .run_until_cancelled(self.back_in_touch.notified())
+            .await
+            .is_some()
+        {
+            if let Ok(keys) = authenticator.refresh_all().await {
+                tracing::debug!(keys, "asked for all keys again");
+            } else {
+                self.back_in_touch.notify_one();
+                let _ = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! Lists in pages: the query's parameters and the way to the next page.
+
+use axum::http::header::LINK;
+use axum::http::{HeaderMap, HeaderValue};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::cursor::Cursor;
+use crate::error::{ApiError, FieldError};
+
+const MAX_LIMIT: i64 = 100;
+const DEFAULT_LIMIT: i64 = 50;
+
+/// Which page to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageParams {
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Most rows on the page.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: Option<i64>,
+}
+
+/// A page to be fetched.
+#[derive(Debug)]
+pub struct Page<Id> {
+    /// Where the page before ended.
+    pub after: Option<Cursor<Id>>,
+    /// Most rows on it.
+    pub limit: i64,
+}
+
+impl PageParams {
+    /// Reads the parameters.
+    ///
+    /// # Errors
+    /// 422 with the wrong one.
+    pub fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(&self) -> Result<Page<Id>, ApiError> {
+        let wrong = |field: &str, detail: &str| ApiError::Invalid(vec![FieldError::new(field, detail)]);
+        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(wrong("limit", "must be 1 to 100"));
+        }
+        let after = match &self.cursor {
+            None => None,
+            Some(text) => {
+                Some(Cursor::decode(text).ok_or_else(|| wrong("cursor", "is not a `next_cursor`"))?)
+            }
+        };
+        Ok(Page { after, limit })
+    }
+}
+
+impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Page<Id> {
+    /// Cuts the row that was fetched beyond the page, and tells where the next page begins when there was one.
+    pub fn cut<T>(&self, rows: &mut Vec<T>, position: impl FnOnce(&T) -> Cursor<Id>) -> Option<String> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        if rows.len() <= limit {
+            return None;
+        }
+        rows.truncate(limit);
+        rows.last().map(|last| position(last).encode())
+    }
+
+    /// `Link: <…>; rel="next"` (RFC 8288), when there is a next page.
+    pub fn links(&self, path: &str, next_cursor: Option<&str>) -> HeaderMap {
+        let link = next_cursor.map(|cursor| {
+            let link = format!("<{path}?cursor={cursor}&limit={}>; rel=\"next\"", self.limit);
+            (
+                LINK,
+                HeaderValue::try_from(link).expect("paths and cursors are ASCII"),
+            )
+        });
+        link.into_iter().collect()
+    }
+}

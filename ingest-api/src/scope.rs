@@ -1,0 +1,113 @@
+//! What an API key may do.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
+
+/// One thing that a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Send events.
+    Ingest,
+    /// Read and change endpoints and keys.
+    Manage,
+}
+
+impl Scope {
+    const ALL: [Self; 2] = [Self::Ingest, Self::Manage];
+
+    /// The name in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Manage => "manage",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::Ingest => 1,
+            Self::Manage => 2,
+        }
+    }
+}
+
+/// A set of scopes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// Every scope.
+    pub fn all() -> Self {
+        Scope::ALL.into_iter().collect()
+    }
+
+    /// Whether `scope` is in it.
+    pub fn contains(self, scope: Scope) -> bool {
+        self.0 & scope.bit() != 0
+    }
+
+    /// A scope that `other` has and this has not.
+    pub fn lacking(self, other: Self) -> Option<Scope> {
+        other.iter().find(|scope| !self.contains(*scope))
+    }
+
+    /// Whether there is none in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
+    }
+
+    /// From the database. A name that only a newer version knows grants nothing here.
+    pub fn from_names(names: &[String]) -> Self {
+        let known = |scope: &Scope| names.iter().any(|name| name == scope.as_str());
+        Scope::ALL.into_iter().filter(known).collect()
+    }
+
+    /// For the database.
+    pub fn to_names(self) -> Vec<String> {
+        self.iter().map(|scope| scope.as_str().to_owned()).collect()
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
+    }
+}
+
+impl Serialize for Scopes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Scopes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Vec::<Scope>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_keeps_what_it_was_made_of_and_says_what_it_lacks() {
+        let (ingest, manage) = ([Scope::Ingest], [Scope::Manage]);
+        let (ingest, manage): (Scopes, Scopes) = (ingest.into_iter().collect(), manage.into_iter().collect());
+        assert_eq!(Scopes::from_names(&Scopes::all().to_names()), Scopes::all());
+        assert_eq!(Scopes::from_names(&["manage".into(), "fly".into()]), manage);
+        assert_eq!(ingest.lacking(Scopes::all()), Some(Scope::Manage));
+        assert_eq!(Scopes::all().lacking(manage), None);
+        assert!(Scopes::default().is_empty() && !manage.contains(Scope::Ingest));
+        assert_eq!(
+            serde_json::to_string(&Scopes::all()).unwrap(),
+            r#"["ingest","manage"]"#
+        );
+        assert!(serde_json::from_str::<Scopes>(r#"["fly"]"#).is_err());
+    }
+}

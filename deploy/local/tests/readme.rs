@@ -2,8 +2,6 @@
 
 #![cfg(feature = "services")]
 
-use std::fmt::Write as _;
-
 use clap::{Arg, Args, Command};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
@@ -28,25 +26,28 @@ fn the_readme_lists_every_variable_in_the_words_of_the_help_text() {
 
 fn table<C: Args>() -> String {
     let command = C::augment_args(Command::new("service"));
-    let mut arguments: Vec<_> = command
-        .get_arguments()
-        .filter(|argument| argument.get_env().is_some())
+    let arguments = command.get_arguments();
+    let mut arguments: Vec<_> = arguments
+        .filter_map(|argument| Some((argument.get_env()?, argument)))
         .collect();
-    arguments.sort_by_key(|argument| (!argument.is_required_set(), argument.get_env()));
-    let mut table = "| variable | default | meaning |\n|---|---|---|\n".to_owned();
-    for argument in arguments {
-        let name = argument.get_env().unwrap().to_str().unwrap();
-        writeln!(table, "| `{name}` | {} | {} |", default(argument), help(argument)).unwrap();
-    }
-    table
+    arguments.sort_by_key(|(name, argument)| (!argument.is_required_set(), name.to_owned()));
+    let rows = arguments.into_iter().map(|(name, argument)| {
+        format!(
+            "| `{}` | {} | {} |\n",
+            name.display(),
+            default(argument),
+            help(argument)
+        )
+    });
+    "| variable | default | meaning |\n|---|---|---|\n".to_owned() + &rows.collect::<Vec<_>>().concat()
 }
 
 fn default(argument: &Arg) -> String {
-    let values: Vec<_> = argument
+    let values = argument
         .get_default_values()
         .iter()
-        .map(|value| value.to_str().unwrap())
-        .collect();
+        .map(|value| value.to_string_lossy());
+    let values: Vec<_> = values.collect();
     match (argument.is_required_set(), values.is_empty()) {
         (true, _) => "required".to_owned(),
         (false, true) => String::new(),

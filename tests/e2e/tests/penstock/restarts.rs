@@ -1,12 +1,60 @@
 //! Processes that are asked to stop: they finish what they have begun.
 
-use e2e::{Load, STOP_DEADLINE};
+use e2e::{Load, STOP_DEADLINE, Signal, until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::faults::{send, slow_receiver};
 use crate::setup;
 
 #[tokio::test]
-async fn an_ingest_api_that_stops_under_load_answers_what_it_has_begun() {
+async fn a_request_that_has_begun_when_ingest_api_is_asked_to_stop_is_answered() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let address = world.url("").replace("http://", "");
+    let mut connection = TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 21\r\nExpect: 100-continue\r\n\r\n",
+        organization.key
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    // It asks for the body when it has begun to read it.
+    let mut interim = [0; 25];
+    connection.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+    world.stack().ingest(0).signal(Signal::SIGTERM).unwrap();
+    until(
+        "new connections to be refused",
+        async || match TcpStream::connect(&address).await {
+            Ok(_) => Err("one was accepted".to_owned()),
+            Err(_) => Ok(()),
+        },
+    )
+    .await;
+    connection.write_all(br#"{"type":"a","data":1}"#).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    let status = until("ingest-api to end", async || {
+        let ended = world
+            .stack_mut()
+            .ingest_mut(0)
+            .try_wait()
+            .map_err(|error| error.to_string())?;
+        ended.ok_or_else(|| "it runs".to_owned())
+    })
+    .await;
+    assert!(status.success(), "{status}");
+    receiver.wait_for(1).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_ingest_api_that_stops_under_load_refuses_nothing_that_it_answers() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;

@@ -68,7 +68,12 @@ async fn run_producer(world: &World, key: &str) -> Vec<(u16, Value)> {
         .lines()
         .map(|line| line.split_once(' ').expect("a line is a status and a body"));
     lines
-        .map(|(status, body)| (status.parse().unwrap(), serde_json::from_str(body).unwrap()))
+        .map(|(status, body)| {
+            (
+                status.parse().expect("a status is a number"),
+                serde_json::from_str(body).expect("a body is JSON"),
+            )
+        })
         .collect()
 }
 

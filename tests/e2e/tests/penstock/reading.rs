@@ -23,12 +23,12 @@ async fn get_text(world: &World, organization: &Organization, path: &str) -> (u1
 async fn list(world: &World, organization: &Organization, query: &str) -> (Vec<EventId>, Option<String>) {
     let (status, page) = get(world, organization, &format!("/v1/events?{query}")).await;
     assert_eq!(status, 200, "{page}");
-    let ids = page["data"]
-        .as_array()
-        .unwrap()
+    let next = page["next_cursor"].as_str().map(str::to_owned);
+    let events = page["data"].as_array().expect("a page has events");
+    let ids = events
         .iter()
-        .map(|event| event["id"].as_str().unwrap().parse().unwrap());
-    (ids.collect(), page["next_cursor"].as_str().map(str::to_owned))
+        .map(|event| serde_json::from_value(event["id"].clone()).expect("an event has an id"));
+    (ids.collect(), next)
 }
 
 #[tokio::test]

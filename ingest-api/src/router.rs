@@ -63,9 +63,9 @@ pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
         .route("/v1/events/batch", post(events::batch::create))
         .route("/v1/events/{id}", get(events::read::show))
         .route("/v1/endpoints", post(endpoints::create).get(endpoints::list))
-        .route("/v1/keys", post(keys::create).get(keys::list))
-        .route("/v1/keys/{id}", delete(keys::revoke))
-        .route("/v1/keys/{id}/rotate", post(keys::rotate))
+        .route("/v1/keys", post(keys::own::create).get(keys::own::list))
+        .route("/v1/keys/{id}", delete(keys::own::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::own::rotate))
         .route_layer(from_fn_with_state(app.clone(), admit));
     let cors = cors_layer(&app.cors_origins);
     let without_key = Router::new()
@@ -94,11 +94,11 @@ fn admin_routes(app: Arc<App>) -> Router {
         )
         .route(
             "/admin/v1/organizations/{org_id}/keys",
-            post(keys::create_as_admin).get(keys::list_as_admin),
+            post(keys::admin::create).get(keys::admin::list),
         )
         .route(
             "/admin/v1/organizations/{org_id}/keys/{id}",
-            delete(keys::revoke_as_admin),
+            delete(keys::admin::revoke),
         )
         .route(
             "/admin/v1/organizations/{org_id}/endpoints",

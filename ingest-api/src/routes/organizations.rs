@@ -141,6 +141,7 @@ pub struct OrganizationPage {
 #[utoipa::path(
     post,
     path = "/admin/v1/organizations",
+    operation_id = "create_organization",
     tag = "admin",
     security(("admin_token" = [])),
     request_body = NewOrganization,
@@ -176,6 +177,7 @@ pub async fn create(
 #[utoipa::path(
     get,
     path = "/admin/v1/organizations",
+    operation_id = "list_organizations",
     tag = "admin",
     security(("admin_token" = [])),
     params(PageParams),
@@ -209,6 +211,7 @@ pub async fn list(
 #[utoipa::path(
     get,
     path = "/admin/v1/organizations/{org_id}",
+    operation_id = "show_organization",
     tag = "admin",
     security(("admin_token" = [])),
     params(("org_id" = String, Path, format = Uuid)),
@@ -235,6 +238,7 @@ pub async fn show(
 #[utoipa::path(
     patch,
     path = "/admin/v1/organizations/{org_id}",
+    operation_id = "change_organization",
     tag = "admin",
     security(("admin_token" = [])),
     params(("org_id" = String, Path, format = Uuid)),

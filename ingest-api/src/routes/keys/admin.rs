@@ -1,0 +1,115 @@
+//! `/admin/v1/organizations/{org_id}/keys`: any organisation's keys, for the operator.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use shared::id::OrgId;
+
+use super::{CreatedKey, KeyPage, KeyRequest, create_for, list_for, revoke_for};
+use crate::admission::Admin;
+use crate::api_key::KeyId;
+use crate::error::{ApiError, Problem};
+use crate::extract::{Params, PathId, PathIds};
+use crate::router::App;
+use crate::routes::body::read_form;
+use crate::routes::page::PageParams;
+use crate::scope::Scopes;
+
+/// Makes a key for an organisation, with all scopes unless some are named.
+///
+/// # Errors
+/// 400, 401, 404, 408, 413, 415, 422, 503.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/organizations/{org_id}/keys",
+    operation_id = "create_key_as_admin",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = String, Path, format = Uuid)),
+    request_body = KeyRequest,
+    responses(
+        (status = 201, description = "The key, shown this once.", body = CreatedKey),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn create(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    PathId(org_id): PathId<OrgId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
+    let request: KeyRequest = read_form(&headers, body, app.body_timeout).await?;
+    request.check()?;
+    let scopes = request.scopes.unwrap_or_else(Scopes::all);
+    create_for(&app, org_id, request, scopes).await
+}
+
+/// Lists an organisation's keys, newest first, revoked and expired ones included.
+///
+/// # Errors
+/// 401, 404, 422, 503.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/organizations/{org_id}/keys",
+    operation_id = "list_keys_as_admin",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = String, Path, format = Uuid), PageParams),
+    responses(
+        (status = 200, description = "A page of keys.", body = KeyPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
+        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    PathId(org_id): PathId<OrgId>,
+    Params(params): Params<PageParams>,
+) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
+    let page = params.page()?;
+    if app.store.get_organization(org_id).await?.is_none() {
+        return Err(ApiError::NotFound);
+    }
+    let path = format!("/admin/v1/organizations/{org_id}/keys");
+    list_for(&app, org_id, &page, &path).await
+}
+
+/// Revokes an organisation's key: within a second it is refused everywhere. Revoking it again changes nothing.
+///
+/// # Errors
+/// 401, 404, 503.
+#[utoipa::path(
+    delete,
+    path = "/admin/v1/organizations/{org_id}/keys/{id}",
+    operation_id = "revoke_key_as_admin",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = String, Path, format = Uuid), ("id" = String, Path, description = "The public part of the key.")),
+    responses(
+        (status = 204, description = "It is revoked."),
+        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such key, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn revoke(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    PathIds(org_id, id): PathIds<OrgId, KeyId>,
+) -> Result<StatusCode, ApiError> {
+    revoke_for(&app, org_id, id).await
+}

@@ -1,0 +1,193 @@
+//! API keys: what is the same for an organisation, which has its own, and the operator, who has all.
+
+pub mod own;
+pub mod admin;
+
+use axum::Json;
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use shared::clock::UnixMicros;
+use shared::id::OrgId;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::api_key::{KeyId, KeyText};
+use crate::cursor::Cursor;
+use crate::error::ApiError;
+use crate::key_cache::KeyChange;
+use crate::router::App;
+use crate::routes::page::Page;
+use crate::scope::{Scope, Scopes};
+use crate::store::KeyToStore;
+
+const MAX_NAME_CHARS: usize = 200;
+
+/// The longest overlap of a rotation: 30 days.
+const MAX_OVERLAP_SECONDS: u32 = 2_592_000;
+
+/// A new API key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRequest {
+    /// What its owner calls it, 1 to 200 characters.
+    name: String,
+    /// What it may do: nothing that the key which makes it may not do. The operator may leave it out for all
+    /// scopes.
+    #[schema(value_type = Option<Vec<Scope>>)]
+    scopes: Option<Scopes>,
+    /// When it stops being valid; never unless given.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+}
+
+/// How a key is replaced by a new one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotationRequest {
+    /// How long the old key stays valid beside the new one, in seconds, at most 30 days.
+    #[serde(default)]
+    #[schema(maximum = 2_592_000)]
+    overlap_seconds: u32,
+    /// When the new key stops being valid. Unless given, it is valid as long as the old one was to be in all.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+}
+
+/// An API key, as its owner sees it. The key itself is nowhere but with its owner.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Key {
+    /// Its public part.
+    #[schema(value_type = String)]
+    pub id: KeyId,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    #[schema(value_type = Vec<Scope>)]
+    pub scopes: Scopes,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it stops being valid.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires_at: Option<OffsetDateTime>,
+    /// When it was last used, to the minute or so.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_used_at: Option<OffsetDateTime>,
+    /// When it was revoked.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub revoked_at: Option<OffsetDateTime>,
+    /// The key that a rotation made to take its place.
+    #[schema(value_type = Option<String>)]
+    pub replaced_by: Option<KeyId>,
+}
+
+/// A new key with the key itself, which is shown this once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CreatedKey {
+    #[serde(flatten)]
+    info: Key,
+    /// What requests are authenticated with.
+    #[schema(value_type = String)]
+    key: KeyText,
+}
+
+/// A page of keys, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KeyPage {
+    /// The keys, revoked and expired ones included.
+    data: Vec<Key>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+}
+
+async fn create_for(
+    app: &App,
+    org_id: OrgId,
+    request: KeyRequest,
+    scopes: Scopes,
+) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
+    let new = app.authenticator.make_key().await?;
+    let key = KeyToStore {
+        new: &new,
+        org_id,
+        name: &request.name,
+        scopes,
+        expires_at: request.expires_at,
+    };
+    let info = app.store.create_key(key).await?.ok_or(ApiError::NotFound)?;
+    let key = new.text;
+    Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))
+}
+
+async fn list_for(
+    app: &App,
+    org_id: OrgId,
+    page: &Page<KeyId>,
+    path: &str,
+) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
+    let mut data = app.store.list_keys(org_id, page).await?;
+    let next_cursor = page.cut(&mut data, |last| Cursor {
+        at: last.created_at,
+        id: last.id.clone(),
+    });
+    let links = page.links(path, next_cursor.as_deref());
+    Ok((links, Json(KeyPage { data, next_cursor })))
+}
+
+async fn revoke_for(app: &App, org_id: OrgId, id: KeyId) -> Result<StatusCode, ApiError> {
+    if !app.store.revoke_key(org_id, &id).await? {
+        return Err(ApiError::NotFound);
+    }
+    app.key_changes.announce(KeyChange::Key(id)).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl KeyRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        let scopes = match self.scopes {
+            Some(scopes) if scopes.is_empty() => Err("must name at least one scope"),
+            _ => Ok(()),
+        };
+        let outcomes = [
+            ("name", check_name(&self.name)),
+            ("scopes", scopes.map_err(str::to_owned)),
+            ("expires_at", check_future(self.expires_at)),
+        ];
+        ApiError::all_valid(outcomes)
+    }
+}
+
+impl RotationRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        let overlap = if self.overlap_seconds <= MAX_OVERLAP_SECONDS {
+            Ok(())
+        } else {
+            Err(format!("must be 0 to {MAX_OVERLAP_SECONDS}"))
+        };
+        ApiError::all_valid([
+            ("overlap_seconds", overlap),
+            ("expires_at", check_future(self.expires_at)),
+        ])
+    }
+}
+
+/// Checks the name of a key or an organisation.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let length = name.chars().count();
+    if (1..=MAX_NAME_CHARS).contains(&length) && !name.contains('\0') {
+        return Ok(());
+    }
+    Err(format!(
+        "must have 1 to {MAX_NAME_CHARS} characters, none of them NUL"
+    ))
+}
+
+fn check_future(at: Option<OffsetDateTime>) -> Result<(), String> {
+    match at {
+        Some(at) if at <= UnixMicros::now().to_date_time() => Err("must be in the future".to_owned()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,183 @@
+//! `/v1/keys`: an organisation's own keys.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use shared::clock::UnixMicros;
+use time::{Duration, OffsetDateTime};
+
+use super::{CreatedKey, Key, KeyPage, KeyRequest, RotationRequest, create_for, list_for, revoke_for};
+use crate::admission::Admitted;
+use crate::api_key::KeyId;
+use crate::error::{ApiError, Problem};
+use crate::extract::{Params, PathId};
+use crate::key_cache::KeyChange;
+use crate::router::App;
+use crate::routes::body::read_form;
+use crate::routes::page::PageParams;
+use crate::scope::Scope;
+use crate::store::Rotation;
+
+/// Makes a key.
+///
+/// # Errors
+/// 400, 401, 403, 408, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    operation_id = "create_key",
+    tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    request_body = KeyRequest,
+    responses(
+        (status = 201, description = "The key, shown this once.", body = CreatedKey),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The calling key lacks the scope `manage`, or one that the new key should have.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let request: KeyRequest = read_form(&headers, body, app.body_timeout).await?;
+    let scopes = request
+        .scopes
+        .ok_or_else(|| ApiError::invalid("scopes", "is missing"))?;
+    request.check()?;
+    admitted.may_give(scopes)?;
+    create_for(&app, org_id, request, scopes).await
+}
+
+/// Lists the organisation's keys, newest first, revoked and expired ones included.
+///
+/// # Errors
+/// 401, 403, 422, 429, 503.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    operation_id = "list_keys",
+    tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    params(PageParams),
+    responses(
+        (status = 200, description = "A page of keys.", body = KeyPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    Params(params): Params<PageParams>,
+) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    list_for(&app, org_id, &params.page()?, "/v1/keys").await
+}
+
+/// Revokes a key: within a second it is refused everywhere. Revoking it again changes nothing.
+///
+/// # Errors
+/// 401, 403, 404 also for another organisation's key, 429, 503.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}",
+    operation_id = "revoke_key",
+    tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The public part of the key.")),
+    responses(
+        (status = 204, description = "It is revoked."),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such key.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn revoke(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(id): PathId<KeyId>,
+) -> Result<StatusCode, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    revoke_for(&app, org_id, id).await
+}
+
+/// Replaces a key by a new one with the same name and scopes. The old one stays valid for the overlap.
+///
+/// # Errors
+/// 400, 401, 403, 404 also for another organisation's key, 408, 409, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/rotate",
+    operation_id = "rotate_key",
+    tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The public part of the old key.")),
+    request_body = RotationRequest,
+    responses(
+        (status = 201, description = "The new key, shown this once.", body = CreatedKey),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The calling key lacks the scope `manage`, or one that the old key has.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such key.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The old key is revoked, expired or replaced already.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn rotate(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(id): PathId<KeyId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let request: RotationRequest = read_form(&headers, body, app.body_timeout).await?;
+    request.check()?;
+    let old = app.store.get_key(org_id, &id).await?.ok_or(ApiError::NotFound)?;
+    admitted.may_give(old.scopes)?;
+    let new = app.authenticator.make_key().await?;
+    let now = UnixMicros::now().to_date_time();
+    let rotation = Rotation {
+        old: &id,
+        old_expires_at: now + Duration::seconds(request.overlap_seconds.into()),
+        new: &new,
+        new_expires_at: request.expires_at.or_else(|| same_lifetime(&old, now)),
+    };
+    let info = app.store.rotate_key(org_id, &rotation).await?;
+    let info = info.ok_or(ApiError::Conflict(
+        "the key is revoked, expired or replaced already",
+    ))?;
+    app.key_changes.announce(KeyChange::Key(id)).await;
+    let key = new.text;
+    Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))
+}
+
+/// When a key that is made now ends, if it is to be valid as long as `old` was from its first day. A key that is
+/// rotated every 90 days because it expires after them would otherwise be replaced by one that never does.
+fn same_lifetime(old: &Key, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    old.expires_at
+        .and_then(|expires_at| now.checked_add(expires_at - old.created_at))
+}

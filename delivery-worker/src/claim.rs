@@ -69,6 +69,9 @@ impl Claimer {
     }
 
     async fn claim_once(&self) -> Result<(), sqlx::Error> {
+        if self.dispatcher.is_behind() {
+            return Ok(());
+        }
         let endpoints = self.directory.refresh().await?;
         let due = due_endpoints(&self.pool).await?;
         let enabled: Vec<_> = due

@@ -49,6 +49,11 @@ impl Dispatcher {
         }
     }
 
+    /// Whether results wait to be written, so that no delivery should be claimed whose result may be among them.
+    pub fn is_behind(&self) -> bool {
+        self.recorder.is_behind()
+    }
+
     /// Starts a delivery. Should its task panic, the permit is freed and the lease runs out.
     pub fn start(&self, job: Job, permit: Permit) {
         let (sender, policy, recorder) = (self.sender.clone(), self.policy, self.recorder.clone());

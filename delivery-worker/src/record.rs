@@ -1,5 +1,7 @@
 //! Recording results, in groups: while one group is being written the next gathers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::id::EndpointId;
@@ -49,18 +51,41 @@ impl Report {
 
 /// Hands reports to the task that writes them.
 #[derive(Clone, Debug)]
-pub struct Recorder(mpsc::UnboundedSender<Report>);
+pub struct Recorder {
+    reports: mpsc::UnboundedSender<Report>,
+    behind: Arc<AtomicBool>,
+}
+
+/// The other end of the [`Recorder`]s: what [`run`] reads.
+#[derive(Debug)]
+pub struct Reports {
+    reports: mpsc::UnboundedReceiver<Report>,
+    behind: Arc<AtomicBool>,
+}
 
 impl Recorder {
     /// A recorder, and the end that [`run`] reads.
-    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Report>) {
+    pub fn channel() -> (Self, Reports) {
         let (sender, reports) = mpsc::unbounded_channel();
-        (Self(sender), reports)
+        let behind = Arc::new(AtomicBool::new(false));
+        (
+            Self {
+                reports: sender,
+                behind: behind.clone(),
+            },
+            Reports { reports, behind },
+        )
+    }
+
+    /// Whether results could not be written and are still waiting. Their leases may run out meanwhile; whoever
+    /// claims such a delivery sends it again.
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// Has a result written.
     pub fn record(&self, report: Report) {
-        if self.0.send(report).is_err() {
+        if self.reports.send(report).is_err() {
             tracing::warn!("a result came after the recorder had stopped; its lease will run out");
         }
     }
@@ -71,19 +96,21 @@ impl Recorder {
 ///
 /// # Errors
 /// When Postgres refuses a group for another reason than being away: the worker is broken.
-pub async fn run(pool: PgPool, mut reports: mpsc::UnboundedReceiver<Report>) -> anyhow::Result<()> {
+pub async fn run(pool: PgPool, mut reports: Reports) -> anyhow::Result<()> {
     let mut group = Vec::new();
-    while reports.recv_many(&mut group, MAX_GROUP).await > 0 {
+    while reports.reports.recv_many(&mut group, MAX_GROUP).await > 0 {
         let recorded = loop {
             match write(&pool, &group).await {
                 Ok(recorded) => break recorded,
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, results = group.len(), "cannot record results, trying again");
+                    reports.behind.store(true, Ordering::Relaxed);
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         };
+        reports.behind.store(false, Ordering::Relaxed);
         count(&group, recorded);
         disable_gone(&pool, &group).await;
         group.clear();

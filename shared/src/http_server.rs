@@ -2,10 +2,14 @@
 //! connections, and a bounded drain.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use clap::Args;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -63,15 +67,24 @@ pub async fn serve(
             slot = slots.clone().acquire_owned() => slot,
             () = stop.cancelled() => break,
         };
-        let service = TowerToHyperService::new(app.clone());
+        let requested = Arc::new(AtomicBool::new(false));
+        let (noted, routes) = (requested.clone(), TowerToHyperService::new(app.clone()));
+        let service = service_fn(move |request: Request<Incoming>| {
+            noted.store(true, Ordering::Relaxed);
+            routes.call(request)
+        });
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
         let connection = graceful.watch(connection);
+        let silence = silence(requested, config.header_timeout);
         #[expect(clippy::disallowed_methods, reason = "`graceful` tracks connections")]
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, "connection ended");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(error, "connection ended");
+                },
+                () = silence => tracing::debug!("closed a connection that made no request"),
             }
             drop(slot);
         });
@@ -84,6 +97,15 @@ pub async fn serve(
         tracing::debug!(open, "connections drained");
     }
     Ok(())
+}
+
+/// Ends when a connection has made no request in time. The builder's own deadline for headers begins when it
+/// knows the version of HTTP; a client that says nothing, or half of HTTP/2's greeting, never gets there.
+async fn silence(requested: Arc<AtomicBool>, timeout: Duration) {
+    tokio::time::sleep(timeout).await;
+    if requested.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn connection_builder(config: &HttpServerConfig) -> auto::Builder<TokioExecutor> {

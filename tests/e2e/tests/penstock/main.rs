@@ -14,6 +14,7 @@ mod restarts;
 mod backlog;
 mod contract;
 mod scopes;
+mod secrets;
 mod hostile;
 mod checker;
 

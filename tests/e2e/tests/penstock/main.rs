@@ -14,6 +14,10 @@ mod restarts;
 mod backlog;
 mod contract;
 mod scopes;
+mod keys;
+mod shared_keys;
+mod admin;
+mod rate_limits;
 mod hostile;
 mod checker;
 

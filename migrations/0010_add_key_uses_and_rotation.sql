@@ -5,6 +5,4 @@ alter table api_keys
     add column replaced_by text references api_keys (id);
 
 -- Lists are paged by the time of creation and, for one moment, by the id.
-create index api_keys_by_creation on api_keys (org_id, created_at desc, id desc);
-drop index api_keys_by_org;
-create index organizations_by_creation on organizations (created_at desc, id desc);
+create index organizations_by_creation on organizations (created_at, id);

@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use shared::id::OrgId;
 
 use crate::error::ApiError;
-use crate::rate_limit::{Decision, RateLimiter};
+use crate::gcra::Decision;
+use crate::rate_limit::RateLimiter;
 use crate::router::App;
 use crate::scope::{Scope, Scopes};
 use crate::verified_key::VerifiedKey;

@@ -99,15 +99,19 @@ impl KeyCache {
     /// Remembers a verified key that was asked for at `asked_at`. Nothing, when it has changed since: ask again.
     pub fn remember(&self, digest: Digest, key: VerifiedKey, asked_at: Instant) -> Option<Arc<VerifiedKey>> {
         make_room(&self.verified, &digest, self.config.key_cache_size, |key| {
-            self.by_id.remove(&key.id);
+            self.by_id
+                .remove_if(&key.id, |_, digest| !self.verified.contains_key(digest));
         });
         let key = Arc::new(key);
-        self.by_id.insert(key.id.clone(), digest);
         if let Some(replaced) = self.verified.insert(digest, key.clone()) {
             key.inherit_uses(&replaced);
         }
+        // After the entry: an id without an entry may be removed at any time, and an entry without an id could
+        // not be found by a change.
+        self.by_id.insert(key.id.clone(), digest);
         if self.changed_since(&key.id, key.grant.org_id, asked_at) {
-            self.forget_key(&key.id);
+            self.verified.remove(&digest);
+            self.by_id.remove(&key.id);
             return None;
         }
         Some(key)
@@ -198,7 +202,7 @@ fn make_room<V>(map: &DashMap<Digest, V>, digest: &Digest, most: u32, dropped: i
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rate_limit::Limit;
+    use crate::gcra::Limit;
     use crate::scope::Scopes;
     use crate::verified_key::Grant;
 
@@ -276,6 +280,34 @@ mod tests {
                 .remember([1; 32], key(ID, org_id, asked_at), asked_at)
                 .is_none()
         );
+    }
+
+    /// Threads that remember, change and sweep the same few keys leave no key behind that a change cannot find.
+    #[test]
+    fn a_change_finds_every_key_that_others_remember_meanwhile() {
+        let cache = cache(5, Duration::from_secs(60));
+        let org_id = OrgId::generate();
+        let id = |number: u8| format!("aaaaaaaaaaaaaaa{}", char::from(b'a' + number % 8));
+        std::thread::scope(|threads| {
+            for thread in 0..4_u8 {
+                let cache = &cache;
+                threads.spawn(move || {
+                    for round in 0..=250_u8 {
+                        let number = round.wrapping_mul(7).wrapping_add(thread) % 8;
+                        let now = Instant::now();
+                        match (round + thread) % 4 {
+                            0 => cache.change(&KeyChange::Key(id(number).parse().unwrap())),
+                            1 => cache.sweep(),
+                            _ => _ = cache.remember([number; 32], key(&id(number), org_id, now), now),
+                        }
+                    }
+                });
+            }
+        });
+        for number in 0..8 {
+            cache.change(&KeyChange::Key(id(number).parse().unwrap()));
+        }
+        assert!(cache.verified.is_empty(), "{:?}", cache.verified);
     }
 
     #[test]

@@ -43,6 +43,12 @@ enum Signal {
     Marker(Uuid),
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Published {
+    Now,
+    Late,
+}
+
 /// The sending side, and what one replica does with what it hears.
 #[derive(Debug)]
 pub struct KeyChanges {
@@ -68,23 +74,24 @@ impl KeyChanges {
     /// Tells every replica, this one included, of a change that is committed in Postgres.
     pub async fn announce(&self, change: KeyChange) {
         self.cache.change(&change);
-        self.publish(&Signal::Changed(change.clone())).await;
+        if self.publish(&Signal::Changed(change.clone())).await == Published::Late {
+            tracing::warn!(?change, "a key's change is signalled late: NATS is away");
+        }
         if let KeyChange::Key(id) = &change {
             self.share.remove(id).await;
         }
     }
 
-    async fn publish(&self, signal: &Signal) {
+    async fn publish(&self, signal: &Signal) -> Published {
         let payload = serde_json::to_vec(signal).expect("plain fields have a JSON form");
         let sent = async {
             self.nats.client.publish(SUBJECT, payload.into()).await?;
             anyhow::Ok(self.nats.client.flush().await?)
         };
         match timeout(PUBLISH_PATIENCE, sent).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot signal a key's change"),
-            // The client keeps it and sends it when the connection is back.
-            Err(_) => tracing::warn!("a key's change is signalled late: NATS is away"),
+            Ok(Ok(())) => Published::Now,
+            // The client keeps what it could not send, and sends it when the connection is back.
+            Ok(Err(_)) | Err(_) => Published::Late,
         }
     }
 
@@ -99,7 +106,9 @@ impl KeyChanges {
         loop {
             tokio::select! {
                 heard = self.hear(&mut signals) => heard?,
-                _ = connections.changed() => self.publish(&Signal::Marker(self.marker)).await,
+                _ = connections.changed() => {
+                    self.publish(&Signal::Marker(self.marker)).await;
+                }
                 () = stop.cancelled() => return Ok(()),
             }
         }

@@ -295,7 +295,7 @@ mod tests {
     use shared::secret::random_bytes;
 
     use super::*;
-    use crate::rate_limit::Limit;
+    use crate::gcra::Limit;
     use crate::scope::Scopes;
 
     fn proof(digest: Digest, expires_at: Option<i64>) -> Proof {

@@ -18,6 +18,7 @@ mod key_cache;
 mod key_share;
 mod key_changes;
 mod key_uses;
+mod gcra;
 mod rate_limit;
 mod rate_message;
 mod rate_exchange;

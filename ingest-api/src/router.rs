@@ -24,12 +24,13 @@ use crate::admission::admit;
 use crate::auth::Authenticator;
 use crate::config::AdminToken;
 use crate::error::ApiError;
+use crate::gcra::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use crate::http_metrics;
 use crate::key_cache::KeyCache;
 use crate::key_changes::KeyChanges;
 use crate::openapi;
 use crate::publish::Publisher;
-use crate::rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY, RateLimiter};
+use crate::rate_limit::RateLimiter;
 use crate::routes::{endpoints, events, keys, organizations};
 use crate::store::Store;
 

@@ -8,7 +8,7 @@ use shared::clock::UnixMicros;
 use shared::id::OrgId;
 
 use crate::api_key::KeyId;
-use crate::rate_limit::Limit;
+use crate::gcra::Limit;
 use crate::scope::Scopes;
 
 /// A hash of a key's argon2id hash: tells whether a stored hash is still the one that a key was verified

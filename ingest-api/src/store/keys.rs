@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 
 use super::{Result, Store};
 use crate::api_key::{KeyId, NewKey};
+use crate::gcra::Limit;
 use crate::key_uses::KeyUse;
-use crate::rate_limit::Limit;
 use crate::routes::keys::Key;
 use crate::routes::organizations::Tier;
 use crate::routes::page::Page;

@@ -10,6 +10,7 @@ mod load;
 mod receiver;
 mod webhook;
 mod tables;
+mod metrics;
 mod history;
 mod transcript;
 

@@ -15,6 +15,10 @@ mod backlog;
 mod contract;
 mod scopes;
 mod secrets;
+mod keys;
+mod shared_keys;
+mod admin;
+mod rate_limits;
 mod hostile;
 mod checker;
 

@@ -1,0 +1,334 @@
+//! Keys that are made, listed, replaced and revoked, and how soon every replica knows.
+
+use std::time::Duration;
+
+use e2e::{World, until};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::contract::answer;
+use crate::setup;
+
+/// Two replicas, and nothing is delivered.
+pub(crate) async fn two_replicas() -> World {
+    setup().replicas(2, 0).start().await
+}
+
+/// A request with a key to one of the replicas.
+pub(crate) fn request(world: &World, index: usize, method: Method, path: &str, key: &str) -> RequestBuilder {
+    let url = format!("{}{path}", world.stack().ingest(index).url());
+    world.http().request(method, url).bearer_auth(key)
+}
+
+pub(crate) async fn status(request: RequestBuilder) -> StatusCode {
+    request.send().await.expect("ingest-api answers").status()
+}
+
+pub(crate) async fn json(request: RequestBuilder) -> Value {
+    let response = request.send().await.expect("ingest-api answers");
+    assert!(response.status().is_success(), "{response:?}");
+    response.json().await.expect("the answer is JSON")
+}
+
+/// What a replica says to a key on a route that needs nothing but a key: 404 to a valid one.
+pub(crate) async fn tried(world: &World, index: usize, key: &str) -> StatusCode {
+    status(request(world, index, Method::GET, "/v1/events/none", key)).await
+}
+
+pub(crate) async fn until_refused(world: &World, index: usize, key: &str) {
+    until("the key to be refused", async || {
+        match tried(world, index, key).await {
+            StatusCode::UNAUTHORIZED => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field]
+        .as_str()
+        .unwrap_or_else(|| panic!("no {field} in {value}"))
+}
+
+async fn make(world: &World, maker: &str, body: &Value) -> Value {
+    json(request(world, 0, Method::POST, "/v1/keys", maker).json(body)).await
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_by_every_replica() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let made = make(
+        &world,
+        &owner,
+        &json!({"name": "a", "scopes": ["ingest", "manage"]}),
+    )
+    .await;
+    let (id, key) = (text(&made, "id"), text(&made, "key"));
+    for index in [0, 1] {
+        assert_eq!(tried(&world, index, key).await, 404);
+    }
+    let revoke = |key| request(&world, 0, Method::DELETE, &format!("/v1/keys/{id}"), key);
+    assert_eq!(status(revoke(key)).await, 204);
+    assert_eq!(tried(&world, 0, key).await, 401);
+    until_refused(&world, 1, key).await;
+    assert_eq!(
+        status(revoke(&owner)).await,
+        204,
+        "revoking again changes nothing"
+    );
+    let stranger = world.organization().await.key;
+    assert_eq!(status(revoke(&stranger)).await, 404);
+    let unknown = request(&world, 0, Method::DELETE, "/v1/keys/aaaaaaaaaaaaaaaa", &owner);
+    assert_eq!(status(unknown).await, 404);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_replaced_stays_valid_for_the_overlap() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let rotate = async |seconds: u32| {
+        let made = make(&world, &owner, &json!({"name": "a", "scopes": ["ingest"]})).await;
+        let key = text(&made, "key").to_owned();
+        assert_eq!(tried(&world, 1, &key).await, 404);
+        let path = format!("/v1/keys/{}/rotate", text(&made, "id"));
+        let body = json!({"overlap_seconds": seconds});
+        let rotate = || request(&world, 0, Method::POST, &path, &owner).json(&body);
+        let new = json(rotate()).await;
+        assert_eq!((&new["name"], &new["scopes"]), (&made["name"], &made["scopes"]));
+        assert_eq!(status(rotate()).await, 409, "it is replaced already");
+        for index in [0, 1] {
+            assert_eq!(tried(&world, index, text(&new, "key")).await, 404);
+        }
+        key
+    };
+    let long = rotate(3_600).await;
+    let short = rotate(1).await;
+    let none = rotate(0).await;
+    assert_eq!(tried(&world, 0, &none).await, 401);
+    for key in [&none, &short] {
+        until_refused(&world, 0, key).await;
+        until_refused(&world, 1, key).await;
+    }
+    assert_eq!(tried(&world, 0, &long).await, 404);
+    assert_eq!(tried(&world, 1, &long).await, 404);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_expires_is_replaced_by_one_that_is_valid_as_long() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let date = |value: &Value, field| OffsetDateTime::parse(text(value, field), &Rfc3339).unwrap();
+    let lifetime = |key: &Value| date(key, "expires_at") - date(key, "created_at");
+    let expires_at = (shared::clock::UnixMicros::now().to_date_time() + Duration::from_secs(7_200))
+        .format(&Rfc3339)
+        .unwrap();
+    let body = json!({"name": "a", "scopes": ["ingest"], "expires_at": expires_at});
+    let made = make(&world, &owner, &body).await;
+    let path = format!("/v1/keys/{}/rotate", text(&made, "id"));
+    let new = json(request(&world, 1, Method::POST, &path, &owner).json(&json!({}))).await;
+    let difference = lifetime(&new) - lifetime(&made);
+    assert!(difference.abs() < Duration::from_secs(60), "{made} {new}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_is_refused_once_it_has_expired() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let soon = shared::clock::UnixMicros::now().to_date_time() + Duration::from_secs(2);
+    let body = json!({"name": "a", "scopes": ["ingest"], "expires_at": soon.format(&Rfc3339).unwrap()});
+    let made = make(&world, &owner, &body).await;
+    for index in [0, 1] {
+        until_refused(&world, index, text(&made, "key")).await;
+    }
+    let expired = request(&world, 0, Method::GET, "/v1/keys", text(&made, "key"));
+    insta::assert_snapshot!(answer(expired).await, @r#"
+    401 Unauthorized
+    content-type: application/problem+json
+    www-authenticate: Bearer
+
+    {"type":"about:blank","title":"Unauthorized","status":401,"detail":"the API key has expired"}
+    "#);
+    let path = format!("/v1/keys/{}/rotate", text(&made, "id"));
+    insta::assert_snapshot!(answer(request(&world, 0, Method::POST, &path, &owner).json(&json!({}))).await, @r#"
+    409 Conflict
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Conflict","status":409,"detail":"the key is revoked, expired or replaced already"}
+    "#);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_gives_no_scope_that_it_lacks() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let full = make(
+        &world,
+        &owner,
+        &json!({"name": "full", "scopes": ["ingest", "manage"]}),
+    )
+    .await;
+    let manager = make(&world, &owner, &json!({"name": "m", "scopes": ["manage"]})).await;
+    let manager = text(&manager, "key");
+    let body = json!({"name": "x", "scopes": ["ingest"]});
+    let create = request(&world, 0, Method::POST, "/v1/keys", manager).json(&body);
+    insta::assert_snapshot!(answer(create).await, @r#"
+    403 Forbidden
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Forbidden","status":403,"detail":"the API key cannot give the scope `ingest`, which it lacks"}
+    "#);
+    let path = format!("/v1/keys/{}/rotate", text(&full, "id"));
+    let rotate = request(&world, 0, Method::POST, &path, manager).json(&json!({}));
+    assert_eq!(status(rotate).await, 403, "the new key would have the scope");
+    assert_eq!(
+        tried(&world, 0, text(&full, "key")).await,
+        404,
+        "nothing happened to the old one"
+    );
+    let same = request(&world, 0, Method::POST, "/v1/keys", manager);
+    assert_eq!(
+        status(same.json(&json!({"name": "x", "scopes": ["manage"]}))).await,
+        201
+    );
+    let ingest = make(&world, &owner, &json!({"name": "i", "scopes": ["ingest"]})).await;
+    for (method, path) in [
+        (Method::GET, "/v1/keys"),
+        (Method::DELETE, "/v1/keys/aaaaaaaaaaaaaaaa"),
+    ] {
+        let refused = request(&world, 0, method, path, text(&ingest, "key"));
+        assert_eq!(status(refused).await, 403);
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_wrong_field_is_named() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let create = |body: Value| request(&world, 0, Method::POST, "/v1/keys", &owner).json(&body);
+    let wrong = json!({"name": "", "scopes": [], "expires_at": "2020-01-01T00:00:00Z"});
+    insta::assert_snapshot!(answer(create(wrong)).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: name, scopes, expires_at","errors":[{"field":"name","detail":"must have 1 to 200 characters, none of them NUL"},{"field":"scopes","detail":"must name at least one scope"},{"field":"expires_at","detail":"must be in the future"}]}
+    "#);
+    insta::assert_snapshot!(answer(create(json!({"name": "x"}))).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: scopes","errors":[{"field":"scopes","detail":"is missing"}]}
+    "#);
+    insta::assert_snapshot!(answer(create(json!({"name": "x", "scopes": ["fly"]}))).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: scopes[0]","errors":[{"field":"scopes[0]","detail":"unknown variant `fly`, expected `ingest` or `manage` at line 1 column 27"}]}
+    "#);
+    let rotate = request(
+        &world,
+        0,
+        Method::POST,
+        "/v1/keys/aaaaaaaaaaaaaaaa/rotate",
+        &owner,
+    );
+    insta::assert_snapshot!(answer(rotate.json(&json!({"overlap_seconds": 2_592_001}))).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: overlap_seconds","errors":[{"field":"overlap_seconds","detail":"must be 0 to 2592000"}]}
+    "#);
+    let list = request(&world, 0, Method::GET, "/v1/keys?limit=0", &owner);
+    insta::assert_snapshot!(answer(list).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: limit","errors":[{"field":"limit","detail":"must be 1 to 100"}]}
+    "#);
+    let list = request(&world, 0, Method::GET, "/v1/keys?cursor=x", &owner);
+    insta::assert_snapshot!(answer(list).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: cursor","errors":[{"field":"cursor","detail":"is not a `next_cursor`"}]}
+    "#);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn keys_are_listed_in_pages_and_never_with_their_secret() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let mut made = vec![owner[8..24].to_owned()];
+    for name in ["b", "c", "d", "e"] {
+        let key = make(&world, &owner, &json!({"name": name, "scopes": ["ingest"]})).await;
+        made.insert(0, text(&key, "id").to_owned());
+    }
+    let stranger = world.organization().await.key;
+    let (mut listed, mut path) = (Vec::new(), "/v1/keys?limit=2".to_owned());
+    loop {
+        let response = request(&world, 1, Method::GET, &path, &owner)
+            .send()
+            .await
+            .unwrap();
+        let link = response
+            .headers()
+            .get("link")
+            .map(|link| link.to_str().unwrap().to_owned());
+        let page: Value = response.json().await.unwrap();
+        let page_text = page.to_string();
+        assert!(
+            !page_text.contains("pk_live_") && !page_text.contains("argon2"),
+            "{page}"
+        );
+        for key in page["data"].as_array().unwrap() {
+            listed.push(text(key, "id").to_owned());
+        }
+        let Some(next) = page["next_cursor"].as_str() else {
+            assert_eq!(link, None);
+            break;
+        };
+        let next = format!("/v1/keys?cursor={next}&limit=2");
+        assert_eq!(link, Some(format!("<{next}>; rel=\"next\"")));
+        path = next;
+    }
+    assert_eq!(listed, made);
+    let foreign = json(request(&world, 1, Method::GET, "/v1/keys", &stranger)).await;
+    assert_eq!(foreign["data"].as_array().unwrap().len(), 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_last_use_of_a_key_is_written_down() {
+    let world = setup()
+        .replicas(2, 0)
+        .ingest_env("KEY_USE_INTERVAL", "50ms")
+        .start()
+        .await;
+    let owner = world.organization().await.key;
+    let used = make(&world, &owner, &json!({"name": "used", "scopes": ["ingest"]})).await;
+    make(&world, &owner, &json!({"name": "unused", "scopes": ["ingest"]})).await;
+    let before = shared::clock::UnixMicros::now().to_date_time() - Duration::from_secs(5);
+    tried(&world, 1, text(&used, "key")).await;
+    let keys = until("the use to be written", async || {
+        let keys = json(request(&world, 0, Method::GET, "/v1/keys", &owner)).await;
+        if keys["data"][1]["last_used_at"].is_null() {
+            Err(keys.to_string())
+        } else {
+            Ok(keys)
+        }
+    })
+    .await;
+    let at = OffsetDateTime::parse(text(&keys["data"][1], "last_used_at"), &Rfc3339).unwrap();
+    assert!(at > before, "{keys}");
+    assert!(keys["data"][0]["last_used_at"].is_null(), "{keys}");
+    world.finish().await;
+}

@@ -35,7 +35,8 @@ const INVALID_KEY: ApiError = ApiError::Unauthorized("the API key is not valid")
 /// How long a request waits for its turn at Postgres or at argon2.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long Postgres may take to confirm a key that another replica has verified, before that is trusted.
+/// How long Postgres may take to confirm a key that another replica has verified. Then that is trusted for the
+/// time being, so that neither a Postgres that is away nor the rush after a restart makes requests wait.
 const CONFIRMATION_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How often a key is asked for that changes while it is being asked for.
@@ -166,9 +167,8 @@ impl Authenticator {
         };
         let row = match (row, &proof) {
             (Err(ApiError::Unavailable { .. }), Some(proof)) if self.is_trusted(proof) => {
-                let confirmed_at = asked_at.checked_sub(proof.age(UnixMicros::now()));
-                let grant = proof.grant.clone();
-                return Ok(VerifiedKey::new(id, grant, confirmed_at.unwrap_or(asked_at)));
+                let age = proof.age(UnixMicros::now());
+                return Ok(VerifiedKey::hearsay(id, proof.grant.clone(), age));
             }
             (row, _) => row?,
         };

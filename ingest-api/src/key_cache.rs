@@ -81,10 +81,10 @@ impl KeyCache {
             if age >= self.config.key_cache_ttl {
                 return None;
             }
-            return Some(if age < self.config.key_cache_ttl / 2 {
-                Known::Verified(key)
-            } else {
+            return Some(if key.is_hearsay || age >= self.config.key_cache_ttl / 2 {
                 Known::Due(key)
+            } else {
+                Known::Verified(key)
             });
         }
         let refused = self.refused.get(digest).is_some_and(|until| *until > now);

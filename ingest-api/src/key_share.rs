@@ -3,8 +3,9 @@
 //!
 //! An entry stands under the key's public id, so that a revocation finds it without the key. It says that the
 //! key with this keyed digest was verified against the hash with this fingerprint. That stays true for ever; what
-//! the key may do comes from Postgres, as at every look-up. Only while Postgres is away is the grant in the
-//! entry trusted, and only until the cache's time to live has passed since Postgres last confirmed it.
+//! the key may do comes from Postgres, as at every look-up. Only when Postgres does not answer soon is the grant
+//! in the entry trusted: until it does answer, and at most until the cache's time to live has passed since it
+//! last confirmed the grant to anyone.
 //!
 //! What the bucket gives to an attacker: one who reads NATS sees ids, organisations and limits, but neither
 //! keys nor their hashes, and cannot test a guess without `SECRETS_KEY` (with it, 256 random bits remain). One

@@ -44,6 +44,8 @@ pub struct VerifiedKey {
     pub grant: Grant,
     /// When Postgres was asked for the grant.
     pub confirmed_at: Instant,
+    /// Whether it was another replica that asked, so that this one has yet to.
+    pub is_hearsay: bool,
     refreshing: AtomicBool,
     last_use: AtomicU32,
     saved_use: AtomicU32,
@@ -56,9 +58,19 @@ impl VerifiedKey {
             id,
             grant,
             confirmed_at,
+            is_hearsay: false,
             refreshing: AtomicBool::new(false),
             last_use: AtomicU32::new(0),
             saved_use: AtomicU32::new(0),
+        }
+    }
+
+    /// A key whose grant another replica asked for, `age` ago.
+    pub fn hearsay(id: KeyId, grant: Grant, age: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            is_hearsay: true,
+            ..Self::new(id, grant, now.checked_sub(age).unwrap_or(now))
         }
     }
 

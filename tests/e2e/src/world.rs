@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 use crate::receiver::Receiver;
+use crate::wait::until;
 
 /// How long a process may take to end after SIGTERM. Longer than the services' own `DRAIN_TIMEOUT`.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -130,6 +131,19 @@ impl World {
     /// Says that log lines with `ERROR` that contain `text` are expected in this test.
     pub fn tolerate(&mut self, text: &'static str) {
         self.tolerated.push(text);
+    }
+
+    /// Waits until the first `delivery-worker` has logged something.
+    pub async fn until_worker_logs(&self, text: &str) {
+        until(&format!("the worker to log {text:?}"), async || {
+            let log = self.stack().worker(0).log();
+            if log.contains(text) {
+                Ok(())
+            } else {
+                Err(format!("{} lines without it", log.lines().count()))
+            }
+        })
+        .await;
     }
 
     /// Stops everything in order and starts it again on the same data.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use e2e::{Event, Webhook, accepted};
+use e2e::{Answer, Event, Webhook, accepted};
 use futures_util::future::join_all;
 use serde_json::json;
 use shared::clock::UnixMicros;
@@ -159,6 +159,45 @@ async fn repeats_that_come_at_the_same_time_are_delivered_once() {
     world.settle().await;
     assert_eq!(receiver.count(), 1);
     assert_eq!(world.stored_data(ids[0]).await.len(), 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_that_comes_again_after_a_day_is_a_new_event_beside_the_old_one() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(204).held());
+    let fields = json!({"timeout_ms": 30_000, "max_in_flight": 200});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    let producer = world.producer(&organization);
+    // Many, so that results of the old and of the new one are written together.
+    let send = async || {
+        let sends = (0..50).map(async |number| {
+            let event = Event {
+                idempotency_key: Some(format!("order-{number}")),
+                ..Event::new("a", "1")
+            };
+            producer.send(&event).await
+        });
+        join_all(sends).await
+    };
+    let old = send().await;
+    receiver.wait_for(50).await;
+    let a_day = "update idempotency_keys set accepted_at = accepted_at - interval '24 hours'";
+    sqlx::query(a_day).execute(world.database()).await.unwrap();
+    assert_eq!(send().await, old);
+    receiver.wait_for(100).await;
+    receiver.release();
+    world.settle().await;
+    let deliveries = world.deliveries().await;
+    assert_eq!(deliveries.len(), 100);
+    assert!(
+        deliveries
+            .iter()
+            .all(|delivery| delivery.status == "delivered" && delivery.attempts == 1)
+    );
+    assert_eq!(receiver.count(), 100);
     world.finish().await;
 }
 

@@ -64,6 +64,26 @@ async fn a_worker_killed_in_the_middle_sends_again_only_what_it_had_in_flight() 
 }
 
 #[tokio::test]
+async fn a_worker_killed_before_any_answer_leaves_everything_to_the_next_one() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(204).held());
+    let fields = json!({"timeout_ms": 2_000});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    let accepted = send(&world.producer(&organization), 50).await;
+    receiver.wait_for(50).await;
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    let deliveries = world.deliveries().await;
+    assert_eq!(deliveries.iter().filter(|delivery| delivery.leased).count(), 50);
+    receiver.release();
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    let verdict = world.history(accepted, &receiver).await.judge();
+    assert!(verdict.is_flawless() && verdict.accepted == 50, "{verdict:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_nats_server_killed_under_load_loses_no_accepted_event() {
     let mut world = setup().replicas(2, 2).start().await;
     let organization = world.organization().await;
@@ -113,12 +133,8 @@ async fn events_are_accepted_while_postgres_is_away_and_delivered_when_it_is_bac
     world.endpoint(&organization, &receiver).await;
     let producer = world.producer(&organization);
     let mut accepted = send(&producer, 1).await;
-    world
-        .stack_mut()
-        .postgres_mut()
-        .stop(Shutdown::Immediate)
-        .await
-        .unwrap();
+    let postgres = world.stack_mut().postgres_mut();
+    postgres.stop(Shutdown::Immediate).await.unwrap();
     accepted.extend(send(&producer, 100).await);
     // A key that this replica has not seen cannot be verified now.
     let refused = world.producer(&stranger).try_send(&Event::new("a", "1")).await;
@@ -136,6 +152,30 @@ async fn events_are_accepted_while_postgres_is_away_and_delivered_when_it_is_bac
 }
 
 #[tokio::test]
+async fn a_worker_killed_while_postgres_is_away_loses_nothing_that_it_had_fetched() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let producer = world.producer(&organization);
+    let mut accepted = send(&producer, 1).await;
+    let postgres = world.stack_mut().postgres_mut();
+    postgres.stop(Shutdown::Immediate).await.unwrap();
+    accepted.extend(send(&producer, 50).await);
+    world.until_worker_logs("cannot store events").await;
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    world.stack_mut().postgres_mut().start().await.unwrap();
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    let verdict = world.history(accepted, &receiver).await.judge();
+    assert!(
+        verdict.lost.is_empty() && verdict.altered.is_empty(),
+        "{verdict:?}"
+    );
+    assert_eq!((verdict.accepted, verdict.delivered), (51, 51));
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn results_of_deliveries_that_ended_while_postgres_was_away_are_not_lost() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
@@ -145,13 +185,10 @@ async fn results_of_deliveries_that_ended_while_postgres_was_away_are_not_lost()
     world.endpoint_with(&organization, &receiver, fields).await;
     let accepted = send(&world.producer(&organization), 20).await;
     receiver.wait_for(20).await;
-    world
-        .stack_mut()
-        .postgres_mut()
-        .stop(Shutdown::Immediate)
-        .await
-        .unwrap();
+    let postgres = world.stack_mut().postgres_mut();
+    postgres.stop(Shutdown::Immediate).await.unwrap();
     receiver.release();
+    world.until_worker_logs("cannot record results").await;
     world.stack_mut().postgres_mut().start().await.unwrap();
     let verdict = world.history(accepted, &receiver).await.judge();
     assert!(verdict.is_flawless() && verdict.accepted == 20, "{verdict:?}");

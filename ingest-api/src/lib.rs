@@ -28,6 +28,8 @@ mod accept;
 mod publish;
 mod extract;
 mod cursor;
+mod lease;
+mod waiters;
 mod routes;
 mod store;
 mod error;
@@ -56,7 +58,9 @@ use crate::publish::{Publisher, STREAMS_READY};
 use crate::rate_exchange::RateExchange;
 use crate::rate_limit::RateLimiter;
 use crate::router::App;
+use crate::routes::legacy::RecentIds;
 use crate::store::Store;
+use crate::waiters::Waiters;
 
 /// How often a replica looks whether the NATS connection is up, for its readiness.
 const CONNECTION_CHECK: Duration = Duration::from_millis(200);
@@ -121,6 +125,9 @@ pub async fn run(
         rate_limiter: rate_limiter.clone(),
         publisher,
         store: store.clone(),
+        waiters: Arc::new(Waiters::new(stop.clone())),
+        recent_ids: RecentIds::default(),
+        allow_signup: config.allow_signup,
         admin_token: config.admin_token.clone(),
         secrets_key: config.secrets_key.clone(),
         egress: config.egress.clone(),
@@ -137,6 +144,7 @@ pub async fn run(
             stop.clone(),
         ),
     );
+    tasks.spawn_long_lived("pull watcher", app.waiters.clone().watch(store.clone()));
     tasks.spawn_long_lived(
         "connection check",
         watch_connection(nats, readiness.clone(), stop.clone()),

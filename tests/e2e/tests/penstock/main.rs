@@ -12,6 +12,7 @@ mod retries;
 mod faults;
 mod restarts;
 mod backlog;
+mod pull;
 mod contract;
 mod scopes;
 mod secrets;

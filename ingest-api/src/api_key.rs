@@ -1,6 +1,6 @@
-//! API keys: `pk_live_<id>_<secret>`, or `zap_live_…`. The id is public and is what a key is looked up by. The secret is 256
-//! random bits, of which only an argon2id hash is stored, and a check: 64 bits of a keyed hash of id and random
-//! bits, so that a made-up key is refused by arithmetic alone, however many arrive.
+//! API keys: `pk_live_<id>_<secret>`, or with `zap_live_` in front. The id is public and is what a key is looked up
+//! by. The secret is 256 random bits, of which only an argon2id hash is stored, and a check: 64 bits of a keyed
+//! hash of prefix, id and random bits, so that a made-up key is refused by arithmetic alone, however many arrive.
 //!
 //! The check adds nothing to the secret's strength and takes nothing from it. Whoever guesses one, at 2⁶⁴ tries,
 //! or holds a revoked key, has won one look-up in Postgres.
@@ -46,10 +46,9 @@ impl KeyPrefix {
 
     /// The prefix of a text, and the rest.
     fn split(text: &str) -> Option<(Self, &str)> {
-        let prefixes = [Self::Penstock, Self::Zapier].into_iter();
-        prefixes
-            .filter_map(|prefix| Some((prefix, text.strip_prefix(prefix.as_str())?)))
-            .next()
+        [Self::Penstock, Self::Zapier]
+            .into_iter()
+            .find_map(|prefix| Some((prefix, text.strip_prefix(prefix.as_str())?)))
     }
 }
 

@@ -23,10 +23,10 @@ use crate::error::{ApiError, FieldError, Problem};
 use crate::extract::PathId;
 use crate::lease::{self, Lease};
 use crate::router::App;
-use crate::scope::Scope;
 use crate::routes::body::read_form;
 use crate::routes::endpoints::{EndpointKind, check_range};
 use crate::routes::events::read::payload;
+use crate::scope::Scope;
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
 
 const MAX_DELIVERIES: std::ops::RangeInclusive<i32> = 1..=100;

@@ -116,7 +116,8 @@ impl Store {
             select e.id as "id: EventId", e.accepted_at, e.type as event_type, e.content_type, e.idempotency_key,
                    e.data, s.status as "status!", s.delivery_status as "delivery_status?",
                    s.attempts as "attempts?", t.response_status as "response_status?",
-                   case when t.outcome <> 'delivered' then coalesce(t.error, t.outcome) end as last_error,
+                   case when t.outcome = 'status' then 'the receiver answered ' || t.response_status
+                        when t.outcome <> 'delivered' then coalesce(t.error, t.outcome) end as last_error,
                    s.found as "found!"
             from sized s
             join events e on e.org_id = $1 and e.accepted_at = s.accepted_at and e.id = s.id

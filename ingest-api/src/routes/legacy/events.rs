@@ -22,9 +22,9 @@ use crate::admission::Admitted;
 use crate::error::{ApiError, FieldError};
 use crate::json::{RawFields, check_depth};
 use crate::router::App;
-use crate::scope::Scope;
 use crate::routes::body;
 use crate::routes::events::create::MAX_EVENT_BYTES;
+use crate::scope::Scope;
 
 /// An event in this API's form.
 #[derive(Debug, ToSchema)]

@@ -18,8 +18,8 @@ use crate::cursor::Cursor;
 use crate::error::{ApiError, FieldError};
 use crate::extract::{Params, PathId};
 use crate::router::App;
-use crate::scope::Scope;
 use crate::routes::events::read::payload;
+use crate::scope::Scope;
 use crate::store::{InboxFilter, InboxRow};
 
 const LIMITS: std::ops::RangeInclusive<i64> = 1..=1_000;

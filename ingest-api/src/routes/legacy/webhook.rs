@@ -15,9 +15,9 @@ use super::LegacyError;
 use crate::admission::Admitted;
 use crate::error::{ApiError, FieldError};
 use crate::router::App;
-use crate::scope::Scope;
 use crate::routes::body::read_form;
 use crate::routes::endpoints::{Endpoint, check_url};
+use crate::scope::Scope;
 
 /// Body of `POST /api/webhook/config`.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -13,6 +13,7 @@ mod faults;
 mod restarts;
 mod backlog;
 mod pull;
+mod zapier;
 mod contract;
 mod scopes;
 mod secrets;

@@ -3,6 +3,7 @@
 use data_encoding::BASE64URL_NOPAD;
 use shared::clock::UnixMicros;
 use time::OffsetDateTime;
+use time::macros::datetime;
 use uuid::Uuid;
 
 /// The last row of a page that is ordered by a time and an id.
@@ -12,6 +13,14 @@ pub struct Cursor<Id = Uuid> {
     pub at: OffsetDateTime,
     /// The row's id.
     pub id: Id,
+}
+
+impl Cursor {
+    /// Newer than every row.
+    pub const NEWEST: Self = Self {
+        at: datetime!(9999-01-01 0:00 UTC),
+        id: Uuid::max(),
+    };
 }
 
 impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Cursor<Id> {

@@ -111,7 +111,11 @@ pub async fn run(
     let tasks = Tasks::new(stop.clone());
     let readiness = Readiness::waiting_for([NATS_CONNECTED, STREAMS_READY]);
     let nats = Nats::connect(&config.nats, "ingest-api").await?;
-    let pool = shared::db::pool(&config.database_url, config.database_connections, &[])?;
+    let pool = shared::db::pool(
+        &config.database_url,
+        config.database_connections,
+        shared::db::SESSION_SETTINGS,
+    )?;
 
     // The publisher outlives the servers: requests in progress at the stop still need its answers.
     let publishing = Tasks::new(CancellationToken::new());

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::id::EventId;
 use time::OffsetDateTime;
-use time::macros::datetime;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::LegacyError;
 use crate::admission::Admitted;
@@ -25,12 +23,6 @@ use crate::store::{InboxFilter, InboxRow};
 const LIMITS: std::ops::RangeInclusive<i64> = 1..=1_000;
 const DEFAULT_LIMIT: i64 = 100;
 const MAX_OFFSET: i64 = 10_000;
-
-/// Later than every event.
-const NEWEST: Cursor = Cursor {
-    at: datetime!(9999-01-01 0:00 UTC),
-    id: Uuid::max(),
-};
 
 /// Where an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -82,7 +74,7 @@ impl InboxParams {
             return Err(wrong("offset", "must be 0 to 10000; use `cursor` to go further"));
         }
         let before = match &self.cursor {
-            None => NEWEST,
+            None => Cursor::NEWEST,
             Some(text) => Cursor::decode(text).ok_or_else(|| wrong("cursor", "is not a `next_cursor`"))?,
         };
         Ok(InboxFilter {

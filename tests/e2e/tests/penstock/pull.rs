@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use shared::id::{EndpointId, EventId};
+use tokio::task::JoinSet;
 
 use crate::contract::answer;
 use crate::setup;
@@ -381,8 +382,22 @@ async fn a_pull_that_waits_is_answered_as_soon_as_an_event_arrives_and_holds_no_
     world.finish().await;
 }
 
+/// Waits until as many pulls wait at the only `ingest-api`.
+async fn until_waiting(world: &World, pulls: u32) {
+    until(&format!("{pulls} pulls that wait"), async || {
+        let metrics = world.http().get(world.stack().ingest(0).metrics_url());
+        let metrics = metrics.send().await.unwrap().text().await.unwrap();
+        if metrics.contains(&format!("\npulls_waiting {pulls}\n")) {
+            Ok(())
+        } else {
+            Err(metrics)
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
-async fn a_pull_that_waits_ends_with_its_time_and_with_the_service() {
+async fn a_pull_that_waits_ends_with_its_time_and_with_its_client_and_with_the_service() {
     let mut world = setup().replicas(1, 0).start().await;
     let organization = world.organization().await;
     let consumer = Consumer::new(&world, &organization).await;
@@ -390,23 +405,17 @@ async fn a_pull_that_waits_ends_with_its_time_and_with_the_service() {
     assert!(consumer.pull(json!({"wait_seconds": 1})).await.is_empty());
     assert!((1..5).contains(&started.elapsed().as_secs()));
 
-    let waiting = consumer.post("pull", &json!({"wait_seconds": 20}));
-    let waiting =
-        tokio::task::JoinSet::from_iter([async move { transcript(waiting.send().await.unwrap()).await }]);
-    until("a pull that waits", async || {
-        let metrics = world
-            .http()
-            .get(world.stack().ingest(0).metrics_url())
-            .send()
-            .await;
-        let metrics = metrics.unwrap().text().await.unwrap();
-        if metrics.contains("\npulls_waiting 1\n") {
-            Ok(())
-        } else {
-            Err(metrics)
-        }
-    })
-    .await;
+    let wait = || {
+        let request = consumer.post("pull", &json!({"wait_seconds": 20}));
+        JoinSet::from_iter([async move { transcript(request.send().await.unwrap()).await }])
+    };
+    let mut client = wait();
+    until_waiting(&world, 1).await;
+    client.shutdown().await;
+    until_waiting(&world, 0).await;
+
+    let client = wait();
+    until_waiting(&world, 1).await;
     let stopping = Instant::now();
     let stopped = world.stack_mut().ingest_mut(0).terminate(STOP_DEADLINE).await;
     assert!(stopped.expect("it runs").success());
@@ -415,7 +424,7 @@ async fn a_pull_that_waits_ends_with_its_time_and_with_the_service() {
         "{:?}",
         stopping.elapsed()
     );
-    insta::assert_snapshot!(waiting.join_all().await.concat(), @r#"
+    insta::assert_snapshot!(client.join_all().await.concat(), @r#"
     200 OK
     content-type: application/json
 

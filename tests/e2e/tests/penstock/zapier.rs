@@ -273,7 +273,7 @@ async fn the_inbox_tells_what_became_of_the_webhook() {
         .collect();
     insta::assert_snapshot!(shown.join("\n"), @r#"
     3 "delivered" "delivered" 2 200 null
-    2 "pending" "dead" 2 503 "status"
+    2 "pending" "dead" 2 503 "the receiver answered 503"
     1 "pending" null 0 null null
     "#);
     assert_eq!(client.ids("status=pending").await, [dead, without]);
@@ -570,5 +570,30 @@ async fn an_event_that_cannot_be_stored_is_refused_with_the_time_to_try_again() 
         }
     })
     .await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_pending_behind_ten_thousand_acknowledged_events_is_found_by_the_cursor() {
+    let world = world().await;
+    let client = Client::new(&world).await;
+    let oldest = client.send(&json!({"type": "a", "payload": 1})).await;
+    client.until_stored(oldest).await;
+    let fill = sqlx::raw_sql(
+        "with new as (
+             insert into events (org_id, accepted_at, id, type, content_type, data)
+             select org_id, accepted_at + n * interval '1 millisecond', gen_random_uuid(), type, content_type, data
+             from events, generate_series(1, 10000) n
+             returning org_id, accepted_at, id
+         )
+         insert into inbox_acknowledgements (org_id, accepted_at, event_id) select * from new",
+    );
+    fill.execute(world.database()).await.unwrap();
+    let first = client.inbox("status=pending").await;
+    assert_eq!(first["events"], json!([]));
+    let query = format!("status=pending&cursor={}", text(&first["next_cursor"]));
+    let second = client.inbox(&query).await;
+    assert_eq!(id(&second["events"][0]), oldest);
+    assert_eq!(second["next_cursor"], Value::Null);
     world.finish().await;
 }

@@ -118,7 +118,8 @@ impl Claimer {
                 from unnest($1::uuid[], $2::integer[], $3::bigint[]) as share (endpoint_id, take, lease_ms)
                 cross join lateral (
                     select org_id, event_id, endpoint_id, accepted_at from deliveries
-                    where endpoint_id = share.endpoint_id and status = 'pending' and next_attempt_at <= now()
+                    where endpoint_id = share.endpoint_id and status = 'pending' and not pull
+                      and next_attempt_at <= now()
                     order by next_attempt_at limit share.take
                     for update skip locked
                 ) c
@@ -161,18 +162,19 @@ impl Claimer {
     }
 }
 
-/// The endpoints that have a delivery due now, by a walk over the index from endpoint to endpoint.
+/// The endpoints that have a delivery due now, by a walk over the index from endpoint to endpoint. Deliveries to
+/// pull are in another index.
 async fn due_endpoints(pool: &PgPool) -> Result<Vec<EndpointId>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
         with recursive first as (
-            (select endpoint_id, next_attempt_at from deliveries where status = 'pending'
+            (select endpoint_id, next_attempt_at from deliveries where status = 'pending' and not pull
              order by endpoint_id, next_attempt_at limit 1)
             union all
             select next.endpoint_id, next.next_attempt_at
             from first cross join lateral (
                 select endpoint_id, next_attempt_at from deliveries
-                where status = 'pending' and endpoint_id > first.endpoint_id
+                where status = 'pending' and not pull and endpoint_id > first.endpoint_id
                 order by endpoint_id, next_attempt_at limit 1
             ) next
         )

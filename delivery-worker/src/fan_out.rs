@@ -16,7 +16,7 @@ use url::Url;
 use crate::permits::Gate;
 use crate::sign::Signer;
 
-/// An enabled endpoint.
+/// An enabled endpoint that deliveries are sent to.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Its id.
@@ -31,11 +31,20 @@ pub struct Endpoint {
     pub signer: Signer,
     /// What limits its deliveries in flight.
     pub gate: Arc<Gate>,
-    event_types: Vec<String>,
     max_in_flight: i32,
 }
 
-impl Endpoint {
+/// An enabled endpoint of either kind, and which of its organisation's events it wants.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    /// The endpoint.
+    pub endpoint_id: EndpointId,
+    /// Where deliveries are sent; nothing when their owner pulls them.
+    pub push: Option<Arc<Endpoint>>,
+    event_types: Vec<String>,
+}
+
+impl Subscriber {
     fn wants(&self, event_type: &str) -> bool {
         self.event_types.is_empty()
             || self
@@ -58,7 +67,7 @@ pub struct Snapshot {
     /// The database's count of changes that this is.
     pub version: i64,
     by_id: HashMap<EndpointId, Arc<Endpoint>>,
-    by_organization: HashMap<OrgId, Vec<Arc<Endpoint>>>,
+    by_organization: HashMap<OrgId, Vec<Subscriber>>,
 }
 
 impl Snapshot {
@@ -67,35 +76,34 @@ impl Snapshot {
         &'a self,
         org_id: OrgId,
         event_type: &'a str,
-    ) -> impl Iterator<Item = &'a Arc<Endpoint>> {
-        let endpoints = self
+    ) -> impl Iterator<Item = &'a Subscriber> {
+        let subscribers = self
             .by_organization
             .get(&org_id)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        endpoints
+        subscribers
             .iter()
-            .filter(move |endpoint| endpoint.wants(event_type))
+            .filter(move |subscriber| subscriber.wants(event_type))
     }
 
-    /// An endpoint, when it is enabled.
+    /// An endpoint that deliveries are sent to, when it is enabled.
     pub fn get(&self, id: EndpointId) -> Option<&Arc<Endpoint>> {
         self.by_id.get(&id)
     }
 
     fn remove(&mut self, org_id: OrgId, id: EndpointId) -> Option<Arc<Endpoint>> {
-        if let Some(endpoints) = self.by_organization.get_mut(&org_id) {
-            endpoints.retain(|endpoint| endpoint.id != id);
+        if let Some(subscribers) = self.by_organization.get_mut(&org_id) {
+            subscribers.retain(|subscriber| subscriber.endpoint_id != id);
         }
         self.by_id.remove(&id)
     }
 
-    fn insert(&mut self, endpoint: Arc<Endpoint>) {
-        self.by_organization
-            .entry(endpoint.org_id)
-            .or_default()
-            .push(endpoint.clone());
-        self.by_id.insert(endpoint.id, endpoint);
+    fn insert(&mut self, org_id: OrgId, subscriber: Subscriber) {
+        if let Some(endpoint) = &subscriber.push {
+            self.by_id.insert(endpoint.id, endpoint.clone());
+        }
+        self.by_organization.entry(org_id).or_default().push(subscriber);
     }
 }
 
@@ -111,7 +119,7 @@ pub struct Directory {
 struct EndpointRow {
     id: EndpointId,
     org_id: OrgId,
-    url: String,
+    url: Option<String>,
     event_types: Vec<String>,
     secret: Vec<u8>,
     max_in_flight: i32,
@@ -182,8 +190,19 @@ impl Directory {
         if !row.enabled {
             return;
         }
-        match self.endpoint(row, known.as_deref()) {
-            Ok(endpoint) => snapshot.insert(Arc::new(endpoint)),
+        let endpoint = row
+            .url
+            .as_deref()
+            .map(|url| self.endpoint(row, url, known.as_deref()));
+        match endpoint.transpose() {
+            Ok(endpoint) => {
+                let subscriber = Subscriber {
+                    endpoint_id: row.id,
+                    push: endpoint.map(Arc::new),
+                    event_types: row.event_types.clone(),
+                };
+                snapshot.insert(row.org_id, subscriber);
+            }
             // Its deliveries stay in the table until the operator has mended it.
             Err(error) => {
                 tracing::error!(endpoint_id = %row.id, error = format!("{error:#}"), "unusable endpoint");
@@ -191,18 +210,17 @@ impl Directory {
         }
     }
 
-    fn endpoint(&self, row: &EndpointRow, known: Option<&Endpoint>) -> anyhow::Result<Endpoint> {
+    fn endpoint(&self, row: &EndpointRow, url: &str, known: Option<&Endpoint>) -> anyhow::Result<Endpoint> {
         let secret = SigningSecret::unseal(&row.secret, &self.secrets_key, row.id)?;
         let same_gate = known.filter(|known| known.max_in_flight == row.max_in_flight);
         let slots = usize::try_from(row.max_in_flight)?;
         Ok(Endpoint {
             id: row.id,
             org_id: row.org_id,
-            url: row.url.parse()?,
+            url: url.parse()?,
             timeout: Duration::from_millis(u64::try_from(row.timeout_ms)?),
             signer: Signer::new(&secret),
             gate: same_gate.map_or_else(|| Arc::new(Gate::new(slots)), |known| known.gate.clone()),
-            event_types: row.event_types.clone(),
             max_in_flight: row.max_in_flight,
         })
     }

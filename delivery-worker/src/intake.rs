@@ -311,27 +311,33 @@ impl Intake {
     fn fan_out(&self, endpoints: &Snapshot, events: &[&Event<'_>]) -> (Vec<NewDelivery>, Vec<Option<Start>>) {
         let (mut deliveries, mut starts) = (Vec::new(), Vec::new());
         for (index, event) in events.iter().enumerate() {
-            for endpoint in endpoints.matching(event.org_id, event.event_type) {
-                let start = self
-                    .permits
-                    .try_acquire_for_new(&endpoint.gate)
-                    .map(|permit| Start {
-                        endpoint: endpoint.clone(),
-                        permit,
-                        lease: LeaseToken::generate(),
-                    });
+            for subscriber in endpoints.matching(event.org_id, event.event_type) {
+                let start = subscriber
+                    .push
+                    .as_ref()
+                    .and_then(|endpoint| self.permit_start(endpoint));
                 let lease = start
                     .as_ref()
-                    .map(|start| (start.lease, endpoint.timeout + self.lease_margin));
+                    .map(|start| (start.lease, start.endpoint.timeout + self.lease_margin));
                 deliveries.push(NewDelivery {
                     event: index,
-                    endpoint_id: endpoint.id,
+                    endpoint_id: subscriber.endpoint_id,
+                    pull: subscriber.push.is_none(),
                     lease,
                 });
                 starts.push(start);
             }
         }
         (deliveries, starts)
+    }
+
+    fn permit_start(&self, endpoint: &Arc<Endpoint>) -> Option<Start> {
+        let permit = self.permits.try_acquire_for_new(&endpoint.gate)?;
+        Some(Start {
+            endpoint: endpoint.clone(),
+            permit,
+            lease: LeaseToken::generate(),
+        })
     }
 
     /// Starts the leased deliveries of the events that were new. The permits of the others are freed.

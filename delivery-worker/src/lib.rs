@@ -43,17 +43,6 @@ use crate::record::Recorder;
 
 const DATABASE_READY: &str = "database";
 
-/// The planner must take the indexes: the statements touch few rows of tables that grow large, and a fresh
-/// partition without statistics would tempt it to read the whole. Generic plans save planning every statement
-/// for every partition.
-const SESSION_SETTINGS: &[(&str, &str)] = &[
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("plan_cache_mode", "force_generic_plan"),
-    ("jit", "off"),
-];
-
 /// Runs one worker as this process until SIGTERM or SIGINT, or the command that the configuration names.
 pub fn start(config: Config) -> ExitCode {
     run_service(&config.telemetry.clone(), async |stop| match config.command {
@@ -88,7 +77,7 @@ pub async fn run(
     let pool = shared::db::pool(
         &config.database_url,
         config.database_connections,
-        SESSION_SETTINGS,
+        shared::db::SESSION_SETTINGS,
     )?;
     let directory = Arc::new(Directory::new(pool.clone(), config.secrets_key.clone()));
     let permits = Permits::new(config.dispatch.max_in_flight as usize);

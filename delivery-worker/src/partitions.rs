@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio_util::sync::CancellationToken;
 
-const TABLES: [&str; 3] = ["events", "deliveries", "attempts"];
+const TABLES: [&str; 4] = ["events", "deliveries", "attempts", "inbox_acknowledgements"];
 
 /// Days before and after today that have partitions: events may come late out of a backlog, and the clocks of
 /// the ingest replicas differ.

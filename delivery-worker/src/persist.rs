@@ -15,6 +15,8 @@ pub struct NewDelivery {
     pub event: usize,
     /// Where it goes.
     pub endpoint_id: EndpointId,
+    /// Its owner pulls it: no worker may send it.
+    pub pull: bool,
     /// It starts at once under this lease; without one it is due in the table.
     pub lease: Option<(LeaseToken, Duration)>,
 }
@@ -70,11 +72,11 @@ pub async fn store(
             returning id, org_id, accepted_at
         ),
         new_deliveries as (
-            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, next_attempt_at, lease_token)
-            select e.org_id, e.id, d.endpoint_id, e.accepted_at,
+            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, lease_token)
+            select e.org_id, e.id, d.endpoint_id, e.accepted_at, d.pull,
                    now() + coalesce(d.lease_ms, 0) * interval '1 millisecond', d.lease_token
-            from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::uuid[])
-                     as d (event_id, endpoint_id, lease_ms, lease_token)
+            from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::uuid[], $15::boolean[])
+                     as d (event_id, endpoint_id, lease_ms, lease_token, pull)
             join new_events e on e.id = d.event_id
         )
         select matches as "matches!", array(select id from new_events) as "new!: Vec<EventId>" from current
@@ -93,6 +95,7 @@ pub async fn store(
         &deliveries.iter().map(lease_ms).collect::<Vec<_>>() as _,
         &deliveries.iter().map(lease_token).collect::<Vec<_>>() as _,
         &events.iter().map(|event| event.cloudevent).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
     )
     .fetch_one(pool)
     .await?;

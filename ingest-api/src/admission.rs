@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use shared::id::OrgId;
 
+use crate::api_key::KeyId;
 use crate::error::ApiError;
 use crate::gcra::Decision;
 use crate::rate_limit::RateLimiter;
@@ -41,6 +42,11 @@ impl Admitted {
             (false, Scope::Ingest) => Err(ApiError::Forbidden("the API key lacks the scope `ingest`")),
             (false, Scope::Manage) => Err(ApiError::Forbidden("the API key lacks the scope `manage`")),
         }
+    }
+
+    /// The public part of the key.
+    pub fn key_id(&self) -> &KeyId {
+        &self.0.key.id
     }
 
     /// Whether the key may hand these scopes on to another key.

@@ -1,6 +1,6 @@
-//! API keys: `pk_live_<id>_<secret>`. The id is public and is what a key is looked up by. The secret is 256
-//! random bits, of which only an argon2id hash is stored, and a check: 64 bits of a keyed hash of id and random
-//! bits, so that a made-up key is refused by arithmetic alone, however many arrive.
+//! API keys: `pk_live_<id>_<secret>`, or with `zap_live_` in front. The id is public and is what a key is looked up
+//! by. The secret is 256 random bits, of which only an argon2id hash is stored, and a check: 64 bits of a keyed
+//! hash of prefix, id and random bits, so that a made-up key is refused by arithmetic alone, however many arrive.
 //!
 //! The check adds nothing to the secret's strength and takes nothing from it. Whoever guesses one, at 2⁶⁴ tries,
 //! or holds a revoked key, has won one look-up in Postgres.
@@ -17,7 +17,6 @@ use shared::secret::{SecretsKey, random_bytes};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-const PREFIX: &str = "pk_live_";
 const ID_BYTES: usize = 10;
 const ID_LENGTH: usize = 16;
 const RANDOM_BYTES: usize = 32;
@@ -27,6 +26,31 @@ const SECRET_LENGTH: usize = 64;
 
 /// Memory in KiB, passes and lanes of argon2id: the OWASP cheat sheet's first choice.
 const ARGON2: (u32, u32, u32) = (19_456, 2, 1);
+
+/// What a key starts with: which API made it. Keys of both are alike otherwise, and open both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPrefix {
+    /// `pk_live_`.
+    Penstock,
+    /// `zap_live_`, of the Zapier Triggers API.
+    Zapier,
+}
+
+impl KeyPrefix {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Penstock => "pk_live_",
+            Self::Zapier => "zap_live_",
+        }
+    }
+
+    /// The prefix of a text, and the rest.
+    fn split(text: &str) -> Option<(Self, &str)> {
+        [Self::Penstock, Self::Zapier]
+            .into_iter()
+            .find_map(|prefix| Some((prefix, text.strip_prefix(prefix.as_str())?)))
+    }
+}
 
 /// The public part of a key: 16 characters of lower-case base32.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
@@ -166,13 +190,14 @@ impl KeySecrets {
 
     /// Takes a key apart, when it is one that was made here.
     pub fn recognise<'a>(&self, text: &'a str) -> Option<ApiKey<'a>> {
-        let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+        let (prefix, rest) = KeyPrefix::split(text)?;
+        let (id, secret) = rest.split_once('_')?;
         if !is_base32(id, ID_LENGTH) || !is_base32(secret, SECRET_LENGTH) {
             return None;
         }
         let secret = Zeroizing::new(BASE32_NOPAD.decode(secret.to_uppercase().as_bytes()).ok()?);
         let (random, check) = secret.split_at_checked(RANDOM_BYTES)?;
-        let right: bool = self.check(id, random).ct_eq(check).into();
+        let right: bool = self.check(prefix, id, random).ct_eq(check).into();
         right.then_some(ApiKey { text, id })
     }
 
@@ -180,13 +205,13 @@ impl KeySecrets {
     ///
     /// # Errors
     /// When argon2 cannot get its memory.
-    pub fn generate(&self) -> anyhow::Result<NewKey> {
+    pub fn generate(&self, prefix: KeyPrefix) -> anyhow::Result<NewKey> {
         let id = lower_base32(&random_bytes::<ID_BYTES>());
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         secret[..RANDOM_BYTES].copy_from_slice(&random_bytes::<RANDOM_BYTES>());
-        let check = self.check(&id, &secret[..RANDOM_BYTES]);
+        let check = self.check(prefix, &id, &secret[..RANDOM_BYTES]);
         secret[RANDOM_BYTES..].copy_from_slice(&check);
-        let text = format!("{PREFIX}{id}_{}", lower_base32(&*secret));
+        let text = format!("{}{id}_{}", prefix.as_str(), lower_base32(&*secret));
         let hash: PasswordHash = argon2()?.hash_password(text.as_bytes())?;
         Ok(NewKey {
             id: KeyId(id.into()),
@@ -195,10 +220,11 @@ impl KeySecrets {
         })
     }
 
-    fn check(&self, id: &str, random: &[u8]) -> [u8; CHECK_BYTES] {
+    fn check(&self, prefix: KeyPrefix, id: &str, random: &[u8]) -> [u8; CHECK_BYTES] {
         let mut hasher = blake3::Hasher::new_keyed(&self.check);
-        // The id's length never changes, so the two cannot be cut elsewhere.
-        hasher.update(id.as_bytes()).update(random);
+        // No prefix begins with the other, and the id's length never changes, so they cannot be cut elsewhere.
+        let prefix = prefix.as_str().as_bytes();
+        hasher.update(prefix).update(id.as_bytes()).update(random);
         let mut check = [0; CHECK_BYTES];
         hasher.finalize_xof().fill(&mut check);
         check
@@ -234,6 +260,7 @@ fn lower_base32(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::KeyPrefix::{Penstock, Zapier};
     use super::*;
 
     fn secrets() -> KeySecrets {
@@ -244,7 +271,7 @@ mod tests {
     #[test]
     fn a_new_key_is_recognised_and_only_it_verifies() {
         let secrets = secrets();
-        let key = secrets.generate().unwrap();
+        let key = secrets.generate(Penstock).unwrap();
         let recognised = secrets.recognise(key.text.as_str()).unwrap();
         assert_eq!(recognised.id(), key.id);
         assert!(
@@ -253,7 +280,7 @@ mod tests {
             key.hash
         );
         assert!(verify(key.text.as_str(), &key.hash).unwrap());
-        let other = secrets.generate().unwrap();
+        let other = secrets.generate(Penstock).unwrap();
         assert!(!verify(other.text.as_str(), &key.hash).unwrap());
         let shown = format!("{recognised:?}{key:?}{secrets:?}");
         assert!(!shown.contains(key.text.as_str()), "{shown}");
@@ -262,8 +289,8 @@ mod tests {
     #[test]
     fn a_key_with_any_other_character_is_not_recognised() {
         let secrets = secrets();
-        let good = secrets.generate().unwrap().text.0;
-        for position in PREFIX.len()..good.len() {
+        let good = secrets.generate(Penstock).unwrap().text.0;
+        for position in "pk_live_".len()..good.len() {
             let mut wrong = good.clone().into_bytes();
             wrong[position] = if wrong[position] == b'a' { b'b' } else { b'a' };
             let wrong = String::from_utf8(wrong).unwrap();
@@ -272,13 +299,26 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_recognised_under_its_own_prefix_only() {
+        let secrets = secrets();
+        for (own, other) in [(Penstock, Zapier), (Zapier, Penstock)] {
+            let key = secrets.generate(own).unwrap();
+            assert!(key.text.0.starts_with(own.as_str()));
+            assert!(verify(key.text.as_str(), &key.hash).unwrap());
+            assert_eq!(secrets.recognise(key.text.as_str()).unwrap().id(), key.id);
+            let exchanged = key.text.0.replacen(own.as_str(), other.as_str(), 1);
+            assert!(secrets.recognise(&exchanged).is_none());
+        }
+    }
+
+    #[test]
     fn text_that_was_not_made_here_is_not_recognised() {
         let secrets = secrets();
-        let good = secrets.generate().unwrap().text.0;
-        let foreign = self::secrets().generate().unwrap().text.0;
+        let good = secrets.generate(Penstock).unwrap().text.0;
+        let foreign = self::secrets().generate(Penstock).unwrap().text.0;
         let upper = good.to_uppercase();
         let longer = format!("{good}a");
-        let unlike = ["", PREFIX, "pk_live_a_b", &good[1..], &good[..good.len() - 1]];
+        let unlike = ["", "pk_live_", "pk_live_a_b", &good[1..], &good[..good.len() - 1]];
         for wrong in unlike.into_iter().chain([&*upper, &*longer, &*foreign]) {
             assert!(secrets.recognise(wrong).is_none(), "{wrong}");
         }

@@ -22,7 +22,7 @@ use shared::shutdown::Tasks;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use crate::api_key::{self, ApiKey, Digest, KeyId, KeySecrets, NewKey};
+use crate::api_key::{self, ApiKey, Digest, KeyId, KeyPrefix, KeySecrets, NewKey};
 use crate::config::KeyCacheConfig;
 use crate::error::ApiError;
 use crate::key_cache::{KeyCache, KeyChange, Known};
@@ -212,9 +212,9 @@ impl Authenticator {
     ///
     /// # Errors
     /// 503 when too many others are being made.
-    pub async fn make_key(&self) -> Result<NewKey, ApiError> {
+    pub async fn make_key(&self, prefix: KeyPrefix) -> Result<NewKey, ApiError> {
         let secrets = self.secrets.clone();
-        with_argon2(&self.minting, move || secrets.generate()).await
+        with_argon2(&self.minting, move || secrets.generate(prefix)).await
     }
 
     /// Asks Postgres again about a key in use, in the background and without argon2. Without an answer the key

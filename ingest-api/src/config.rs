@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use clap::{Args, Parser};
+use clap::{ArgAction, Args, Parser};
 use shared::egress::EgressConfig;
 use shared::http_server::HttpServerConfig;
 use shared::nats::NatsConfig;
@@ -33,6 +33,10 @@ pub struct Config {
     /// Token for /admin, at least 32 characters. Without it the admin API answers 404.
     #[arg(long, env, hide_env_values = true, value_name = "ADMIN_TOKEN")]
     pub admin_token: Option<AdminToken>,
+
+    /// Whether anyone who reaches the API may make an organisation, in any tier, and its first key.
+    #[arg(long, env, value_name = "ALLOW_SIGNUP", action = ArgAction::Set, default_value_t = false)]
+    pub allow_signup: bool,
 
     /// Key that encrypts endpoint secrets at rest and marks API keys as ours, 32 bytes in base64; the same for
     /// both services. Under another one no stored secret opens and no API key is valid.

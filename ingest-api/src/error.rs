@@ -96,6 +96,10 @@ pub struct Problem {
     errors: Vec<FieldError>,
 }
 
+/// What is wrong, in one line: goes along with every error answer, for APIs whose errors have another form.
+#[derive(Clone, Debug)]
+pub struct ErrorText(pub String);
+
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         match error {
@@ -186,6 +190,19 @@ impl ApiError {
         }
     }
 
+    fn text(&self) -> ErrorText {
+        match self {
+            Self::Invalid(errors) => {
+                let lines: Vec<_> = errors
+                    .iter()
+                    .map(|error| format!("{}: {}", error.field, error.detail))
+                    .collect();
+                ErrorText(lines.join("; "))
+            }
+            other => ErrorText(other.detail().into_owned()),
+        }
+    }
+
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => Some(*retry_after),
@@ -221,8 +238,9 @@ impl From<ApiError> for Problem {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, retry_after) = (self.status(), self.retry_after());
+        let (status, retry_after, text) = (self.status(), self.retry_after(), self.text());
         let mut response = (status, Json(Problem::from(self))).into_response();
+        response.extensions_mut().insert(text);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {

@@ -29,6 +29,8 @@ mod accept;
 mod publish;
 mod extract;
 mod cursor;
+mod lease;
+mod waiters;
 mod routes;
 mod store;
 mod error;
@@ -57,7 +59,9 @@ use crate::publish::{Publisher, STREAMS_READY};
 use crate::rate_exchange::RateExchange;
 use crate::rate_limit::RateLimiter;
 use crate::router::App;
+use crate::routes::legacy::RecentIds;
 use crate::store::Store;
+use crate::waiters::Waiters;
 
 /// How often a replica looks whether the NATS connection is up, for its readiness.
 const CONNECTION_CHECK: Duration = Duration::from_millis(200);
@@ -108,7 +112,11 @@ pub async fn run(
     let tasks = Tasks::new(stop.clone());
     let readiness = Readiness::waiting_for([NATS_CONNECTED, STREAMS_READY]);
     let nats = Nats::connect(&config.nats, "ingest-api").await?;
-    let pool = shared::db::pool(&config.database_url, config.database_connections, &[])?;
+    let pool = shared::db::pool(
+        &config.database_url,
+        config.database_connections,
+        shared::db::SESSION_SETTINGS,
+    )?;
 
     // The publisher outlives the servers: requests in progress at the stop still need its answers.
     let publishing = Tasks::new(CancellationToken::new());
@@ -122,6 +130,9 @@ pub async fn run(
         rate_limiter: rate_limiter.clone(),
         publisher,
         store: store.clone(),
+        waiters: Arc::new(Waiters::new(stop.clone())),
+        recent_ids: RecentIds::default(),
+        allow_signup: config.allow_signup,
         admin_token: config.admin_token.clone(),
         secrets_key: config.secrets_key.clone(),
         egress: config.egress.clone(),
@@ -138,6 +149,7 @@ pub async fn run(
             stop.clone(),
         ),
     );
+    tasks.spawn_long_lived("pull watcher", app.waiters.clone().watch(store.clone()));
     tasks.spawn_long_lived(
         "connection check",
         watch_connection(nats, readiness.clone(), stop.clone()),

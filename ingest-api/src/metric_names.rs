@@ -53,5 +53,14 @@ pub fn describe() {
         "Frames sent again because their acknowledgement did not come."
     );
     describe_counter!("publish_refusals_total", "Events answered 503, by reason.");
+    describe_counter!(
+        "deliveries_pulled_total",
+        "Deliveries leased to consumers that pull."
+    );
+    describe_counter!(
+        "pull_acknowledgements_total",
+        "Leases handed back by consumers that pull, by outcome."
+    );
+    describe_gauge!("pulls_waiting", "Pulls that wait for a delivery.");
     describe_counter!("task_panics_total", "Panics of short tasks.");
 }

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::routes::{endpoints, events, keys, organizations};
+use crate::routes::{endpoints, events, keys, legacy, organizations, pull};
 
 /// Every path of the API that is part of its contract.
 #[derive(Debug, OpenApi)]
@@ -26,6 +26,16 @@ use crate::routes::{endpoints, events, keys, organizations};
         keys::own::list,
         keys::own::revoke,
         keys::own::rotate,
+        pull::pull,
+        pull::acknowledge,
+        legacy::keys::generate,
+        legacy::keys::list,
+        legacy::keys::rotate,
+        legacy::events::create,
+        legacy::inbox::list,
+        legacy::inbox::acknowledge,
+        legacy::webhook::configure,
+        legacy::health,
         organizations::create,
         organizations::list,
         organizations::show,
@@ -39,6 +49,7 @@ use crate::routes::{endpoints, events, keys, organizations};
         (name = "events", description = "Sending events, and reading what became of them."),
         (name = "endpoints", description = "Where events are delivered."),
         (name = "keys", description = "What requests are authenticated with."),
+        (name = "zapier", description = "The Zapier Triggers API, for clients of the system that had it. Its errors are `{\"error\": …}`."),
         (name = "admin", description = "For the operator, with the admin token."),
     )
 )]

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{CACHE_CONTROL, LINK, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use axum::http::{HeaderValue, Method};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, options, post};
 use shared::egress::EgressConfig;
@@ -31,8 +31,10 @@ use crate::key_changes::KeyChanges;
 use crate::openapi;
 use crate::publish::Publisher;
 use crate::rate_limit::RateLimiter;
-use crate::routes::{endpoints, events, keys, organizations};
+use crate::routes::legacy::{self, RecentIds};
+use crate::routes::{endpoints, events, keys, organizations, pull};
 use crate::store::Store;
+use crate::waiters::Waiters;
 
 /// How often caches drop what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,6 +47,9 @@ pub struct App {
     pub(crate) rate_limiter: Arc<RateLimiter>,
     pub(crate) publisher: Publisher,
     pub(crate) store: Store,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) recent_ids: RecentIds,
+    pub(crate) allow_signup: bool,
     pub(crate) admin_token: Option<AdminToken>,
     pub(crate) secrets_key: SecretsKey,
     pub(crate) egress: EgressConfig,
@@ -64,6 +69,8 @@ pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
         .route("/v1/events/batch", post(events::batch::create))
         .route("/v1/events/{id}", get(events::read::show))
         .route("/v1/endpoints", post(endpoints::create).get(endpoints::list))
+        .route("/v1/endpoints/{id}/pull", post(pull::pull))
+        .route("/v1/endpoints/{id}/ack", post(pull::acknowledge))
         .route("/v1/keys", post(keys::own::create).get(keys::own::list))
         .route("/v1/keys/{id}", delete(keys::own::revoke))
         .route("/v1/keys/{id}/rotate", post(keys::own::rotate))
@@ -75,12 +82,29 @@ pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
     let routes = Router::new()
         .merge(without_key)
         .merge(with_key)
+        .merge(legacy_routes(app.clone()))
         .with_state(app)
         .merge(admin)
         .merge(health_routes(readiness))
         .merge(openapi::routes())
         .route("/", get(async || "Penstock ingest API\n"));
     with_common_layers(routes, cors)
+}
+
+/// The Zapier Triggers API, whose errors have another form.
+fn legacy_routes(app: Arc<App>) -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/keys", get(legacy::keys::list))
+        .route("/api/keys/rotate", post(legacy::keys::rotate))
+        .route("/api/events", post(legacy::events::create))
+        .route("/api/inbox", get(legacy::inbox::list))
+        .route("/api/ack/{id}", post(legacy::inbox::acknowledge))
+        .route("/api/webhook/config", post(legacy::webhook::configure))
+        .route_layer(from_fn_with_state(app, admit))
+        .route("/api/keys/generate", post(legacy::keys::generate))
+        .route("/health", get(legacy::health))
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(map_response(legacy::rewrite))
 }
 
 fn admin_routes(app: Arc<App>) -> Router {

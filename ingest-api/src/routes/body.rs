@@ -82,6 +82,19 @@ pub fn media_type(headers: &HeaderMap) -> Option<String> {
     )
 }
 
+/// Refuses a body that is not announced as JSON.
+///
+/// # Errors
+/// 415.
+pub fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    if media_type(headers).as_deref() == Some(shared::event::JSON) {
+        return Ok(());
+    }
+    Err(ApiError::UnsupportedMediaType(
+        "send `Content-Type: application/json`".into(),
+    ))
+}
+
 /// Reads the body of a management route.
 ///
 /// # Errors
@@ -91,11 +104,7 @@ pub async fn read_form<T: DeserializeOwned>(
     body: Body,
     timeout: Duration,
 ) -> Result<T, ApiError> {
-    if media_type(headers).as_deref() != Some(shared::event::JSON) {
-        return Err(ApiError::UnsupportedMediaType(
-            "send `Content-Type: application/json`".into(),
-        ));
-    }
+    require_json(headers)?;
     let bytes = read(headers, body, MAX_FORM_BYTES, timeout).await?;
     let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {

@@ -28,11 +28,27 @@ const MAX_EVENT_TYPE_BYTES: usize = 255;
 const MAX_IN_FLIGHT: std::ops::RangeInclusive<i32> = 1..=1_000;
 const TIMEOUT_MS: std::ops::RangeInclusive<i32> = 100..=30_000;
 
+/// How an endpoint's deliveries reach their owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum EndpointKind {
+    /// They are sent to its URL.
+    #[default]
+    Push,
+    /// Their owner fetches them.
+    Pull,
+}
+
 /// Body of `POST /v1/endpoints`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewEndpoint {
-    url: String,
+    #[serde(default)]
+    kind: EndpointKind,
+    /// Where deliveries are sent; not for the kind `pull`.
+    #[serde(default)]
+    url: Option<String>,
     #[serde(default)]
     description: String,
     /// Exact types, or prefixes that end in `*`; none at all means every type.
@@ -58,8 +74,10 @@ pub struct Endpoint {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
     pub id: EndpointId,
-    /// Where deliveries are sent.
-    pub url: String,
+    /// Whether deliveries are sent or fetched.
+    pub kind: EndpointKind,
+    /// Where deliveries are sent; null when they are fetched.
+    pub url: Option<String>,
     /// What its owner calls it.
     pub description: String,
     /// The types it gets; none at all means every type.
@@ -74,12 +92,32 @@ pub struct Endpoint {
     pub disabled_reason: Option<String>,
 }
 
+impl Endpoint {
+    /// A new endpoint that gets everything at this URL, as one that is created with nothing but a URL.
+    pub fn to_url(url: String, description: &str) -> Self {
+        Self {
+            id: EndpointId::generate(),
+            kind: EndpointKind::Push,
+            url: Some(url),
+            description: description.to_owned(),
+            event_types: Vec::new(),
+            max_in_flight: default_max_in_flight(),
+            timeout_ms: default_timeout_ms(),
+            status: "enabled".to_owned(),
+            disabled_reason: None,
+        }
+    }
+}
+
 /// An endpoint with its signing secret, which is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CreatedEndpoint {
     #[serde(flatten)]
     endpoint: Endpoint,
-    secret: String,
+    /// Nothing for the kind `pull`: only what is sent is signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    secret: Option<String>,
 }
 
 /// `POST /v1/endpoints`.
@@ -161,6 +199,7 @@ async fn create_for(
     }
     let endpoint = Endpoint {
         id: EndpointId::generate(),
+        kind: new.kind,
         url: new.url,
         description: new.description,
         event_types: new.event_types,
@@ -177,8 +216,8 @@ async fn create_for(
     Ok((
         StatusCode::CREATED,
         Json(CreatedEndpoint {
+            secret: (endpoint.kind == EndpointKind::Push).then(|| secret.to_text()),
             endpoint,
-            secret: secret.to_text(),
         }),
     ))
 }
@@ -220,16 +259,29 @@ impl NewEndpoint {
         let mut check = |field: &str, outcome: Result<(), String>| {
             errors.extend(outcome.err().map(|detail| FieldError::new(field, detail)));
         };
-        check("url", check_url(&self.url, egress));
+        check("url", self.check_url(egress));
         check("description", check_description(&self.description));
         check("event_types", check_event_types(&self.event_types));
         check("max_in_flight", check_range(self.max_in_flight, &MAX_IN_FLIGHT));
         check("timeout_ms", check_range(self.timeout_ms, &TIMEOUT_MS));
         errors
     }
+
+    fn check_url(&self, egress: &EgressConfig) -> Result<(), String> {
+        match (self.kind, &self.url) {
+            (EndpointKind::Push, Some(url)) => check_url(url, egress),
+            (EndpointKind::Push, None) => Err("is missing".to_owned()),
+            (EndpointKind::Pull, None) => Ok(()),
+            (EndpointKind::Pull, Some(_)) => Err("must not stand beside the kind `pull`".to_owned()),
+        }
+    }
 }
 
-fn check_url(text: &str, egress: &EgressConfig) -> Result<(), String> {
+/// Checks where deliveries are to be sent.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_url(text: &str, egress: &EgressConfig) -> Result<(), String> {
     if text.len() > MAX_URL_BYTES {
         return Err(format!("must not be longer than {MAX_URL_BYTES} bytes"));
     }
@@ -262,7 +314,11 @@ fn check_event_types(patterns: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn check_range(value: i32, range: &std::ops::RangeInclusive<i32>) -> Result<(), String> {
+/// Checks a number against what is allowed.
+///
+/// # Errors
+/// With what is allowed.
+pub fn check_range(value: i32, range: &std::ops::RangeInclusive<i32>) -> Result<(), String> {
     if range.contains(&value) {
         Ok(())
     } else {

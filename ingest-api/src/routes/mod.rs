@@ -6,3 +6,5 @@ pub mod events;
 pub mod organizations;
 pub mod keys;
 pub mod endpoints;
+pub mod pull;
+pub mod legacy;

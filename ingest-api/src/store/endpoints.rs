@@ -3,14 +3,14 @@
 use shared::id::{EndpointId, OrgId};
 
 use super::{Result, Store};
-use crate::routes::endpoints::Endpoint;
+use crate::routes::endpoints::{Endpoint, EndpointKind};
 
 impl Store {
     /// Stores a new endpoint with its sealed signing secret. False when the organisation does not exist.
     pub async fn create_endpoint(&self, org_id: OrgId, endpoint: &Endpoint, secret: &[u8]) -> Result<bool> {
         let done = sqlx::query!(
-            "insert into endpoints (id, org_id, url, description, event_types, secret, max_in_flight, timeout_ms)
-             select $1, o.id, $3, $4, $5, $6, $7, $8 from organizations o where o.id = $2",
+            "insert into endpoints (id, org_id, kind, url, description, event_types, secret, max_in_flight, timeout_ms)
+             select $1, o.id, $9, $3, $4, $5, $6, $7, $8 from organizations o where o.id = $2",
             endpoint.id.as_uuid(),
             org_id.as_uuid(),
             endpoint.url,
@@ -19,6 +19,7 @@ impl Store {
             secret,
             endpoint.max_in_flight,
             endpoint.timeout_ms,
+            endpoint.kind as _,
         )
         .execute(&self.pool)
         .await?;
@@ -29,8 +30,8 @@ impl Store {
     pub async fn list_endpoints(&self, org_id: OrgId) -> Result<Vec<Endpoint>> {
         sqlx::query_as!(
             Endpoint,
-            r#"select id as "id: EndpointId", url, description, event_types, max_in_flight, timeout_ms, status,
-                      disabled_reason
+            r#"select id as "id: EndpointId", kind as "kind: EndpointKind", url, description, event_types,
+                      max_in_flight, timeout_ms, status, disabled_reason
                from endpoints where org_id = $1 and deleted_at is null order by created_at, id"#,
             org_id.as_uuid(),
         )

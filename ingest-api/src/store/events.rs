@@ -71,6 +71,8 @@ pub struct AttemptRow {
 impl Store {
     /// A page of events, newest first, and whether there are more.
     pub async fn list_events(&self, filter: &EventFilter<'_>) -> Result<(Vec<EventRow>, bool)> {
+        // Bounds that are always there: a condition that may be null would hide them from the planner.
+        let after = filter.after.unwrap_or(Cursor::NEWEST);
         let rows = sqlx::query!(
             r#"
             with page as materialized (
@@ -79,9 +81,8 @@ impl Store {
                 from events e
                 where org_id = $1
                   and ($2::text is null or type = $2)
-                  and ($3::timestamptz is null or accepted_at >= $3)
-                  and ($4::timestamptz is null or accepted_at < $4)
-                  and ($5::timestamptz is null or (accepted_at, id) < ($5, $6::uuid))
+                  and accepted_at >= $3 and accepted_at < $4
+                  and accepted_at <= $5 and (accepted_at, id) < ($5, $6::uuid)
                   and (($7::text is null and $8::uuid is null) or exists (
                       select from deliveries d
                       where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
@@ -98,10 +99,10 @@ impl Store {
             "#,
             filter.org_id.as_uuid(),
             filter.event_type,
-            filter.from,
-            filter.to,
-            filter.after.map(|cursor| cursor.at),
-            filter.after.map(|cursor| cursor.id),
+            filter.from.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+            filter.to.unwrap_or(Cursor::NEWEST.at),
+            after.at,
+            after.id,
             filter.status,
             filter.endpoint_id.map(EndpointId::as_uuid),
             filter.limit,

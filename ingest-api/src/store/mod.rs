@@ -4,11 +4,15 @@ mod keys;
 mod organizations;
 mod endpoints;
 mod events;
+mod pull;
+mod legacy;
 
 use sqlx::PgPool;
 
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
 pub use self::keys::{KeyRow, KeyToStore, Rotation};
+pub use self::legacy::{InboxFilter, InboxRow};
+pub use self::pull::{AcknowledgedRow, Pull, PulledRow};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 

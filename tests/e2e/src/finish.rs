@@ -51,13 +51,13 @@ impl World {
     }
 
     /// A pending delivery is due at some time, or leased until then. One whose time is long past belongs to no
-    /// worker and is found by none.
+    /// worker and is found by none. Those to be pulled wait for their owner, however long that takes.
     async fn nothing_is_stranded(&self) {
         until("no stranded delivery", async || {
             let query = sqlx::query(
                 "select d.event_id::text
                  from deliveries d join endpoints e on e.id = d.endpoint_id
-                 where d.status = 'pending' and e.status = 'enabled' and e.deleted_at is null
+                 where d.status = 'pending' and not d.pull and e.status = 'enabled' and e.deleted_at is null
                    and (d.next_attempt_at is null or d.next_attempt_at < now() - interval '3 seconds')",
             );
             let stranded = query.fetch_all(&self.database).await;

@@ -123,12 +123,12 @@ impl Receiver {
     }
 
     /// A path for a new endpoint.
-    pub(crate) fn new_path(&self) -> String {
+    pub fn new_path(&self) -> String {
         format!("/{}", self.0.paths.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Names the endpoint that sends to a path. Webhooks that come earlier wait for it.
-    pub(crate) fn register(&self, path: String, endpoint: EndpointId, secret: &str) {
+    pub fn register(&self, path: String, endpoint: EndpointId, secret: &str) {
         let verifier = standardwebhooks::Webhook::new(secret).expect("an endpoint's secret is one");
         let known = Arc::new(Known { endpoint, verifier });
         self.0.known.send_modify(|all| _ = all.insert(path, known));

@@ -223,26 +223,38 @@ impl From<DeliveryRow> for DeliveryView {
 
 impl EventView {
     fn new(row: EventRow, deliveries: Vec<DeliveryView>) -> Result<Self, ApiError> {
-        let raw =
-            |text: String| RawValue::from_string(text).map_err(|error| ApiError::Internal(error.into()));
-        let (data, data_base64) = if is_json(&row.content_type) {
-            let text = String::from_utf8(row.data).map_err(|error| ApiError::Internal(error.into()))?;
-            (Some(raw(text)?), None)
-        } else {
-            (None, Some(BASE64.encode(&row.data)))
-        };
+        let (data, data_base64) = payload(&row.content_type, row.data)?;
         Ok(Self {
             id: row.id,
             event_type: row.event_type,
             accepted_at: row.accepted_at,
             content_type: row.content_type,
             idempotency_key: row.idempotency_key,
-            cloudevent: row.cloudevent.map(raw).transpose()?,
+            cloudevent: row.cloudevent.map(raw_json).transpose()?,
             data,
             data_base64,
             deliveries,
         })
     }
+}
+
+/// A stored payload as it is shown: byte for byte when it is JSON, else in base64.
+///
+/// # Errors
+/// When the stored bytes are not what their media type says.
+pub fn payload(
+    content_type: &str,
+    data: Vec<u8>,
+) -> Result<(Option<Box<RawValue>>, Option<String>), ApiError> {
+    if !is_json(content_type) {
+        return Ok((None, Some(BASE64.encode(&data))));
+    }
+    let text = String::from_utf8(data).map_err(|error| ApiError::Internal(error.into()))?;
+    Ok((Some(raw_json(text)?), None))
+}
+
+fn raw_json(text: String) -> Result<Box<RawValue>, ApiError> {
+    RawValue::from_string(text).map_err(|error| ApiError::Internal(error.into()))
 }
 
 /// Lists events, newest first. An event appears when a worker has stored it, usually milliseconds after its 202.

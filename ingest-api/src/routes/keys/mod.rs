@@ -11,7 +11,7 @@ use shared::id::OrgId;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::api_key::{KeyId, KeyText};
+use crate::api_key::{KeyId, KeyPrefix, KeyText};
 use crate::cursor::Cursor;
 use crate::error::ApiError;
 use crate::key_cache::KeyChange;
@@ -106,7 +106,7 @@ async fn create_for(
     request: KeyRequest,
     scopes: Scopes,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
-    let new = app.authenticator.make_key().await?;
+    let new = app.authenticator.make_key(KeyPrefix::Penstock).await?;
     let key = KeyToStore {
         new: &new,
         org_id,

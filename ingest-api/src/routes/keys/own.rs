@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{CreatedKey, Key, KeyPage, KeyRequest, RotationRequest, create_for, list_for, revoke_for};
 use crate::admission::Admitted;
-use crate::api_key::KeyId;
+use crate::api_key::{KeyId, KeyPrefix};
 use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
@@ -158,7 +158,7 @@ pub async fn rotate(
     request.check()?;
     let old = app.store.get_key(org_id, &id).await?.ok_or(ApiError::NotFound)?;
     admitted.may_give(old.scopes)?;
-    let new = app.authenticator.make_key().await?;
+    let new = app.authenticator.make_key(KeyPrefix::Penstock).await?;
     let now = UnixMicros::now().to_date_time();
     let rotation = Rotation {
         old: &id,

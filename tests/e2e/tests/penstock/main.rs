@@ -12,6 +12,8 @@ mod retries;
 mod faults;
 mod restarts;
 mod backlog;
+mod pull;
+mod zapier;
 mod contract;
 mod scopes;
 mod secrets;

@@ -1,0 +1,27 @@
+//! The form of this API's errors.
+
+use axum::Json;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::ErrorText;
+
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LegacyError {
+    /// What is wrong, for a person.
+    pub error: String,
+}
+
+/// Gives an error that has the form of the other APIs the form of this one; status and headers stay.
+pub async fn rewrite(mut response: Response) -> Response {
+    if let Some(ErrorText(error)) = response.extensions_mut().remove() {
+        *response.body_mut() = Json(LegacyError { error }).into_response().into_body();
+        let json = HeaderValue::from_static(shared::event::JSON);
+        response.headers_mut().insert(CONTENT_TYPE, json);
+    }
+    response
+}

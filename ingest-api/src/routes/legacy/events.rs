@@ -1,0 +1,252 @@
+//! `POST /api/events`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+use shared::clock::UnixMicros;
+use shared::event::JSON;
+use shared::id::EventId;
+use utoipa::ToSchema;
+
+use super::LegacyError;
+use crate::accept::{Identity, NewEvent, check_event_type, check_name, traceparent};
+use crate::admission::Admitted;
+use crate::error::{ApiError, FieldError};
+use crate::json::{RawFields, check_depth};
+use crate::router::App;
+use crate::routes::body;
+use crate::routes::events::create::MAX_EVENT_BYTES;
+use crate::scope::Scope;
+
+/// An event in this API's form.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it documents what `parse` reads without building it")]
+pub struct LegacyEvent {
+    /// For example `order.created`: 1 to 255 bytes without white space, control characters, `*` or `>`.
+    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
+    event_type: String,
+    /// The payload: any JSON, up to 64 levels deep. `data` is another name for it.
+    payload: serde_json::Value,
+    /// Makes a repeat within 24 hours a repeat: it is delivered once.
+    #[schema(
+        required = false,
+        nullable,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^\S+$"
+    )]
+    dedup_id: Option<String>,
+}
+
+/// The answer to an accepted event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LegacyAccepted {
+    /// The id under which it is stored.
+    #[schema(value_type = String, format = Uuid)]
+    id: EventId,
+    /// `accepted`.
+    status: &'static str,
+}
+
+/// The answer to a repeat.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Duplicate {
+    /// What is wrong, for a person.
+    error: &'static str,
+    /// As it was sent.
+    dedup_id: String,
+}
+
+/// Sends one event. 202 means that it is on disk and will be delivered.
+///
+/// # Errors
+/// 400, 401, 403, 408, 409 for a `dedup_id` that was accepted within 24 hours, 413, 415, 422, 429 or 503.
+#[utoipa::path(
+    post,
+    path = "/api/events",
+    operation_id = "zapier_send_event",
+    tag = "zapier",
+    security(("api_key" = [])),
+    request_body = LegacyEvent,
+    responses(
+        (status = 202, description = "The event is on disk.", body = LegacyAccepted),
+        (status = 400, description = "The body is not JSON.", body = LegacyError),
+        (status = 401, description = "No valid API key.", body = LegacyError),
+        (status = 403, description = "The key lacks the scope `ingest`.", body = LegacyError),
+        (status = 408, description = "The body did not arrive in time.", body = LegacyError),
+        (status = 409, description = "An event with this `dedup_id` was accepted within 24 hours.", body = Duplicate),
+        (status = 413, description = "Larger than 256 KiB.", body = LegacyError),
+        (status = 415, description = "Not JSON, or compressed.", body = LegacyError),
+        (status = 422, description = "A field is wrong.", body = LegacyError),
+        (status = 429, description = "The rate limit is used up.", body = LegacyError),
+        (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = LegacyError),
+    ),
+)]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Response, ApiError> {
+    let org_id = admitted.organization_with(Scope::Ingest)?;
+    body::require_json(&headers)?;
+    let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, app.body_timeout).await?;
+    let event = parse(&bytes)?;
+    let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
+    if let Identity::Key(dedup_id) = &event.identity
+        && app.recent_ids.holds(id, Instant::now())
+    {
+        let duplicate = Duplicate {
+            error: "an event with this dedup_id was accepted within 24 hours",
+            dedup_id: dedup_id.clone().into_owned(),
+        };
+        return Ok((StatusCode::CONFLICT, Json(duplicate)).into_response());
+    }
+    app.publisher.publish(org_id, encoded).await?;
+    if event.identity != Identity::Unique {
+        app.recent_ids.remember(id, Instant::now());
+    }
+    let accepted = LegacyAccepted {
+        id,
+        status: "accepted",
+    };
+    Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
+}
+
+/// Reads and checks an event. Fields that this API does not know are ignored, as they always were.
+fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
+    let fields: RawFields<'_> = serde_json::from_slice(body).map_err(|error| match error.classify() {
+        Category::Data => {
+            let detail = "must be a JSON object with `type` and `payload`";
+            ApiError::Invalid(vec![FieldError::new("body", detail)])
+        }
+        _ => ApiError::not_json(&error),
+    })?;
+    let mut errors = Vec::new();
+    let event_type = optional(&fields, "type").and_then(|raw| match raw {
+        None => Err("is missing".to_owned()),
+        Some(raw) => text(raw, check_event_type),
+    });
+    let payload = payload(&fields).and_then(|raw| check_depth(raw.get()).map(|()| raw));
+    let dedup_id = optional(&fields, "dedup_id").and_then(|raw| {
+        let raw = raw.filter(|raw| raw.get() != "null");
+        raw.map(|raw| text(raw, check_name)).transpose()
+    });
+    let mut wrong = |field, detail: &String| errors.push(FieldError::new(field, detail.as_str()));
+    match (event_type, payload, dedup_id) {
+        (Ok(event_type), Ok(payload), Ok(dedup_id)) => {
+            return Ok(NewEvent {
+                event_type: event_type.into(),
+                content_type: JSON.into(),
+                data: payload.get().as_bytes().into(),
+                identity: dedup_id.map_or(Identity::Unique, |key| Identity::Key(key.into())),
+                cloudevent: None,
+            });
+        }
+        (event_type, payload, dedup_id) => {
+            let _ = event_type.inspect_err(|detail| wrong("type", detail));
+            let _ = payload.inspect_err(|detail| wrong("payload", detail));
+            let _ = dedup_id.inspect_err(|detail| wrong("dedup_id", detail));
+        }
+    }
+    Err(ApiError::Invalid(errors))
+}
+
+fn payload<'a>(fields: &RawFields<'a>) -> Result<&'a RawValue, String> {
+    match (optional(fields, "payload")?, optional(fields, "data")?) {
+        (Some(raw), None) | (None, Some(raw)) => Ok(raw),
+        (None, None) => Err("is missing".to_owned()),
+        (Some(_), Some(_)) => Err("must not stand beside `data`".to_owned()),
+    }
+}
+
+fn optional<'a>(fields: &RawFields<'a>, name: &str) -> Result<Option<&'a RawValue>, String> {
+    match fields.0.get(name).map(Vec::as_slice) {
+        None => Ok(None),
+        Some([raw]) => Ok(Some(*raw)),
+        Some(_) => Err(format!("`{name}` stands more than once")),
+    }
+}
+
+fn text(raw: &RawValue, check: fn(&str) -> Result<(), &'static str>) -> Result<String, String> {
+    let text: String = serde_json::from_str(raw.get()).map_err(|_| "must be a string")?;
+    check(&text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn explain(body: &str) -> String {
+        match parse(body.as_bytes()).unwrap_err() {
+            ApiError::Invalid(errors) => {
+                let lines: Vec<_> = errors
+                    .iter()
+                    .map(|e| format!("{}: {}", e.field, e.detail))
+                    .collect();
+                lines.join("; ")
+            }
+            ApiError::Malformed(detail) => format!("malformed: {detail}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_payload_keeps_its_bytes_under_either_name() {
+        for data in [
+            r#"{"b":1e400, "a":12345678901234567890}"#,
+            r#""\u0000\ud800""#,
+            "null",
+        ] {
+            for name in ["payload", "data"] {
+                let body = format!(r#"{{"{name}":{data},"type":"a","dedup_id":"k","source":"old"}}"#);
+                let event = parse(body.as_bytes()).unwrap();
+                assert_eq!(&*event.data, data.as_bytes());
+                assert_eq!(event.identity, Identity::Key("k".into()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_without_a_dedup_id_is_its_own() {
+        for body in [
+            r#"{"type":"a","payload":1}"#,
+            r#"{"type":"a","payload":1,"dedup_id":null}"#,
+        ] {
+            assert_eq!(parse(body.as_bytes()).unwrap().identity, Identity::Unique);
+        }
+    }
+
+    #[test]
+    fn wrong_events_are_explained() {
+        insta::assert_snapshot!(explain("{}"), @"type: is missing; payload: is missing");
+        insta::assert_snapshot!(explain(r#"{"type":5,"payload":1}"#), @"type: must be a string");
+        insta::assert_snapshot!(explain(r#"{"type":"a b","payload":1}"#), @"type: must not contain white space or control characters");
+        insta::assert_snapshot!(explain(r#"{"type":"a","type":"b","payload":1}"#), @"type: `type` stands more than once");
+        insta::assert_snapshot!(explain(r#"{"type":"a","payload":1,"data":2}"#), @"payload: must not stand beside `data`");
+        insta::assert_snapshot!(explain(r#"{"type":"a","payload":1,"dedup_id":""}"#), @"dedup_id: must not be empty");
+        insta::assert_snapshot!(explain(r#"{"type":"a","payload":1,"dedup_id":7}"#), @"dedup_id: must be a string");
+        insta::assert_snapshot!(explain("[]"), @"body: must be a JSON object with `type` and `payload`");
+        insta::assert_snapshot!(explain("{"), @"malformed: the body is not valid JSON: EOF while parsing an object at line 1 column 1");
+        let deep = format!(r#"{{"type":"a","payload":{}{}}}"#, "[".repeat(65), "]".repeat(65));
+        insta::assert_snapshot!(explain(&deep), @"payload: nested deeper than 64 levels");
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_the_parser_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&body);
+        }
+    }
+}

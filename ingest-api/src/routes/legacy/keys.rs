@@ -1,0 +1,188 @@
+//! `/api/keys`. Its keys start with `zap_live_` and have all scopes; they are ordinary keys otherwise.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use shared::clock::UnixMicros;
+use shared::id::OrgId;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::LegacyError;
+use crate::admission::Admitted;
+use crate::api_key::{KeyPrefix, KeyText};
+use crate::error::ApiError;
+use crate::key_cache::KeyChange;
+use crate::router::App;
+use crate::routes::body::read_form;
+use crate::routes::keys::{Key, check_name};
+use crate::routes::organizations::{Organization, Tier};
+use crate::routes::page::Page;
+use crate::scope::Scope;
+use crate::store::Rotation;
+
+/// Most keys that are listed.
+const MAX_KEYS: i64 = 1_000;
+
+const WARNING: &str = "Keep this key: it is shown this once.";
+
+/// Who wants to use the API.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SignUp {
+    /// The organisation's name, 1 to 200 characters. `org_name` is another name for it.
+    #[serde(alias = "org_name")]
+    organization_name: String,
+    #[serde(default)]
+    tier: Tier,
+}
+
+/// A key, shown this once, and its organisation.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct IssuedKey {
+    /// What requests are authenticated with.
+    #[schema(value_type = String)]
+    api_key: KeyText,
+    #[schema(value_type = String, format = Uuid)]
+    organization_id: OrgId,
+    organization_name: String,
+    tier: Tier,
+    /// Requests that the organisation may make in a minute.
+    rate_limit_per_minute: u64,
+    /// When the organisation was made.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    /// To keep the key.
+    warning: &'static str,
+}
+
+impl IssuedKey {
+    fn new(api_key: KeyText, organization: Organization) -> Self {
+        let own_limit = organization.rate_limit_per_minute.map(u64::from);
+        Self {
+            api_key,
+            organization_id: organization.id,
+            organization_name: organization.name,
+            tier: organization.tier,
+            rate_limit_per_minute: own_limit.unwrap_or(organization.tier.rate_limit_per_minute()),
+            created_at: organization.created_at,
+            warning: WARNING,
+        }
+    }
+}
+
+/// Makes an organisation and its first key, for anyone, where the operator allows it (`ALLOW_SIGNUP`).
+///
+/// # Errors
+/// 400, 403 where it is not allowed, 408, 413, 415, 422, 503.
+#[utoipa::path(
+    post,
+    path = "/api/keys/generate",
+    operation_id = "zapier_generate_key",
+    tag = "zapier",
+    request_body = SignUp,
+    responses(
+        (status = 201, description = "The key and its organisation.", body = IssuedKey),
+        (status = 400, description = "The body is not JSON.", body = LegacyError),
+        (status = 403, description = "The operator makes the organisations here.", body = LegacyError),
+        (status = 408, description = "The body did not arrive in time.", body = LegacyError),
+        (status = 413, description = "Larger than 64 KiB.", body = LegacyError),
+        (status = 415, description = "Not JSON, or compressed.", body = LegacyError),
+        (status = 422, description = "A field is wrong.", body = LegacyError),
+        (status = 503, description = "The database is not available, or too many keys are being made.", body = LegacyError),
+    ),
+)]
+pub async fn generate(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<IssuedKey>), ApiError> {
+    if !app.allow_signup {
+        return Err(ApiError::Forbidden(
+            "organisations and their first keys are made by the operator here",
+        ));
+    }
+    let new: SignUp = read_form(&headers, body, app.body_timeout).await?;
+    ApiError::all_valid([("organization_name", check_name(&new.organization_name))])?;
+    let key = app.authenticator.make_key(KeyPrefix::Zapier).await?;
+    let organization = app.store.sign_up(&new.organization_name, new.tier, &key).await?;
+    Ok((StatusCode::CREATED, Json(IssuedKey::new(key.text, organization))))
+}
+
+/// An organisation's keys, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KeyList {
+    /// Revoked and expired ones included, 1 000 at the most; the keys themselves are nowhere but with their owner.
+    keys: Vec<Key>,
+}
+
+/// Lists the organisation's keys.
+///
+/// # Errors
+/// 401, 403, 429, 503.
+#[utoipa::path(
+    get,
+    path = "/api/keys",
+    operation_id = "zapier_list_keys",
+    tag = "zapier",
+    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The keys.", body = KeyList),
+        (status = 401, description = "No valid API key.", body = LegacyError),
+        (status = 403, description = "The key lacks the scope `manage`.", body = LegacyError),
+        (status = 429, description = "The rate limit is used up.", body = LegacyError),
+        (status = 503, description = "The database is not available.", body = LegacyError),
+    ),
+)]
+pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Json<KeyList>, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let page = Page {
+        after: None,
+        // One more is fetched, to tell whether there are more.
+        limit: MAX_KEYS - 1,
+    };
+    let keys = app.store.list_keys(org_id, &page).await?;
+    Ok(Json(KeyList { keys }))
+}
+
+/// Replaces the key that the request comes with. The old one is refused from now on, on every replica within a second.
+///
+/// # Errors
+/// 401, 403, 409 when two requests do it at the same time, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/api/keys/rotate",
+    operation_id = "zapier_rotate_key",
+    tag = "zapier",
+    security(("api_key" = [])),
+    responses(
+        (status = 200, description = "The new key, with the name, the scopes and the end of the old one.", body = IssuedKey),
+        (status = 401, description = "No valid API key.", body = LegacyError),
+        (status = 403, description = "The key lacks the scope `manage`.", body = LegacyError),
+        (status = 409, description = "The key has just been replaced.", body = LegacyError),
+        (status = 429, description = "The rate limit is used up.", body = LegacyError),
+        (status = 503, description = "The database is not available, or too many keys are being made.", body = LegacyError),
+    ),
+)]
+pub async fn rotate(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Json<IssuedKey>, ApiError> {
+    const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let id = admitted.key_id();
+    let old = app.store.get_key(org_id, id).await?.ok_or(REPLACED)?;
+    let organization = app.store.get_organization(org_id).await?.ok_or(REPLACED)?;
+    let new = app.authenticator.make_key(KeyPrefix::Zapier).await?;
+    let rotation = Rotation {
+        old: id,
+        old_expires_at: UnixMicros::now().to_date_time(),
+        new: &new,
+        new_expires_at: old.expires_at,
+    };
+    app.store.rotate_key(org_id, &rotation).await?.ok_or(REPLACED)?;
+    // Expired by this replica's clock; revoked by everyone's.
+    app.store.revoke_key(org_id, id).await?;
+    app.key_changes.announce(KeyChange::Key(id.clone())).await;
+    Ok(Json(IssuedKey::new(new.text, organization)))
+}

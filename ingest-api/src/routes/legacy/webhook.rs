@@ -1,0 +1,89 @@
+//! `POST /api/webhook/config`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use shared::id::EndpointId;
+use shared::secret::SigningSecret;
+use utoipa::ToSchema;
+
+use super::LegacyError;
+use crate::admission::Admitted;
+use crate::error::{ApiError, FieldError};
+use crate::router::App;
+use crate::routes::body::read_form;
+use crate::routes::endpoints::{Endpoint, check_url};
+use crate::scope::Scope;
+
+/// Body of `POST /api/webhook/config`.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct WebhookConfig {
+    /// Where all events of the organisation are sent.
+    webhook_url: String,
+}
+
+/// The webhook as it is now.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConfiguredWebhook {
+    /// True.
+    success: bool,
+    /// Where events are sent.
+    webhook_url: String,
+    /// Its id under `/v1/endpoints`.
+    #[schema(value_type = String, format = Uuid)]
+    endpoint_id: EndpointId,
+    /// What deliveries are signed with. Shown when the webhook is made, not when its URL is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    secret: Option<String>,
+}
+
+/// Makes the organisation's webhook, or gives it another URL.
+///
+/// # Errors
+/// 400, 401, 403, 408, 413, 415, 422 for a URL that webhooks may not go to, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/api/webhook/config",
+    operation_id = "zapier_configure_webhook",
+    tag = "zapier",
+    security(("api_key" = [])),
+    request_body = WebhookConfig,
+    responses(
+        (status = 200, description = "The webhook.", body = ConfiguredWebhook),
+        (status = 400, description = "The body is not JSON.", body = LegacyError),
+        (status = 401, description = "No valid API key.", body = LegacyError),
+        (status = 403, description = "The key lacks the scope `manage`.", body = LegacyError),
+        (status = 408, description = "The body did not arrive in time.", body = LegacyError),
+        (status = 413, description = "Larger than 64 KiB.", body = LegacyError),
+        (status = 415, description = "Not JSON, or compressed.", body = LegacyError),
+        (status = 422, description = "The URL is missing, wrong, or not a public one.", body = LegacyError),
+        (status = 429, description = "The rate limit is used up.", body = LegacyError),
+        (status = 503, description = "The database is not available.", body = LegacyError),
+    ),
+)]
+pub async fn configure(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ConfiguredWebhook>, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let WebhookConfig { webhook_url } = read_form(&headers, body, app.body_timeout).await?;
+    check_url(&webhook_url, &app.egress)
+        .map_err(|detail| ApiError::Invalid(vec![FieldError::new("webhook_url", detail)]))?;
+    let endpoint = Endpoint::to_url(webhook_url.clone(), "Zapier Triggers API");
+    let secret = SigningSecret::generate();
+    let sealed = secret.seal(&app.secrets_key, endpoint.id);
+    let endpoint_id = app.store.set_zapier_webhook(org_id, &endpoint, &sealed).await?;
+    Ok(Json(ConfiguredWebhook {
+        success: true,
+        webhook_url,
+        endpoint_id,
+        secret: (endpoint_id == endpoint.id).then(|| secret.to_text()),
+    }))
+}

@@ -1,0 +1,362 @@
+//! `/v1/endpoints/{id}/pull` and `/ack`: deliveries that their owner fetches instead of being sent them.
+//!
+//! A pull leases due deliveries for some time. What is acknowledged under its lease is delivered; the rest comes
+//! due again by itself when the lease ends, as after the death of a worker. So delivery is at least once here too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared::id::{EndpointId, EventId, OrgId};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use crate::admission::Admitted;
+use crate::error::{ApiError, FieldError, Problem};
+use crate::extract::PathId;
+use crate::lease::{self, Lease};
+use crate::router::App;
+use crate::routes::body::read_form;
+use crate::routes::endpoints::{EndpointKind, check_range};
+use crate::routes::events::read::payload;
+use crate::scope::Scope;
+use crate::store::{AcknowledgedRow, Pull, PulledRow};
+
+const MAX_DELIVERIES: std::ops::RangeInclusive<i32> = 1..=100;
+const LEASE_SECONDS: std::ops::RangeInclusive<i32> = 1..=3_600;
+const WAIT_SECONDS: std::ops::RangeInclusive<i32> = 0..=20;
+
+/// Most leases in one acknowledgement.
+const MAX_LEASES: usize = 1_000;
+
+/// Body of `POST /v1/endpoints/{id}/pull`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PullRequest {
+    /// Most deliveries to lease.
+    #[schema(minimum = 1, maximum = 100, default = 10)]
+    max: i32,
+    /// How long they are held back from others.
+    #[schema(minimum = 1, maximum = 3600, default = 30)]
+    lease_seconds: i32,
+    /// How long to wait for the first one.
+    #[schema(minimum = 0, maximum = 20, default = 0)]
+    wait_seconds: i32,
+}
+
+impl Default for PullRequest {
+    fn default() -> Self {
+        Self {
+            max: 10,
+            lease_seconds: 30,
+            wait_seconds: 0,
+        }
+    }
+}
+
+impl PullRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        let fields = [
+            ("max", self.max, MAX_DELIVERIES),
+            ("lease_seconds", self.lease_seconds, LEASE_SECONDS),
+            ("wait_seconds", self.wait_seconds, WAIT_SECONDS),
+        ];
+        let errors: Vec<_> = fields
+            .into_iter()
+            .filter_map(|(field, value, range)| {
+                let detail = check_range(value, &range).err()?;
+                Some(FieldError::new(field, detail))
+            })
+            .collect();
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::Invalid(errors))
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait_seconds.unsigned_abs().into())
+    }
+}
+
+/// What a pull leased.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Pulled {
+    /// Those due longest first; none when nothing became due in time.
+    deliveries: Vec<PulledDelivery>,
+}
+
+/// A leased delivery.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PulledDelivery {
+    /// What is delivered.
+    event: PulledEvent,
+    /// To be handed back, unread, in `POST /v1/endpoints/{id}/ack`.
+    lease: String,
+    /// When others may lease it again.
+    #[serde(with = "time::serde::rfc3339")]
+    lease_expires_at: OffsetDateTime,
+    /// Which attempt this is, from 1: each lease that ran out was one.
+    attempt: i32,
+}
+
+/// An event as consumers get it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PulledEvent {
+    /// Its id.
+    #[schema(value_type = String, format = Uuid)]
+    id: EventId,
+    /// Its type.
+    #[serde(rename = "type")]
+    event_type: String,
+    /// When it was accepted.
+    #[serde(with = "time::serde::rfc3339")]
+    accepted_at: OffsetDateTime,
+    /// Media type of its payload.
+    content_type: String,
+    /// The payload, byte for byte, when it is JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<Box<RawValue>>,
+    /// The payload in base64 when it is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    data_base64: Option<String>,
+}
+
+impl PulledDelivery {
+    fn new(row: PulledRow, token: shared::id::LeaseToken) -> Result<Self, ApiError> {
+        let lease = Lease {
+            event_id: row.event_id,
+            accepted_at: row.accepted_at,
+            token,
+        };
+        let (data, data_base64) = payload(&row.content_type, row.data)?;
+        Ok(Self {
+            event: PulledEvent {
+                id: row.event_id,
+                event_type: row.event_type,
+                accepted_at: row.accepted_at,
+                content_type: row.content_type,
+                data,
+                data_base64,
+            },
+            lease: lease.encode(),
+            lease_expires_at: row.lease_expires_at,
+            attempt: row.attempts + 1,
+        })
+    }
+}
+
+/// Leases due deliveries of a pull endpoint.
+///
+/// With `wait_seconds` the answer comes as soon as something is due. It holds up to 4 MiB of payloads, or one event.
+/// What is not acknowledged before `lease_expires_at` comes again.
+///
+/// # Errors
+/// 400, 401, 403, 404, 408, 409 for an endpoint that is not a pull endpoint or is disabled, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/endpoints/{id}/pull",
+    operation_id = "pull_deliveries",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid, description = "A pull endpoint.")),
+    request_body = PullRequest,
+    responses(
+        (status = 200, description = "The leased deliveries, perhaps none.", body = Pulled),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The endpoint's deliveries are sent to its URL, or it is disabled.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn pull(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(endpoint_id): PathId<EndpointId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Pulled>, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    if !check_is_pull(&app, org_id, endpoint_id).await? {
+        return Err(ApiError::Conflict("the endpoint is disabled"));
+    }
+    let request: PullRequest = read_form(&headers, body, app.body_timeout).await?;
+    request.check()?;
+    let pull = Pull {
+        org_id,
+        endpoint_id,
+        max: request.max,
+        lease_seconds: request.lease_seconds,
+    };
+    let look = async || lease(&app, &pull).await;
+    let mut deliveries = look().await?;
+    if deliveries.is_empty() && request.wait_seconds > 0 {
+        let place = app.waiters.enter(org_id, endpoint_id);
+        deliveries = place.look_until(Instant::now() + request.wait(), look).await?;
+    }
+    metrics::counter!("deliveries_pulled_total").increment(deliveries.len() as u64);
+    Ok(Json(Pulled { deliveries }))
+}
+
+async fn lease(app: &App, pull: &Pull) -> Result<Vec<PulledDelivery>, ApiError> {
+    let token = lease::new_token();
+    let rows = app.store.lease_deliveries(pull, token).await?;
+    rows.into_iter()
+        .map(|row| PulledDelivery::new(row, token))
+        .collect()
+}
+
+/// Whether a pull endpoint is enabled; an error when it is not one, or another organisation's.
+async fn check_is_pull(app: &App, org_id: OrgId, id: EndpointId) -> Result<bool, ApiError> {
+    match app.store.find_endpoint_kind(org_id, id).await? {
+        None => Err(ApiError::NotFound),
+        Some((EndpointKind::Push, _)) => Err(ApiError::Conflict(
+            "the endpoint is of kind `push`: its deliveries are sent to its URL",
+        )),
+        Some((EndpointKind::Pull, enabled)) => Ok(enabled),
+    }
+}
+
+/// Body of `POST /v1/endpoints/{id}/ack`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AckRequest {
+    /// `lease` of each delivery that is done with.
+    #[schema(min_items = 1, max_items = 1000)]
+    leases: Vec<String>,
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Acknowledged {
+    /// One for each lease, in the order of the request.
+    results: Vec<AckResult>,
+}
+
+/// What became of one lease.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AckResult {
+    /// As it was sent.
+    lease: String,
+    /// What became of it.
+    outcome: AckOutcome,
+}
+
+/// Where a delivery stands after its lease was handed back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AckOutcome {
+    /// It is delivered, now.
+    Acknowledged,
+    /// It had been acknowledged before, under this lease or another.
+    AlreadyAcknowledged,
+    /// The delivery is not held under this lease, or not any more: it comes again, here or elsewhere.
+    Expired,
+    /// The endpoint has no such delivery.
+    Unknown,
+}
+
+impl AckOutcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Acknowledged => "acknowledged",
+            Self::AlreadyAcknowledged => "already_acknowledged",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<AcknowledgedRow> for AckOutcome {
+    fn from(row: AcknowledgedRow) -> Self {
+        match (row.acknowledged, row.status.as_deref()) {
+            (true, _) => Self::Acknowledged,
+            (false, Some("delivered")) => Self::AlreadyAcknowledged,
+            (false, Some(_)) => Self::Expired,
+            (false, None) => Self::Unknown,
+        }
+    }
+}
+
+/// Acknowledges pulled deliveries: they are delivered and do not come again.
+///
+/// A lease that ran out is still good while nobody else has leased the delivery. Repeating an acknowledgement
+/// changes nothing.
+///
+/// # Errors
+/// 400, 401, 403, 404, 408, 409 for an endpoint that is not a pull endpoint, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/endpoints/{id}/ack",
+    operation_id = "acknowledge_deliveries",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid, description = "A pull endpoint.")),
+    request_body = AckRequest,
+    responses(
+        (status = 200, description = "An outcome for each lease.", body = Acknowledged),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The endpoint's deliveries are sent to its URL.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn acknowledge(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(endpoint_id): PathId<EndpointId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Acknowledged>, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    check_is_pull(&app, org_id, endpoint_id).await?;
+    let AckRequest { leases } = read_form(&headers, body, app.body_timeout).await?;
+    if !(1..=MAX_LEASES).contains(&leases.len()) {
+        let detail = format!("must hold 1 to {MAX_LEASES} leases");
+        return Err(ApiError::Invalid(vec![FieldError::new("leases", detail)]));
+    }
+    let known: BTreeSet<_> = leases.iter().filter_map(|text| Lease::decode(text)).collect();
+    let known = Vec::from_iter(known);
+    let rows = app
+        .store
+        .acknowledge_deliveries(org_id, endpoint_id, &known)
+        .await?;
+    let outcomes: BTreeMap<_, AckOutcome> = known.iter().zip(rows.into_iter().map(Into::into)).collect();
+    for outcome in outcomes.values() {
+        metrics::counter!("pull_acknowledgements_total", "outcome" => outcome.name()).increment(1);
+    }
+    let results = leases.into_iter().map(|text| {
+        let outcome = Lease::decode(&text).and_then(|lease| outcomes.get(&lease).copied());
+        AckResult {
+            lease: text,
+            outcome: outcome.unwrap_or(AckOutcome::Unknown),
+        }
+    });
+    Ok(Json(Acknowledged {
+        results: results.collect(),
+    }))
+}

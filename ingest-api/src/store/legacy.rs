@@ -1,0 +1,251 @@
+//! What only the Zapier Triggers API knows: the inbox, its acknowledgements, and the one webhook.
+
+use shared::clock::UnixMicros;
+use shared::id::{EndpointId, EventId, OrgId};
+use time::{Duration, OffsetDateTime};
+
+use super::{Result, Store};
+use crate::api_key::NewKey;
+use crate::cursor::Cursor;
+use crate::routes::endpoints::Endpoint;
+use crate::routes::organizations::{Organization, Tier};
+use crate::scope::Scopes;
+
+/// A page ends before the event that would take its payloads beyond this many bytes, but holds one event.
+const MAX_PAGE_BYTES: i64 = 4 * 1024 * 1024;
+
+/// Most events that are looked at for a page of those in one status; the rest is left to the next page.
+const MAX_SCANNED: i64 = 10_000;
+
+/// Which events a page of the inbox holds.
+#[derive(Debug)]
+pub struct InboxFilter {
+    /// The organisation's.
+    pub org_id: OrgId,
+    /// In this status.
+    pub status: Option<&'static str>,
+    /// Older than this.
+    pub before: Cursor,
+    /// Without the first so many.
+    pub offset: i64,
+    /// At most this many.
+    pub limit: i64,
+}
+
+/// An event in the inbox.
+#[derive(Debug)]
+pub struct InboxRow {
+    pub id: EventId,
+    pub accepted_at: OffsetDateTime,
+    pub event_type: String,
+    pub content_type: String,
+    pub idempotency_key: Option<String>,
+    pub data: Vec<u8>,
+    pub status: String,
+    /// This and the next are nothing for an event that had no webhook to go to.
+    pub delivery_status: Option<String>,
+    pub attempts: Option<i32>,
+    /// Of the last attempt.
+    pub response_status: Option<i16>,
+    /// Of the last attempt, when it failed.
+    pub last_error: Option<String>,
+}
+
+impl Store {
+    /// Stores a new organisation with its first key, which has all scopes.
+    pub async fn sign_up(&self, name: &str, tier: Tier, key: &NewKey) -> Result<Organization> {
+        let org_id = OrgId::generate();
+        let created_at = sqlx::query_scalar!(
+            "with organization as (
+                 insert into organizations (id, name, tier) values ($1, $2, $3) returning id, created_at
+             ),
+             key as (
+                 insert into api_keys (id, org_id, name, hash, scopes)
+                 select $4, id, 'first key', $5, $6 from organization
+             )
+             select created_at from organization",
+            org_id.as_uuid(),
+            name,
+            tier.name(),
+            key.id.as_str(),
+            key.hash,
+            &Scopes::all().to_names(),
+        );
+        Ok(Organization {
+            id: org_id,
+            name: name.to_owned(),
+            tier,
+            rate_limit_per_minute: None,
+            created_at: created_at.fetch_one(&self.pool).await?,
+        })
+    }
+
+    /// A page of the inbox, newest first, and where the next page begins.
+    pub async fn list_inbox(&self, filter: &InboxFilter) -> Result<(Vec<InboxRow>, Option<Cursor>)> {
+        let scanned = match filter.status {
+            Some(_) => MAX_SCANNED,
+            None => filter.offset + filter.limit + 1,
+        };
+        let rows = sqlx::query!(
+            r#"
+            with webhook as materialized (
+                select id from endpoints where org_id = $1 and zapier and deleted_at is null
+            ),
+            scanned as (
+                select id, accepted_at, octet_length(data) as size from events
+                where org_id = $1 and accepted_at <= $2 and (accepted_at, id) < ($2, $3::uuid)
+                order by accepted_at desc, id desc limit $4
+            ),
+            judged as (
+                select s.id, s.accepted_at, s.size, d.endpoint_id, d.status as delivery_status, d.attempts,
+                       case when exists (select from inbox_acknowledgements a
+                                         where a.org_id = $1 and a.accepted_at = s.accepted_at and a.event_id = s.id)
+                            then 'acknowledged'
+                            when d.status = 'delivered' then 'delivered'
+                            else 'pending' end as status
+                from scanned s
+                left join deliveries d on d.event_id = s.id and d.endpoint_id = (select id from webhook)
+                                      and d.accepted_at = s.accepted_at and d.org_id = $1
+            ),
+            page as materialized (
+                select *, row_number() over (order by accepted_at desc, id desc) as number
+                from judged where $5::text is null or status = $5
+                order by accepted_at desc, id desc offset $6 limit $7::bigint + 1
+            ),
+            sized as (select *, sum(size) over (order by number) as total, count(*) over () as found from page)
+            select e.id as "id: EventId", e.accepted_at, e.type as event_type, e.content_type, e.idempotency_key,
+                   e.data, s.status as "status!", s.delivery_status as "delivery_status?",
+                   s.attempts as "attempts?", t.response_status as "response_status?",
+                   case when t.outcome = 'status' then 'the receiver answered ' || t.response_status
+                        when t.outcome <> 'delivered' then coalesce(t.error, t.outcome) end as last_error,
+                   s.found as "found!"
+            from sized s
+            join events e on e.org_id = $1 and e.accepted_at = s.accepted_at and e.id = s.id
+            left join attempts t on t.event_id = s.id and t.endpoint_id = s.endpoint_id
+                                and t.accepted_at = s.accepted_at and t.number = s.attempts and t.org_id = $1
+            where s.number <= $6 + $7 and (s.total <= $8 or s.number = $6 + 1)
+            order by s.number
+            "#,
+            filter.org_id.as_uuid(),
+            filter.before.at,
+            filter.before.id,
+            scanned,
+            filter.status,
+            filter.offset,
+            filter.limit,
+            MAX_PAGE_BYTES as _,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let found = rows.first().map_or(0, |row| row.found);
+        let more = usize::try_from(found).is_ok_and(|found| found > rows.len());
+        let events: Vec<_> = rows
+            .into_iter()
+            .map(|row| InboxRow {
+                id: row.id,
+                accepted_at: row.accepted_at,
+                event_type: row.event_type,
+                content_type: row.content_type,
+                idempotency_key: row.idempotency_key,
+                data: row.data,
+                status: row.status,
+                delivery_status: row.delivery_status,
+                attempts: row.attempts,
+                response_status: row.response_status,
+                last_error: row.last_error,
+            })
+            .collect();
+        let next = match (events.last(), filter.status) {
+            (Some(last), _) if more => Some(Cursor {
+                at: last.accepted_at,
+                id: last.id.as_uuid(),
+            }),
+            (_, Some(_)) => self.end_of_scan(filter).await?,
+            _ => None,
+        };
+        Ok((events, next))
+    }
+
+    /// The last event that was looked at, when there may be more.
+    async fn end_of_scan(&self, filter: &InboxFilter) -> Result<Option<Cursor>> {
+        let row = sqlx::query!(
+            "select accepted_at, id from events
+             where org_id = $1 and accepted_at <= $2 and (accepted_at, id) < ($2, $3::uuid)
+             order by accepted_at desc, id desc offset $4 limit 1",
+            filter.org_id.as_uuid(),
+            filter.before.at,
+            filter.before.id,
+            MAX_SCANNED - 1,
+        );
+        let row = row.fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| Cursor {
+            at: row.accepted_at,
+            id: row.id,
+        }))
+    }
+
+    /// Acknowledges an event, once or again. False when the organisation has no such event.
+    pub async fn acknowledge_in_inbox(&self, org_id: OrgId, id: EventId) -> Result<bool> {
+        let Some(millis) = id.accepted_millis() else {
+            // A key that was used again after a day names several events; they are acknowledged together.
+            let found = sqlx::query_scalar!(
+                r#"with found as (
+                       select accepted_at from events
+                       where id = $2 and org_id = $1 and idempotency_key is not null
+                   ),
+                   acknowledged as (
+                       insert into inbox_acknowledgements (org_id, accepted_at, event_id)
+                       select $1, accepted_at, $2 from found on conflict do nothing
+                   )
+                   select exists (select from found) as "found!""#,
+                org_id.as_uuid(),
+                id.as_uuid(),
+            );
+            return found.fetch_one(&self.pool).await;
+        };
+        let from = UnixMicros::new(millis * 1_000).to_date_time();
+        sqlx::query_scalar!(
+            r#"with found as (
+                   select accepted_at from events
+                   where org_id = $1 and accepted_at >= $3 and accepted_at < $4 and id = $2
+               ),
+               acknowledged as (
+                   insert into inbox_acknowledgements (org_id, accepted_at, event_id)
+                   select $1, accepted_at, $2 from found on conflict do nothing
+               )
+               select exists (select from found) as "found!""#,
+            org_id.as_uuid(),
+            id.as_uuid(),
+            from,
+            from + Duration::MILLISECOND,
+        )
+        .fetch_one(&self.pool)
+        .await
+    }
+
+    /// Makes `endpoint` the organisation's webhook of this API. When it has one, that one keeps its id, its secret
+    /// and what waits for it, gets the new URL and is enabled; returns the id that it has then.
+    pub async fn set_zapier_webhook(
+        &self,
+        org_id: OrgId,
+        endpoint: &Endpoint,
+        secret: &[u8],
+    ) -> Result<EndpointId> {
+        sqlx::query_scalar!(
+            r#"insert into endpoints (id, org_id, url, description, secret, max_in_flight, timeout_ms, zapier)
+               values ($1, $2, $3, $4, $5, $6, $7, true)
+               on conflict (org_id) where zapier and deleted_at is null
+               do update set url = excluded.url, status = 'enabled', disabled_reason = null
+               returning id as "id: EndpointId""#,
+            endpoint.id.as_uuid(),
+            org_id.as_uuid(),
+            endpoint.url,
+            endpoint.description,
+            secret,
+            endpoint.max_in_flight,
+            endpoint.timeout_ms,
+        )
+        .fetch_one(&self.pool)
+        .await
+    }
+}

@@ -1,0 +1,176 @@
+//! Deliveries that their owners pull.
+
+use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
+use time::OffsetDateTime;
+
+use super::{Result, Store};
+use crate::lease::Lease;
+use crate::routes::endpoints::EndpointKind;
+
+/// A pull ends before the event that would take its payloads beyond this many bytes, but holds one event.
+const MAX_PULL_BYTES: i64 = 4 * 1024 * 1024;
+
+/// What a consumer wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Pull {
+    /// The organisation that owns the endpoint.
+    pub org_id: OrgId,
+    /// Whose deliveries.
+    pub endpoint_id: EndpointId,
+    /// At most this many.
+    pub max: i32,
+    /// For how long, in seconds.
+    pub lease_seconds: i32,
+}
+
+/// A leased delivery with its event.
+#[derive(Debug)]
+pub struct PulledRow {
+    pub event_id: EventId,
+    pub accepted_at: OffsetDateTime,
+    pub event_type: String,
+    pub content_type: String,
+    pub data: Vec<u8>,
+    /// Attempts that have ended, and leases that have run out.
+    pub attempts: i32,
+    pub lease_expires_at: OffsetDateTime,
+}
+
+/// Where a delivery stands after the attempt to acknowledge it.
+#[derive(Debug)]
+pub struct AcknowledgedRow {
+    /// The lease held.
+    pub acknowledged: bool,
+    /// The delivery's status before; nothing when there is no such delivery.
+    pub status: Option<String>,
+}
+
+impl Store {
+    /// An endpoint's kind, and whether it is enabled.
+    pub async fn find_endpoint_kind(
+        &self,
+        org_id: OrgId,
+        endpoint_id: EndpointId,
+    ) -> Result<Option<(EndpointKind, bool)>> {
+        let row = sqlx::query!(
+            r#"select kind as "kind: EndpointKind", status = 'enabled' as "enabled!"
+               from endpoints where id = $1 and org_id = $2 and deleted_at is null"#,
+            endpoint_id.as_uuid(),
+            org_id.as_uuid(),
+        );
+        let row = row.fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| (row.kind, row.enabled)))
+    }
+
+    /// Leases due deliveries under a token, those that are due longest first. A lease that ran out before counts
+    /// as an attempt.
+    pub async fn lease_deliveries(&self, pull: &Pull, token: LeaseToken) -> Result<Vec<PulledRow>> {
+        sqlx::query_as!(
+            PulledRow,
+            r#"
+            with due as materialized (
+                select event_id, accepted_at, next_attempt_at from deliveries
+                where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull and next_attempt_at <= now()
+                order by next_attempt_at limit $3
+                for update skip locked
+            ),
+            sized as (
+                select due.event_id, due.accepted_at,
+                       row_number() over (order by due.next_attempt_at, due.event_id) as number,
+                       sum(octet_length(e.data)) over (order by due.next_attempt_at, due.event_id) as total
+                from due join events e on e.org_id = $1 and e.accepted_at = due.accepted_at and e.id = due.event_id
+            ),
+            leased as (
+                update deliveries d
+                set lease_token = $4, next_attempt_at = now() + $5::integer * interval '1 second',
+                    attempts = d.attempts + (d.lease_token is not null)::integer
+                from sized s
+                where d.event_id = s.event_id and d.endpoint_id = $2 and d.accepted_at = s.accepted_at
+                  and d.org_id = $1 and (s.total <= $6 or s.number = 1)
+                returning d.event_id, d.accepted_at, d.attempts, d.next_attempt_at, s.number
+            )
+            select l.event_id as "event_id: EventId", l.accepted_at, e.type as event_type, e.content_type, e.data,
+                   l.attempts, l.next_attempt_at as "lease_expires_at!"
+            from leased l join events e on e.org_id = $1 and e.accepted_at = l.accepted_at and e.id = l.event_id
+            order by l.number
+            "#,
+            pull.org_id.as_uuid(),
+            pull.endpoint_id.as_uuid(),
+            i64::from(pull.max),
+            token.as_uuid(),
+            pull.lease_seconds,
+            MAX_PULL_BYTES as _,
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// Marks the deliveries delivered whose leases still hold, and records their attempts. The leases must differ;
+    /// the outcomes come in their order.
+    pub async fn acknowledge_deliveries(
+        &self,
+        org_id: OrgId,
+        endpoint_id: EndpointId,
+        leases: &[Lease],
+    ) -> Result<Vec<AcknowledgedRow>> {
+        sqlx::query_as!(
+            AcknowledgedRow,
+            r#"
+            with given as materialized (
+                select * from unnest($3::uuid[], $4::timestamptz[], $5::uuid[], $6::timestamptz[]) with ordinality
+                    as g (event_id, accepted_at, lease_token, leased_at, position)
+            ),
+            acknowledged as (
+                update deliveries d
+                set status = 'delivered', attempts = d.attempts + 1, next_attempt_at = null, finished_at = now(),
+                    lease_token = null
+                from given g
+                where d.event_id = g.event_id and d.endpoint_id = $2 and d.accepted_at = g.accepted_at
+                  and d.org_id = $1 and d.pull and d.lease_token = g.lease_token
+                returning d.event_id, d.accepted_at, d.attempts, g.leased_at, g.position
+            ),
+            attempted as (
+                insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms,
+                                      outcome)
+                select $1, event_id, $2, accepted_at, attempts, leased_at,
+                       -- The replica that leased it may have another clock.
+                       least(greatest(extract(epoch from now() - leased_at) * 1000, 0), 2147483647)::integer,
+                       'delivered'
+                from acknowledged
+            )
+            select a.position is not null as "acknowledged!", d.status as "status?"
+            from given g
+            left join acknowledged a on a.position = g.position
+            left join deliveries d on d.event_id = g.event_id and d.endpoint_id = $2
+                                  and d.accepted_at = g.accepted_at and d.org_id = $1 and d.pull
+            order by g.position
+            "#,
+            org_id.as_uuid(),
+            endpoint_id.as_uuid(),
+            &leases.iter().map(|lease| lease.event_id.as_uuid()).collect::<Vec<_>>(),
+            &leases.iter().map(|lease| lease.accepted_at).collect::<Vec<_>>(),
+            &leases.iter().map(|lease| lease.token.as_uuid()).collect::<Vec<_>>(),
+            &leases.iter().map(Lease::leased_at).collect::<Vec<_>>(),
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// Those of these endpoints that have a delivery due.
+    pub async fn find_due_to_pull(&self, endpoints: &[(OrgId, EndpointId)]) -> Result<Vec<EndpointId>> {
+        sqlx::query_scalar!(
+            r#"select w.endpoint_id as "endpoint_id!: EndpointId"
+               from unnest($1::uuid[], $2::uuid[]) as w (org_id, endpoint_id)
+               cross join lateral (
+                   select from deliveries d
+                   where d.org_id = w.org_id and d.endpoint_id = w.endpoint_id and d.status = 'pending' and d.pull
+                     and d.next_attempt_at <= now()
+                   limit 1
+               ) due"#,
+            &endpoints.iter().map(|(org_id, _)| org_id.as_uuid()).collect::<Vec<_>>(),
+            &endpoints.iter().map(|(_, id)| id.as_uuid()).collect::<Vec<_>>(),
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+}

@@ -160,14 +160,16 @@ async fn write(pool: &PgPool, group: &[Report]) -> Result<usize, sqlx::Error> {
             from results r
             where d.event_id = r.event_id and d.endpoint_id = r.endpoint_id and d.accepted_at = r.accepted_at
               and d.org_id = r.org_id and d.lease_token = r.lease_token
-            returning d.event_id, d.endpoint_id, d.attempts
+            returning d.event_id, d.endpoint_id, d.accepted_at, d.attempts
         ),
         attempted as (
             insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms,
                                   outcome, response_status, response_body, error)
             select r.org_id, r.event_id, r.endpoint_id, r.accepted_at, d.attempts, r.started_at, r.duration_ms,
                    r.outcome, r.response_status, r.response_body, r.error
-            from recorded d join results r on r.event_id = d.event_id and r.endpoint_id = d.endpoint_id
+            from recorded d
+            join results r on r.event_id = d.event_id and r.endpoint_id = d.endpoint_id
+                          and r.accepted_at = d.accepted_at
         )
         select count(*) as "count!" from recorded
         "#,

@@ -137,9 +137,14 @@ impl Drop for Place<'_> {
 mod tests {
     use std::cell::Cell;
 
+    use tokio::time::timeout;
+
     use super::*;
 
     type Found = Result<Vec<u8>, ()>;
+
+    /// Only a failing test takes this long.
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     fn waiters() -> (Waiters, EndpointId) {
         (Waiters::new(CancellationToken::new()), EndpointId::generate())
@@ -154,26 +159,25 @@ mod tests {
         let (waiters, id) = waiters();
         let place = waiters.enter(OrgId::generate(), id);
         let looks = Cell::new(0);
-        let found: Found = place
-            .look_until(far(), async || {
-                looks.set(looks.get() + 1);
-                waiters.wake(id);
-                Ok(vec![1; looks.get() - 1])
-            })
-            .await;
-        assert_eq!((found, looks.get()), (Ok(vec![1]), 2));
+        let found = place.look_until(far(), async || -> Found {
+            looks.set(looks.get() + 1);
+            waiters.wake(id);
+            Ok(vec![1; looks.get() - 1])
+        });
+        assert_eq!(timeout(PATIENCE, found).await, Ok(Ok(vec![1])));
+        assert_eq!(looks.get(), 2);
     }
 
     #[tokio::test]
     async fn the_stop_and_the_deadline_end_the_waiting() {
         let (waiters, id) = waiters();
         let place = waiters.enter(OrgId::generate(), id);
-        let nothing = async || Ok(Vec::new());
-        let found: Found = place.look_until(Instant::now(), nothing).await;
-        assert_eq!(found, Ok(Vec::new()));
+        let nothing = async || -> Found { Ok(Vec::new()) };
+        let found = place.look_until(Instant::now(), nothing);
+        assert_eq!(timeout(PATIENCE, found).await, Ok(Ok(Vec::new())));
         waiters.stop.cancel();
-        let found: Found = place.look_until(far(), nothing).await;
-        assert_eq!(found, Ok(Vec::new()));
+        let found = place.look_until(far(), nothing);
+        assert_eq!(timeout(PATIENCE, found).await, Ok(Ok(Vec::new())));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use async_nats::jetstream;
 use futures_util::TryStreamExt as _;
 use shared::stream::NAME_PREFIX;
-use sqlx::Row as _;
+use time::OffsetDateTime;
 
 use crate::wait::until;
 use crate::world::World;
@@ -50,25 +50,21 @@ impl World {
         .await;
     }
 
-    /// A pending delivery is due at some time, or leased until then. One whose time is long past belongs to no
-    /// worker and is found by none. Those to be pulled wait for their owner, however long that takes.
+    /// A pending delivery is due at some time, or leased until then, and then a worker takes it. One that is due
+    /// and stays so belongs to no worker and is found by none. Those to be pulled wait for their owner.
     async fn nothing_is_stranded(&self) {
-        until("no stranded delivery", async || {
-            let query = sqlx::query(
-                "select d.event_id::text
-                 from deliveries d join endpoints e on e.id = d.endpoint_id
+        let now = sqlx::query_scalar("select now()").fetch_one(&self.database).await;
+        let now: OffsetDateTime = now.expect("Postgres runs at the end of a test");
+        until("workers to take every delivery that is due", async || {
+            let query = sqlx::query_scalar::<_, String>(
+                "select d.event_id::text from deliveries d join endpoints e on e.id = d.endpoint_id
                  where d.status = 'pending' and not d.pull and e.status = 'enabled' and e.deleted_at is null
-                   and (d.next_attempt_at is null or d.next_attempt_at < now() - interval '3 seconds')",
+                   and (d.next_attempt_at is null or d.next_attempt_at < $1)",
             );
-            let stranded = query.fetch_all(&self.database).await;
-            let stranded = stranded.map_err(|error| error.to_string())?;
-            match stranded.as_slice() {
+            let due = query.bind(now).fetch_all(&self.database).await;
+            match due.map_err(|error| error.to_string())?.as_slice() {
                 [] => Ok(()),
-                [first, ..] => Err(format!(
-                    "{}, such as {}",
-                    stranded.len(),
-                    first.get::<String, _>(0)
-                )),
+                due => Err(format!("{} that stay due, such as {}", due.len(), due[0])),
             }
         })
         .await;

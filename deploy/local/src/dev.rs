@@ -44,6 +44,8 @@ pub(crate) async fn run(options: DevOptions) -> anyhow::Result<()> {
         workers: options.workers.into(),
         api_port: Some(options.port),
         progress: true,
+        // Whoever can reach this machine's loopback may try the API with an organisation of their own.
+        ingest_env: vec![("ALLOW_SIGNUP".to_owned(), "true".to_owned())],
         ..StackOptions::default()
     };
     let started = tokio::select! {

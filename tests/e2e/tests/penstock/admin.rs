@@ -79,6 +79,7 @@ async fn organisations_and_their_keys_are_listed_and_revoked() {
                 .iter()
                 .map(|each| each["id"].clone()),
         );
+        assert!(listed.len() <= 2, "{listed:?}");
         let Some(next) = page["next_cursor"].as_str() else {
             break;
         };

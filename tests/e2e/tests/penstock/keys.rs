@@ -292,6 +292,7 @@ async fn keys_are_listed_in_pages_and_never_with_their_secret() {
         for key in page["data"].as_array().unwrap() {
             listed.push(text(key, "id").to_owned());
         }
+        assert!(listed.len() <= made.len(), "{listed:?} of {made:?}");
         let Some(next) = page["next_cursor"].as_str() else {
             assert_eq!(link, None);
             break;

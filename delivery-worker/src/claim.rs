@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deliver::{EventFields, Outgoing};
 use crate::dispatch::{Dispatcher, Job};
-use crate::fan_out::{Directory, Endpoint};
+use crate::endpoint::Endpoint;
+use crate::fan_out::Directory;
 use crate::permits::{Permit, Permits};
 
 /// Most deliveries of one endpoint in one claim.

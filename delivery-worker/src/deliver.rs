@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use crate::fan_out::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::retry::Verdict;
 
 /// How much of a receiver's answer is kept.

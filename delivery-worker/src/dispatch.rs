@@ -9,10 +9,10 @@ use shared::id::LeaseToken;
 use shared::shutdown::Tasks;
 
 use crate::deliver::{Outgoing, Sender};
-use crate::fan_out::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::permits::Permit;
 use crate::record::{Recorder, Report};
-use crate::retry::{RetryPolicy, Verdict};
+use crate::retry::Verdict;
 
 /// A leased delivery.
 #[derive(Debug)]
@@ -33,17 +33,15 @@ pub struct Job {
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     sender: Arc<Sender>,
-    policy: RetryPolicy,
     recorder: Recorder,
     tasks: Tasks,
 }
 
 impl Dispatcher {
     /// Its deliveries run among `tasks`.
-    pub fn new(sender: Sender, policy: RetryPolicy, recorder: Recorder, tasks: Tasks) -> Self {
+    pub fn new(sender: Sender, recorder: Recorder, tasks: Tasks) -> Self {
         Self {
             sender: Arc::new(sender),
-            policy,
             recorder,
             tasks,
         }
@@ -56,7 +54,7 @@ impl Dispatcher {
 
     /// Starts a delivery. Should its task panic, the permit is freed and the lease runs out.
     pub fn start(&self, job: Job, permit: Permit) {
-        let (sender, policy, recorder) = (self.sender.clone(), self.policy, self.recorder.clone());
+        let (sender, recorder) = (self.sender.clone(), self.recorder.clone());
         self.tasks.spawn("delivery", async move {
             let attempt = sender.attempt(&job.event, &job.endpoint).await;
             let verdict = attempt.verdict();
@@ -67,7 +65,8 @@ impl Dispatcher {
                 let latency = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
                 metrics::histogram!("event_to_delivery_seconds").record(latency);
             }
-            let next = policy.next(job.attempt, verdict, job.age + attempt.duration, rand::random());
+            let age = job.age + attempt.duration;
+            let next = job.endpoint.retry.next(job.attempt, verdict, age, rand::random());
             recorder.record(Report {
                 job,
                 attempt,

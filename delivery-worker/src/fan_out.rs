@@ -6,33 +6,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
+use shared::filter::PayloadFilter;
 use shared::id::{EndpointId, OrgId};
-use shared::secret::{SecretsKey, SigningSecret};
+use shared::secret::SecretsKey;
 use sqlx::PgPool;
-use url::Url;
 
-use crate::permits::Gate;
-use crate::sign::Signer;
-
-/// An enabled endpoint that deliveries are sent to.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// Its id.
-    pub id: EndpointId,
-    /// The organisation that owns it.
-    pub org_id: OrgId,
-    /// Where deliveries are sent.
-    pub url: Url,
-    /// How long an attempt may take.
-    pub timeout: Duration,
-    /// Signs its deliveries.
-    pub signer: Signer,
-    /// What limits its deliveries in flight.
-    pub gate: Arc<Gate>,
-    max_in_flight: i32,
-}
+use crate::endpoint::{Endpoint, EndpointRow, Format, OnExhausted};
+use crate::retry::RetryPolicy;
 
 /// An enabled endpoint of either kind, and which of its organisation's events it wants.
 #[derive(Clone, Debug)]
@@ -42,6 +23,7 @@ pub struct Subscriber {
     /// Where deliveries are sent; nothing when their owner pulls them.
     pub push: Option<Arc<Endpoint>>,
     event_types: Vec<String>,
+    filter: Option<Arc<PayloadFilter>>,
 }
 
 impl Subscriber {
@@ -112,24 +94,14 @@ impl Snapshot {
 pub struct Directory {
     pool: PgPool,
     secrets_key: SecretsKey,
+    policy: RetryPolicy,
     snapshot: RwLock<Arc<Snapshot>>,
     refresh: tokio::sync::Mutex<()>,
 }
 
-struct EndpointRow {
-    id: EndpointId,
-    org_id: OrgId,
-    url: Option<String>,
-    event_types: Vec<String>,
-    secret: Vec<u8>,
-    max_in_flight: i32,
-    timeout_ms: i32,
-    enabled: bool,
-}
-
 impl Directory {
-    /// Empty; its version is older than any.
-    pub fn new(pool: PgPool, secrets_key: SecretsKey) -> Self {
+    /// Empty; its version is older than any. `policy` is for the endpoints that have none of their own.
+    pub fn new(pool: PgPool, secrets_key: SecretsKey, policy: RetryPolicy) -> Self {
         let snapshot = Snapshot {
             version: -1,
             ..Snapshot::default()
@@ -137,6 +109,7 @@ impl Directory {
         Self {
             pool,
             secrets_key,
+            policy,
             snapshot: RwLock::new(Arc::new(snapshot)),
             refresh: tokio::sync::Mutex::default(),
         }
@@ -166,8 +139,11 @@ impl Directory {
         }
         let rows = sqlx::query_as!(
             EndpointRow,
-            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", url, event_types, secret, max_in_flight,
-                      timeout_ms, (status = 'enabled' and deleted_at is null) as "enabled!"
+            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", url, event_types, filter, secret,
+                      previous_secret, previous_secret_expires_at, headers, format as "format: Format", max_in_flight,
+                      timeout_ms, rate_limit_per_second, ordered, on_exhausted as "on_exhausted: OnExhausted",
+                      retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
+                      (status = 'enabled' and deleted_at is null) as "enabled!"
                from endpoints where version > $1"#,
             before.version,
         )
@@ -190,19 +166,8 @@ impl Directory {
         if !row.enabled {
             return;
         }
-        let endpoint = row
-            .url
-            .as_deref()
-            .map(|url| self.endpoint(row, url, known.as_deref()));
-        match endpoint.transpose() {
-            Ok(endpoint) => {
-                let subscriber = Subscriber {
-                    endpoint_id: row.id,
-                    push: endpoint.map(Arc::new),
-                    event_types: row.event_types.clone(),
-                };
-                snapshot.insert(row.org_id, subscriber);
-            }
+        match self.subscriber(row, known.as_deref()) {
+            Ok(subscriber) => snapshot.insert(row.org_id, subscriber),
             // Its deliveries stay in the table until the operator has mended it.
             Err(error) => {
                 tracing::error!(endpoint_id = %row.id, error = format!("{error:#}"), "unusable endpoint");
@@ -210,18 +175,16 @@ impl Directory {
         }
     }
 
-    fn endpoint(&self, row: &EndpointRow, url: &str, known: Option<&Endpoint>) -> anyhow::Result<Endpoint> {
-        let secret = SigningSecret::unseal(&row.secret, &self.secrets_key, row.id)?;
-        let same_gate = known.filter(|known| known.max_in_flight == row.max_in_flight);
-        let slots = usize::try_from(row.max_in_flight)?;
-        Ok(Endpoint {
-            id: row.id,
-            org_id: row.org_id,
-            url: url.parse()?,
-            timeout: Duration::from_millis(u64::try_from(row.timeout_ms)?),
-            signer: Signer::new(&secret),
-            gate: same_gate.map_or_else(|| Arc::new(Gate::new(slots)), |known| known.gate.clone()),
-            max_in_flight: row.max_in_flight,
+    fn subscriber(&self, row: &EndpointRow, known: Option<&Endpoint>) -> anyhow::Result<Subscriber> {
+        let endpoint = row
+            .url
+            .as_deref()
+            .map(|url| row.endpoint(url, known, &self.secrets_key, &self.policy));
+        Ok(Subscriber {
+            endpoint_id: row.id,
+            push: endpoint.transpose()?.map(Arc::new),
+            event_types: row.event_types.clone(),
+            filter: row.filter()?.map(Arc::new),
         })
     }
 }

@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deliver::{EventFields, Outgoing};
 use crate::dispatch::{Dispatcher, Job};
-use crate::fan_out::{Directory, Endpoint, Snapshot};
+use crate::endpoint::Endpoint;
+use crate::fan_out::{Directory, Snapshot};
 use crate::permits::{Permit, Permits};
 use crate::persist::{self, NewDelivery, Stored, Unreadable};
 

@@ -6,6 +6,7 @@
 
 pub mod config;
 mod intake;
+mod endpoint;
 mod fan_out;
 mod permits;
 mod persist;
@@ -79,7 +80,11 @@ pub async fn run(
         config.database_connections,
         shared::db::SESSION_SETTINGS,
     )?;
-    let directory = Arc::new(Directory::new(pool.clone(), config.secrets_key.clone()));
+    let directory = Arc::new(Directory::new(
+        pool.clone(),
+        config.secrets_key.clone(),
+        config.retry,
+    ));
     let permits = Permits::new(config.dispatch.max_in_flight as usize);
     let drain = config.drain_timeout;
 
@@ -92,7 +97,7 @@ pub async fn run(
     let (recorder, reports) = Recorder::channel();
     recording.spawn_long_lived("recorder", record::run(pool.clone(), reports));
     let sender = Sender::new(egress::client(&config.egress)?, config.egress.clone());
-    let dispatcher = Dispatcher::new(sender, config.retry, recorder, deliveries.clone());
+    let dispatcher = Dispatcher::new(sender, recorder, deliveries.clone());
     let claimer = Claimer {
         pool: pool.clone(),
         directory: directory.clone(),

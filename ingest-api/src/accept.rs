@@ -69,6 +69,8 @@ impl NewEvent<'_> {
             idempotency_key: key.as_deref(),
             traceparent,
             cloudevent: self.cloudevent.as_deref(),
+            ordering_key: None,
+            only_to: None,
             data: &self.data,
         };
         (id, EncodedEvent::new(&event))

@@ -3,10 +3,22 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMicros;
-use crate::id::{EventId, OrgId};
+use crate::id::{EndpointId, EventId, OrgId};
 
 /// The content type of an event whose `data` came inside a JSON envelope.
 pub const JSON: &str = "application/json";
+
+/// The types of the events that Penstock itself sends about an organisation's endpoints. Producers cannot send them.
+pub const OPERATIONAL_TYPES: [&str; 3] = [ENDPOINT_DISABLED, ENDPOINT_RECOVERED, DELIVERY_DEAD];
+
+/// An endpoint was disabled, by its receiver or because it failed for too long.
+pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
+
+/// An endpoint that had failed for a while took a delivery again.
+pub const ENDPOINT_RECOVERED: &str = "endpoint.recovered";
+
+/// A delivery was given up.
+pub const DELIVERY_DEAD: &str = "delivery.dead";
 
 /// Whether a media type, its parameters ignored, says that the payload is JSON.
 pub fn is_json(content_type: &str) -> bool {
@@ -46,6 +58,12 @@ pub struct Event<'a> {
     /// The context attributes of an event that came as a CloudEvent, as a JSON object.
     #[serde(default, rename = "ce", skip_serializing_if = "Option::is_none")]
     pub cloudevent: Option<&'a str>,
+    /// Ordered endpoints get the events of one key in the order in which they were accepted; 1 to 255 bytes.
+    #[serde(default, rename = "order", skip_serializing_if = "Option::is_none")]
+    pub ordering_key: Option<&'a str>,
+    /// The one endpoint that it goes to, whatever its filters say; else it goes to all that want it.
+    #[serde(default, rename = "to", skip_serializing_if = "Option::is_none")]
+    pub only_to: Option<EndpointId>,
     /// The payload, byte for byte as the producer sent it.
     #[serde(with = "serde_bytes")]
     pub data: &'a [u8],

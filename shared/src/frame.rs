@@ -134,6 +134,8 @@ mod tests {
             idempotency_key: key,
             traceparent: None,
             cloudevent: None,
+            ordering_key: None,
+            only_to: None,
             data,
         }
     }

@@ -1,8 +1,8 @@
 //! What Penstock's two services must agree on, and nothing else.
 //!
 //! The modules stand in the order in which an event meets them: its ids and its form, the streams that
-//! carry it, the tables and secrets it is delivered with, the addresses it may go to; then what every
-//! process needs to start, to be watched and to stop.
+//! carry it, the tables and secrets it is delivered with, the addresses it may go to, what its receiver's owner
+//! picks out and adds; then what every process needs to start, to be watched and to stop.
 
 pub mod clock;
 pub mod id;
@@ -13,6 +13,8 @@ pub mod stream;
 pub mod db;
 pub mod secret;
 pub mod egress;
+pub mod filter;
+pub mod headers;
 pub mod config;
 pub mod telemetry;
 pub mod http_server;

@@ -40,6 +40,50 @@ impl SecretsKey {
     pub fn derive(&self, purpose: &'static str) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(blake3::derive_key(purpose, &*self.0))
     }
+
+    /// Encrypts bytes for the database: version, nonce, ciphertext. They open only with the same `context`.
+    pub fn seal(&self, plaintext: &[u8], context: &[u8]) -> Vec<u8> {
+        let nonce: [u8; NONCE_LENGTH] = random_bytes();
+        let payload = Payload {
+            msg: plaintext,
+            aad: context,
+        };
+        let ciphertext = self
+            .cipher()
+            .encrypt(&XNonce::from(nonce), payload)
+            .expect("what is sealed is far below the cipher's length limit");
+        let mut sealed = vec![SEALED_VERSION];
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(&ciphertext);
+        sealed
+    }
+
+    /// Reverses [`SecretsKey::seal`].
+    ///
+    /// # Errors
+    /// [`SecretError::Sealed`].
+    pub fn unseal(&self, sealed: &[u8], context: &[u8]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        let (&version, rest) = sealed.split_first().ok_or(SecretError::Sealed)?;
+        let (nonce, ciphertext) = rest
+            .split_first_chunk::<NONCE_LENGTH>()
+            .ok_or(SecretError::Sealed)?;
+        if version != SEALED_VERSION {
+            return Err(SecretError::Sealed);
+        }
+        let payload = Payload {
+            msg: ciphertext,
+            aad: context,
+        };
+        let plaintext = self
+            .cipher()
+            .decrypt(&XNonce::from(*nonce), payload)
+            .map_err(|_| SecretError::Sealed)?;
+        Ok(Zeroizing::new(plaintext))
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new((&*self.0).into())
+    }
 }
 
 impl FromStr for SecretsKey {
@@ -72,7 +116,7 @@ pub enum SecretError {
     #[error("not `whsec_` followed by 24 to 64 bytes in base64")]
     Malformed,
     /// Stored under another key, for another endpoint, or damaged.
-    #[error("the stored signing secret does not open with SECRETS_KEY")]
+    #[error("what is stored does not open with SECRETS_KEY")]
     Sealed,
 }
 
@@ -92,21 +136,9 @@ impl SigningSecret {
         format!("{SIGNING_SECRET_PREFIX}{}", BASE64.encode(&self.0))
     }
 
-    /// Encrypts the secret for the database: version, nonce, ciphertext. It opens for `endpoint` only.
+    /// Encrypts the secret for the database. It opens for `endpoint` only.
     pub fn seal(&self, key: &SecretsKey, endpoint: EndpointId) -> Vec<u8> {
-        let nonce: [u8; NONCE_LENGTH] = random_bytes();
-        let aad = endpoint.as_uuid().into_bytes();
-        let payload = Payload {
-            msg: &self.0,
-            aad: &aad,
-        };
-        let ciphertext = cipher(key)
-            .encrypt(&XNonce::from(nonce), payload)
-            .expect("a secret is far below the cipher's length limit");
-        let mut sealed = vec![SEALED_VERSION];
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(&ciphertext);
-        sealed
+        key.seal(&self.0, endpoint.as_uuid().as_bytes())
     }
 
     /// Reverses [`SigningSecret::seal`].
@@ -114,27 +146,8 @@ impl SigningSecret {
     /// # Errors
     /// [`SecretError::Sealed`].
     pub fn unseal(sealed: &[u8], key: &SecretsKey, endpoint: EndpointId) -> Result<Self, SecretError> {
-        let (&version, rest) = sealed.split_first().ok_or(SecretError::Sealed)?;
-        let (nonce, ciphertext) = rest
-            .split_first_chunk::<NONCE_LENGTH>()
-            .ok_or(SecretError::Sealed)?;
-        if version != SEALED_VERSION {
-            return Err(SecretError::Sealed);
-        }
-        let aad = endpoint.as_uuid().into_bytes();
-        let payload = Payload {
-            msg: ciphertext,
-            aad: &aad,
-        };
-        let secret = cipher(key)
-            .decrypt(&XNonce::from(*nonce), payload)
-            .map_err(|_| SecretError::Sealed)?;
-        Ok(Self(Zeroizing::new(secret)))
+        key.unseal(sealed, endpoint.as_uuid().as_bytes()).map(Self)
     }
-}
-
-fn cipher(key: &SecretsKey) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new((&*key.0).into())
 }
 
 impl FromStr for SigningSecret {

@@ -1,0 +1,149 @@
+//! An endpoint as a worker uses it: read once from its row, then shared by all its deliveries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use shared::filter::PayloadFilter;
+use shared::headers::CustomHeaders;
+use shared::id::{EndpointId, OrgId};
+use shared::secret::{SecretsKey, SigningSecret};
+use time::OffsetDateTime;
+use url::Url;
+
+use crate::permits::Gate;
+use crate::retry::RetryPolicy;
+use crate::sign::Signer;
+
+/// An enabled endpoint that deliveries are sent to.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// The organisation that owns it.
+    pub org_id: OrgId,
+    /// Where deliveries are sent.
+    pub url: Url,
+    /// How long an attempt may take.
+    pub timeout: Duration,
+    /// Signs its deliveries.
+    pub signer: Signer,
+    /// What its owner adds to every request.
+    pub headers: HeaderMap,
+    /// The form of its deliveries.
+    pub format: Format,
+    /// When its failed deliveries are tried again.
+    pub retry: RetryPolicy,
+    /// Deliveries a second that all workers together send it at the most.
+    pub rate_limit: Option<u32>,
+    /// Deliveries that have an ordering key go out one after another.
+    pub ordered: bool,
+    /// What follows when such a delivery is out of attempts.
+    pub on_exhausted: OnExhausted,
+    /// What limits its deliveries in flight.
+    pub gate: Arc<Gate>,
+    max_in_flight: i32,
+}
+
+/// The form in which deliveries go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Format {
+    /// `{"id","type","timestamp","data"}`.
+    Standard,
+    /// A structured CloudEvent.
+    CloudEvents,
+}
+
+/// What follows when an ordered delivery is out of attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum OnExhausted {
+    /// It is dead, and the next one of its key goes out.
+    Skip,
+    /// It is tried until it succeeds; its key waits.
+    Block,
+}
+
+/// A row of `endpoints`.
+#[derive(Debug)]
+pub struct EndpointRow {
+    pub id: EndpointId,
+    pub org_id: OrgId,
+    pub url: Option<String>,
+    pub event_types: Vec<String>,
+    pub filter: Option<String>,
+    pub secret: Vec<u8>,
+    pub previous_secret: Option<Vec<u8>>,
+    pub previous_secret_expires_at: Option<OffsetDateTime>,
+    pub headers: Option<Vec<u8>>,
+    pub format: Format,
+    pub max_in_flight: i32,
+    pub timeout_ms: i32,
+    pub rate_limit_per_second: Option<i32>,
+    pub ordered: bool,
+    pub on_exhausted: OnExhausted,
+    pub retry_attempts: Option<i32>,
+    pub retry_initial_ms: Option<i64>,
+    pub retry_factor: Option<f64>,
+    pub retry_max_ms: Option<i64>,
+    pub retry_max_age_ms: Option<i64>,
+    /// Neither disabled nor deleted.
+    pub enabled: bool,
+}
+
+impl EndpointRow {
+    /// The endpoint's payload filter.
+    ///
+    /// # Errors
+    /// When a later release wrote one that this build does not understand.
+    pub fn filter(&self) -> anyhow::Result<Option<PayloadFilter>> {
+        Ok(self.filter.as_deref().map(PayloadFilter::parse).transpose()?)
+    }
+
+    /// The endpoint at this URL. It goes on with the gate of `known`, its state before, where the limit is the same.
+    ///
+    /// # Errors
+    /// When something in the row cannot be used: `key` does not open its secrets, for example.
+    pub fn endpoint(
+        &self,
+        url: &str,
+        known: Option<&Endpoint>,
+        key: &SecretsKey,
+        policy: &RetryPolicy,
+    ) -> anyhow::Result<Endpoint> {
+        let secret = SigningSecret::unseal(&self.secret, key, self.id)?;
+        let same_gate = known.filter(|known| known.max_in_flight == self.max_in_flight);
+        let slots = usize::try_from(self.max_in_flight)?;
+        Ok(Endpoint {
+            id: self.id,
+            org_id: self.org_id,
+            url: url.parse()?,
+            timeout: Duration::from_millis(u64::try_from(self.timeout_ms)?),
+            signer: Signer::new(&secret),
+            headers: CustomHeaders::unseal(self.headers.as_deref(), key, self.id)?.to_map()?,
+            format: self.format,
+            retry: self.retry(policy)?,
+            rate_limit: self.rate_limit_per_second.map(u32::try_from).transpose()?,
+            ordered: self.ordered,
+            on_exhausted: self.on_exhausted,
+            gate: same_gate.map_or_else(|| Arc::new(Gate::new(slots)), |known| known.gate.clone()),
+            max_in_flight: self.max_in_flight,
+        })
+    }
+
+    fn retry(&self, policy: &RetryPolicy) -> anyhow::Result<RetryPolicy> {
+        let time = |millis: Option<i64>, default| {
+            let millis = millis.map(u64::try_from).transpose()?;
+            anyhow::Ok(millis.map_or(default, Duration::from_millis))
+        };
+        let attempts = self.retry_attempts.map(u32::try_from).transpose()?;
+        Ok(RetryPolicy {
+            retry_initial: time(self.retry_initial_ms, policy.retry_initial)?,
+            retry_factor: self.retry_factor.unwrap_or(policy.retry_factor),
+            retry_max: time(self.retry_max_ms, policy.retry_max)?,
+            retry_attempts: attempts.unwrap_or(policy.retry_attempts),
+            retry_max_age: time(self.retry_max_age_ms, policy.retry_max_age)?,
+        })
+    }
+}

@@ -12,6 +12,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use crate::crash::{self, Point};
 use crate::deliver::{EventFields, Outgoing};
 use crate::dispatch::{Dispatcher, Job};
 use crate::endpoint::Endpoint;
@@ -98,7 +99,11 @@ impl Claimer {
         if shares.is_empty() {
             return Ok(());
         }
+        crash::reach(Point::Claiming);
         let claimed = self.claim(&shares).await?;
+        if !claimed.is_empty() {
+            crash::reach(Point::Claimed);
+        }
         metrics::counter!("deliveries_claimed_total").increment(claimed.len() as u64);
         self.start(shares, claimed);
         Ok(())

@@ -8,6 +8,7 @@ use shared::clock::UnixMicros;
 use shared::id::LeaseToken;
 use shared::shutdown::Tasks;
 
+use crate::crash::{self, Point};
 use crate::deliver::{Outgoing, Sender};
 use crate::endpoint::Endpoint;
 use crate::permits::Permit;
@@ -56,7 +57,9 @@ impl Dispatcher {
     pub fn start(&self, job: Job, permit: Permit) {
         let (sender, recorder) = (self.sender.clone(), self.recorder.clone());
         self.tasks.spawn("delivery", async move {
+            crash::reach(Point::Sending);
             let attempt = sender.attempt(&job.event, &job.endpoint).await;
+            crash::reach(Point::Answered);
             let verdict = attempt.verdict();
             metrics::counter!("attempts_total", "outcome" => attempt.outcome).increment(1);
             metrics::histogram!("attempt_duration_seconds").record(attempt.duration);

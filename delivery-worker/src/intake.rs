@@ -21,6 +21,7 @@ use shared::telemetry::Readiness;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use crate::crash::{self, Point};
 use crate::deliver::{EventFields, Outgoing};
 use crate::dispatch::{Dispatcher, Job};
 use crate::endpoint::Endpoint;
@@ -159,6 +160,7 @@ impl Intake {
     ) -> anyhow::Result<()> {
         while let Some(batch) = stop.run_until_cancelled(next_batch(&mut messages)).await {
             let batch = batch?;
+            crash::reach(Point::Fetched);
             if !self.take_in(name, &batch, stop).await? {
                 return Ok(());
             }
@@ -183,6 +185,7 @@ impl Intake {
                             .await
                             .map_err(anyhow::Error::from_boxed)
                             .context("cannot acknowledge")?;
+                        crash::reach(Point::Acknowledged);
                     }
                     return Ok(true);
                 }
@@ -252,6 +255,7 @@ impl Intake {
             }
             done.push(message);
         }
+        crash::reach(Point::Decoded);
         metrics::counter!("intake_events_total").increment(events.len() as u64);
         while !events.is_empty() {
             let (first, repeats) = split_repeats(events);
@@ -301,6 +305,7 @@ impl Intake {
                     self.directory.refresh().await?;
                 }
                 Stored::New(new) => {
+                    crash::reach(Point::Stored);
                     self.start(&events, deliveries, starts, &new);
                     return Ok(());
                 }

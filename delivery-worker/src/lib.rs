@@ -19,6 +19,7 @@ pub mod retry;
 mod record;
 mod partitions;
 mod metric_names;
+mod crash;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use shared::id::EndpointId;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 
+use crate::crash::{self, Point};
 use crate::deliver::Attempt;
 use crate::dispatch::Job;
 use crate::permits::Permit;
@@ -99,6 +100,7 @@ impl Recorder {
 pub async fn run(pool: PgPool, mut reports: Reports) -> anyhow::Result<()> {
     let mut group = Vec::new();
     while reports.reports.recv_many(&mut group, MAX_GROUP).await > 0 {
+        crash::reach(Point::Recording);
         let recorded = loop {
             match write(&pool, &group).await {
                 Ok(recorded) => break recorded,
@@ -110,6 +112,7 @@ pub async fn run(pool: PgPool, mut reports: Reports) -> anyhow::Result<()> {
                 Err(error) => return Err(error.into()),
             }
         };
+        crash::reach(Point::Recorded);
         reports.behind.store(false, Ordering::Relaxed);
         count(&group, recorded);
         disable_gone(&pool, &group).await;

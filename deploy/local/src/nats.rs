@@ -1,17 +1,22 @@
-//! A real nats-server on a loopback port, with the configuration that is shipped for production.
+//! A real nats-server, or a cluster of them, with the configuration that is shipped for production.
 
+use std::ffi::OsString;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::jetstream;
+use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
 
 use crate::binaries;
 use crate::folder::Folder;
 use crate::host::Host;
+use crate::options::{Namespace, NatsOptions};
 use crate::ports::{Port, PortBook};
 use crate::process::Process;
 use crate::spawn::Recipe;
@@ -29,39 +34,49 @@ const PORT_TRIES: usize = 5;
 #[derive(Debug)]
 pub struct Nats {
     process: Process,
+    address: IpAddr,
     port: Port,
     monitoring: Port,
+    /// Held while any server of the cluster lives.
+    _routes: Arc<[Port]>,
+}
+
+/// What all servers of a stack are started with.
+struct Launcher<'a> {
+    host: &'a Host,
+    folder: &'a Folder,
+    ports: &'a PortBook,
+    options: &'a NatsOptions,
+    programs: PathBuf,
+    configuration: PathBuf,
+    /// Where the servers of a cluster find each other; empty for a single one.
+    routes: Arc<[Port]>,
 }
 
 impl Nats {
-    /// Starts the nats-server of a data folder and waits until its JetStream answers.
-    pub(crate) async fn launch(host: &Host, folder: &Folder, ports: &PortBook) -> anyhow::Result<Self> {
-        let programs = binaries::nats_server(host).await?;
+    /// Starts the nats-servers of a data folder and waits until the JetStream of each answers.
+    pub(crate) async fn launch(
+        host: &Host,
+        folder: &Folder,
+        ports: &PortBook,
+        options: &NatsOptions,
+    ) -> anyhow::Result<Vec<Self>> {
+        let programs = binaries::nats_server(host).await?.folder;
         let configuration = folder.path().join("nats.conf");
-        fs::write(&configuration, CONFIGURATION).context("cannot write nats.conf")?;
-        let mut tries = PORT_TRIES;
-        loop {
-            let (port, monitoring) = (ports.claim("nats")?, ports.claim("nats monitoring")?);
-            let process = Process::new(recipe(
-                host,
-                folder,
-                &programs.folder,
-                &configuration,
-                &port,
-                &monitoring,
-            ));
-            let mut nats = Self {
-                process,
-                port,
-                monitoring,
-            };
-            tries -= 1;
-            match host.progress.step("starting nats-server", nats.start()).await {
-                Ok(()) => return Ok(nats),
-                Err(_) if tries > 0 && nats.process.port_was_taken() => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let text = options.configuration.as_deref().unwrap_or(CONFIGURATION);
+        fs::write(&configuration, text).context("cannot write nats.conf")?;
+        let clustered = (0..options.nodes).filter(|_| options.nodes > 1);
+        let routes = clustered.map(|index| ports.claim(&format!("nats route {index}")));
+        let launcher = Launcher {
+            host,
+            folder,
+            ports,
+            options,
+            programs,
+            configuration,
+            routes: routes.collect::<anyhow::Result<_>>()?,
+        };
+        try_join_all((0..options.nodes).map(|index| launcher.launch(index))).await
     }
 
     /// Starts it again on the same ports and the same store, and waits until its JetStream answers.
@@ -76,51 +91,97 @@ impl Nats {
             .await
     }
 
-    /// `nats://127.0.0.1:port`.
+    /// `nats://address:port`.
     pub fn url(&self) -> String {
-        format!("nats://{}", self.port.address())
+        format!("nats://{}:{}", self.address, self.port.number())
     }
 
     /// Where `/healthz`, `/varz` and `/jsz` are.
     pub fn monitoring_url(&self) -> String {
-        format!("http://{}", self.monitoring.address())
+        format!("http://{}:{}", self.address, self.monitoring.number())
     }
 }
 
-fn recipe(
-    host: &Host,
-    folder: &Folder,
-    programs: &Path,
-    configuration: &Path,
-    port: &Port,
-    monitoring: &Port,
-) -> Recipe {
-    let (port, monitoring) = (port.number().to_string(), monitoring.number().to_string());
-    let args = [
-        "--config".as_ref(),
-        configuration.as_os_str(),
-        "--addr".as_ref(),
-        "127.0.0.1".as_ref(),
-        "--port".as_ref(),
-        port.as_ref(),
-        "--http_port".as_ref(),
-        monitoring.as_ref(),
-        "--store_dir".as_ref(),
-        folder.path().join("nats").as_os_str(),
-    ]
-    .map(ToOwned::to_owned)
-    .to_vec();
-    Recipe {
-        name: "nats-server".to_owned(),
-        launcher: host.program.clone(),
-        command: programs.join("nats-server"),
-        args,
-        env: Vec::new(),
-        input: None,
-        user: None,
-        folder: folder.path().to_owned(),
-        log: folder.logs().join("nats-server.log"),
-        last_signal: Signal::SIGKILL,
+impl Launcher<'_> {
+    async fn launch(&self, index: usize) -> anyhow::Result<Nats> {
+        let name = self.name(index);
+        let mut tries = PORT_TRIES;
+        loop {
+            let port = self.ports.claim(&name)?;
+            let monitoring = self.ports.claim(&format!("{name} monitoring"))?;
+            let mut nats = Nats {
+                process: Process::new(self.recipe(index, &port, &monitoring)),
+                address: self.address(index),
+                port,
+                monitoring,
+                _routes: self.routes.clone(),
+            };
+            tries -= 1;
+            let starting = format!("starting {}", nats.process.name());
+            match self.host.progress.step(&starting, nats.start()).await {
+                Ok(()) => return Ok(nats),
+                Err(_) if tries > 0 && nats.process.port_was_taken() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Under which a server's ports are remembered.
+    fn name(&self, index: usize) -> String {
+        if self.options.nodes == 1 {
+            "nats".to_owned()
+        } else {
+            format!("nats {index}")
+        }
+    }
+
+    fn address(&self, index: usize) -> IpAddr {
+        let namespace = self.options.namespaces.get(index);
+        namespace.map_or(Ipv4Addr::LOCALHOST.into(), |namespace| namespace.address)
+    }
+
+    fn recipe(&self, index: usize, port: &Port, monitoring: &Port) -> Recipe {
+        let name = self.name(index).replacen("nats", "nats-server", 1);
+        let program = self.programs.join("nats-server");
+        let mut words = match self.options.namespaces.get(index) {
+            Some(Namespace { name, .. }) => ["ip", "netns", "exec", name].map(OsString::from).to_vec(),
+            None => Vec::new(),
+        };
+        words.push(program.into());
+        words.extend(self.args(index, port, monitoring));
+        let command = words.remove(0).into();
+        Recipe {
+            log: self.folder.logs().join(format!("{}.log", name.replace(' ', "-"))),
+            name,
+            launcher: self.host.program.clone(),
+            command,
+            args: words,
+            env: Vec::new(),
+            input: None,
+            user: None,
+            folder: self.folder.path().to_owned(),
+            last_signal: Signal::SIGKILL,
+        }
+    }
+
+    fn args(&self, index: usize, port: &Port, monitoring: &Port) -> Vec<OsString> {
+        let folder = self.name(index).replace(' ', "-");
+        let store = self.options.store.as_deref().unwrap_or(self.folder.path());
+        let mut args = vec!["--config".into(), self.configuration.clone().into()];
+        args.extend(["--store_dir".into(), store.join(folder).into()]);
+        let mut set = |flag: &str, value: String| args.extend([flag.into(), value.into()]);
+        set("--addr", self.address(index).to_string());
+        set("--port", port.number().to_string());
+        set("--http_port", monitoring.number().to_string());
+        let route = |index: usize| format!("nats://{}:{}", self.address(index), self.routes[index].number());
+        if !self.routes.is_empty() {
+            let routes: Vec<_> = (0..self.routes.len()).map(route).collect();
+            set("--name", format!("node-{index}"));
+            set("--cluster_name", "penstock".to_owned());
+            set("--cluster", route(index));
+            set("--routes", routes.join(","));
+        }
+        args
     }
 }
 

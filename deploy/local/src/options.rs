@@ -1,5 +1,6 @@
 //! What a stack is made of.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::folder::DataFolder;
@@ -19,6 +20,10 @@ pub struct StackOptions {
     pub ingest_env: Vec<(String, String)>,
     /// Environment variables of every `delivery-worker`; they win over those that the stack sets.
     pub worker_env: Vec<(String, String)>,
+    /// Whether the database is brought to this build's schema before the services start.
+    pub migrated: bool,
+    /// The nats-server, or the cluster of them.
+    pub nats: NatsOptions,
     /// The port of the first `ingest-api`, if it is free. Any other port if not, or if absent.
     pub api_port: Option<u16>,
     /// Whether steps that take more than a second are announced on standard error.
@@ -34,8 +39,62 @@ impl Default for StackOptions {
             program: None,
             ingest_env: Vec::new(),
             worker_env: Vec::new(),
+            migrated: true,
+            nats: NatsOptions::default(),
             api_port: None,
             progress: false,
         }
+    }
+}
+
+/// How NATS is run.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// How many nats-servers. More than one form a cluster; its streams are replicated as
+    /// `EVENT_STREAM_REPLICAS` of the `ingest-api`s says.
+    pub nodes: usize,
+    /// The folder in which each server has a folder for its streams; the data folder if absent.
+    pub store: Option<PathBuf>,
+    /// What stands in the configuration file in place of what is shipped.
+    pub configuration: Option<String>,
+    /// The network namespace and the address in it of each server; all are on 127.0.0.1 in this one if empty.
+    pub namespaces: Vec<Namespace>,
+}
+
+impl Default for NatsOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            store: None,
+            configuration: None,
+            namespaces: Vec::new(),
+        }
+    }
+}
+
+/// A network namespace that exists, and that this process can enter and reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// As `ip netns` knows it.
+    pub name: String,
+    /// An address in it.
+    pub address: IpAddr,
+}
+
+/// What sets one replica of a service apart from the others.
+#[derive(Debug, Clone, Default)]
+pub struct Replica {
+    /// Environment variables; they win over all others.
+    pub env: Vec<(String, String)>,
+    /// The service's own program, such as that of another release; the one of this build if absent.
+    pub program: Option<PathBuf>,
+}
+
+impl Replica {
+    /// A replica of this build with one more variable.
+    #[must_use]
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
     }
 }

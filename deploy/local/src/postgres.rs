@@ -109,6 +109,22 @@ impl Postgres {
         Ok(())
     }
 
+    /// Stops all its processes where they are (SIGSTOP): it holds its connections and answers nothing.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.process.signal_tree(Signal::SIGSTOP)
+    }
+
+    /// Lets all its processes go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.process.signal_tree(Signal::SIGCONT)
+    }
+
     /// The database, with user and password.
     pub fn url(&self) -> &str {
         &self.url

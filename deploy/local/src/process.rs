@@ -96,6 +96,21 @@ impl Process {
             .with_context(|| format!("cannot send {signal} to {}", self.name()))
     }
 
+    /// Sends it a signal, then its children.
+    ///
+    /// # Errors
+    /// When it does not run, or /proc cannot be read.
+    pub(crate) fn signal_tree(&self, signal: Signal) -> anyhow::Result<()> {
+        // First, so that a process that is being stopped forks no more.
+        self.signal(signal)?;
+        let parent = self.pid().unwrap_or_default();
+        for child in children(parent).context("cannot list processes")? {
+            // One that has ended meanwhile needs no signal.
+            let _ = kill(Pid::from_raw(child), signal);
+        }
+        Ok(())
+    }
+
     /// Kills it (SIGKILL) and waits until it is gone. Does nothing when it does not run.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         if self.pid().is_some() {
@@ -206,6 +221,20 @@ impl Process {
     pub(crate) fn port_was_taken(&self) -> bool {
         self.tail().to_lowercase().contains("address already in use")
     }
+}
+
+/// The ids of the processes whose parent this is.
+fn children(parent: u32) -> std::io::Result<Vec<i32>> {
+    let parent = parent.to_string();
+    let processes = std::fs::read_dir("/proc")?.flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |id: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // `id (name) state parent …`, and the name may hold anything.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        after_name.split_whitespace().nth(1) == Some(&parent)
+    };
+    Ok(ids.filter(is_child).collect())
 }
 
 /// How a process ended, as a verb.

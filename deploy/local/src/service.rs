@@ -10,6 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::folder::Folder;
 use crate::host::Host;
+use crate::options::Replica;
 use crate::ports::{Port, PortBook};
 use crate::process::Process;
 use crate::spawn::Recipe;
@@ -63,7 +64,7 @@ impl Service {
         launcher: &Launcher<'_>,
         kind: Kind,
         index: usize,
-        env: Vec<(String, String)>,
+        replica: &Replica,
     ) -> anyhow::Result<Self> {
         let mut wanted = launcher
             .api_port
@@ -79,7 +80,7 @@ impl Service {
                 Kind::DeliveryWorker => None,
             };
             let metrics = launcher.ports.claim(&format!("{name} metrics"))?;
-            let process = Process::new(launcher.recipe(kind, &name, api.as_ref(), &metrics, &env));
+            let process = Process::new(launcher.recipe(kind, &name, api.as_ref(), &metrics, replica));
             let mut service = Self {
                 process,
                 api,
@@ -143,16 +144,21 @@ impl Launcher<'_> {
         name: &str,
         api: Option<&Port>,
         metrics: &Port,
-        extra: &[(String, String)],
+        replica: &Replica,
     ) -> Recipe {
         let mut env = vec![("METRICS_ADDR".to_owned(), metrics.address().to_string())];
         env.extend(api.map(|api| ("LISTEN_ADDR".to_owned(), api.address().to_string())));
-        env.extend_from_slice(extra);
+        env.extend_from_slice(&replica.env);
+        // Its own program is the service; the launcher's is told which of the two to be.
+        let (command, args) = match &replica.program {
+            Some(program) => (program.clone(), Vec::new()),
+            None => (self.host.program.clone(), vec![kind.name().into()]),
+        };
         Recipe {
             name: name.to_owned(),
             launcher: self.host.program.clone(),
-            command: self.host.program.clone(),
-            args: vec![kind.name().into()],
+            command,
+            args,
             env,
             input: None,
             user: None,

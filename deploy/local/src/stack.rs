@@ -11,7 +11,7 @@ use sqlx::postgres::PgPoolOptions;
 use crate::folder::Folder;
 use crate::host::Host;
 use crate::nats::Nats;
-use crate::options::StackOptions;
+use crate::options::{Replica, StackOptions};
 use crate::ports::PortBook;
 use crate::postgres::{Postgres, Shutdown};
 use crate::process::Process;
@@ -22,14 +22,14 @@ use crate::state::State;
 /// How long a service may take to finish what it is doing when the stack is stopped.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A nats-server, a Postgres and any number of both services, all ready when they are handed out.
+/// NATS, a Postgres and any number of both services, all ready when they are handed out.
 /// Dropping it kills everything and removes a temporary data folder.
 #[derive(Debug)]
 pub struct Stack {
     // Dropped in this order: the services first, the folder last.
     ingest: Vec<Service>,
     workers: Vec<Service>,
-    nats: Nats,
+    nats: Vec<Nats>,
     postgres: Postgres,
     state: State,
     ports: PortBook,
@@ -54,12 +54,14 @@ impl Stack {
         let folder = Folder::open(&host, &options.data).await?;
         let mut state = State::load(folder.path())?;
         let ports = PortBook::new(std::mem::take(&mut state.ports));
-        let nats = Nats::launch(&host, &folder, &ports);
+        let nats = Nats::launch(&host, &folder, &ports, &options.nats);
         let postgres = Postgres::launch(&host, &folder, &ports);
         let (nats, postgres) = tokio::try_join!(nats, postgres)?;
-        host.progress
-            .step("migrating the database", migrate(postgres.url()))
-            .await?;
+        if options.migrated {
+            host.progress
+                .step("migrating the database", migrate(postgres.url()))
+                .await?;
+        }
         if postgres.is_new() {
             // It was in the database.
             state.demo = None;
@@ -82,8 +84,10 @@ impl Stack {
     }
 
     async fn start_services(&mut self) -> anyhow::Result<()> {
-        let ingest = (0..self.options.ingest).map(|index| self.launch(Kind::IngestApi, index));
-        let workers = (0..self.options.workers).map(|index| self.launch(Kind::DeliveryWorker, index));
+        let ingest =
+            (0..self.options.ingest).map(|index| self.launch(Kind::IngestApi, index, Replica::default()));
+        let workers = (0..self.options.workers)
+            .map(|index| self.launch(Kind::DeliveryWorker, index, Replica::default()));
         let (ingest, workers) = tokio::try_join!(try_join_all(ingest), try_join_all(workers))?;
         (self.ingest, self.workers) = (ingest, workers);
         self.save_state()
@@ -91,19 +95,31 @@ impl Stack {
 
     /// Starts one more `ingest-api` and waits until it is ready.
     pub async fn add_ingest(&mut self) -> anyhow::Result<&mut Service> {
-        let service = self.launch(Kind::IngestApi, self.ingest.len()).await?;
+        self.add_ingest_with(Replica::default()).await
+    }
+
+    /// Starts one more `ingest-api` that differs from the others, and waits until it is ready.
+    pub async fn add_ingest_with(&mut self, replica: Replica) -> anyhow::Result<&mut Service> {
+        let service = self.launch(Kind::IngestApi, self.ingest.len(), replica).await?;
         self.ingest.push(service);
         Ok(self.ingest.last_mut().expect("it was just pushed"))
     }
 
     /// Starts one more `delivery-worker` and waits until it is ready.
     pub async fn add_worker(&mut self) -> anyhow::Result<&mut Service> {
-        let service = self.launch(Kind::DeliveryWorker, self.workers.len()).await?;
+        self.add_worker_with(Replica::default()).await
+    }
+
+    /// Starts one more `delivery-worker` that differs from the others, and waits until it is ready.
+    pub async fn add_worker_with(&mut self, replica: Replica) -> anyhow::Result<&mut Service> {
+        let service = self
+            .launch(Kind::DeliveryWorker, self.workers.len(), replica)
+            .await?;
         self.workers.push(service);
         Ok(self.workers.last_mut().expect("it was just pushed"))
     }
 
-    async fn launch(&self, kind: Kind, index: usize) -> anyhow::Result<Service> {
+    async fn launch(&self, kind: Kind, index: usize, mut replica: Replica) -> anyhow::Result<Service> {
         let launcher = Launcher {
             host: &self.host,
             folder: &self.folder,
@@ -111,13 +127,15 @@ impl Stack {
             http: &self.http,
             api_port: self.options.api_port,
         };
-        Service::launch(&launcher, kind, index, self.service_env(kind)).await
+        let own = std::mem::replace(&mut replica.env, self.service_env(kind));
+        replica.env.extend(own);
+        Service::launch(&launcher, kind, index, &replica).await
     }
 
     fn service_env(&self, kind: Kind) -> Vec<(String, String)> {
         let mut env = vec![
             ("DATABASE_URL", self.postgres.url().to_owned()),
-            ("NATS_URL", self.nats.url()),
+            ("NATS_URL", self.nats_urls()),
             ("SECRETS_KEY", self.state.secrets_key.clone()),
             // Receivers of a local stack are on this machine, where webhooks otherwise never go.
             ("EGRESS_ALLOW", "127.0.0.0/8".to_owned()),
@@ -141,7 +159,11 @@ impl Stack {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let services = self.ingest.iter_mut().chain(&mut self.workers);
         let stops = join_all(services.map(|service| stop_service(service))).await;
-        let nats = stop_server(&mut self.nats, Signal::SIGTERM);
+        let nats = join_all(
+            self.nats
+                .iter_mut()
+                .map(|nats| stop_server(nats, Signal::SIGTERM)),
+        );
         let (nats, postgres) = {
             let postgres = async {
                 if self.postgres.pid().is_some() {
@@ -152,17 +174,27 @@ impl Stack {
             };
             tokio::join!(nats, postgres)
         };
-        stops.into_iter().chain([nats, postgres]).collect()
+        stops.into_iter().chain(nats).chain([postgres]).collect()
     }
 
-    /// The nats-server, to be killed and started again.
+    /// The nats-server, the first one of a cluster, to be killed and started again.
     pub fn nats_mut(&mut self) -> &mut Nats {
-        &mut self.nats
+        self.nats_node_mut(0)
     }
 
-    /// The nats-server.
+    /// The nats-server, the first one of a cluster.
     pub fn nats(&self) -> &Nats {
+        &self.nats[0]
+    }
+
+    /// All nats-servers.
+    pub fn nats_nodes(&self) -> &[Nats] {
         &self.nats
+    }
+
+    /// The nats-server number `index`, to be killed and started again. Panics when there is no such one.
+    pub fn nats_node_mut(&mut self, index: usize) -> &mut Nats {
+        &mut self.nats[index]
     }
 
     /// The Postgres, to be killed and started again.
@@ -204,14 +236,28 @@ impl Stack {
         self.ingest.iter_mut().chain(&mut self.workers)
     }
 
+    /// Brings the database to this build's schema, where that was not done at the start.
+    ///
+    /// # Errors
+    /// When Postgres does not run, or holds another schema.
+    pub async fn migrate(&self) -> anyhow::Result<()> {
+        migrate(self.postgres.url()).await
+    }
+
     /// The database's URL, with its password.
     pub fn database_url(&self) -> &str {
         self.postgres.url()
     }
 
-    /// `nats://127.0.0.1:port`.
+    /// The URL of the first nats-server.
     pub fn nats_url(&self) -> String {
-        self.nats.url()
+        self.nats().url()
+    }
+
+    /// The URLs of all nats-servers, as `NATS_URL` takes them.
+    pub fn nats_urls(&self) -> String {
+        let urls: Vec<_> = self.nats.iter().map(Nats::url).collect();
+        urls.join(",")
     }
 
     /// What the admin API takes as bearer token.

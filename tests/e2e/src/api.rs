@@ -149,24 +149,35 @@ impl World {
         &self,
         organization: &Organization,
         receiver: &Receiver,
-        mut fields: Value,
+        fields: Value,
     ) -> Endpoint {
+        let path = receiver.new_path();
+        let url = receiver.url(&path);
+        let (endpoint, secret) = self.endpoint_at(organization, &url, fields).await;
+        receiver.register(path, endpoint.id, &secret);
+        endpoint
+    }
+
+    /// An endpoint anywhere, and its secret.
+    pub async fn endpoint_at(
+        &self,
+        organization: &Organization,
+        url: &str,
+        mut fields: Value,
+    ) -> (Endpoint, String) {
         #[derive(Deserialize)]
         struct Created {
             #[serde(flatten)]
             endpoint: Endpoint,
             secret: String,
         }
-        let path = receiver.new_path();
-        fields["url"] = receiver.url(&path).into();
+        fields["url"] = url.into();
         if fields["timeout_ms"].is_null() {
             fields["timeout_ms"] = ENDPOINT_TIMEOUT_MS.into();
         }
-        let created: Created = self
-            .create(&format!("/{}/endpoints", organization.id), &fields)
-            .await;
-        receiver.register(path, created.endpoint.id, &created.secret);
-        created.endpoint
+        let path = format!("/{}/endpoints", organization.id);
+        let created: Created = self.create(&path, &fields).await;
+        (created.endpoint, created.secret)
     }
 
     async fn create<T: DeserializeOwned>(&self, path: &str, body: &Value) -> T {
@@ -185,9 +196,14 @@ impl World {
 
     /// A producer of an organisation at `ingest-api` number `index`.
     pub fn producer_at(&self, organization: &Organization, index: usize) -> Producer {
+        self.producer_via(organization, self.stack().ingest(index).url())
+    }
+
+    /// A producer of an organisation at whatever leads to an `ingest-api`.
+    pub fn producer_via(&self, organization: &Organization, url: String) -> Producer {
         Producer {
             http: self.http.clone(),
-            url: self.stack().ingest(index).url(),
+            url,
             key: organization.key.clone(),
         }
     }

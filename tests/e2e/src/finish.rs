@@ -1,11 +1,13 @@
 //! What must hold at the end of every test.
 
+use std::time::Duration;
+
 use async_nats::jetstream;
 use futures_util::TryStreamExt as _;
 use shared::stream::NAME_PREFIX;
 use time::OffsetDateTime;
 
-use crate::wait::until;
+use crate::wait::{DEADLINE, until, until_within};
 use crate::world::World;
 
 impl World {
@@ -15,7 +17,7 @@ impl World {
     /// # Panics
     /// When one of these does not hold.
     pub async fn finish(mut self) {
-        self.streams_are_drained().await;
+        self.streams_are_drained(DEADLINE).await;
         self.nothing_is_stranded().await;
         self.nothing_is_in_quarantine().await;
         for receiver in &self.receivers {
@@ -30,10 +32,11 @@ impl World {
         }
     }
 
-    pub async fn streams_are_drained(&self) {
+    /// Waits until no event stream holds a frame.
+    pub(crate) async fn streams_are_drained(&self, deadline: Duration) {
         let client = async_nats::connect(self.stack().nats_url()).await;
         let jetstream = jetstream::new(client.expect("nats-server runs at the end of a test"));
-        until("empty event streams", async || {
+        until_within(deadline, "empty event streams", async || {
             let streams = jetstream.streams().try_collect::<Vec<_>>().await;
             let streams = streams.map_err(|error| error.to_string())?;
             let full: Vec<_> = streams

@@ -1,12 +1,14 @@
 //! Judging a whole run: what producers were told, what the tables hold and what the receiver got must agree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use shared::id::EventId;
 use sqlx::PgPool;
 
 use crate::receiver::Receiver;
-use crate::wait::until;
+use crate::sink::Sink;
+use crate::wait::{DEADLINE, until_within};
 use crate::webhook::Webhook;
 use crate::world::World;
 
@@ -21,7 +23,8 @@ pub struct Receipt {
     pub taken: bool,
 }
 
-/// Everything that happened to the events of one organisation with one endpoint.
+/// Everything that happened to the events of one organisation with one endpoint. For a payload its digest may
+/// stand, in all accounts alike.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// Each event that was answered 202, with the payload that was sent.
@@ -136,8 +139,13 @@ impl From<&Webhook> for Receipt {
 impl World {
     /// Waits until the streams are empty and every delivery is finished.
     pub async fn settle(&self) {
-        self.streams_are_drained().await;
-        until("every delivery to be finished", async || {
+        self.settle_within(DEADLINE).await;
+    }
+
+    /// The same where more is to be done than [`DEADLINE`] allows.
+    pub async fn settle_within(&self, deadline: Duration) {
+        self.streams_are_drained(deadline).await;
+        until_within(deadline, "every delivery to be finished", async || {
             let query = sqlx::query_scalar("select count(*) from deliveries where status = 'pending'");
             let pending = query.fetch_one(&self.database).await;
             match pending.map_err(|error| error.to_string())? {
@@ -156,6 +164,17 @@ impl World {
             stored: read(&self.database, "select id, data from events").await,
             deliveries: read(&self.database, "select event_id, status from deliveries").await,
             received: receiver.webhooks().iter().map(Receipt::from).collect(),
+        }
+    }
+
+    /// What has happened so far to events that were sent by a [`Flow`](crate::Flow) and received by a [`Sink`]. In
+    /// it stand the payloads' digests.
+    pub async fn digested_history(&self, accepted: Vec<(EventId, Vec<u8>)>, sink: &Sink) -> History {
+        History {
+            accepted,
+            stored: read(&self.database, "select id, sha256(data) from events").await,
+            deliveries: read(&self.database, "select event_id, status from deliveries").await,
+            received: sink.receipts(),
         }
     }
 }

@@ -11,7 +11,19 @@ const POLL: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// After [`DEADLINE`], saying what was awaited and what `look` saw last.
-pub async fn until<T>(awaited: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+pub async fn until<T>(awaited: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    until_within(DEADLINE, awaited, look).await
+}
+
+/// The same with a deadline of its own.
+///
+/// # Panics
+/// After `deadline`.
+pub async fn until_within<T>(
+    deadline: Duration,
+    awaited: &str,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
     let start = Instant::now();
     loop {
         let seen = match look().await {
@@ -19,8 +31,8 @@ pub async fn until<T>(awaited: &str, mut look: impl AsyncFnMut() -> Result<T, St
             Err(seen) => seen,
         };
         assert!(
-            start.elapsed() < DEADLINE,
-            "waited {DEADLINE:?} for {awaited}; the last look saw {seen}"
+            start.elapsed() < deadline,
+            "waited {deadline:?} for {awaited}; the last look saw {seen}"
         );
         tokio::time::sleep(POLL).await;
     }

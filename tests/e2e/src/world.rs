@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use penstock_local::{Service, Signal, Stack, StackOptions};
+use penstock_local::{NatsOptions, Service, Signal, Stack, StackOptions};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
@@ -31,12 +31,12 @@ pub struct Setup(StackOptions);
 
 impl Setup {
     /// `program` is the path of this package's `penstock-stack`.
-    pub fn new(program: &str) -> Self {
+    pub fn new(program: impl Into<PathBuf>) -> Self {
         let worker_env = WORKER_ENV
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()));
         Self(StackOptions {
-            program: Some(PathBuf::from(program)),
+            program: Some(program.into()),
             worker_env: worker_env.collect(),
             ..StackOptions::default()
         })
@@ -53,6 +53,20 @@ impl Setup {
     #[must_use]
     pub fn ingest_env(mut self, name: &str, value: &str) -> Self {
         self.0.ingest_env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves the database without tables.
+    #[must_use]
+    pub fn not_migrated(mut self) -> Self {
+        self.0.migrated = false;
+        self
+    }
+
+    /// Sets how NATS is run.
+    #[must_use]
+    pub fn nats(mut self, nats: NatsOptions) -> Self {
+        self.0.nats = nats;
         self
     }
 
@@ -197,12 +211,10 @@ impl World {
     }
 
     fn print_logs(stack: &Stack) {
-        let servers = [
-            (stack.nats().name(), stack.nats().log()),
-            (stack.postgres().name(), stack.postgres().log()),
-        ];
+        let nats = stack.nats_nodes().iter().map(|nats| (nats.name(), nats.log()));
+        let postgres = (stack.postgres().name(), stack.postgres().log());
         let services = stack.services().map(|service| (service.name(), service.log()));
-        for (name, log) in servers.into_iter().chain(services) {
+        for (name, log) in nats.chain([postgres]).chain(services) {
             let lines: Vec<_> = log.lines().collect();
             eprintln!("--- the end of the log of {name}:");
             for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {

@@ -1,0 +1,116 @@
+//! The list of faults.
+
+use std::panic::AssertUnwindSafe;
+
+use clap::ValueEnum;
+use futures_util::FutureExt as _;
+
+use crate::faults::{
+    clock, cluster, crash, nats, network, postgres, power, releases, services, slow, soak, stream,
+};
+use crate::report::{Outcome, Report};
+use crate::stage::Stage;
+
+/// What is done to a Penstock under load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fault {
+    /// nats-server is killed again and again.
+    NatsKill,
+    /// nats-server hangs.
+    NatsFreeze,
+    /// The machine of nats-server loses its power.
+    PowerLoss,
+    /// The same with NATS's default interval of syncs, which loses events: the proof that the test can find it.
+    PowerLossControl,
+    /// ingest-api is killed again and again.
+    IngestKill,
+    /// delivery-worker is killed again and again.
+    WorkerKill,
+    /// Every process is asked to stop and is started again, one after the other.
+    RollingRestart,
+    /// Postgres crashes again and again.
+    PostgresCrash,
+    /// Postgres hangs.
+    PostgresFreeze,
+    /// The event stream is at its byte limit.
+    StreamFull,
+    /// The leader of a cluster's stream is killed again and again.
+    LeaderKill,
+    /// The leader of a cluster's stream hangs.
+    LeaderFreeze,
+    /// The leader of a cluster's stream is cut off from the network.
+    LeaderCutOff,
+    /// Connections between all parts are slow, cut, half closed, sliced and narrow.
+    Network,
+    /// The clocks of some processes are wrong by an hour.
+    Clock,
+    /// A worker dies at each of its effects.
+    CrashPoints,
+    /// A thousand connections send their requests byte by byte.
+    Slowloris,
+    /// The previous release works beside this one on one database.
+    Releases,
+    /// Nothing happens, for a long time.
+    Soak,
+}
+
+impl Fault {
+    /// The name on the command line.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value().expect("no fault is hidden");
+        value.get_name().to_owned()
+    }
+
+    /// All of them but the soak.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::value_variants()
+            .iter()
+            .copied()
+            .filter(|fault| *fault != Self::Soak)
+    }
+
+    /// Runs it. What fails on the way is a broken bound.
+    pub async fn run(self, stage: &Stage) -> Outcome {
+        let run = AssertUnwindSafe(Box::pin(self.try_run(stage))).catch_unwind();
+        let failed = |reason: String| {
+            let mut report = Report::new(std::time::Duration::ZERO, e2e::Verdict::default());
+            report.broken.push(reason);
+            Outcome::Ran(report)
+        };
+        match run.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => failed(format!("{error:#}")),
+            Err(panic) => failed(message(panic.as_ref())),
+        }
+    }
+
+    async fn try_run(self, stage: &Stage) -> anyhow::Result<Outcome> {
+        match self {
+            Self::NatsKill => nats::kill(stage).await,
+            Self::NatsFreeze => nats::freeze(stage).await,
+            Self::PowerLoss => power::loss(stage).await,
+            Self::PowerLossControl => power::control(stage).await,
+            Self::IngestKill => services::kill_ingest(stage).await,
+            Self::WorkerKill => services::kill_workers(stage).await,
+            Self::RollingRestart => services::restart_all(stage).await,
+            Self::PostgresCrash => postgres::crash(stage).await,
+            Self::PostgresFreeze => postgres::freeze(stage).await,
+            Self::StreamFull => stream::full(stage).await,
+            Self::LeaderKill => cluster::kill_leader(stage).await,
+            Self::LeaderFreeze => cluster::freeze_leader(stage).await,
+            Self::LeaderCutOff => cluster::cut_off_leader(stage).await,
+            Self::Network => network::run(stage).await,
+            Self::Clock => clock::run(stage).await,
+            Self::CrashPoints => crash::run(stage).await,
+            Self::Slowloris => slow::run(stage).await,
+            Self::Releases => releases::run(stage).await,
+            Self::Soak => soak::run(stage).await,
+        }
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it panicked").to_owned()
+}

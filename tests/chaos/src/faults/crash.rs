@@ -1,0 +1,63 @@
+//! A worker that dies at each of its effects, right after it or right before the next one.
+
+use std::time::Duration;
+
+use e2e::{Manners, Replica, STOP_DEADLINE, until};
+
+use super::nats::refusals_are_polite;
+use crate::report::Outcome;
+use crate::stage::Stage;
+use crate::trial::{IN_FLIGHT, SETTLE, Trial};
+
+/// The points of `delivery-worker/src/crash.rs`, in the order in which an event meets them.
+const POINTS: &[&str] = &[
+    "fetched",
+    "decoded",
+    "stored",
+    "acknowledged",
+    "claiming",
+    "claimed",
+    "sending",
+    "answered",
+    "recording",
+    "recorded",
+];
+
+/// At which passes of a point the worker dies: at once, and in the middle of its work.
+const PASSES: &[u32] = &[1, 7];
+
+/// Each worker that dies leaves the rest to another one, which is stopped before the next one starts.
+pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
+    let manners = Manners {
+        // So that there are deliveries to claim.
+        refuse_one_in: 2,
+        delay: Duration::from_millis(5),
+    };
+    let mut trial = Trial::start(stage.setup().replicas(1, 1), manners).await;
+    let mut answers = Vec::new();
+    let (mut deaths, passes) = (0, stage.pick(&PASSES[..], &PASSES[..1]));
+    for point in POINTS {
+        for pass in passes {
+            trial.stack_mut().worker_mut(0).terminate(STOP_DEADLINE).await?;
+            let dying = Replica::default().with_env("CRASH_AT", &format!("{point}:{pass}"));
+            trial.stack_mut().add_worker_with(dying).await?;
+            deaths += 1;
+            let flow = trial.flow(stage).await;
+            until(&format!("a worker to die at {point}"), async || {
+                let worker = trial.stack_mut().worker_mut(deaths);
+                let ended = worker.try_wait().map_err(|error| error.to_string())?;
+                ended.map(drop).ok_or_else(|| "it runs".to_owned())
+            })
+            .await;
+            answers.extend(flow.stop().await);
+            trial.stack_mut().worker_mut(0).start().await?;
+            trial.settle_within(SETTLE).await;
+        }
+    }
+    let mut report = trial.end(&answers).await;
+    let duplicated = report.verdict.duplicated.len();
+    report.note(format!("{deaths} deaths"));
+    report.at_most("duplicates", duplicated, deaths * IN_FLIGHT);
+    refusals_are_polite(&mut report, &answers);
+    Ok(Outcome::Ran(report))
+}

@@ -1,0 +1,130 @@
+//! Slowloris: connections that never finish their requests.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use e2e::{Answered, Manners};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::report::{Outcome, p99};
+use crate::stage::Stage;
+use crate::trial::Trial;
+
+const SOCKETS: usize = 1_000;
+
+/// Pause between two bytes of one connection.
+const DRIBBLE: Duration = Duration::from_millis(500);
+
+/// How much later than its deadline a connection may be closed.
+const LATE: Duration = Duration::from_secs(3);
+
+/// A time that is so short that twice as long is as good.
+const SHORT: Duration = Duration::from_millis(5);
+
+/// What a connection sends at once, and how long it may then take over the rest.
+#[derive(Clone, Debug)]
+struct Start {
+    address: String,
+    request: Arc<str>,
+    deadline: Duration,
+}
+
+/// Half of the connections dribble headers, the others a body.
+pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
+    let (headers, body) = (stage.pick(10, 2), stage.pick(30, 4));
+    let setup = stage
+        .setup()
+        .ingest_env("HEADER_TIMEOUT", &format!("{headers}s"))
+        .ingest_env("BODY_TIMEOUT", &format!("{body}s"));
+    let trial = Trial::start(setup, Manners::default()).await;
+    let flow = trial.flow(stage).await;
+    let calm = Instant::now();
+    tokio::time::sleep(Duration::from_secs(stage.pick(10, 2))).await;
+
+    let attacked = Instant::now();
+    let until = attacked + Duration::from_secs(stage.pick(35, 6));
+    let mut sockets = JoinSet::new();
+    for number in 0..SOCKETS {
+        let start = start(&trial, number, headers, body);
+        sockets.spawn(dribble(start, until));
+    }
+    let late: Vec<_> = sockets.join_all().await.into_iter().flatten().collect();
+    let answers = flow.stop().await;
+    let before = p99(times(&answers, calm, attacked));
+    let during = p99(times(&answers, attacked, until));
+    let mut report = trial.end(&answers).await;
+    report.note(format!(
+        "{} of {SOCKETS} closed at the deadline",
+        SOCKETS - late.len()
+    ));
+    if let Some(why) = late.first() {
+        report.broken.push(why.clone());
+    }
+    report.note(format!("p99 before {before:?}"));
+    report.at_most("p99 meanwhile", during, stage.bound(2 * before.max(SHORT)));
+    Ok(Outcome::Ran(report))
+}
+
+fn start(trial: &Trial, number: usize, headers: u64, body: u64) -> Start {
+    let address = trial.stack().ingest(number % 2).url().replace("http://", "");
+    let head = "POST /v1/events HTTP/1.1\r\nHost: penstock\r\nContent-Type: application/json\r\n";
+    let (request, seconds) = if number % 4 < 2 {
+        (format!("{head}X-Slow: "), headers)
+    } else {
+        let key = &trial.organization.key;
+        let rest = format!("Authorization: Bearer {key}\r\nContent-Length: 10000\r\n\r\n{{");
+        (head.to_owned() + &rest, body)
+    };
+    Start {
+        address,
+        request: request.into(),
+        deadline: Duration::from_secs(seconds),
+    }
+}
+
+/// Opens such a connection again whenever it is closed. Returns what was wrong about the closing of one.
+async fn dribble(start: Start, until: Instant) -> Option<String> {
+    while Instant::now() < until {
+        let opened = Instant::now();
+        let Ok(socket) = TcpStream::connect(&start.address).await else {
+            continue;
+        };
+        let closed = send_slowly(socket, &start);
+        let limit = start.deadline + LATE;
+        match tokio::time::timeout(limit, closed).await {
+            Ok(_) if opened.elapsed() + LATE < start.deadline => {
+                return Some(format!("closed after {:?}, too soon", opened.elapsed()));
+            }
+            Ok(_) => {}
+            Err(_) => return Some(format!("open after {limit:?}")),
+        }
+    }
+    None
+}
+
+async fn send_slowly(mut socket: TcpStream, start: &Start) -> std::io::Result<()> {
+    socket.write_all(start.request.as_bytes()).await?;
+    let mut answer = [0; 1_024];
+    loop {
+        tokio::select! {
+            length = socket.read(&mut answer) => {
+                if length? == 0 {
+                    return Ok(());
+                }
+            }
+            () = tokio::time::sleep(DRIBBLE) => {
+                // What the other end has closed takes no more.
+                socket.write_all(b" ").await?;
+            }
+        }
+    }
+}
+
+fn times(answers: &[Answered], from: Instant, until: Instant) -> Vec<Duration> {
+    let between = answers
+        .iter()
+        .filter(|answer| answer.sent >= from && answer.sent < until);
+    between.map(|answer| answer.took).collect()
+}

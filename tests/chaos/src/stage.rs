@@ -1,0 +1,57 @@
+//! How much of a fault is run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use e2e::Setup;
+
+/// What makes a run end soon after its fault: no wait between attempts is long.
+const RETRY_MAX: &str = "2s";
+
+/// How a fault is run.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// The program that starts the processes of a stack: this package's `chaos`.
+    pub program: PathBuf,
+    /// A few seconds of each fault, at a rate that a debug build on a busy machine can take.
+    pub quick: bool,
+    /// The folder with the previous release's `ingest-api` and `delivery-worker`.
+    pub previous: Option<PathBuf>,
+    /// How long a soak lasts.
+    pub soak: Duration,
+}
+
+impl Stage {
+    /// The bounded form, for tests.
+    pub fn quick(program: &str) -> Self {
+        Self {
+            program: program.into(),
+            quick: true,
+            previous: None,
+            soak: Duration::from_secs(10),
+        }
+    }
+
+    /// Two replicas of each service.
+    pub(crate) fn setup(&self) -> Setup {
+        Setup::new(&self.program)
+            .replicas(2, 2)
+            .worker_env("RETRY_MAX", RETRY_MAX)
+    }
+
+    /// Events a second.
+    pub(crate) fn rate(&self) -> u32 {
+        self.pick(500, 100)
+    }
+
+    /// One of two sizes of something.
+    pub(crate) fn pick<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    /// A bound on a time. A test shares the machine with others and is built without optimisation: what is bounded
+    /// is then that it ends, not how soon.
+    pub(crate) fn bound(&self, full: Duration) -> Duration {
+        full * self.pick(1, 4)
+    }
+}

@@ -1,0 +1,152 @@
+//! One run: a Penstock, a flow of events into it, and the receiver of its webhooks.
+
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use e2e::{Answered, Flow, Manners, Organization, Outcome, Setup, Sink, World};
+use serde_json::{Value, json};
+
+use crate::report::{Report, summary};
+use crate::stage::Stage;
+
+/// How long everything that was accepted may take to be delivered after the last event.
+pub(crate) const SETTLE: Duration = Duration::from_secs(120);
+
+/// Deliveries to the endpoint that one worker sends at once.
+pub(crate) const IN_FLIGHT: usize = 64;
+
+/// A [`World`] with one organisation, and one endpoint at a [`Sink`].
+#[derive(Debug)]
+pub(crate) struct Trial {
+    pub(crate) world: World,
+    pub(crate) organization: Organization,
+    pub(crate) sink: Sink,
+    started: Instant,
+}
+
+/// The endpoint that a trial's events go to.
+fn endpoint() -> Value {
+    json!({"max_in_flight": IN_FLIGHT, "timeout_ms": 5_000})
+}
+
+impl Trial {
+    /// Starts everything.
+    pub(crate) async fn start(setup: Setup, manners: Manners) -> Self {
+        let sink = Sink::start(manners).await;
+        Self::assemble(setup.start().await, sink, None).await
+    }
+
+    /// In a world that runs. `via` is the address that workers reach the sink at, if it is not the sink's own.
+    pub(crate) async fn assemble(world: World, sink: Sink, via: Option<SocketAddr>) -> Self {
+        let organization = world.organization().await;
+        world.sink(&organization, &sink, via, endpoint()).await;
+        Self {
+            world,
+            organization,
+            sink,
+            started: Instant::now(),
+        }
+    }
+
+    /// How many `ingest-api`s there are.
+    pub(crate) fn replicas(&self) -> usize {
+        let services = self.world.stack().services();
+        services
+            .filter(|service| service.name().starts_with("ingest-api"))
+            .count()
+    }
+
+    /// Starts the load on all `ingest-api`s and waits until each has accepted something: they have verified the
+    /// key.
+    pub(crate) async fn flow(&self, stage: &Stage) -> Flow {
+        let replicas = self.replicas();
+        let producers = (0..replicas).map(|index| self.world.producer_at(&self.organization, index));
+        let flow = Flow::start(producers.collect(), stage.rate());
+        flow.is_accepted_by(replicas).await;
+        flow
+    }
+
+    /// Ends the run: waits until everything is delivered, has it judged, and stops all processes.
+    ///
+    /// # Panics
+    /// When something is stuck, or one of the things that [`World::finish`] checks does not hold.
+    pub(crate) async fn end(self, answers: &[Answered]) -> Report {
+        self.world.settle_within(SETTLE).await;
+        let mut report = self.judge(answers).await;
+        report.nothing_lost();
+        self.world.finish().await;
+        report
+    }
+
+    /// The same where something is lost on purpose: what is not delivered is not waited for.
+    pub(crate) async fn judge(&self, answers: &[Answered]) -> Report {
+        let took = self.started.elapsed();
+        let accepted = answers.iter().filter_map(|answer| match &answer.outcome {
+            Outcome::Accepted(id, digest) => Some((*id, digest.clone())),
+            _ => None,
+        });
+        let history = self.world.digested_history(accepted.collect(), &self.sink).await;
+        let mut report = Report::new(took, history.judge());
+        report.note(summary(answers));
+        let complaints = self.sink.complaints();
+        if let Some(complaint) = complaints.first() {
+            let count = complaints.len();
+            report.broken.push(format!("{count} bad webhooks: {complaint}"));
+        }
+        report
+    }
+}
+
+impl Deref for Trial {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Trial {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+}
+
+/// For each moment and each producer, how long it took from then until an event that was sent later was accepted.
+pub(crate) fn times_to_accept(answers: &[Answered], moments: &[Instant], producers: usize) -> Vec<Duration> {
+    let time = |&moment: &Instant, producer: usize| {
+        let later = answers
+            .iter()
+            .filter(|answer| answer.producer == producer && answer.is_accepted() && answer.sent > moment);
+        let accepted = later.map(|answer| answer.sent + answer.took).min();
+        accepted.map_or(Duration::MAX, |accepted| accepted - moment)
+    };
+    let pairs = moments
+        .iter()
+        .flat_map(|moment| (0..producers).map(move |producer| (moment, producer)));
+    pairs.map(|(moment, producer)| time(moment, producer)).collect()
+}
+
+/// Requests that were answered with neither 202 nor 503.
+pub(crate) fn failures(answers: &[Answered]) -> Vec<&Answered> {
+    let is_failure = |answer: &&Answered| match &answer.outcome {
+        Outcome::Accepted(..) => false,
+        Outcome::Refused { status, .. } => *status != 503,
+        Outcome::Unanswered(_) => true,
+    };
+    answers.iter().filter(is_failure).collect()
+}
+
+/// Answers other than 202 that do not say when to try again.
+pub(crate) fn without_retry_after(answers: &[Answered]) -> usize {
+    let silent = |answer: &&Answered| {
+        matches!(
+            answer.outcome,
+            Outcome::Refused {
+                retry_after: false,
+                ..
+            }
+        )
+    };
+    answers.iter().filter(silent).count()
+}

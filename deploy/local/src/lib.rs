@@ -37,7 +37,7 @@ use std::process::ExitCode;
 pub use folder::DataFolder;
 pub use nats::Nats;
 pub use nix::sys::signal::Signal;
-pub use options::StackOptions;
+pub use options::{NatsSync, StackOptions};
 pub use postgres::{Postgres, Shutdown};
 pub use process::Process;
 pub use service::Service;

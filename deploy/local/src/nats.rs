@@ -12,12 +12,16 @@ use nix::sys::signal::Signal;
 use crate::binaries;
 use crate::folder::Folder;
 use crate::host::Host;
+use crate::options::NatsSync;
 use crate::ports::{Port, PortBook};
 use crate::process::Process;
 use crate::spawn::Recipe;
 
 /// What `deploy/` gives to every nats-server.
 const CONFIGURATION: &str = include_str!("../../nats.conf");
+
+/// The line of it that [`NatsSync::Lazy`] changes.
+const SYNC_ALWAYS: &str = "sync_interval: always";
 
 /// How long it may take to answer; it reads its streams first.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -35,10 +39,15 @@ pub struct Nats {
 
 impl Nats {
     /// Starts the nats-server of a data folder and waits until its JetStream answers.
-    pub(crate) async fn launch(host: &Host, folder: &Folder, ports: &PortBook) -> anyhow::Result<Self> {
+    pub(crate) async fn launch(
+        host: &Host,
+        folder: &Folder,
+        ports: &PortBook,
+        sync: NatsSync,
+    ) -> anyhow::Result<Self> {
         let programs = binaries::nats_server(host).await?;
         let configuration = folder.path().join("nats.conf");
-        fs::write(&configuration, CONFIGURATION).context("cannot write nats.conf")?;
+        fs::write(&configuration, configuration_text(sync)).context("cannot write nats.conf")?;
         let mut tries = PORT_TRIES;
         loop {
             let (port, monitoring) = (ports.claim("nats")?, ports.claim("nats monitoring")?);
@@ -84,6 +93,13 @@ impl Nats {
     /// Where `/healthz`, `/varz` and `/jsz` are.
     pub fn monitoring_url(&self) -> String {
         format!("http://{}", self.monitoring.address())
+    }
+}
+
+fn configuration_text(sync: NatsSync) -> String {
+    match sync {
+        NatsSync::Always => CONFIGURATION.to_owned(),
+        NatsSync::Lazy => CONFIGURATION.replace(SYNC_ALWAYS, "sync_interval: 2m"),
     }
 }
 

@@ -4,6 +4,17 @@ use std::path::PathBuf;
 
 use crate::folder::DataFolder;
 
+/// When a nats-server brings messages to the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NatsSync {
+    /// Before it acknowledges them, as shipped.
+    #[default]
+    Always,
+    /// Every two minutes, nats-server's own default: a power loss takes what was acknowledged since. For
+    /// comparisons only.
+    Lazy,
+}
+
 /// What a stack consists of.
 #[derive(Debug, Clone)]
 pub struct StackOptions {
@@ -15,6 +26,8 @@ pub struct StackOptions {
     pub workers: usize,
     /// A program whose `main` is [`crate::main`]; this program if absent.
     pub program: Option<PathBuf>,
+    /// When its nats-server brings messages to the disk.
+    pub nats_sync: NatsSync,
     /// Environment variables of every `ingest-api`; they win over those that the stack sets.
     pub ingest_env: Vec<(String, String)>,
     /// Environment variables of every `delivery-worker`; they win over those that the stack sets.
@@ -32,6 +45,7 @@ impl Default for StackOptions {
             ingest: 1,
             workers: 1,
             program: None,
+            nats_sync: NatsSync::default(),
             ingest_env: Vec::new(),
             worker_env: Vec::new(),
             api_port: None,

@@ -54,7 +54,7 @@ impl Stack {
         let folder = Folder::open(&host, &options.data).await?;
         let mut state = State::load(folder.path())?;
         let ports = PortBook::new(std::mem::take(&mut state.ports));
-        let nats = Nats::launch(&host, &folder, &ports);
+        let nats = Nats::launch(&host, &folder, &ports, options.nats_sync);
         let postgres = Postgres::launch(&host, &folder, &ports);
         let (nats, postgres) = tokio::try_join!(nats, postgres)?;
         host.progress

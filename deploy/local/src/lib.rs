@@ -37,7 +37,7 @@ use std::process::ExitCode;
 pub use folder::DataFolder;
 pub use nats::Nats;
 pub use nix::sys::signal::Signal;
-pub use options::{Namespace, NatsOptions, Replica, StackOptions};
+pub use options::{Namespace, NatsOptions, NatsSync, Replica, StackOptions};
 pub use postgres::{Postgres, Shutdown};
 pub use process::Process;
 pub use service::Service;

@@ -16,13 +16,16 @@ use nix::sys::signal::Signal;
 use crate::binaries;
 use crate::folder::Folder;
 use crate::host::Host;
-use crate::options::{Namespace, NatsOptions};
+use crate::options::{Namespace, NatsOptions, NatsSync};
 use crate::ports::{Port, PortBook};
 use crate::process::Process;
 use crate::spawn::Recipe;
 
 /// What `deploy/` gives to every nats-server.
 const CONFIGURATION: &str = include_str!("../../nats.conf");
+
+/// The line of it that [`NatsSync::Lazy`] changes.
+const SYNC_ALWAYS: &str = "sync_interval: always";
 
 /// How long it may take to answer; it reads its streams first.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -63,8 +66,7 @@ impl Nats {
     ) -> anyhow::Result<Vec<Self>> {
         let programs = binaries::nats_server(host).await?.folder;
         let configuration = folder.path().join("nats.conf");
-        let text = options.configuration.as_deref().unwrap_or(CONFIGURATION);
-        fs::write(&configuration, text).context("cannot write nats.conf")?;
+        fs::write(&configuration, configuration_text(options.sync)).context("cannot write nats.conf")?;
         let clustered = (0..options.nodes).filter(|_| options.nodes > 1);
         let routes = clustered.map(|index| ports.claim(&format!("nats route {index}")));
         let launcher = Launcher {
@@ -182,6 +184,19 @@ impl Launcher<'_> {
             set("--routes", routes.join(","));
         }
         args
+    }
+}
+
+fn configuration_text(sync: NatsSync) -> String {
+    match sync {
+        NatsSync::Always => CONFIGURATION.to_owned(),
+        NatsSync::Lazy => {
+            assert!(
+                CONFIGURATION.contains(SYNC_ALWAYS),
+                "what is shipped syncs always"
+            );
+            CONFIGURATION.replace(SYNC_ALWAYS, "sync_interval: 2m")
+        }
     }
 }
 

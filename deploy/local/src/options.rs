@@ -5,6 +5,17 @@ use std::path::PathBuf;
 
 use crate::folder::DataFolder;
 
+/// When a nats-server brings messages to the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NatsSync {
+    /// Before it acknowledges them, as shipped.
+    #[default]
+    Always,
+    /// Every two minutes, nats-server's own default: a power loss takes what was acknowledged since. For
+    /// comparisons only.
+    Lazy,
+}
+
 /// What a stack consists of.
 #[derive(Debug, Clone)]
 pub struct StackOptions {
@@ -55,8 +66,8 @@ pub struct NatsOptions {
     pub nodes: usize,
     /// The folder in which each server has a folder for its streams; the data folder if absent.
     pub store: Option<PathBuf>,
-    /// What stands in the configuration file in place of what is shipped.
-    pub configuration: Option<String>,
+    /// When it brings messages to the disk.
+    pub sync: NatsSync,
     /// The network namespace and the address in it of each server; all are on 127.0.0.1 in this one if empty.
     pub namespaces: Vec<Namespace>,
 }
@@ -66,7 +77,7 @@ impl Default for NatsOptions {
         Self {
             nodes: 1,
             store: None,
-            configuration: None,
+            sync: NatsSync::default(),
             namespaces: Vec::new(),
         }
     }

@@ -17,7 +17,7 @@ impl World {
     /// # Panics
     /// When one of these does not hold.
     pub async fn finish(mut self) {
-        self.streams_are_drained(DEADLINE).await;
+        self.streams_are_drained().await;
         self.nothing_is_stranded().await;
         self.nothing_is_in_quarantine().await;
         for receiver in &self.receivers {
@@ -33,7 +33,11 @@ impl World {
     }
 
     /// Waits until no event stream holds a frame.
-    pub(crate) async fn streams_are_drained(&self, deadline: Duration) {
+    pub async fn streams_are_drained(&self) {
+        self.streams_are_drained_within(DEADLINE).await;
+    }
+
+    pub(crate) async fn streams_are_drained_within(&self, deadline: Duration) {
         let client = async_nats::connect(self.stack().nats_url()).await;
         let jetstream = jetstream::new(client.expect("nats-server runs at the end of a test"));
         until_within(deadline, "empty event streams", async || {

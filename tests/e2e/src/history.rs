@@ -144,7 +144,7 @@ impl World {
 
     /// The same where more is to be done than [`DEADLINE`] allows.
     pub async fn settle_within(&self, deadline: Duration) {
-        self.streams_are_drained(deadline).await;
+        self.streams_are_drained_within(deadline).await;
         until_within(deadline, "every delivery to be finished", async || {
             let query = sqlx::query_scalar("select count(*) from deliveries where status = 'pending'");
             let pending = query.fetch_one(&self.database).await;

@@ -20,7 +20,7 @@ pub use api::{Endpoint, Event, Organization, Producer, accepted};
 pub use flow::{Answered, Flow, Outcome};
 pub use history::{History, Receipt, Verdict};
 pub use load::{Load, Sent};
-pub use penstock_local::{Namespace, NatsOptions, Replica, Shutdown, Signal, Stack};
+pub use penstock_local::{Namespace, NatsOptions, NatsSync, Replica, Shutdown, Signal, Stack};
 pub use receiver::Receiver;
 pub use sink::{Manners, Sink};
 pub use tables::{Attempt, Delivery};

@@ -5,18 +5,12 @@
 
 use std::time::Duration;
 
-use e2e::{Answered, Flow, Manners, NatsOptions, World};
+use e2e::{Answered, Flow, Manners, NatsOptions, NatsSync, World};
 
 use crate::machine::{Disk, require_root};
 use crate::report::Outcome;
 use crate::stage::Stage;
 use crate::trial::Trial;
-
-/// What the shipped configuration says and the control's does not.
-const SYNC_ALWAYS: &str = "sync_interval: always";
-
-/// The configuration that is shipped.
-const SHIPPED: &str = include_str!("../../../../deploy/nats.conf");
 
 /// With the configuration that is shipped: nothing is lost.
 pub(crate) async fn loss(stage: &Stage) -> anyhow::Result<Outcome> {
@@ -24,7 +18,7 @@ pub(crate) async fn loss(stage: &Stage) -> anyhow::Result<Outcome> {
         Ok(disk) => disk,
         Err(reason) => return Ok(Outcome::Skipped(reason)),
     };
-    let mut trial = start(stage, &disk, None).await;
+    let mut trial = start(stage, &disk, NatsSync::Always).await;
     let mut answers = Vec::new();
     // First without a worker, so that all that was accepted lies in the stream; then with some.
     let cuts = stage.pick(3, 1);
@@ -51,11 +45,7 @@ pub(crate) async fn control(stage: &Stage) -> anyhow::Result<Outcome> {
         Ok(disk) => disk,
         Err(reason) => return Ok(Outcome::Skipped(reason)),
     };
-    anyhow::ensure!(
-        SHIPPED.contains(SYNC_ALWAYS),
-        "deploy/nats.conf does not sync always"
-    );
-    let mut trial = start(stage, &disk, Some(SHIPPED.replace(SYNC_ALWAYS, ""))).await;
+    let mut trial = start(stage, &disk, NatsSync::Lazy).await;
     let flow = trial.flow(stage).await;
     let answers = cut(&mut trial, flow, &disk).await?;
     trial.stack_mut().add_worker().await?;
@@ -73,10 +63,10 @@ async fn disk() -> Result<Disk, String> {
     Disk::mount().await.map_err(|error| format!("{error:#}"))
 }
 
-async fn start(stage: &Stage, disk: &Disk, configuration: Option<String>) -> Trial {
+async fn start(stage: &Stage, disk: &Disk, sync: NatsSync) -> Trial {
     let nats = NatsOptions {
         store: Some(disk.folder().to_owned()),
-        configuration,
+        sync,
         ..NatsOptions::default()
     };
     let setup = stage.setup().replicas(2, 0).nats(nats);

@@ -1,0 +1,232 @@
+//! Webhooks, end to end to a receiver on this machine.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use serde_json::json;
+
+use crate::bench::{Bench, Measured, curve, millis};
+use crate::drive::{self, Driven, Target};
+use crate::ledger::Ledger;
+use crate::report::{Latency, Row};
+use crate::request::Request;
+use crate::sink::Sink;
+use crate::site::{Site, SiteOptions};
+use crate::usage::Snapshot;
+
+const NAME: &str = "delivery";
+
+/// Rates between which the highest one is looked for, in events a second.
+const LOWEST: f64 = 1_000.0;
+const HIGHEST: f64 = 30_000.0;
+
+/// How long the webhooks of a rate that was too high may take to arrive.
+const DRAIN: Duration = Duration::from_secs(120);
+
+/// Events of one rate.
+pub(crate) struct Held {
+    pub(crate) driven: Driven,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) cpu: Vec<(&'static str, Duration)>,
+    /// Whether the webhooks kept up.
+    pub(crate) kept_up: bool,
+}
+
+pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+    let site = Site::start(&SiteOptions::WHOLE).await?;
+    let sink = Sink::start().await?;
+    site.endpoint(&sink, "load.sent", json!({})).await?;
+    let mut course = Course::new(&site, vec![site.event("load.sent")]);
+    low_rate(bench, &mut course, &sink).await?;
+    let best = search(bench, &mut course, &sink).await?;
+    hold_for_long(bench, &mut course, &sink, best).await?;
+    let duplicates = course.repeated;
+    #[expect(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
+    bench.report.at_most(
+        NAME,
+        "events that arrived more than once",
+        duplicates as f64,
+        0.0,
+        "",
+    );
+    site.stop().await
+}
+
+/// A series of rates on one site. Numbers of events go on from one to the next.
+pub(crate) struct Course<'a> {
+    site: &'a Site,
+    requests: Vec<Request>,
+    sent: u64,
+    /// Events that arrived more than once.
+    pub(crate) repeated: u64,
+}
+
+impl<'a> Course<'a> {
+    pub(crate) fn new(site: &'a Site, requests: Vec<Request>) -> Self {
+        Self {
+            site,
+            requests,
+            sent: 0,
+            repeated: 0,
+        }
+    }
+
+    /// Sends at a rate for a time, and then waits for the webhooks of the events for which `arrives` is true of
+    /// their share of all events.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts of events are far below 2^52"
+    )]
+    pub(crate) async fn hold(
+        &mut self,
+        per_second: f64,
+        length: Duration,
+        sinks: &[&Sink],
+        share: f64,
+    ) -> anyhow::Result<Held> {
+        let events = (per_second * length.as_secs_f64()) as u64 + 1;
+        let ledger = Arc::new(Ledger::new(self.sent, usize::try_from(events)?));
+        self.sent += events;
+        for sink in sinks {
+            sink.record_in(&ledger);
+        }
+        let target = Target {
+            addresses: self.site.addresses(),
+            requests: self.requests.clone(),
+            keys: None,
+            connections: 128,
+        };
+        let watched = self.site.watched();
+        let before = Snapshot::take(&watched);
+        let driving = drive::open_loop(&target, per_second, length, Some(ledger.clone()));
+        let half = async {
+            tokio::time::sleep(length / 2).await;
+            missing(&ledger, share)
+        };
+        let (driven, at_half) = tokio::join!(driving, half);
+        let (driven, at_end) = (driven?, missing(&ledger, share));
+        let cpu = before.since(&watched);
+        ensure!(
+            driven.failed == 0,
+            "{} requests were not answered 202",
+            driven.failed
+        );
+        let on_time = driven.elapsed < length.mul_f64(1.02) + Duration::from_millis(100);
+        let kept_up = on_time && at_end <= at_half.max(0.0) + per_second * 0.1;
+        let started = Instant::now();
+        while missing(&ledger, share) > 0.0 && started.elapsed() < DRAIN {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = missing(&ledger, share);
+        ensure!(left <= 0.0, "{left} webhooks have not arrived after {DRAIN:?}");
+        self.repeated += ledger.repeated();
+        Ok(Held {
+            driven,
+            ledger,
+            cpu,
+            kept_up,
+        })
+    }
+}
+
+/// Webhooks that are yet to arrive, when a share of the events has one.
+#[expect(clippy::cast_precision_loss, reason = "counts of events are far below 2^52")]
+fn missing(ledger: &Ledger, share: f64) -> f64 {
+    let (accepted, arrived) = ledger.counts();
+    (accepted as f64 * share).floor() - arrived as f64
+}
+
+async fn low_rate(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> anyhow::Result<()> {
+    bench.step("200 events/s");
+    course.hold(200.0, Duration::from_secs(2), &[sink], 1.0).await?;
+    let length = Duration::from_secs(if bench.effort.quick { 5 } else { 20 });
+    let held = course.hold(200.0, length, &[sink], 1.0).await?;
+    let arrival = held.ledger.accept_to_arrival(|_| true);
+    bench.report.at_most(
+        NAME,
+        "p50 from accept to arrival at 200/s",
+        millis(&arrival, 0.5),
+        2.5,
+        "ms",
+    );
+    bench.report.at_most(
+        NAME,
+        "p99 from accept to arrival at 200/s",
+        millis(&arrival, 0.99),
+        10.0,
+        "ms",
+    );
+    let whole = held.ledger.due_to_arrival(|_| true);
+    let figure = |quantile| millis(&whole, quantile);
+    bench
+        .report
+        .figure(NAME, "p50 from sending to arrival at 200/s", figure(0.5), "ms");
+    bench
+        .report
+        .figure(NAME, "p99 from sending to arrival at 200/s", figure(0.99), "ms");
+    bench.report.rows.push(row("200 events/s", &held, &arrival));
+    Ok(())
+}
+
+/// Finds the highest rate at which webhooks keep up.
+async fn search(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> anyhow::Result<f64> {
+    let length = Duration::from_secs(if bench.effort.quick { 3 } else { 6 });
+    let (mut good, mut bad) = (LOWEST, None);
+    while good < HIGHEST {
+        let rate = bad.map_or(good * 1.4, |bad| f64::midpoint(good, bad));
+        if bad.is_some_and(|bad| bad / good < 1.08) {
+            break;
+        }
+        bench.step(format!("the highest rate: {rate:.0} events/s?"));
+        let held = course.hold(rate, length, &[sink], 1.0).await?;
+        if held.kept_up {
+            good = rate;
+        } else {
+            bad = Some(rate);
+        }
+    }
+    Ok(good)
+}
+
+async fn hold_for_long(
+    bench: &mut Bench,
+    course: &mut Course<'_>,
+    sink: &Sink,
+    best: f64,
+) -> anyhow::Result<()> {
+    let length = Duration::from_secs(if bench.effort.quick { 8 } else { 30 });
+    let mut rate = best;
+    let held = loop {
+        bench.step(format!("holding {rate:.0} events/s for {length:?}"));
+        let held = course.hold(rate, length, &[sink], 1.0).await?;
+        if held.kept_up || rate < LOWEST / 2.0 {
+            break held;
+        }
+        rate *= 0.92;
+    };
+    let what = format!("events/s delivered for {} s, no backlog", length.as_secs());
+    bench
+        .report
+        .at_least(NAME, what, held.driven.per_second(), 4_000.0, "/s");
+    let arrival = held.ledger.accept_to_arrival(|_| true);
+    bench.report.rows.push(row("highest rate", &held, &arrival));
+    Ok(())
+}
+
+/// A row whose latency is that from accept to arrival.
+fn row(load: &str, held: &Held, arrival: &hdrhistogram::Histogram<u64>) -> Row {
+    let mut measured = Measured::new("accept to arrival");
+    measured.add(held.driven.clone(), held.cpu.clone());
+    Row {
+        latency: Some(Latency {
+            p50: millis(arrival, 0.5),
+            p95: millis(arrival, 0.95),
+            p99: millis(arrival, 0.99),
+            max: millis(arrival, 1.0),
+            curve: curve(arrival),
+        }),
+        ..measured.row(NAME, load)
+    }
+}

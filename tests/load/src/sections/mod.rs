@@ -1,0 +1,59 @@
+//! What can be measured. Each section starts what it needs and stops it again.
+
+mod single;
+mod batch;
+mod delivery;
+mod neighbour;
+mod flat;
+mod memory;
+mod scale;
+
+use clap::ValueEnum;
+
+use crate::bench::Bench;
+
+/// A group of measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Section {
+    /// Requests with one event, beside the controls.
+    Single,
+    /// Requests with a hundred events.
+    Batch,
+    /// Webhooks end to end: the highest rate, and the latency at a low one.
+    Delivery,
+    /// What a receiver that hangs, or a dead one's backlog, does to the others.
+    Neighbour,
+    /// Whether many keys, many retries or many stored events make anything slower.
+    Flat,
+    /// Memory, the size of the programs and the time that they take to start.
+    Memory,
+    /// Whether replicas make an event dearer.
+    Scale,
+}
+
+impl Section {
+    pub(crate) const ALL: &[Self] = &[
+        Self::Single,
+        Self::Batch,
+        Self::Delivery,
+        Self::Neighbour,
+        Self::Flat,
+        Self::Memory,
+        Self::Scale,
+    ];
+
+    pub(crate) async fn measure(self, bench: &mut Bench) -> anyhow::Result<()> {
+        let value = self.to_possible_value();
+        let name = value.as_ref().map_or("", |value| value.get_name()).to_owned();
+        bench.section(name);
+        match self {
+            Self::Single => Box::pin(single::measure(bench)).await,
+            Self::Batch => batch::measure(bench).await,
+            Self::Delivery => delivery::measure(bench).await,
+            Self::Neighbour => neighbour::measure(bench).await,
+            Self::Flat => flat::measure(bench).await,
+            Self::Memory => memory::measure(bench).await,
+            Self::Scale => scale::measure(bench).await,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Rows that it would take hours to make by sending events.
+
+use anyhow::Context as _;
+use shared::id::EndpointId;
+
+use crate::request::{EVENT_BYTES, FIRST_NUMBER};
+use crate::site::Site;
+
+/// Rows in one statement.
+const CHUNK: usize = 500_000;
+
+/// When deliveries are due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Due {
+    /// Now.
+    Now,
+    /// After a failed attempt, in one to ten hours.
+    Later,
+}
+
+/// Events of the site's organisation with one pending delivery each.
+pub(crate) async fn deliveries(
+    site: &Site,
+    endpoint: EndpointId,
+    count: usize,
+    due: Due,
+) -> anyhow::Result<()> {
+    let mut left = count;
+    while left > 0 {
+        let rows = left.min(CHUNK);
+        let first = FIRST_NUMBER + u64::try_from(count - left)?;
+        let statement = sqlx::query(
+            r#"
+            with made as (
+                insert into events (org_id, accepted_at, id, type, content_type, data)
+                select $1, now() - n * interval '1 microsecond', gen_random_uuid(), 'load.seeded', 'application/json',
+                       convert_to('{"n":' || ($4 + n - 1) || ',"text":"' || repeat('x', $5) || '"}', 'UTF8')
+                from generate_series(1, $3::bigint) as n
+                returning id, accepted_at
+            )
+            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, attempts, next_attempt_at)
+            select $1, id, $2, accepted_at, case when $6 then 1 else 0 end,
+                   now() + case when $6 then interval '1 hour' + random() * interval '9 hours' else interval '0' end
+            from made
+            "#,
+        );
+        statement
+            .bind(site.org_id)
+            .bind(endpoint)
+            .bind(i64::try_from(rows)?)
+            .bind(i64::try_from(first)?)
+            .bind(i32::try_from(EVENT_BYTES - 100)?)
+            .bind(matches!(due, Due::Later))
+            .execute(&site.database)
+            .await
+            .context("cannot make deliveries")?;
+        left -= rows;
+    }
+    Ok(())
+}
+
+/// Events of a thousand organisations, the site's own among them, accepted within the last ten minutes.
+pub(crate) async fn events(site: &Site, count: usize, mut done: impl FnMut(usize)) -> anyhow::Result<()> {
+    let orgs: Vec<uuid::Uuid> = std::iter::once(site.org_id.as_uuid())
+        .chain((1..1_000).map(|_| uuid::Uuid::now_v7()))
+        .collect();
+    let mut left = count;
+    while left > 0 {
+        let rows = left.min(CHUNK);
+        let statement = sqlx::query(
+            r#"
+            insert into events (org_id, accepted_at, id, type, content_type, data)
+            select ($1::uuid[])[1 + n % 1000], now() - random() * interval '10 minutes', gen_random_uuid(),
+                   'load.seeded', 'application/json',
+                   convert_to('{"n":' || n || ',"text":"' || repeat('x', $3) || '"}', 'UTF8')
+            from generate_series(1, $2::bigint) as n
+            "#,
+        );
+        statement
+            .bind(&orgs)
+            .bind(i64::try_from(rows)?)
+            .bind(i32::try_from(EVENT_BYTES - 100)?)
+            .execute(&site.database)
+            .await
+            .context("cannot make events")?;
+        left -= rows;
+        done(count - left);
+    }
+    Ok(())
+}

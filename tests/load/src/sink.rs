@@ -1,0 +1,124 @@
+//! A receiver of webhooks that costs next to nothing, and can be told to hang.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
+
+use crate::ledger::Ledger;
+use crate::request::NUMBER_FIELD;
+
+const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+const CONTENT_LENGTH: &[u8] = b"content-length: ";
+
+/// How often a receiver looks whether it is to go on hanging.
+const HANG_POLL: Duration = Duration::from_millis(20);
+
+/// A receiver on loopback. Its thread ends with the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Sink {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    hangs: AtomicBool,
+    ledger: Mutex<Option<Arc<Ledger>>>,
+}
+
+impl Sink {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let (bound, address) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new().name("sink".into()).spawn({
+            let shared = shared.clone();
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                runtime.block_on(LocalSet::new().run_until(serve(shared, bound)))
+            }
+        })?;
+        let address = address.await.context("a receiver did not start")?;
+        Ok(Self { address, shared })
+    }
+
+    /// An address where nobody listens.
+    pub(crate) fn refusing() -> Self {
+        Self {
+            // The discard service, which is not run any more.
+            address: (Ipv4Addr::LOCALHOST, 9).into(),
+            shared: Arc::default(),
+        }
+    }
+
+    /// Where it takes webhooks.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// Whether it keeps senders waiting for their answers.
+    pub(crate) fn set_hanging(&self, hangs: bool) {
+        self.shared.hangs.store(hangs, Ordering::Relaxed);
+    }
+
+    /// Writes arrivals into this ledger from now on.
+    pub(crate) fn record_in(&self, ledger: &Arc<Ledger>) {
+        *self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger.clone());
+    }
+}
+
+async fn serve(shared: Arc<Shared>, bound: tokio::sync::oneshot::Sender<SocketAddr>) -> std::io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let _ = bound.send(listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let shared = shared.clone();
+        tokio::task::spawn_local(async move {
+            // A sender that goes away is no error here.
+            let _ = receive(stream, &shared).await;
+        });
+    }
+}
+
+async fn receive(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = Vec::with_capacity(16 * 1024);
+    while stream.read_buf(&mut buffer).await? > 0 {
+        while let Some(length) = whole_request(&buffer) {
+            let arrived = memchr::memmem::find(&buffer[..length], NUMBER_FIELD)
+                .and_then(|at| buffer[at + NUMBER_FIELD.len()..length].get(..12))
+                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            buffer.drain(..length);
+            while shared.hangs.load(Ordering::Relaxed) {
+                tokio::time::sleep(HANG_POLL).await;
+            }
+            let ledger = shared
+                .ledger
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            if let (Some(ledger), Some(number)) = (ledger, arrived) {
+                ledger.arrived(number);
+            }
+            stream.write_all(ANSWER).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The length of the request at the start of the buffer, once all of it is there.
+fn whole_request(bytes: &[u8]) -> Option<usize> {
+    let head = memchr::memmem::find(bytes, b"\r\n\r\n")?;
+    let at = memchr::memmem::find(&bytes[..head], CONTENT_LENGTH)? + CONTENT_LENGTH.len();
+    let end = memchr::memchr(b'\r', &bytes[at..])?;
+    let length: usize = std::str::from_utf8(&bytes[at..at + end]).ok()?.parse().ok()?;
+    let whole = head + b"\r\n\r\n".len() + length;
+    (bytes.len() >= whole).then_some(whole)
+}

@@ -1,0 +1,227 @@
+//! A whole Penstock that is measured, with an organisation whose limits are out of the way.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream;
+use data_encoding::BASE64;
+use penstock_local::{NatsOptions, NatsSync, Process, Stack, StackOptions};
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::id::{EndpointId, OrgId};
+use shared::secret::{SecretsKey, random_bytes};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+use crate::request::Request;
+use crate::sink::Sink;
+use crate::usage::Watched;
+
+/// A million requests a second: checked like any other limit, and never reached.
+const REQUESTS_PER_MINUTE: u32 = 60_000_000;
+
+/// How long workers may take to store what waits.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a [`Site`] consists of.
+#[derive(Clone, Debug)]
+pub(crate) struct SiteOptions {
+    pub(crate) sync: NatsSync,
+    pub(crate) ingest: usize,
+    pub(crate) workers: usize,
+    /// Another build of this program, to be the services.
+    pub(crate) program: Option<PathBuf>,
+}
+
+impl SiteOptions {
+    /// One replica of each service, as shipped.
+    pub(crate) const WHOLE: Self = Self {
+        sync: NatsSync::Always,
+        ingest: 1,
+        workers: 1,
+        program: None,
+    };
+
+    /// No worker.
+    pub(crate) const INGEST: Self = Self {
+        workers: 0,
+        ..Self::WHOLE
+    };
+}
+
+/// A stack, one organisation and its key.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) stack: Stack,
+    pub(crate) database: PgPool,
+    pub(crate) secrets_key: SecretsKey,
+    pub(crate) org_id: OrgId,
+    key: String,
+    jetstream: jetstream::Context,
+    http: reqwest::Client,
+    workers: usize,
+}
+
+impl Site {
+    pub(crate) async fn start(options: &SiteOptions) -> anyhow::Result<Self> {
+        let secret = BASE64.encode(&random_bytes::<32>());
+        let env = || vec![("SECRETS_KEY".to_owned(), secret.clone())];
+        let stack = StackOptions {
+            ingest: options.ingest,
+            workers: options.workers,
+            nats: NatsOptions {
+                sync: options.sync,
+                ..NatsOptions::default()
+            },
+            program: options.program.clone(),
+            ingest_env: env(),
+            worker_env: env(),
+            ..StackOptions::default()
+        };
+        let stack = Box::pin(Stack::start(stack)).await?;
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build()?;
+        let database = PgPoolOptions::new()
+            .max_connections(2)
+            .connect_lazy(stack.database_url())?;
+        let jetstream = jetstream::new(async_nats::connect(stack.nats_url()).await?);
+        let (org_id, key) = make_organization(&stack, &http).await?;
+        Ok(Self {
+            stack,
+            database,
+            secrets_key: secret.parse()?,
+            org_id,
+            key,
+            jetstream,
+            http,
+            workers: options.workers,
+        })
+    }
+
+    /// Where every `ingest-api` takes requests.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let services = self.stack.services().filter(|service| is_ingest(service));
+        let address = |url: String| url.trim_start_matches("http://").parse().ok();
+        services.filter_map(|service| address(service.url())).collect()
+    }
+
+    /// A request with one event.
+    pub(crate) fn event(&self, event_type: &str) -> Request {
+        Request::single(&self.key, event_type)
+    }
+
+    /// A request with many events.
+    pub(crate) fn batch(&self, count: u64) -> Request {
+        Request::batch(&self.key, count)
+    }
+
+    /// Its processes.
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        let services = self.stack.services().map(|service| {
+            let name = if is_ingest(service) { "server" } else { "worker" };
+            (name, service.pid())
+        });
+        let servers = [
+            ("nats", self.stack.nats().pid()),
+            ("postgres", self.stack.postgres().pid()),
+        ];
+        let processes = services.chain(servers);
+        processes
+            .filter_map(|(name, pid)| Some(Watched { name, pid: pid? }))
+            .collect()
+    }
+
+    pub(crate) fn ingest_pid(&self) -> anyhow::Result<u32> {
+        self.stack.ingest(0).pid().context("ingest-api does not run")
+    }
+
+    pub(crate) fn worker_pid(&self) -> anyhow::Result<u32> {
+        self.stack.worker(0).pid().context("no worker runs")
+    }
+
+    /// Empties the event streams; where there is a worker, it does.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        if self.workers == 0 {
+            let stream = self.jetstream.get_stream(shared::stream::name(0)).await?;
+            stream.purge().await?;
+            return Ok(());
+        }
+        let started = Instant::now();
+        while self.frames().await? > 0 {
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "events are not stored after {PATIENCE:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Frames that no worker has stored yet.
+    pub(crate) async fn frames(&self) -> anyhow::Result<u64> {
+        let mut stream = self.jetstream.get_stream(shared::stream::name(0)).await?;
+        Ok(stream.info().await?.state.messages)
+    }
+
+    /// Makes an endpoint for one event type; `fields` are further ones of the API.
+    pub(crate) async fn endpoint(
+        &self,
+        sink: &Sink,
+        event_type: &str,
+        fields: Value,
+    ) -> anyhow::Result<EndpointId> {
+        #[derive(Deserialize)]
+        struct Created {
+            id: EndpointId,
+        }
+        let mut body = json!({"url": sink.url(), "event_types": [event_type]});
+        if let (Value::Object(body), Value::Object(fields)) = (&mut body, fields) {
+            body.extend(fields);
+        }
+        let path = format!("/{}/endpoints", self.org_id);
+        let created: Created = create(&self.stack, &self.http, &path, &body).await?;
+        Ok(created.id)
+    }
+
+    /// Stops everything.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.database.close().await;
+        self.stack.stop().await
+    }
+}
+
+fn is_ingest(process: &Process) -> bool {
+    process.name().starts_with("ingest-api")
+}
+
+async fn make_organization(stack: &Stack, http: &reqwest::Client) -> anyhow::Result<(OrgId, String)> {
+    #[derive(Deserialize)]
+    struct Created {
+        id: OrgId,
+    }
+    #[derive(Deserialize)]
+    struct Key {
+        key: String,
+    }
+    let limits = json!({"name": "load", "tier": "enterprise", "rate_limit_per_minute": REQUESTS_PER_MINUTE});
+    let created: Created = create(stack, http, "", &limits).await?;
+    let path = format!("/{}/keys", created.id);
+    let key: Key = create(stack, http, &path, &json!({"name": "load"})).await?;
+    Ok((created.id, key.key))
+}
+
+async fn create<T: for<'de> Deserialize<'de>>(
+    stack: &Stack,
+    http: &reqwest::Client,
+    path: &str,
+    body: &Value,
+) -> anyhow::Result<T> {
+    let url = format!("{}/admin/v1/organizations{path}", stack.ingest(0).url());
+    let request = http.post(&url).bearer_auth(stack.admin_token()).json(body);
+    let response = request.send().await?;
+    let (status, text) = (response.status(), response.text().await?);
+    ensure!(status == StatusCode::CREATED, "{url} answers {status}: {text}");
+    Ok(serde_json::from_str(&text)?)
+}

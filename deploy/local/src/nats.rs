@@ -19,6 +19,19 @@ use crate::spawn::Recipe;
 /// What `deploy/` gives to every nats-server.
 const CONFIGURATION: &str = include_str!("../../nats.conf");
 
+/// The users that `deploy/` suggests, and what each may do.
+const PERMISSIONS: &str = include_str!("../../nats-permissions.conf");
+
+/// What their passwords are called there.
+const USERS: [(&str, &str); 3] = [
+    ("ingest-api", "INGEST_API_NATS_PASSWORD"),
+    ("delivery-worker", "DELIVERY_WORKER_NATS_PASSWORD"),
+    (OPERATOR, "OPERATOR_NATS_PASSWORD"),
+];
+
+/// The user who may do everything.
+const OPERATOR: &str = "operator";
+
 /// How long it may take to answer; it reads its streams first.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -31,14 +44,27 @@ pub struct Nats {
     process: Process,
     port: Port,
     monitoring: Port,
+    /// Whether clients may say who they are.
+    has_users: bool,
 }
 
 impl Nats {
-    /// Starts the nats-server of a data folder and waits until its JetStream answers.
-    pub(crate) async fn launch(host: &Host, folder: &Folder, ports: &PortBook) -> anyhow::Result<Self> {
+    /// Starts the nats-server of a data folder and waits until its JetStream answers. With `has_users` it knows the
+    /// users of `deploy/nats-permissions.conf`.
+    pub(crate) async fn launch(
+        host: &Host,
+        folder: &Folder,
+        ports: &PortBook,
+        has_users: bool,
+    ) -> anyhow::Result<Self> {
         let programs = binaries::nats_server(host).await?;
         let configuration = folder.path().join("nats.conf");
-        fs::write(&configuration, CONFIGURATION).context("cannot write nats.conf")?;
+        let text = if has_users {
+            format!("{CONFIGURATION}\n{PERMISSIONS}\nno_auth_user: {OPERATOR}\n")
+        } else {
+            CONFIGURATION.to_owned()
+        };
+        fs::write(&configuration, text).context("cannot write nats.conf")?;
         let mut tries = PORT_TRIES;
         loop {
             let (port, monitoring) = (ports.claim("nats")?, ports.claim("nats monitoring")?);
@@ -54,6 +80,7 @@ impl Nats {
                 process,
                 port,
                 monitoring,
+                has_users,
             };
             tries -= 1;
             match host.progress.step("starting nats-server", nats.start()).await {
@@ -76,9 +103,18 @@ impl Nats {
             .await
     }
 
-    /// `nats://127.0.0.1:port`.
+    /// `nats://127.0.0.1:port`: whoever does not say who they are may do everything.
     pub fn url(&self) -> String {
         format!("nats://{}", self.port.address())
+    }
+
+    /// The same for one of the users, whose passwords are their names.
+    pub(crate) fn url_of(&self, user: &str) -> String {
+        if self.has_users {
+            format!("nats://{user}:{user}@{}", self.port.address())
+        } else {
+            self.url()
+        }
     }
 
     /// Where `/healthz`, `/varz` and `/jsz` are.
@@ -115,7 +151,10 @@ fn recipe(
         launcher: host.program.clone(),
         command: programs.join("nats-server"),
         args,
-        env: Vec::new(),
+        // Nobody reads them in a configuration without users.
+        env: USERS
+            .map(|(user, variable)| (variable.to_owned(), user.to_owned()))
+            .to_vec(),
         input: None,
         user: None,
         folder: folder.path().to_owned(),

@@ -19,6 +19,8 @@ pub struct StackOptions {
     pub ingest_env: Vec<(String, String)>,
     /// Environment variables of every `delivery-worker`; they win over those that the stack sets.
     pub worker_env: Vec<(String, String)>,
+    /// Whether each service is a NATS user of its own, who may do what `deploy/nats-permissions.conf` says.
+    pub nats_users: bool,
     /// The port of the first `ingest-api`, if it is free. Any other port if not, or if absent.
     pub api_port: Option<u16>,
     /// Whether steps that take more than a second are announced on standard error.
@@ -34,6 +36,7 @@ impl Default for StackOptions {
             program: None,
             ingest_env: Vec::new(),
             worker_env: Vec::new(),
+            nats_users: false,
             api_port: None,
             progress: false,
         }

@@ -54,7 +54,7 @@ impl Stack {
         let folder = Folder::open(&host, &options.data).await?;
         let mut state = State::load(folder.path())?;
         let ports = PortBook::new(std::mem::take(&mut state.ports));
-        let nats = Nats::launch(&host, &folder, &ports);
+        let nats = Nats::launch(&host, &folder, &ports, options.nats_users);
         let postgres = Postgres::launch(&host, &folder, &ports);
         let (nats, postgres) = tokio::try_join!(nats, postgres)?;
         host.progress
@@ -117,7 +117,7 @@ impl Stack {
     fn service_env(&self, kind: Kind) -> Vec<(String, String)> {
         let mut env = vec![
             ("DATABASE_URL", self.postgres.url().to_owned()),
-            ("NATS_URL", self.nats.url()),
+            ("NATS_URL", self.nats.url_of(kind.name())),
             ("SECRETS_KEY", self.state.secrets_key.clone()),
             // Receivers of a local stack are on this machine, where webhooks otherwise never go.
             ("EGRESS_ALLOW", "127.0.0.0/8".to_owned()),

@@ -18,7 +18,10 @@ mod contract;
 mod scopes;
 mod secrets;
 mod keys;
+mod revocations;
 mod shared_keys;
+mod floods;
+mod nats_users;
 mod admin;
 mod rate_limits;
 mod hostile;
@@ -30,5 +33,5 @@ use e2e::Setup;
 
 /// One replica of each service.
 fn setup() -> Setup {
-    Setup::new(env!("CARGO_BIN_EXE_penstock-stack"))
+    Setup::new(&std::env::var("PENSTOCK_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_penstock-stack").to_owned()))
 }

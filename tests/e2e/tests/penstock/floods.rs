@@ -136,14 +136,14 @@ const CONNECTIONS: u64 = 50;
 /// The pause between two uses of the valid key.
 const USE: Duration = Duration::from_millis(2);
 
-/// One request and its answer, over a connection that stays open, at as little cost as possible: the client runs
-/// on the machine that it measures.
-async fn exchange(connection: &mut TcpStream, key: &str) -> u16 {
-    let request = format!("GET /v1/events/none HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n");
-    connection
-        .write_all(request.as_bytes())
-        .await
-        .expect("it is open");
+fn request(key: &str) -> Vec<u8> {
+    format!("GET /v1/events/none HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n").into_bytes()
+}
+
+/// Sends a request over a connection that stays open and returns the answer's status, at as little cost as possible:
+/// the client runs on the machine that it measures.
+async fn exchange(connection: &mut TcpStream, request: &[u8]) -> u16 {
+    connection.write_all(request).await.expect("it is open");
     let mut answer = Vec::with_capacity(1_024);
     loop {
         let read = connection.read_buf(&mut answer).await.expect("it is open");
@@ -172,24 +172,41 @@ async fn connect(world: &World) -> TcpStream {
     connection
 }
 
-/// Sends `RATE` requests a second for `LENGTH`, and says how many were answered how.
-async fn flood_for_a_while(world: &World, key: impl Fn(u64) -> String + Copy + Send + 'static) -> String {
-    let mut tasks = JoinSet::new();
+/// A connection, and the requests that go over it.
+type Line = (TcpStream, Vec<Vec<u8>>);
+
+/// Makes what `RATE` requests a second take for `LENGTH`.
+async fn prepare(world: &World, key: impl Fn(u64) -> String) -> Vec<Line> {
+    let mut lines = Vec::new();
     for number in 0..CONNECTIONS {
-        let mut connection = connect(world).await;
+        let numbers = (0..RATE * LENGTH.as_secs() / CONNECTIONS).map(|index| number + CONNECTIONS * index);
+        let requests = numbers.map(|number| request(&key(number))).collect();
+        lines.push((connect(world).await, requests));
+    }
+    lines
+}
+
+/// Sends them, evenly spread, and says how many were answered how.
+async fn flood_for_a_while(lines: Vec<Line>) -> String {
+    let (begin, between) = (Instant::now(), Duration::from_micros(1_000_000 / RATE));
+    let mut tasks = JoinSet::new();
+    for (number, (mut connection, requests)) in (0..).zip(lines) {
         tasks.spawn(async move {
-            let mut tick = tokio::time::interval(Duration::from_micros(1_000_000 * CONNECTIONS / RATE));
-            let (begun, mut statuses) = (Instant::now(), Vec::new());
-            while begun.elapsed() < LENGTH {
+            let first = begin + between * number;
+            let mut tick = tokio::time::interval_at(
+                first.into(),
+                between * u32::try_from(CONNECTIONS).expect("they are few"),
+            );
+            let mut statuses = Vec::new();
+            for request in requests {
                 tick.tick().await;
-                let key = key(number + CONNECTIONS * statuses.len() as u64);
-                statuses.push(exchange(&mut connection, &key).await);
+                statuses.push(exchange(&mut connection, &request).await);
             }
             statuses
         });
     }
     let statuses = tasks.join_all().await.concat();
-    let mut text = format!("{} requests:", statuses.len());
+    let mut text = format!("{} requests in {:?}:", statuses.len(), begin.elapsed());
     for status in [401, 404, 429, 503] {
         let count = statuses.iter().filter(|each| **each == status).count();
         text += &format!(" {count} x {status}");
@@ -199,14 +216,15 @@ async fn flood_for_a_while(world: &World, key: impl Fn(u64) -> String + Copy + S
 
 /// Uses a valid key steadily until `meanwhile` is done; how long the answers took, shortest first.
 async fn use_steadily<T>(world: &World, key: &str, meanwhile: impl Future<Output = T>) -> (Vec<Duration>, T) {
-    let (mut connection, mut times) = (connect(world).await, Vec::new());
+    let (mut connection, request) = (connect(world).await, request(key));
+    let mut times = Vec::new();
     let mut tick = tokio::time::interval(USE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let using = async {
         loop {
             tick.tick().await;
             let begun = Instant::now();
-            assert_eq!(exchange(&mut connection, key).await, 404);
+            assert_eq!(exchange(&mut connection, &request).await, 404);
             times.push(begun.elapsed());
         }
     };
@@ -242,13 +260,13 @@ async fn measure_what_a_valid_key_notices_of_a_flood() {
         );
     };
     report("quiet", &quiet, "");
-    let key: &'static str = other.leak();
-    let (times, detail) = use_steadily(&world, &valid, flood_for_a_while(&world, |_| key.to_owned())).await;
+    let flood = prepare(&world, |_| other.clone()).await;
+    let (times, detail) = use_steadily(&world, &valid, flood_for_a_while(flood)).await;
     report("valid requests", &times, &detail);
     for (name, maker) in [("made-up keys", Maker::Guesses), ("right checks", Maker::Knows)] {
+        let flood = prepare(&world, |number| maker.key(number)).await;
         let before = counts(&world).await;
-        let flood = flood_for_a_while(&world, move |number| maker.key(number));
-        let (times, detail) = use_steadily(&world, &valid, flood).await;
+        let (times, detail) = use_steadily(&world, &valid, flood_for_a_while(flood)).await;
         let after = counts(&world).await;
         let counted: [u64; 3] = std::array::from_fn(|index| after[index] - before[index]);
         report(

@@ -206,12 +206,12 @@ async fn flood_for_a_while(lines: Vec<Line>) -> String {
         });
     }
     let statuses = tasks.join_all().await.concat();
-    let mut text = format!("{} requests in {:?}:", statuses.len(), begin.elapsed());
-    for status in [401, 404, 429, 503] {
+    let counts = [401, 404, 429, 503].map(|status| {
         let count = statuses.iter().filter(|each| **each == status).count();
-        text += &format!(" {count} x {status}");
-    }
-    text
+        format!("{count} x {status}")
+    });
+    let (sum, time) = (statuses.len(), begin.elapsed());
+    format!("{sum} requests in {time:?}: {}", counts.join(", "))
 }
 
 /// Uses a valid key steadily until `meanwhile` is done; how long the answers took, shortest first.
@@ -238,7 +238,7 @@ async fn use_steadily<T>(world: &World, key: &str, meanwhile: impl Future<Output
 
 /// Prints what a valid key notices of floods, each compared with a quiet time: of requests that are all right, of
 /// made-up keys, and of unknown keys with a right check.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "measures for most of a minute, for which it wants a quiet machine and a release build"]
 async fn measure_what_a_valid_key_notices_of_a_flood() {
     let world = known_setup().start().await;

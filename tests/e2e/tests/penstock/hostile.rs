@@ -136,9 +136,10 @@ async fn connections_beyond_the_cap_wait_until_others_close() {
         connection.write_all(request).await.expect("it is open");
         waiting.push(connection);
     }
+    // Long enough for a place that an idle connection has left.
     let peeks = waiting.iter().map(async |connection| {
         let mut byte = [0];
-        let peek = tokio::time::timeout(TIMEOUT / 2, connection.peek(&mut byte)).await;
+        let peek = tokio::time::timeout(TIMEOUT * 3 / 2, connection.peek(&mut byte)).await;
         assert!(peek.is_err(), "something was said beyond the cap");
     });
     join_all(peeks).await;

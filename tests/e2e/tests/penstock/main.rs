@@ -33,5 +33,5 @@ use e2e::Setup;
 
 /// One replica of each service.
 fn setup() -> Setup {
-    Setup::new(&std::env::var("PENSTOCK_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_penstock-stack").to_owned()))
+    Setup::new(env!("CARGO_BIN_EXE_penstock-stack"))
 }

@@ -7,9 +7,9 @@ use e2e::{STOP_DEADLINE, Shutdown, World, until};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::keys::{request, status, tried, until_refused};
+use crate::keys::{make, request, status, text, tried, until_refused};
 use crate::setup;
 
 const BUCKET: &str = "KEYS";
@@ -48,16 +48,9 @@ async fn restart(world: &mut World, index: usize) {
 async fn keys_in_use(world: &World, count: usize) -> Vec<String> {
     let organization = world.organization().await;
     let body = json!({"name": "x", "scopes": ["ingest"]});
-    let make = async |_| {
-        let made = request(world, 0, Method::POST, "/v1/keys", &organization.key).json(&body);
-        let made: Value = made.send().await.unwrap().json().await.unwrap();
-        made["key"].as_str().expect("the key is made").to_owned()
-    };
-    let keys: Vec<_> = stream::iter(0..count)
-        .map(make)
-        .buffer_unordered(8)
-        .collect()
-        .await;
+    let made = stream::iter(0..count).map(async |_| make(world, &organization.key, &body).await);
+    let made: Vec<_> = made.buffer_unordered(8).collect().await;
+    let keys: Vec<_> = made.iter().map(|made| text(made, "key").to_owned()).collect();
     for key in &keys {
         assert_eq!(tried(world, 0, key).await, 404);
     }

@@ -1,12 +1,30 @@
 //! The services get by with the permissions that `deploy/nats-permissions.conf` gives them in NATS.
 
-use e2e::Event;
+use e2e::{Event, World};
 use reqwest::Method;
+use serde_json::Value;
 
 use crate::keys::{request, status, tried, until_refused};
 use crate::rate_limits::until_together;
 use crate::setup;
 use crate::shared_keys::until_shared;
+
+/// Who is connected, by nats-server's own account, besides the harness.
+async fn users(world: &World) -> Vec<String> {
+    let url = format!("{}/connz?auth=true", world.stack().nats().monitoring_url());
+    let figures = world.http().get(url).send().await.expect("nats-server answers");
+    let figures: Value = figures.json().await.expect("the answer is JSON");
+    let connections = figures["connections"].as_array().expect("there are some");
+    let users = connections
+        .iter()
+        .filter_map(|connection| connection["authorized_user"].as_str());
+    let mut users: Vec<_> = users
+        .filter(|user| *user != "operator")
+        .map(str::to_owned)
+        .collect();
+    users.sort();
+    users
+}
 
 #[tokio::test]
 async fn services_with_nothing_but_their_own_permissions_lack_none() {
@@ -17,6 +35,10 @@ async fn services_with_nothing_but_their_own_permissions_lack_none() {
         .start()
         .await;
     until_together(&world, 2).await;
+    assert_eq!(
+        users(&world).await,
+        ["delivery-worker", "delivery-worker", "ingest-api", "ingest-api"]
+    );
     let receiver = world.receiver().await;
     // As many organisations as it takes for both streams to have some, most likely.
     for _ in 0..6 {

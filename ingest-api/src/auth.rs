@@ -26,7 +26,8 @@ use crate::api_key::{self, ApiKey, Digest, KeyId, KeyPrefix, KeySecrets, NewKey}
 use crate::config::KeyCacheConfig;
 use crate::error::ApiError;
 use crate::key_cache::{KeyCache, KeyChange, Known};
-use crate::key_share::{KeyShare, Proof};
+use crate::key_proof::Proof;
+use crate::key_share::KeyShare;
 use crate::store::{KeyRow, Store};
 use crate::verified_key::VerifiedKey;
 

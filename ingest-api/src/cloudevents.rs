@@ -35,13 +35,7 @@ pub fn is_binary(headers: &HeaderMap) -> bool {
 /// # Errors
 /// 400 when it is not JSON, 422 with every wrong attribute.
 pub fn parse_structured(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
-    let fields: RawFields<'_> = serde_json::from_slice(body).map_err(|error| {
-        if error.is_data() {
-            ApiError::Invalid(vec![FieldError::new("body", "must be a JSON object")])
-        } else {
-            ApiError::not_json(&error)
-        }
-    })?;
+    let fields = RawFields::read(body, "a JSON object")?;
     let mut reader = Reader::default();
     let (mut data, mut data_base64) = (None, None);
     for (name, values) in &fields.0 {
@@ -288,16 +282,7 @@ mod tests {
     }
 
     fn errors(outcome: Result<NewEvent<'_>, ApiError>) -> String {
-        match outcome.unwrap_err() {
-            ApiError::Invalid(errors) => {
-                let lines: Vec<_> = errors
-                    .iter()
-                    .map(|e| format!("{}: {}", e.field, e.detail))
-                    .collect();
-                lines.join("; ")
-            }
-            other => format!("{other:?}"),
-        }
+        outcome.unwrap_err().in_words()
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -362,15 +347,15 @@ mod tests {
     #[test]
     fn wrong_structured_events_are_explained() {
         let explain = |body: &str| errors(parse_structured(body.as_bytes()));
-        insta::assert_snapshot!(explain("{}"), @"id: is missing; source: is missing; specversion: is missing; type: is missing");
-        insta::assert_snapshot!(explain(&MINIMAL.replace("1.0", "0.3")), @r#"specversion: must be "1.0""#);
-        insta::assert_snapshot!(explain(&with(r#""time":"noon""#)), @"time: must be a time as in RFC 3339");
-        insta::assert_snapshot!(explain(&with(r#""My-Ext":"x""#)), @"My-Ext: attribute names are 1 to 64 lower-case letters and digits");
-        insta::assert_snapshot!(explain(&with(r#""ext":{}"#)), @"ext: must be a string, a boolean or a 32-bit integer");
-        insta::assert_snapshot!(explain(&with(r#""ext":"a\u0000b""#)), @"ext: must not contain control characters");
-        insta::assert_snapshot!(explain(&with(r#""id":"2""#)), @"id: stands more than once");
-        insta::assert_snapshot!(explain(&with(r#""data":1,"data_base64":"MQ==""#)), @"data_base64: must not stand beside `data`");
-        insta::assert_snapshot!(explain(&with(r#""data_base64":"e30=x""#)), @"data_base64: is not base64: invalid length at 4");
+        insta::assert_snapshot!(explain("{}"), @"422 id: is missing; source: is missing; specversion: is missing; type: is missing");
+        insta::assert_snapshot!(explain(&MINIMAL.replace("1.0", "0.3")), @r#"422 specversion: must be "1.0""#);
+        insta::assert_snapshot!(explain(&with(r#""time":"noon""#)), @"422 time: must be a time as in RFC 3339");
+        insta::assert_snapshot!(explain(&with(r#""My-Ext":"x""#)), @"422 My-Ext: attribute names are 1 to 64 lower-case letters and digits");
+        insta::assert_snapshot!(explain(&with(r#""ext":{}"#)), @"422 ext: must be a string, a boolean or a 32-bit integer");
+        insta::assert_snapshot!(explain(&with(r#""ext":"a\u0000b""#)), @"422 ext: must not contain control characters");
+        insta::assert_snapshot!(explain(&with(r#""id":"2""#)), @"422 id: stands more than once");
+        insta::assert_snapshot!(explain(&with(r#""data":1,"data_base64":"MQ==""#)), @"422 data_base64: must not stand beside `data`");
+        insta::assert_snapshot!(explain(&with(r#""data_base64":"e30=x""#)), @"422 data_base64: is not base64: invalid length at 4");
     }
 
     #[test]
@@ -394,11 +379,11 @@ mod tests {
     #[test]
     fn wrong_binary_events_are_explained() {
         let explain = |pairs: &[(&str, &str)], body: &[u8]| errors(parse_binary(&headers(pairs), body));
-        insta::assert_snapshot!(explain(&[("ce-subject", "%FF")], b""), @"ce-subject: is not UTF-8 in percent coding");
-        insta::assert_snapshot!(explain(&[("ce-subject", "%C0%AF")], b""), @"ce-subject: is not UTF-8 in percent coding");
-        insta::assert_snapshot!(explain(&[("ce-subject", "%4")], b""), @"ce-subject: is not UTF-8 in percent coding");
-        insta::assert_snapshot!(explain(&[("ce-id", "2")], b""), @"ce-id: stands more than once");
-        insta::assert_snapshot!(explain(&[("content-type", "application/json")], b"{"), @"body: is not valid JSON: EOF while parsing an object at line 1 column 1");
+        insta::assert_snapshot!(explain(&[("ce-subject", "%FF")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-subject", "%C0%AF")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-subject", "%4")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-id", "2")], b""), @"422 ce-id: stands more than once");
+        insta::assert_snapshot!(explain(&[("content-type", "application/json")], b"{"), @"422 body: is not valid JSON: EOF while parsing an object at line 1 column 1");
     }
 
     proptest! {

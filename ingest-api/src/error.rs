@@ -203,6 +203,12 @@ impl ApiError {
         }
     }
 
+    /// The status and the text.
+    #[cfg(test)]
+    pub fn in_words(&self) -> String {
+        format!("{} {}", self.status().as_u16(), self.text().0)
+    }
+
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => Some(*retry_after),

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::error::ApiError;
+
 /// Deepest nesting of arrays and objects in an event's data.
 pub const MAX_DEPTH: usize = 64;
 
@@ -58,6 +60,56 @@ pub fn is_string(value: &RawValue) -> bool {
 /// An object's fields, unread; a repeated name keeps all its values.
 #[derive(Debug)]
 pub struct RawFields<'a>(pub BTreeMap<Cow<'a, str>, Vec<&'a RawValue>>);
+
+impl<'a> RawFields<'a> {
+    /// The fields of a body, which must be `expected`, an object of some kind.
+    ///
+    /// # Errors
+    /// 400 when it is not JSON, 422 when it is no object.
+    pub fn read(body: &'a [u8], expected: &str) -> Result<Self, ApiError> {
+        serde_json::from_slice(body).map_err(|error| {
+            if error.is_data() {
+                ApiError::invalid("body", format!("must be {expected}"))
+            } else {
+                ApiError::not_json(&error)
+            }
+        })
+    }
+
+    /// The value of a field, if it is there.
+    ///
+    /// # Errors
+    /// When it has more than one.
+    pub fn value(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
+        match self.0.get(name).map(Vec::as_slice) {
+            None => Ok(None),
+            Some([value]) => Ok(Some(value)),
+            Some(_) => Err("stands more than once"),
+        }
+    }
+
+    /// The value of a field, which must be a string if it is there.
+    ///
+    /// # Errors
+    /// When it is something else, or has more than one value.
+    pub fn string(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
+        match self.value(name)? {
+            Some(value) if !is_string(value) => Err("must be a string"),
+            value => Ok(value),
+        }
+    }
+
+    /// The same for a field whose null is as good as its absence.
+    ///
+    /// # Errors
+    /// As [`RawFields::string`].
+    pub fn nullable_string(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
+        match self.value(name)? {
+            Some(value) if value.get() == "null" => Ok(None),
+            _ => self.string(name),
+        }
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

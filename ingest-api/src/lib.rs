@@ -15,6 +15,7 @@ mod scope;
 mod verified_key;
 mod auth;
 mod key_cache;
+mod key_proof;
 mod key_share;
 mod key_changes;
 mod key_uses;

@@ -149,7 +149,7 @@ fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
             X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
-        // Answers hold customers' data: no cache may keep them. The document and its page say otherwise.
+        // Answers hold customers' data: no cache may keep them.
         .layer(SetResponseHeaderLayer::if_not_present(
             CACHE_CONTROL,
             HeaderValue::from_static("no-store"),

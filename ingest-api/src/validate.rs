@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::accept::{Identity, NewEvent, check_event_type, check_name};
 use crate::error::{ApiError, FieldError};
-use crate::json::{RawFields, check_depth, is_string};
+use crate::json::{RawFields, check_depth};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -109,22 +109,19 @@ fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
     if error.classify() != Category::Data {
         return ApiError::not_json(error);
     }
-    let Ok(fields) = serde_json::from_slice::<RawFields<'_>>(body) else {
-        let field = FieldError::new("body", "must be a JSON object with `type` and `data`");
-        return ApiError::Invalid(vec![field]);
+    let fields = match RawFields::read(body, "a JSON object with `type` and `data`") {
+        Ok(fields) => fields,
+        Err(error) => return error,
     };
     let mut errors = Vec::new();
-    for (name, values) in &fields.0 {
-        let detail = match name.as_ref() {
-            _ if values.len() > 1 => Some("stands more than once"),
-            "type" if !is_string(values[0]) => Some("must be a string"),
-            "idempotency_key" if !is_string(values[0]) && values[0].get() != "null" => {
-                Some("must be a string")
-            }
-            "type" | "data" | "idempotency_key" => None,
-            _ => Some("is not a field of an event"),
+    for name in fields.0.keys() {
+        let outcome = match name.as_ref() {
+            "type" => fields.string(name),
+            "data" => fields.value(name),
+            "idempotency_key" => fields.nullable_string(name),
+            _ => fields.value(name).and(Err("is not a field of an event")),
         };
-        errors.extend(detail.map(|detail| FieldError::new(name.as_ref(), detail)));
+        errors.extend(outcome.err().map(|detail| FieldError::new(name.as_ref(), detail)));
     }
     for required in ["type", "data"] {
         if !fields.0.contains_key(required) {
@@ -145,17 +142,7 @@ mod tests {
     use super::*;
 
     fn fields(body: &str) -> String {
-        match parse(body.as_bytes()).unwrap_err() {
-            ApiError::Invalid(errors) => {
-                let lines: Vec<_> = errors
-                    .iter()
-                    .map(|e| format!("{}: {}", e.field, e.detail))
-                    .collect();
-                lines.join("; ")
-            }
-            ApiError::Malformed(detail) => format!("malformed: {detail}"),
-            other => panic!("{other:?}"),
-        }
+        parse(body.as_bytes()).unwrap_err().in_words()
     }
 
     #[test]
@@ -174,19 +161,20 @@ mod tests {
     #[test]
     fn a_wrong_body_is_explained_field_by_field() {
         let deep = format!(r#"{{"type":"a","data":{}{}}}"#, "[".repeat(65), "]".repeat(65));
-        insta::assert_snapshot!(fields("{}"), @"type: is missing; data: is missing");
-        insta::assert_snapshot!(fields(r#"{"type":5,"data":1}"#), @"type: must be a string");
-        insta::assert_snapshot!(fields(r#"{"type":"","data":1}"#), @"type: must not be empty");
-        insta::assert_snapshot!(fields(r#"{"type":"a b","data":1}"#), @"type: must not contain white space or control characters");
-        insta::assert_snapshot!(fields(r#"{"type":"a.*","data":1}"#), @"type: must not contain `*` or `>`: they are wildcards in filters");
-        insta::assert_snapshot!(fields(r#"{"type":"a\r\nb","data":1}"#), @"type: must not contain white space or control characters");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"kind":2}"#), @"kind: is not a field of an event");
-        insta::assert_snapshot!(fields(r#"{"type":"a","type":"b","data":1}"#), @"type: stands more than once");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"idempotency_key":7}"#), @"idempotency_key: must be a string");
-        insta::assert_snapshot!(fields(&deep), @"data: nested deeper than 64 levels");
-        insta::assert_snapshot!(fields("[]"), @"body: must be a JSON object with `type` and `data`");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":"#), @"malformed: the body is not valid JSON: EOF while parsing a value at line 1 column 19");
-        insta::assert_snapshot!(fields(""), @"malformed: the body is not valid JSON: EOF while parsing a value at line 1 column 0");
+        insta::assert_snapshot!(fields("{}"), @"422 type: is missing; data: is missing");
+        insta::assert_snapshot!(fields(r#"{"type":5,"data":1}"#), @"422 type: must be a string");
+        insta::assert_snapshot!(fields(r#"{"type":"","data":1}"#), @"422 type: must not be empty");
+        insta::assert_snapshot!(fields(r#"{"type":"a b","data":1}"#), @"422 type: must not contain white space or control characters");
+        insta::assert_snapshot!(fields(r#"{"type":"a.*","data":1}"#), @"422 type: must not contain `*` or `>`: they are wildcards in filters");
+        insta::assert_snapshot!(fields(r#"{"type":"a\r\nb","data":1}"#), @"422 type: must not contain white space or control characters");
+        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"kind":2}"#), @"422 kind: is not a field of an event");
+        insta::assert_snapshot!(fields(r#"{"type":"a","type":"b","data":1}"#), @"422 type: stands more than once");
+        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"idempotency_key":7}"#), @"422 idempotency_key: must be a string");
+        insta::assert_snapshot!(fields(&deep), @"422 data: nested deeper than 64 levels");
+        insta::assert_snapshot!(fields("[]"), @"422 body: must be a JSON object with `type` and `data`");
+        insta::assert_snapshot!(fields(r#"{"type":"a","data":"#), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 19");
+        insta::assert_snapshot!(fields(r#"{"type":5,"data":"#), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 17");
+        insta::assert_snapshot!(fields(""), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 0");
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use clap::Args;
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 /// How long one request to JetStream's API may take.
@@ -68,12 +69,15 @@ impl Nats {
                 .credentials(&text)
                 .context("NATS_CREDENTIALS is not a credentials file")?;
         }
-        let servers: Vec<async_nats::ServerAddr> = config
+        let servers: Vec<ServerAddr> = config
             .nats_url
             .split(',')
             .map(|url| url.trim().parse())
             .collect::<Result<_, _>>()
             .context("NATS_URL is not a list of NATS URLs")?;
+        if let Some((user, password)) = user_and_password(&servers)? {
+            options = options.user_and_password(user, password);
+        }
         let client = options.connect(servers).await.context("cannot connect to NATS")?;
         Ok(Self { client, connections })
     }
@@ -96,6 +100,23 @@ impl Nats {
     }
 }
 
+/// The first user and password that stand in the URLs, which the client itself does not look at.
+fn user_and_password(servers: &[ServerAddr]) -> anyhow::Result<Option<(String, String)>> {
+    let decode = |text: &str| {
+        let text = percent_decode_str(text).decode_utf8();
+        anyhow::Ok(
+            text.context("NATS_URL has a user or a password that is not UTF-8")?
+                .into_owned(),
+        )
+    };
+    let found = servers
+        .iter()
+        .find_map(|server| Some((server.username()?, server.password()?)));
+    found
+        .map(|(user, password)| Ok((decode(user)?, decode(password)?)))
+        .transpose()
+}
+
 fn reconnect_delay(attempts: usize) -> Duration {
     let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
     Duration::from_millis(25)
@@ -109,5 +130,23 @@ fn log(event: &Event) {
         Event::Disconnected => tracing::warn!("connection to NATS lost, reconnecting"),
         Event::ClientError(error) => tracing::debug!(%error, "NATS client error"),
         other => tracing::warn!(event = %other, "NATS event"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_and_password_are_taken_out_of_the_url() {
+        let of = |urls: &[&str]| {
+            let servers: Vec<_> = urls.iter().map(|url| url.parse().unwrap()).collect();
+            user_and_password(&servers).map_err(|error| error.to_string())
+        };
+        let pair = |user: &str, password: &str| Ok(Some((user.to_owned(), password.to_owned())));
+        assert_eq!(of(&["nats://one", "nats://two:4222"]), Ok(None));
+        assert_eq!(of(&["nats://a:b@one", "nats://two"]), pair("a", "b"));
+        assert_eq!(of(&["one", "nats://a:p%40ss%2F@two"]), pair("a", "p@ss/"));
+        assert!(of(&["nats://a:%FF@one"]).is_err());
     }
 }

@@ -27,6 +27,19 @@ const CONFIGURATION: &str = include_str!("../../nats.conf");
 /// The line of it that [`NatsSync::Lazy`] changes.
 const SYNC_ALWAYS: &str = "sync_interval: always";
 
+/// The users that `deploy/` suggests, and what each may do.
+const PERMISSIONS: &str = include_str!("../../nats-permissions.conf");
+
+/// What their passwords are called there.
+const USERS: [(&str, &str); 3] = [
+    ("ingest-api", "INGEST_API_NATS_PASSWORD"),
+    ("delivery-worker", "DELIVERY_WORKER_NATS_PASSWORD"),
+    (OPERATOR, "OPERATOR_NATS_PASSWORD"),
+];
+
+/// The user who may do everything.
+const OPERATOR: &str = "operator";
+
 /// How long it may take to answer; it reads its streams first.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -40,6 +53,8 @@ pub struct Nats {
     address: IpAddr,
     port: Port,
     monitoring: Port,
+    /// Whether clients may say who they are.
+    has_users: bool,
     /// Held while any server of the cluster lives.
     _routes: Arc<[Port]>,
 }
@@ -66,7 +81,7 @@ impl Nats {
     ) -> anyhow::Result<Vec<Self>> {
         let programs = binaries::nats_server(host).await?.folder;
         let configuration = folder.path().join("nats.conf");
-        fs::write(&configuration, configuration_text(options.sync)).context("cannot write nats.conf")?;
+        fs::write(&configuration, configuration_text(options)).context("cannot write nats.conf")?;
         let clustered = (0..options.nodes).filter(|_| options.nodes > 1);
         let routes = clustered.map(|index| ports.claim(&format!("nats route {index}")));
         let launcher = Launcher {
@@ -93,9 +108,18 @@ impl Nats {
             .await
     }
 
-    /// `nats://address:port`.
+    /// `nats://address:port`: whoever does not say who they are may do everything.
     pub fn url(&self) -> String {
         format!("nats://{}:{}", self.address, self.port.number())
+    }
+
+    /// The same for one of the users, whose passwords are their names.
+    pub(crate) fn url_of(&self, user: &str) -> String {
+        if self.has_users {
+            format!("nats://{user}:{user}@{}:{}", self.address, self.port.number())
+        } else {
+            self.url()
+        }
     }
 
     /// Where `/healthz`, `/varz` and `/jsz` are.
@@ -116,6 +140,7 @@ impl Launcher<'_> {
                 address: self.address(index),
                 port,
                 monitoring,
+                has_users: self.options.users,
                 _routes: self.routes.clone(),
             };
             tries -= 1;
@@ -158,7 +183,10 @@ impl Launcher<'_> {
             launcher: self.host.program.clone(),
             command,
             args: words,
-            env: Vec::new(),
+            // Nobody reads them in a configuration without users.
+            env: USERS
+                .map(|(user, variable)| (variable.to_owned(), user.to_owned()))
+                .to_vec(),
             input: None,
             user: None,
             folder: self.folder.path().to_owned(),
@@ -187,8 +215,8 @@ impl Launcher<'_> {
     }
 }
 
-fn configuration_text(sync: NatsSync) -> String {
-    match sync {
+fn configuration_text(options: &NatsOptions) -> String {
+    let mut text = match options.sync {
         NatsSync::Always => CONFIGURATION.to_owned(),
         NatsSync::Lazy => {
             assert!(
@@ -197,7 +225,11 @@ fn configuration_text(sync: NatsSync) -> String {
             );
             CONFIGURATION.replace(SYNC_ALWAYS, "sync_interval: 2m")
         }
+    };
+    if options.users {
+        text.push_str(&format!("\n{PERMISSIONS}\nno_auth_user: {OPERATOR}\n"));
     }
+    text
 }
 
 async fn look(url: String) -> anyhow::Result<()> {

@@ -68,6 +68,8 @@ pub struct NatsOptions {
     pub store: Option<PathBuf>,
     /// When it brings messages to the disk.
     pub sync: NatsSync,
+    /// Whether each service is a user of its own, who may do what `deploy/nats-permissions.conf` says.
+    pub users: bool,
     /// The network namespace and the address in it of each server; all are on 127.0.0.1 in this one if empty.
     pub namespaces: Vec<Namespace>,
 }
@@ -78,6 +80,7 @@ impl Default for NatsOptions {
             nodes: 1,
             store: None,
             sync: NatsSync::default(),
+            users: false,
             namespaces: Vec::new(),
         }
     }

@@ -133,9 +133,10 @@ impl Stack {
     }
 
     fn service_env(&self, kind: Kind) -> Vec<(String, String)> {
+        let nats_urls: Vec<_> = self.nats.iter().map(|nats| nats.url_of(kind.name())).collect();
         let mut env = vec![
             ("DATABASE_URL", self.postgres.url().to_owned()),
-            ("NATS_URL", self.nats_urls()),
+            ("NATS_URL", nats_urls.join(",")),
             ("SECRETS_KEY", self.state.secrets_key.clone()),
             // Receivers of a local stack are on this machine, where webhooks otherwise never go.
             ("EGRESS_ALLOW", "127.0.0.0/8".to_owned()),

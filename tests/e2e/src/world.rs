@@ -77,6 +77,13 @@ impl Setup {
         self
     }
 
+    /// Lets each service be a NATS user of its own, with the permissions that `deploy/` suggests.
+    #[must_use]
+    pub fn nats_users(mut self) -> Self {
+        self.0.nats.users = true;
+        self
+    }
+
     /// Starts everything and waits until everything is ready.
     pub async fn start(self) -> World {
         // The process's TLS implementation, which the HTTP client asks for although it only speaks plain HTTP

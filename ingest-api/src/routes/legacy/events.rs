@@ -9,7 +9,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 use shared::clock::UnixMicros;
 use shared::event::JSON;
@@ -123,61 +122,54 @@ pub async fn create(
 
 /// Reads and checks an event. Fields that this API does not know are ignored, as they always were.
 fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
-    let fields: RawFields<'_> = serde_json::from_slice(body).map_err(|error| match error.classify() {
-        Category::Data => {
-            let detail = "must be a JSON object with `type` and `payload`";
-            ApiError::Invalid(vec![FieldError::new("body", detail)])
-        }
-        _ => ApiError::not_json(&error),
-    })?;
-    let mut errors = Vec::new();
-    let event_type = optional(&fields, "type").and_then(|raw| match raw {
-        None => Err("is missing".to_owned()),
-        Some(raw) => text(raw, check_event_type),
-    });
-    let payload = payload(&fields).and_then(|raw| check_depth(raw.get()).map(|()| raw));
-    let dedup_id = optional(&fields, "dedup_id").and_then(|raw| {
-        let raw = raw.filter(|raw| raw.get() != "null");
-        raw.map(|raw| text(raw, check_name)).transpose()
-    });
-    let mut wrong = |field, detail: &String| errors.push(FieldError::new(field, detail.as_str()));
-    match (event_type, payload, dedup_id) {
-        (Ok(event_type), Ok(payload), Ok(dedup_id)) => {
-            return Ok(NewEvent {
-                event_type: event_type.into(),
-                content_type: JSON.into(),
-                data: payload.get().as_bytes().into(),
-                identity: dedup_id.map_or(Identity::Unique, |key| Identity::Key(key.into())),
-                cloudevent: None,
-            });
-        }
+    let fields = RawFields::read(body, "a JSON object with `type` and `payload`")?;
+    let event_type = match fields.string("type") {
+        Ok(raw) => raw
+            .ok_or("is missing")
+            .and_then(|raw| text(raw, check_event_type)),
+        Err(detail) => Err(detail),
+    };
+    let dedup_id = fields
+        .nullable_string("dedup_id")
+        .and_then(|raw| raw.map(|raw| text(raw, check_name)).transpose());
+    let payload_name = if fields.0.contains_key("data") && !fields.0.contains_key("payload") {
+        "data"
+    } else {
+        "payload"
+    };
+    match (event_type, payload(&fields, payload_name), dedup_id) {
+        (Ok(event_type), Ok(payload), Ok(dedup_id)) => Ok(NewEvent {
+            event_type: event_type.into(),
+            content_type: JSON.into(),
+            data: payload.get().as_bytes().into(),
+            identity: dedup_id.map_or(Identity::Unique, |key| Identity::Key(key.into())),
+            cloudevent: None,
+        }),
         (event_type, payload, dedup_id) => {
-            let _ = event_type.inspect_err(|detail| wrong("type", detail));
-            let _ = payload.inspect_err(|detail| wrong("payload", detail));
-            let _ = dedup_id.inspect_err(|detail| wrong("dedup_id", detail));
+            let wrong = [
+                ("type", event_type.err().map(str::to_owned)),
+                (payload_name, payload.err()),
+                ("dedup_id", dedup_id.err().map(str::to_owned)),
+            ];
+            let wrong = wrong
+                .into_iter()
+                .filter_map(|(name, detail)| Some(FieldError::new(name, detail?)));
+            Err(ApiError::Invalid(wrong.collect()))
         }
     }
-    Err(ApiError::Invalid(errors))
 }
 
-fn payload<'a>(fields: &RawFields<'a>) -> Result<&'a RawValue, String> {
-    match (optional(fields, "payload")?, optional(fields, "data")?) {
-        (Some(raw), None) | (None, Some(raw)) => Ok(raw),
-        (None, None) => Err("is missing".to_owned()),
-        (Some(_), Some(_)) => Err("must not stand beside `data`".to_owned()),
+fn payload<'a>(fields: &RawFields<'a>, name: &str) -> Result<&'a RawValue, String> {
+    if fields.0.contains_key("payload") && fields.0.contains_key("data") {
+        return Err("must not stand beside `data`".to_owned());
     }
+    let raw = fields.value(name)?.ok_or("is missing")?;
+    check_depth(raw.get())?;
+    Ok(raw)
 }
 
-fn optional<'a>(fields: &RawFields<'a>, name: &str) -> Result<Option<&'a RawValue>, String> {
-    match fields.0.get(name).map(Vec::as_slice) {
-        None => Ok(None),
-        Some([raw]) => Ok(Some(*raw)),
-        Some(_) => Err(format!("`{name}` stands more than once")),
-    }
-}
-
-fn text(raw: &RawValue, check: fn(&str) -> Result<(), &'static str>) -> Result<String, String> {
-    let text: String = serde_json::from_str(raw.get()).map_err(|_| "must be a string")?;
+fn text(raw: &RawValue, check: fn(&str) -> Result<(), &'static str>) -> Result<String, &'static str> {
+    let text: String = serde_json::from_str(raw.get()).map_err(|_| "holds half of a surrogate pair")?;
     check(&text)?;
     Ok(text)
 }
@@ -189,17 +181,7 @@ mod tests {
     use super::*;
 
     fn explain(body: &str) -> String {
-        match parse(body.as_bytes()).unwrap_err() {
-            ApiError::Invalid(errors) => {
-                let lines: Vec<_> = errors
-                    .iter()
-                    .map(|e| format!("{}: {}", e.field, e.detail))
-                    .collect();
-                lines.join("; ")
-            }
-            ApiError::Malformed(detail) => format!("malformed: {detail}"),
-            other => panic!("{other:?}"),
-        }
+        parse(body.as_bytes()).unwrap_err().in_words()
     }
 
     #[test]
@@ -230,17 +212,19 @@ mod tests {
 
     #[test]
     fn wrong_events_are_explained() {
-        insta::assert_snapshot!(explain("{}"), @"type: is missing; payload: is missing");
-        insta::assert_snapshot!(explain(r#"{"type":5,"payload":1}"#), @"type: must be a string");
-        insta::assert_snapshot!(explain(r#"{"type":"a b","payload":1}"#), @"type: must not contain white space or control characters");
-        insta::assert_snapshot!(explain(r#"{"type":"a","type":"b","payload":1}"#), @"type: `type` stands more than once");
-        insta::assert_snapshot!(explain(r#"{"type":"a","payload":1,"data":2}"#), @"payload: must not stand beside `data`");
-        insta::assert_snapshot!(explain(r#"{"type":"a","payload":1,"dedup_id":""}"#), @"dedup_id: must not be empty");
-        insta::assert_snapshot!(explain(r#"{"type":"a","payload":1,"dedup_id":7}"#), @"dedup_id: must be a string");
-        insta::assert_snapshot!(explain("[]"), @"body: must be a JSON object with `type` and `payload`");
-        insta::assert_snapshot!(explain("{"), @"malformed: the body is not valid JSON: EOF while parsing an object at line 1 column 1");
+        insta::assert_snapshot!(explain("{}"), @"422 type: is missing; payload: is missing");
+        insta::assert_snapshot!(explain(r#"{"type":5,"payload":1}"#), @"422 type: must be a string");
+        insta::assert_snapshot!(explain(r#"{"type":"a b","payload":1}"#), @"422 type: must not contain white space or control characters");
+        insta::assert_snapshot!(explain(r#"{"type":"a","type":"b","payload":1}"#), @"422 type: stands more than once");
+        insta::assert_snapshot!(explain(r#"{"type":"a","payload":1,"data":2}"#), @"422 payload: must not stand beside `data`");
+        insta::assert_snapshot!(explain(r#"{"type":"a","payload":1,"dedup_id":""}"#), @"422 dedup_id: must not be empty");
+        insta::assert_snapshot!(explain(r#"{"type":"a","payload":1,"dedup_id":7}"#), @"422 dedup_id: must be a string");
+        insta::assert_snapshot!(explain(r#"{"type":"a","data":1,"data":2}"#), @"422 data: stands more than once");
+        insta::assert_snapshot!(explain(r#"{"type":"\ud800","data":1}"#), @"422 type: holds half of a surrogate pair");
+        insta::assert_snapshot!(explain("[]"), @"422 body: must be a JSON object with `type` and `payload`");
+        insta::assert_snapshot!(explain("{"), @"400 the body is not valid JSON: EOF while parsing an object at line 1 column 1");
         let deep = format!(r#"{{"type":"a","payload":{}{}}}"#, "[".repeat(65), "]".repeat(65));
-        insta::assert_snapshot!(explain(&deep), @"payload: nested deeper than 64 levels");
+        insta::assert_snapshot!(explain(&deep), @"422 payload: nested deeper than 64 levels");
     }
 
     proptest! {

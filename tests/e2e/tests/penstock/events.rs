@@ -263,3 +263,42 @@ async fn an_endpoint_gets_every_event_that_is_sent_after_it_was_created() {
     assert_eq!(seen, expected);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_trace_context_goes_along_on_every_attempt_and_a_malformed_one_does_not() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|webhook| Answer::status(if webhook.number == 1 { 500 } else { 204 }));
+    world.endpoint(&organization, &receiver).await;
+    let producer = world.producer(&organization);
+    let event = Event::new("a", "1").body();
+    let post = |path, body: &str| {
+        let request = producer.post(path).header("content-type", "application/json");
+        request.body(body.to_owned())
+    };
+    let context = |number: u8| format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333{number}-01");
+    let requests = [
+        post("/v1/events", &event).header("traceparent", context(0)),
+        post("/v1/events/batch", &format!("[{event}]")).header("traceparent", context(1)),
+        post("/api/events", r#"{"type":"a","payload":1}"#).header("traceparent", context(2)),
+        post("/v1/events", &event).header("traceparent", "00-0-0-00"),
+    ];
+    for request in requests {
+        assert_eq!(request.send().await.unwrap().status(), 202);
+    }
+    world.settle().await;
+    let webhooks = receiver.webhooks();
+    let mut carried: Vec<_> = webhooks
+        .iter()
+        .map(|webhook| webhook.headers.get("traceparent"))
+        .map(|value| value.map(|value| value.to_str().unwrap().to_owned()))
+        .collect();
+    carried.sort();
+    let expected = [None, Some(context(0)), Some(context(1)), Some(context(2))];
+    assert_eq!(
+        carried,
+        expected.map(|context| [context.clone(), context]).concat()
+    );
+    world.finish().await;
+}

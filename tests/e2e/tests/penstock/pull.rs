@@ -310,8 +310,8 @@ async fn deliveries_come_in_the_order_in_which_they_are_due_and_4_mib_at_once() 
         until_stored(&world, number).await;
     }
     let mut seen = Vec::new();
-    for expected in [16, 9, 0] {
-        let pulled = consumer.pull(json!({"max": 100})).await;
+    for (max, expected) in [(3, 3), (100, 16), (100, 6), (100, 0)] {
+        let pulled = consumer.pull(json!({"max": max})).await;
         assert_eq!(pulled.len(), expected);
         seen.extend(pulled.iter().map(|delivery| delivery.event.id));
     }

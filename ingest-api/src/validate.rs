@@ -64,10 +64,14 @@ pub fn merge_idempotency_header<'a>(
     event: &mut NewEvent<'a>,
     headers: &'a HeaderMap,
 ) -> Result<(), ApiError> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
         return Ok(());
     };
     let invalid = |detail: &str| ApiError::Invalid(vec![FieldError::new("Idempotency-Key", detail)]);
+    if values.next().is_some() {
+        return Err(invalid("stands more than once"));
+    }
     let text = value.to_str().map_err(|_| invalid("must be visible ASCII"))?;
     let key = unquote(text).ok_or_else(|| invalid("a quote or backslash is not closed or not escaped"))?;
     check_name(&key).map_err(invalid)?;
@@ -194,6 +198,11 @@ mod tests {
         for wrong in ["\"open", "\"a\"b\"", r#""\n""#, "", "a b"] {
             assert!(merged(body, wrong).is_err(), "{wrong}");
         }
+        let mut headers = HeaderMap::new();
+        for key in ["k-1", "k-1"] {
+            headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static(key));
+        }
+        assert!(merge_idempotency_header(&mut parse(body).unwrap(), &headers).is_err());
         let with_key = br#"{"type":"a","data":1,"idempotency_key":"two"}"#;
         assert!(merged(with_key, "one").is_err());
         assert_eq!(merged(with_key, "two").unwrap(), "two");

@@ -122,11 +122,21 @@ async fn a_delivered_event_is_replayed_to_an_endpoint_that_never_had_it() {
     old.wait_for(2).await;
     new.wait_for(2).await;
 
-    insta::assert_snapshot!(answer(replay(foreign)).await, @"");
+    insta::assert_snapshot!(answer(replay(foreign)).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: endpoint_id","errors":[{"field":"endpoint_id","detail":"is not an endpoint of the organisation"}]}
+    "#);
     let disabled = quiet_endpoint(&world, &owner).await;
     let disable = call(&world, &owner, Method::PATCH, &format!("/{disabled}"));
     json(disable.json(&json!({"status": "disabled"}))).await;
-    insta::assert_snapshot!(answer(replay(disabled)).await, @"");
+    insta::assert_snapshot!(answer(replay(disabled)).await, @r#"
+    409 Conflict
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Conflict","status":409,"detail":"the endpoint is disabled"}
+    "#);
     let retry = format!("/deliveries/{disabled}/retry");
     assert_eq!(
         status(on_event(&world, &owner, Method::POST, id, &retry)).await,
@@ -146,7 +156,12 @@ async fn a_delivery_with_an_attempt_in_progress_is_not_touched() {
     let id = world.producer(&owner).send(&Event::new("a", "1")).await;
     receiver.wait_for(1).await;
     let retry = format!("/deliveries/{endpoint}/retry");
-    insta::assert_snapshot!(answer(on_event(&world, &owner, Method::POST, id, &retry)).await, @"");
+    insta::assert_snapshot!(answer(on_event(&world, &owner, Method::POST, id, &retry)).await, @r#"
+    409 Conflict
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Conflict","status":409,"detail":"an attempt of this delivery is in progress"}
+    "#);
     let all = json(on_event(&world, &owner, Method::POST, id, "/replay")).await;
     assert_eq!(all["endpoint_ids"], json!([]));
     receiver.release();
@@ -206,7 +221,12 @@ async fn a_removed_payload_is_nowhere_and_is_not_delivered_any_more() {
         .get(world.url("/api/inbox"))
         .header("x-api-key", &owner.key);
     assert_eq!(status(inbox).await, 200);
-    insta::assert_snapshot!(answer(on_event(&world, &owner, Method::POST, id, "/replay")).await, @"");
+    insta::assert_snapshot!(answer(on_event(&world, &owner, Method::POST, id, "/replay")).await, @r#"
+    409 Conflict
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Conflict","status":409,"detail":"the event's payload was removed"}
+    "#);
     let retry = format!("/deliveries/{endpoint}/retry");
     assert_eq!(
         status(on_event(&world, &owner, Method::POST, id, &retry)).await,
@@ -416,7 +436,12 @@ async fn a_recovery_is_written_down_for_the_workers_and_can_be_cancelled() {
         assert_eq!(started[field], value, "{field}");
     }
     let both = json!({"since": hour_ago, "statuses": ["delivered", "dead"], "per_second": 7});
-    insta::assert_snapshot!(answer(recover(both.clone())).await, @"");
+    insta::assert_snapshot!(answer(recover(both.clone())).await, @r#"
+    409 Conflict
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Conflict","status":409,"detail":"another recovery of the endpoint is running: wait for its end, or cancel it"}
+    "#);
     let path = format!("/{endpoint}/recoveries/{}", started["id"].as_str().unwrap());
     assert_eq!(json(call(&world, &owner, Method::GET, &path)).await, started);
     for _ in 0..2 {
@@ -439,9 +464,24 @@ async fn a_recovery_is_written_down_for_the_workers_and_can_be_cancelled() {
     .await;
     assert_eq!(list["data"], json!([next, cancelled]));
 
-    insta::assert_snapshot!(answer(recover(json!({"since": "2999-01-01T00:00:00Z", "statuses": [], "per_second": 0}))).await, @"");
-    insta::assert_snapshot!(answer(recover(json!({}))).await, @"");
-    insta::assert_snapshot!(answer(recover(json!({"since": "noon"}))).await, @"");
+    insta::assert_snapshot!(answer(recover(json!({"since": "2999-01-01T00:00:00Z", "statuses": [], "per_second": 0}))).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: since, statuses, per_second","errors":[{"field":"since","detail":"must be before `until`, which is now unless given"},{"field":"statuses","detail":"must name at least one status"},{"field":"per_second","detail":"must be 1 to 10000"}]}
+    "#);
+    insta::assert_snapshot!(answer(recover(json!({}))).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: body","errors":[{"field":"body","detail":"missing field `since` at line 1 column 2"}]}
+    "#);
+    insta::assert_snapshot!(answer(recover(json!({"since": "noon"}))).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: since","errors":[{"field":"since","detail":"the 'year' component could not be parsed at line 1 column 15"}]}
+    "#);
     let stranger = world.organization().await;
     for method in [Method::GET, Method::DELETE] {
         assert_eq!(status(call(&world, &stranger, method, &path)).await, 404);

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderMap, HeaderName};
 use shared::clock::UnixMicros;
-use shared::event::Event;
+use shared::event::{Event, OPERATIONAL_TYPES};
 use shared::frame::EncodedEvent;
-use shared::id::{EventId, OrgId};
+use shared::id::{EndpointId, EventId, OrgId};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Longest event type and idempotency key, in bytes.
+/// Longest event type, idempotency key and ordering key, in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
 /// What makes a repeat of an event a repeat.
@@ -42,6 +42,10 @@ pub struct NewEvent<'a> {
     pub identity: Identity<'a>,
     /// The context attributes of a CloudEvent, as a JSON object.
     pub cloudevent: Option<String>,
+    /// Ordered endpoints get the events of one key one after another.
+    pub ordering_key: Option<Cow<'a, str>>,
+    /// The one endpoint that it goes to; else it goes to all that want it.
+    pub only_to: Option<EndpointId>,
 }
 
 impl NewEvent<'_> {
@@ -69,8 +73,8 @@ impl NewEvent<'_> {
             idempotency_key: key.as_deref(),
             traceparent,
             cloudevent: self.cloudevent.as_deref(),
-            ordering_key: None,
-            only_to: None,
+            ordering_key: self.ordering_key.as_deref(),
+            only_to: self.only_to,
             data: &self.data,
         };
         (id, EncodedEvent::new(&event))
@@ -86,10 +90,13 @@ pub fn check_event_type(event_type: &str) -> Result<(), &'static str> {
     if event_type.contains(['*', '>']) {
         return Err("must not contain `*` or `>`: they are wildcards in filters");
     }
+    if OPERATIONAL_TYPES.contains(&event_type) {
+        return Err("is reserved for Penstock's own events");
+    }
     Ok(())
 }
 
-/// Checks an idempotency key, or what serves as one.
+/// Checks an idempotency key or an ordering key.
 ///
 /// # Errors
 /// With what is wrong.
@@ -149,6 +156,8 @@ mod tests {
             data: b"1".as_slice().into(),
             identity,
             cloudevent: None,
+            ordering_key: None,
+            only_to: None,
         };
         let id = |identity| event(identity).encode(org_id, UnixMicros::now(), None).0;
         let cloudevent = || Identity::CloudEvent {

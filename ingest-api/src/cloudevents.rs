@@ -12,10 +12,13 @@ use shared::event::{JSON, is_json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::accept::{Identity, NewEvent, check_event_type};
+use crate::accept::{Identity, NewEvent, check_event_type, check_name};
 use crate::error::{ApiError, FieldError};
 use crate::json::{RawFields, check_depth, is_string};
 use crate::validate::unquote;
+
+/// The extension attribute of CloudEvents' partitioning, which is our ordering key.
+const PARTITION_KEY: &str = "partitionkey";
 
 const HEADER_PREFIX: &str = "ce-";
 
@@ -221,6 +224,8 @@ impl Reader {
                 source: text("source").into(),
                 id: text("id").into(),
             },
+            ordering_key: self.text(PARTITION_KEY).map(|key| key.to_owned().into()),
+            only_to: None,
             cloudevent: Some(Value::Object(self.attributes).to_string()),
         })
     }
@@ -241,6 +246,7 @@ fn check_attribute(name: &str, value: &Value) -> Result<(), String> {
             "time",
             "dataschema",
             "datacontenttype",
+            PARTITION_KEY,
         ];
         return if must_be_text.contains(&name) {
             Err("must be a string".to_owned())
@@ -257,6 +263,7 @@ fn check_attribute(name: &str, value: &Value) -> Result<(), String> {
     match name {
         "specversion" if text != "1.0" => Err("must be \"1.0\"".to_owned()),
         "type" => check_event_type(text).map_err(str::to_owned),
+        PARTITION_KEY => check_name(text).map_err(str::to_owned),
         "id" | "source" | "subject" | "dataschema" | "datacontenttype" if text.is_empty() => {
             Err("must not be empty".to_owned())
         }
@@ -319,6 +326,18 @@ mod tests {
             event.cloudevent.unwrap(),
             @r#"{"flag":true,"id":"1","myext":7,"source":"/s","specversion":"1.0","subject":"ü","time":"2018-04-05T17:31:00Z","type":"t"}"#
         );
+    }
+
+    #[test]
+    fn the_partition_key_is_the_ordering_key() {
+        let body = with(r#""partitionkey":"k-1""#);
+        let event = parse_structured(body.as_bytes()).unwrap();
+        assert_eq!(event.ordering_key.as_deref(), Some("k-1"));
+        let event = parse_binary(&headers(&[("ce-partitionkey", "k-2")]), b"").unwrap();
+        assert_eq!(event.ordering_key.as_deref(), Some("k-2"));
+        let explain = |member: &str| errors(parse_structured(with(member).as_bytes()));
+        insta::assert_snapshot!(explain(r#""partitionkey":7"#), @"partitionkey: must be a string");
+        insta::assert_snapshot!(explain(r#""partitionkey":"a b""#), @"partitionkey: must not contain white space or control characters");
     }
 
     #[test]

@@ -21,6 +21,12 @@ impl Cursor {
         at: datetime!(9999-01-01 0:00 UTC),
         id: Uuid::max(),
     };
+
+    /// Older than every row.
+    pub const OLDEST: Self = Self {
+        at: OffsetDateTime::UNIX_EPOCH,
+        id: Uuid::nil(),
+    };
 }
 
 impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Cursor<Id> {

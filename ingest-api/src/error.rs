@@ -27,6 +27,8 @@ pub enum ApiError {
     MethodNotAllowed,
     /// 409: it is not in a state in which this can be done.
     Conflict(&'static str),
+    /// 412: it is not at the version that the request names any more.
+    PreconditionFailed,
     /// 408: the body did not arrive in time.
     BodyTimeout,
     /// 413.
@@ -158,6 +160,7 @@ impl ApiError {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -174,6 +177,7 @@ impl ApiError {
             Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::Conflict(detail) => (*detail).into(),
             Self::NotFound => "there is nothing here under this path".into(),
             Self::MethodNotAllowed => "this path does not know this method".into(),
+            Self::PreconditionFailed => "it was changed since: `If-Match` names another version".into(),
             Self::BodyTimeout => "the request's body did not arrive in time".into(),
             Self::TooLarge { limit } => format!("the body is larger than {limit} bytes").into(),
             Self::TooManyEvents { limit } => format!("the batch holds more than {limit} events").into(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::header::{CACHE_CONTROL, LINK, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, ETAG, LINK, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use axum::http::{HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
@@ -68,9 +68,13 @@ pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
         .route("/v1/events", post(events::create::create).get(events::read::list))
         .route("/v1/events/batch", post(events::batch::create))
         .route("/v1/events/{id}", get(events::read::show))
-        .route("/v1/endpoints", post(endpoints::create).get(endpoints::list))
-        .route("/v1/endpoints/{id}/pull", post(pull::pull))
-        .route("/v1/endpoints/{id}/ack", post(pull::acknowledge))
+        .route("/v1/events/{id}/data", delete(events::data::remove))
+        .route("/v1/events/{id}/replay", post(events::replay::replay))
+        .route(
+            "/v1/events/{id}/deliveries/{endpoint_id}/retry",
+            post(events::replay::retry),
+        )
+        .merge(endpoint_routes())
         .route("/v1/keys", post(keys::own::create).get(keys::own::list))
         .route("/v1/keys/{id}", delete(keys::own::revoke))
         .route("/v1/keys/{id}/rotate", post(keys::own::rotate))
@@ -89,6 +93,36 @@ pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
         .merge(openapi::routes())
         .route("/", get(async || "Penstock ingest API\n"));
     with_common_layers(routes, cors)
+}
+
+fn endpoint_routes() -> Router<Arc<App>> {
+    let one = get(endpoints::manage::show)
+        .patch(endpoints::manage::change)
+        .delete(endpoints::manage::delete);
+    Router::new()
+        .route(
+            "/v1/endpoints",
+            post(endpoints::manage::create).get(endpoints::list::list),
+        )
+        .route("/v1/endpoints/{id}", one)
+        .route(
+            "/v1/endpoints/{id}/rotate-secret",
+            post(endpoints::secret::rotate),
+        )
+        .route("/v1/endpoints/{id}/test", post(endpoints::test_event::send))
+        .route("/v1/endpoints/{id}/deliveries", get(endpoints::deliveries::list))
+        .route(
+            "/v1/endpoints/{id}/deliveries/summary",
+            get(endpoints::deliveries::summary),
+        )
+        .route("/v1/endpoints/{id}/recover", post(endpoints::recoveries::create))
+        .route("/v1/endpoints/{id}/recoveries", get(endpoints::recoveries::list))
+        .route(
+            "/v1/endpoints/{id}/recoveries/{recovery_id}",
+            get(endpoints::recoveries::show).delete(endpoints::recoveries::cancel),
+        )
+        .route("/v1/endpoints/{id}/pull", post(pull::pull))
+        .route("/v1/endpoints/{id}/ack", post(pull::acknowledge))
 }
 
 /// The Zapier Triggers API, whose errors have another form.
@@ -127,7 +161,7 @@ fn admin_routes(app: Arc<App>) -> Router {
         )
         .route(
             "/admin/v1/organizations/{org_id}/endpoints",
-            post(endpoints::create_as_admin),
+            post(endpoints::manage::create_as_admin),
         )
         .with_state(app)
 }
@@ -184,7 +218,7 @@ fn cors_layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
             Method::DELETE,
         ])
         .allow_headers(tower_http::cors::Any)
-        .expose_headers([RETRY_AFTER, LINK, RATE_LIMIT, RATE_LIMIT_POLICY])
+        .expose_headers([ETAG, RETRY_AFTER, LINK, RATE_LIMIT, RATE_LIMIT_POLICY])
         .max_age(Duration::from_hours(1));
     Some(layer)
 }

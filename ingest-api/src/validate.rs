@@ -1,4 +1,4 @@
-//! Penstock's own event form: `{"type", "data", "idempotency_key"}`. The envelope is read, `data` is not: it stays
+//! Penstock's own event form: `{"type", "data", "idempotency_key", "ordering_key"}`. The envelope is read, `data` is not: it stays
 //! the bytes that the producer sent.
 
 use std::borrow::Cow;
@@ -24,6 +24,8 @@ struct Envelope<'a> {
     data: &'a RawValue,
     #[serde(borrow, default)]
     idempotency_key: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    ordering_key: Option<Cow<'a, str>>,
 }
 
 /// Reads and checks an event.
@@ -44,6 +46,9 @@ pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     if let Some(key) = &envelope.idempotency_key {
         check("idempotency_key", check_name(key).map_err(str::to_owned));
     }
+    if let Some(key) = &envelope.ordering_key {
+        check("ordering_key", check_name(key).map_err(str::to_owned));
+    }
     if !errors.is_empty() {
         return Err(ApiError::Invalid(errors));
     }
@@ -53,6 +58,8 @@ pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
         data: envelope.data.get().as_bytes().into(),
         identity: envelope.idempotency_key.map_or(Identity::Unique, Identity::Key),
         cloudevent: None,
+        ordering_key: envelope.ordering_key,
+        only_to: None,
     })
 }
 
@@ -122,7 +129,7 @@ fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
         let outcome = match name.as_ref() {
             "type" => fields.string(name),
             "data" => fields.value(name),
-            "idempotency_key" => fields.nullable_string(name),
+            "idempotency_key" | "ordering_key" => fields.nullable_string(name),
             _ => fields.value(name).and(Err("is not a field of an event")),
         };
         errors.extend(outcome.err().map(|detail| FieldError::new(name.as_ref(), detail)));
@@ -174,6 +181,9 @@ mod tests {
         insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"kind":2}"#), @"422 kind: is not a field of an event");
         insta::assert_snapshot!(fields(r#"{"type":"a","type":"b","data":1}"#), @"422 type: stands more than once");
         insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"idempotency_key":7}"#), @"422 idempotency_key: must be a string");
+        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":[]}"#), @"422 ordering_key: must be a string");
+        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":""}"#), @"422 ordering_key: must not be empty");
+        insta::assert_snapshot!(fields(r#"{"type":"delivery.dead","data":1}"#), @"422 type: is reserved for Penstock's own events");
         insta::assert_snapshot!(fields(&deep), @"422 data: nested deeper than 64 levels");
         insta::assert_snapshot!(fields("[]"), @"422 body: must be a JSON object with `type` and `data`");
         insta::assert_snapshot!(fields(r#"{"type":"a","data":"#), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 19");

@@ -41,6 +41,17 @@ const RESERVED_PREFIXES: &[&str] = &["webhook-", "content-", "ce-", "proxy-", "x
 #[serde(transparent)]
 pub struct CustomHeaders(BTreeMap<String, String>);
 
+/// Headers to set, and names without a value to remove.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct HeaderChanges(BTreeMap<String, Option<String>>);
+
+impl fmt::Debug for HeaderChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
 /// What is wrong with a header.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum HeaderError {
@@ -65,6 +76,23 @@ impl CustomHeaders {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Their names, as their owner wrote them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Sets the headers that have a value and removes those that have none. A name may stand in another case than
+    /// before.
+    pub fn merge(&mut self, changes: HeaderChanges) {
+        let is_changed = |name: &String| changes.0.keys().any(|changed| changed.eq_ignore_ascii_case(name));
+        self.0.retain(|name, _| !is_changed(name));
+        let set = changes
+            .0
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        self.0.extend(set);
     }
 
     /// The headers, ready to be sent.
@@ -176,7 +204,18 @@ mod tests {
         let twice = CustomHeaders::from_iter([("X-A", "1"), ("x-a", "2")]);
         assert!(matches!(twice.to_map(), Err(HeaderError::Repeated(_))));
         let many = (0..=MAX_HEADERS).map(|number| (format!("x-{number}"), "1"));
-        assert_eq!(CustomHeaders::from_iter(many).to_map(), Err(HeaderError::TooMany));
+        let many: CustomHeaders = many.collect();
+        assert_eq!(many.to_map(), Err(HeaderError::TooMany));
+    }
+
+    #[test]
+    fn changes_set_and_remove_headers_whatever_the_case_of_their_names() {
+        let mut headers = CustomHeaders::from_iter([("X-A", "1"), ("X-B", "2"), ("X-C", "3")]);
+        headers.merge(serde_json::from_str(r#"{"x-a":"4","x-b":null,"X-D":"5"}"#).unwrap());
+        let expected = [("x-a", "4"), ("X-C", "3"), ("X-D", "5")];
+        assert_eq!(headers, CustomHeaders::from_iter(expected));
+        headers.merge(serde_json::from_str(r#"{"X-E":"1","x-e":"2"}"#).unwrap());
+        assert!(matches!(headers.to_map(), Err(HeaderError::Repeated(_))));
     }
 
     #[test]

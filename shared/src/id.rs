@@ -63,6 +63,11 @@ uuid_id! {
 }
 
 uuid_id! {
+    /// A paced return of an endpoint's deliveries to `pending`.
+    RecoveryId
+}
+
+uuid_id! {
     /// Proof that a worker holds a delivery: results are recorded only under the token that claimed it.
     LeaseToken
 }
@@ -76,6 +81,13 @@ impl OrgId {
 
 impl EndpointId {
     /// A new endpoint id.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl RecoveryId {
+    /// A new recovery id.
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
     }

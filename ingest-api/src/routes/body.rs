@@ -105,8 +105,26 @@ pub async fn read_form<T: DeserializeOwned>(
     timeout: Duration,
 ) -> Result<T, ApiError> {
     require_json(headers)?;
-    let bytes = read(headers, body, MAX_FORM_BYTES, timeout).await?;
-    let mut deserializer = serde_json::Deserializer::from_slice(&bytes);
+    parse_form(&read(headers, body, MAX_FORM_BYTES, timeout).await?)
+}
+
+/// Reads the body of a management route that may also be left out.
+///
+/// # Errors
+/// As [`read_form`].
+pub async fn read_optional_form<T: DeserializeOwned + Default>(
+    headers: &HeaderMap,
+    body: Body,
+    timeout: Duration,
+) -> Result<T, ApiError> {
+    if body.is_end_stream() {
+        return Ok(T::default());
+    }
+    read_form(headers, body, timeout).await
+}
+
+fn parse_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();

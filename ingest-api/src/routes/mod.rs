@@ -1,6 +1,7 @@
 //! The handlers, by resource.
 
 pub mod body;
+pub mod field;
 pub mod page;
 pub mod events;
 pub mod organizations;

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use shared::id::OrgId;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -19,10 +19,14 @@ use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::body::read_form;
+use crate::routes::field::Field;
 use crate::routes::keys::check_name;
 use crate::routes::page::PageParams;
 
 const PATH: &str = "/admin/v1/organizations";
+
+/// Most days that payloads are kept by an organisation's own wish: ten years.
+const MAX_RETENTION_DAYS: u32 = 3_650;
 
 /// What an organisation pays for: its rate limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -76,13 +80,18 @@ impl Tier {
 #[serde(deny_unknown_fields)]
 pub struct NewOrganization {
     /// Its name, 1 to 200 characters.
-    name: String,
+    pub name: String,
+    /// Its tier.
     #[serde(default)]
-    tier: Tier,
+    pub tier: Tier,
     /// Overrides the tier's limit.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1)]
-    rate_limit_per_minute: Option<NonZeroU32>,
+    pub rate_limit_per_minute: Option<NonZeroU32>,
+    /// Days after which payloads are removed; as long as events are kept unless given.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 3650)]
+    pub payload_retention_days: Option<u32>,
 }
 
 /// What is to change of an organisation; what is left out stays.
@@ -94,18 +103,13 @@ pub struct OrganizationChange {
     /// Its tier.
     pub tier: Option<Tier>,
     /// Overrides the tier's limit; null lets the tier's limit hold again.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1)]
-    #[expect(
-        clippy::option_option,
-        reason = "null is a value here, and nothing is another"
-    )]
-    pub rate_limit_per_minute: Option<Option<NonZeroU32>>,
-}
-
-/// Tells null, which is a value, from nothing.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
+    pub rate_limit_per_minute: Field<NonZeroU32>,
+    /// Days after which payloads are removed; null keeps them as long as events are kept.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 3650)]
+    pub payload_retention_days: Field<u32>,
 }
 
 /// An organisation, as the operator sees it.
@@ -120,6 +124,8 @@ pub struct Organization {
     pub tier: Tier,
     /// Its own limit, when it has one.
     pub rate_limit_per_minute: Option<u32>,
+    /// Days after which payloads are removed; null when they are kept as long as events are.
+    pub payload_retention_days: Option<u32>,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -164,9 +170,14 @@ pub async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<Organization>), ApiError> {
     let new: NewOrganization = read_form(&headers, body, app.body_timeout).await?;
-    ApiError::all_valid([("name", check_name(&new.name))])?;
-    let limit = new.rate_limit_per_minute.map(NonZeroU32::get);
-    let organization = app.store.create_organization(&new.name, new.tier, limit).await?;
+    ApiError::all_valid([
+        ("name", check_name(&new.name)),
+        (
+            "payload_retention_days",
+            check_retention(new.payload_retention_days),
+        ),
+    ])?;
+    let organization = app.store.create_organization(&new).await?;
     Ok((StatusCode::CREATED, Json(organization)))
 }
 
@@ -263,11 +274,24 @@ pub async fn change(
     body: Body,
 ) -> Result<Json<Organization>, ApiError> {
     let change: OrganizationChange = read_form(&headers, body, app.body_timeout).await?;
-    ApiError::all_valid([("name", change.name.as_deref().map_or(Ok(()), check_name))])?;
+    let retention = change.payload_retention_days.value().copied();
+    ApiError::all_valid([
+        ("name", change.name.as_deref().map_or(Ok(()), check_name)),
+        ("payload_retention_days", check_retention(retention)),
+    ])?;
     let organization = app.store.change_organization(org_id, &change).await?;
     let organization = organization.ok_or(ApiError::NotFound)?;
-    if change.tier.is_some() || change.rate_limit_per_minute.is_some() {
+    if change.tier.is_some() || change.rate_limit_per_minute.is_present() {
         app.key_changes.announce(KeyChange::Organization(org_id)).await;
     }
     Ok(Json(organization))
+}
+
+fn check_retention(days: Option<u32>) -> Result<(), String> {
+    match days {
+        Some(days) if !(1..=MAX_RETENTION_DAYS).contains(&days) => {
+            Err(format!("must be 1 to {MAX_RETENTION_DAYS}"))
+        }
+        _ => Ok(()),
+    }
 }

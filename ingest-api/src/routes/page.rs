@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::cursor::Cursor;
-use crate::error::{ApiError, FieldError};
+use crate::error::ApiError;
 
 const MAX_LIMIT: i64 = 100;
 const DEFAULT_LIMIT: i64 = 50;
@@ -38,19 +38,27 @@ impl PageParams {
     /// # Errors
     /// 422 with the wrong one.
     pub fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(&self) -> Result<Page<Id>, ApiError> {
-        let wrong = |field: &str, detail: &str| ApiError::Invalid(vec![FieldError::new(field, detail)]);
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(wrong("limit", "must be 1 to 100"));
-        }
-        let after = match &self.cursor {
-            None => None,
-            Some(text) => {
-                Some(Cursor::decode(text).ok_or_else(|| wrong("cursor", "is not a `next_cursor`"))?)
-            }
-        };
-        Ok(Page { after, limit })
+        page(self.cursor.as_deref(), self.limit)
     }
+}
+
+/// Reads the parameters of a list that has others beside them.
+///
+/// # Errors
+/// 422 with the wrong one.
+pub fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(
+    cursor: Option<&str>,
+    limit: Option<i64>,
+) -> Result<Page<Id>, ApiError> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(ApiError::invalid("limit", "must be 1 to 100"));
+    }
+    let wrong = || ApiError::invalid("cursor", "is not a `next_cursor`");
+    let after = cursor
+        .map(|text| Cursor::decode(text).ok_or_else(wrong))
+        .transpose()?;
+    Ok(Page { after, limit })
 }
 
 impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Page<Id> {

@@ -24,8 +24,9 @@ use crate::extract::PathId;
 use crate::lease::{self, Lease};
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::routes::endpoints::{EndpointKind, check_range};
-use crate::routes::events::read::payload;
+use crate::routes::endpoints::EndpointKind;
+use crate::routes::endpoints::form::check_range;
+use crate::routes::events::view::payload;
 use crate::scope::Scope;
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
 
@@ -71,7 +72,7 @@ impl PullRequest {
         let errors: Vec<_> = fields
             .into_iter()
             .filter_map(|(field, value, range)| {
-                let detail = check_range(value, &range).err()?;
+                let detail = check_range(&value, &range).err()?;
                 Some(FieldError::new(field, detail))
             })
             .collect();

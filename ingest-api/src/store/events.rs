@@ -39,6 +39,8 @@ pub struct EventRow {
     pub content_type: String,
     pub idempotency_key: Option<String>,
     pub cloudevent: Option<String>,
+    pub ordering_key: Option<String>,
+    pub expunged_at: Option<OffsetDateTime>,
     pub data: Vec<u8>,
 }
 
@@ -50,6 +52,7 @@ pub struct DeliveryRow {
     pub endpoint_id: EndpointId,
     pub status: String,
     pub attempts: i32,
+    pub last_outcome: Option<String>,
     /// Nothing while an attempt is in progress.
     pub next_attempt_at: Option<OffsetDateTime>,
     pub finished_at: Option<OffsetDateTime>,
@@ -92,7 +95,7 @@ impl Store {
             ),
             sized as (select *, sum(size) over (order by number) as total from page)
             select e.id as "id: EventId", e.accepted_at, e.type as event_type, e.content_type, e.idempotency_key,
-                   e.cloudevent, e.data, (select count(*) from page) as "found!"
+                   e.cloudevent, e.ordering_key, e.expunged_at, e.data, (select count(*) from page) as "found!"
             from sized s join events e on e.org_id = $1 and e.accepted_at = s.accepted_at and e.id = s.id
             where s.number <= $9 and (s.total <= $10 or s.number = 1)
             order by s.number
@@ -119,6 +122,8 @@ impl Store {
             content_type: row.content_type,
             idempotency_key: row.idempotency_key,
             cloudevent: row.cloudevent,
+            ordering_key: row.ordering_key,
+            expunged_at: row.expunged_at,
             data: row.data,
         });
         Ok((events.collect(), more))
@@ -129,7 +134,7 @@ impl Store {
         sqlx::query_as!(
             DeliveryRow,
             r#"select d.event_id as "event_id: EventId", d.accepted_at, d.endpoint_id as "endpoint_id: EndpointId",
-                      d.status, d.attempts, d.finished_at,
+                      d.status, d.attempts, d.last_outcome, d.finished_at,
                       case when d.lease_token is null then d.next_attempt_at end as next_attempt_at
                from unnest($2::uuid[], $3::timestamptz[]) as e (id, accepted_at)
                join deliveries d on d.event_id = e.id and d.accepted_at = e.accepted_at
@@ -165,7 +170,7 @@ impl Store {
             return sqlx::query_as!(
                 EventRow,
                 r#"select id as "id: EventId", accepted_at, type as event_type, content_type, idempotency_key,
-                          cloudevent, data
+                          cloudevent, ordering_key, expunged_at, data
                    from events where id = $1 and org_id = $2 and idempotency_key is not null
                    order by accepted_at desc limit 1"#,
                 id.as_uuid(),
@@ -178,7 +183,7 @@ impl Store {
         sqlx::query_as!(
             EventRow,
             r#"select id as "id: EventId", accepted_at, type as event_type, content_type, idempotency_key,
-                      cloudevent, data
+                      cloudevent, ordering_key, expunged_at, data
                from events where org_id = $1 and accepted_at >= $2 and accepted_at < $3 and id = $4"#,
             org_id.as_uuid(),
             from,

@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use super::{Result, Store};
 use crate::api_key::NewKey;
 use crate::cursor::Cursor;
-use crate::routes::endpoints::Endpoint;
+use crate::routes::endpoints::Limits;
 use crate::routes::organizations::{Organization, Tier};
 use crate::scope::Scopes;
 
@@ -76,6 +76,7 @@ impl Store {
             name: name.to_owned(),
             tier,
             rate_limit_per_minute: None,
+            payload_retention_days: None,
             created_at: created_at.fetch_one(&self.pool).await?,
         })
     }
@@ -223,27 +224,35 @@ impl Store {
         .await
     }
 
-    /// Makes `endpoint` the organisation's webhook of this API. When it has one, that one keeps its id, its secret
+    /// Makes an endpoint the organisation's webhook of this API. When it has one, that one keeps its id, its secret
     /// and what waits for it, gets the new URL and is enabled; returns the id that it has then.
     pub async fn set_zapier_webhook(
         &self,
         org_id: OrgId,
-        endpoint: &Endpoint,
+        new_id: EndpointId,
+        url: &str,
         secret: &[u8],
     ) -> Result<EndpointId> {
+        let limits = Limits::default();
         sqlx::query_scalar!(
-            r#"insert into endpoints (id, org_id, url, description, secret, max_in_flight, timeout_ms, zapier)
-               values ($1, $2, $3, $4, $5, $6, $7, true)
-               on conflict (org_id) where zapier and deleted_at is null
-               do update set url = excluded.url, status = 'enabled', disabled_reason = null
-               returning id as "id: EndpointId""#,
-            endpoint.id.as_uuid(),
+            r#"with webhook as (
+                   insert into endpoints (id, org_id, url, description, secret, max_in_flight, timeout_ms, zapier)
+                   values ($1, $2, $3, 'Zapier Triggers API', $4, $5, $6, true)
+                   on conflict (org_id) where zapier and deleted_at is null
+                   do update set url = excluded.url, status = 'enabled', disabled_reason = null
+                   returning id
+               ),
+               -- As whenever an endpoint is enabled.
+               closed as (
+                   delete from endpoint_health h using webhook w where h.endpoint_id = w.id and h.org_id = $2
+               )
+               select id as "id: EndpointId" from webhook"#,
+            new_id.as_uuid(),
             org_id.as_uuid(),
-            endpoint.url,
-            endpoint.description,
+            url,
             secret,
-            endpoint.max_in_flight,
-            endpoint.timeout_ms,
+            limits.max_in_flight,
+            limits.timeout_ms,
         )
         .fetch_one(&self.pool)
         .await

@@ -3,16 +3,23 @@
 mod keys;
 mod organizations;
 mod endpoints;
+mod deliveries;
+mod recoveries;
 mod events;
+mod replay;
 mod pull;
 mod legacy;
 
 use sqlx::PgPool;
 
+pub use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
+pub use self::endpoints::{EndpointRow, EndpointToStore};
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
 pub use self::keys::{KeyRow, KeyToStore, Rotation};
 pub use self::legacy::{InboxFilter, InboxRow};
 pub use self::pull::{AcknowledgedRow, Pull, PulledRow};
+pub use self::recoveries::{NewRecovery, RecoveryRow};
+pub use self::replay::{EventPlace, Replayed};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store};
-use crate::routes::organizations::{Organization, OrganizationChange, Tier};
+use crate::routes::organizations::{NewOrganization, Organization, OrganizationChange, Tier};
 use crate::routes::page::Page;
 
 struct OrganizationRow {
@@ -13,6 +13,7 @@ struct OrganizationRow {
     name: String,
     tier: String,
     rate_limit_per_minute: Option<i64>,
+    payload_retention_days: Option<i32>,
     created_at: OffsetDateTime,
 }
 
@@ -24,6 +25,7 @@ impl From<OrganizationRow> for Organization {
             tier: Tier::from_name(&row.tier),
             // The API takes 32 bits, and the check constraint no other number.
             rate_limit_per_minute: row.rate_limit_per_minute.and_then(|limit| limit.try_into().ok()),
+            payload_retention_days: row.payload_retention_days.and_then(|days| days.try_into().ok()),
             created_at: row.created_at,
         }
     }
@@ -31,20 +33,18 @@ impl From<OrganizationRow> for Organization {
 
 impl Store {
     /// Stores a new organisation.
-    pub async fn create_organization(
-        &self,
-        name: &str,
-        tier: Tier,
-        rate_limit_per_minute: Option<u32>,
-    ) -> Result<Organization> {
+    pub async fn create_organization(&self, new: &NewOrganization) -> Result<Organization> {
         let row = sqlx::query_as!(
             OrganizationRow,
-            r#"insert into organizations (id, name, tier, rate_limit_per_minute) values ($1, $2, $3, $4)
-               returning id as "id: OrgId", name, tier, rate_limit_per_minute, created_at"#,
+            r#"insert into organizations (id, name, tier, rate_limit_per_minute, payload_retention_days)
+               values ($1, $2, $3, $4, $5)
+               returning id as "id: OrgId", name, tier, rate_limit_per_minute, payload_retention_days, created_at"#,
             OrgId::generate().as_uuid(),
-            name,
-            tier.name(),
-            rate_limit_per_minute.map(i64::from),
+            new.name,
+            new.tier.name(),
+            new.rate_limit_per_minute.map(|limit| i64::from(limit.get())),
+            new.payload_retention_days
+                .and_then(|days| i32::try_from(days).ok()),
         );
         Ok(row.fetch_one(&self.pool).await?.into())
     }
@@ -53,7 +53,7 @@ impl Store {
     pub async fn get_organization(&self, org_id: OrgId) -> Result<Option<Organization>> {
         let row = sqlx::query_as!(
             OrganizationRow,
-            r#"select id as "id: OrgId", name, tier, rate_limit_per_minute, created_at
+            r#"select id as "id: OrgId", name, tier, rate_limit_per_minute, payload_retention_days, created_at
                from organizations where id = $1"#,
             org_id.as_uuid(),
         );
@@ -64,7 +64,7 @@ impl Store {
     pub async fn list_organizations(&self, page: &Page<Uuid>) -> Result<Vec<Organization>> {
         let rows = sqlx::query_as!(
             OrganizationRow,
-            r#"select id as "id: OrgId", name, tier, rate_limit_per_minute, created_at
+            r#"select id as "id: OrgId", name, tier, rate_limit_per_minute, payload_retention_days, created_at
                from organizations
                where $1::timestamptz is null or (created_at, id) < ($1, $2::uuid)
                order by created_at desc, id desc
@@ -88,17 +88,23 @@ impl Store {
             r#"update organizations
                set name = coalesce($2, name),
                    tier = coalesce($3, tier),
-                   rate_limit_per_minute = case when $4 then $5 else rate_limit_per_minute end
+                   rate_limit_per_minute = case when $4 then $5 else rate_limit_per_minute end,
+                   payload_retention_days = case when $6 then $7 else payload_retention_days end
                where id = $1
-               returning id as "id: OrgId", name, tier, rate_limit_per_minute, created_at"#,
+               returning id as "id: OrgId", name, tier, rate_limit_per_minute, payload_retention_days, created_at"#,
             org_id.as_uuid(),
             change.name,
             change.tier.map(Tier::name),
-            change.rate_limit_per_minute.is_some(),
+            change.rate_limit_per_minute.is_present(),
             change
                 .rate_limit_per_minute
-                .flatten()
+                .value()
                 .map(|limit| i64::from(limit.get())),
+            change.payload_retention_days.is_present(),
+            change
+                .payload_retention_days
+                .value()
+                .and_then(|days| i32::try_from(*days).ok()),
         );
         Ok(row.fetch_optional(&self.pool).await?.map(Organization::from))
     }

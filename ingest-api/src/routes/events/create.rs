@@ -53,6 +53,15 @@ pub struct EventRequest {
         pattern = r"^\S+$"
     )]
     idempotency_key: Option<String>,
+    /// Ordered endpoints get the events of one key one after another, in the order of their acceptance.
+    #[schema(
+        required = false,
+        nullable,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^\S+$"
+    )]
+    ordering_key: Option<String>,
 }
 
 /// A CloudEvent 1.0 in the JSON format, with any extension attributes beside these.
@@ -77,6 +86,9 @@ pub struct CloudEventRequest {
     /// Media type of `data`; `application/json` unless set.
     #[schema(required = false)]
     datacontenttype: Option<String>,
+    /// The ordering key, of the partitioning extension.
+    #[schema(required = false, min_length = 1, max_length = 255, pattern = r"^\S+$")]
+    partitionkey: Option<String>,
     /// The payload.
     #[schema(required = false)]
     data: Option<serde_json::Value>,

@@ -2,4 +2,7 @@
 
 pub mod create;
 pub mod batch;
+pub mod view;
 pub mod read;
+pub mod replay;
+pub mod data;

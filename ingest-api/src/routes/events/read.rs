@@ -7,24 +7,20 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::LINK;
 use axum::http::{HeaderMap, HeaderValue};
-use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use shared::event::is_json;
 use shared::id::{EndpointId, EventId};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admission::Admitted;
 use crate::cursor::Cursor;
-use crate::error::{ApiError, FieldError, Problem};
+use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId};
 use crate::router::App;
+use crate::routes::events::view::{DeliveryView, EventView};
+use crate::routes::page::page;
 use crate::scope::Scope;
-use crate::store::{AttemptRow, DeliveryRow, EventFilter, EventRow};
-
-const MAX_LIMIT: i64 = 100;
-const DEFAULT_LIMIT: i64 = 50;
+use crate::store::EventFilter;
 
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -39,7 +35,8 @@ pub enum DeliveryStatus {
 }
 
 impl DeliveryStatus {
-    fn name(self) -> &'static str {
+    /// The name in the API and in the database.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Delivered => "delivered",
@@ -78,24 +75,14 @@ pub struct ListParams {
 
 impl ListParams {
     fn filter(&self, admitted: &Admitted) -> Result<EventFilter<'_>, ApiError> {
-        let wrong = |field: &str, detail: &str| ApiError::Invalid(vec![FieldError::new(field, detail)]);
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(wrong("limit", "must be 1 to 100"));
-        }
         if self
             .event_type
             .as_deref()
             .is_some_and(|event_type| event_type.contains('\0'))
         {
-            return Err(wrong("type", "must not contain NUL"));
+            return Err(ApiError::invalid("type", "must not contain NUL"));
         }
-        let after = match &self.cursor {
-            None => None,
-            Some(text) => {
-                Some(Cursor::decode(text).ok_or_else(|| wrong("cursor", "is not a `next_cursor`"))?)
-            }
-        };
+        let page = page(self.cursor.as_deref(), self.limit)?;
         Ok(EventFilter {
             org_id: admitted.organization_with(Scope::Manage)?,
             event_type: self.event_type.as_deref(),
@@ -103,8 +90,8 @@ impl ListParams {
             to: self.to,
             status: self.status.map(DeliveryStatus::name),
             endpoint_id: self.endpoint,
-            after,
-            limit,
+            after: page.after,
+            limit: page.limit,
         })
     }
 }
@@ -116,145 +103,6 @@ pub struct EventPage {
     data: Vec<EventView>,
     /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
-}
-
-/// An event and what became of it.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct EventView {
-    /// Its id.
-    #[schema(value_type = String, format = Uuid)]
-    id: EventId,
-    /// Its type.
-    #[serde(rename = "type")]
-    event_type: String,
-    /// When it was accepted.
-    #[serde(with = "time::serde::rfc3339")]
-    accepted_at: OffsetDateTime,
-    /// Media type of its payload.
-    content_type: String,
-    /// The key that its producer sent; of a CloudEvent, its `source` and `id` as a JSON array.
-    idempotency_key: Option<String>,
-    /// The context attributes of a CloudEvent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<serde_json::Value>)]
-    cloudevent: Option<Box<RawValue>>,
-    /// The payload, byte for byte, when it is JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<serde_json::Value>)]
-    data: Option<Box<RawValue>>,
-    /// The payload in base64 when it is not JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
-    data_base64: Option<String>,
-    /// One for each endpoint that wanted the event.
-    deliveries: Vec<DeliveryView>,
-}
-
-/// A delivery of an event to an endpoint.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct DeliveryView {
-    /// The endpoint.
-    #[schema(value_type = String, format = Uuid)]
-    endpoint_id: EndpointId,
-    /// `pending`, `delivered` or `dead`.
-    status: String,
-    /// How many attempts have ended.
-    attempts: i32,
-    /// When the next attempt begins; null when there is none, or one is in progress.
-    #[serde(with = "time::serde::rfc3339::option")]
-    next_attempt_at: Option<OffsetDateTime>,
-    /// When it was delivered or given up.
-    #[serde(with = "time::serde::rfc3339::option")]
-    finished_at: Option<OffsetDateTime>,
-    /// The attempts in order; only when one event is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
-    attempt_log: Option<Vec<AttemptView>>,
-}
-
-/// One attempt.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AttemptView {
-    /// From 1.
-    number: i32,
-    /// When it began.
-    #[serde(with = "time::serde::rfc3339")]
-    started_at: OffsetDateTime,
-    /// How long it took, in milliseconds.
-    duration_ms: i32,
-    /// `delivered`, or the class of the failure: `status`, `timeout`, `connect`, `network` or `refused`.
-    outcome: String,
-    /// The receiver's HTTP status.
-    response_status: Option<i16>,
-    /// The first 4 KiB of the receiver's answer; bytes that are not UTF-8 are replaced.
-    response_body: Option<String>,
-    /// What went wrong before there was an answer.
-    error: Option<String>,
-}
-
-impl From<AttemptRow> for AttemptView {
-    fn from(row: AttemptRow) -> Self {
-        Self {
-            number: row.number,
-            started_at: row.started_at,
-            duration_ms: row.duration_ms,
-            outcome: row.outcome,
-            response_status: row.response_status,
-            response_body: row
-                .response_body
-                .map(|body| String::from_utf8_lossy(&body).into_owned()),
-            error: row.error,
-        }
-    }
-}
-
-impl From<DeliveryRow> for DeliveryView {
-    fn from(row: DeliveryRow) -> Self {
-        Self {
-            endpoint_id: row.endpoint_id,
-            status: row.status,
-            attempts: row.attempts,
-            next_attempt_at: row.next_attempt_at,
-            finished_at: row.finished_at,
-            attempt_log: None,
-        }
-    }
-}
-
-impl EventView {
-    fn new(row: EventRow, deliveries: Vec<DeliveryView>) -> Result<Self, ApiError> {
-        let (data, data_base64) = payload(&row.content_type, row.data)?;
-        Ok(Self {
-            id: row.id,
-            event_type: row.event_type,
-            accepted_at: row.accepted_at,
-            content_type: row.content_type,
-            idempotency_key: row.idempotency_key,
-            cloudevent: row.cloudevent.map(raw_json).transpose()?,
-            data,
-            data_base64,
-            deliveries,
-        })
-    }
-}
-
-/// A stored payload as it is shown: byte for byte when it is JSON, else in base64.
-///
-/// # Errors
-/// When the stored bytes are not what their media type says.
-pub fn payload(
-    content_type: &str,
-    data: Vec<u8>,
-) -> Result<(Option<Box<RawValue>>, Option<String>), ApiError> {
-    if !is_json(content_type) {
-        return Ok((None, Some(BASE64.encode(&data))));
-    }
-    let text = String::from_utf8(data).map_err(|error| ApiError::Internal(error.into()))?;
-    Ok((Some(raw_json(text)?), None))
-}
-
-fn raw_json(text: String) -> Result<Box<RawValue>, ApiError> {
-    RawValue::from_string(text).map_err(|error| ApiError::Internal(error.into()))
 }
 
 /// Lists events, newest first. An event appears when a worker has stored it, usually milliseconds after its 202.
@@ -357,11 +205,8 @@ pub async fn show(
         .list_deliveries(org_id, std::slice::from_ref(&event))
         .await?;
     let deliveries = deliveries.into_iter().map(|row| {
-        let attempt_log = Some(attempts.remove(&row.endpoint_id).unwrap_or_default());
-        DeliveryView {
-            attempt_log,
-            ..row.into()
-        }
+        let attempt_log = attempts.remove(&row.endpoint_id).unwrap_or_default();
+        DeliveryView::from(row).with_attempts(attempt_log)
     });
     Ok(Json(EventView::new(event, deliveries.collect())?))
 }

@@ -144,6 +144,8 @@ fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
             data: payload.get().as_bytes().into(),
             identity: dedup_id.map_or(Identity::Unique, |key| Identity::Key(key.into())),
             cloudevent: None,
+            ordering_key: None,
+            only_to: None,
         }),
         (event_type, payload, dedup_id) => {
             let wrong = [

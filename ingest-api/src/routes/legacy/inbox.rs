@@ -16,7 +16,7 @@ use crate::cursor::Cursor;
 use crate::error::{ApiError, FieldError};
 use crate::extract::{Params, PathId};
 use crate::router::App;
-use crate::routes::events::read::payload;
+use crate::routes::events::view::payload;
 use crate::scope::Scope;
 use crate::store::{InboxFilter, InboxRow};
 

@@ -16,7 +16,7 @@ use crate::admission::Admitted;
 use crate::error::{ApiError, FieldError};
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::routes::endpoints::{Endpoint, check_url};
+use crate::routes::endpoints::form::check_url;
 use crate::scope::Scope;
 
 /// Body of `POST /api/webhook/config`.
@@ -76,14 +76,17 @@ pub async fn configure(
     let WebhookConfig { webhook_url } = read_form(&headers, body, app.body_timeout).await?;
     check_url(&webhook_url, &app.egress)
         .map_err(|detail| ApiError::Invalid(vec![FieldError::new("webhook_url", detail)]))?;
-    let endpoint = Endpoint::to_url(webhook_url.clone(), "Zapier Triggers API");
+    let new_id = EndpointId::generate();
     let secret = SigningSecret::generate();
-    let sealed = secret.seal(&app.secrets_key, endpoint.id);
-    let endpoint_id = app.store.set_zapier_webhook(org_id, &endpoint, &sealed).await?;
+    let sealed = secret.seal(&app.secrets_key, new_id);
+    let endpoint_id = app
+        .store
+        .set_zapier_webhook(org_id, new_id, &webhook_url, &sealed)
+        .await?;
     Ok(Json(ConfiguredWebhook {
         success: true,
         webhook_url,
         endpoint_id,
-        secret: (endpoint_id == endpoint.id).then(|| secret.to_text()),
+        secret: (endpoint_id == new_id).then(|| secret.to_text()),
     }))
 }

@@ -61,6 +61,11 @@ async fn a_changed_limit_holds_on_every_replica() {
         change(json!({})).await,
         "nothing changes what nothing names"
     );
+    for days in [json!(30), Value::Null] {
+        let changed = change(json!({"payload_retention_days": days})).await;
+        assert_eq!(changed["payload_retention_days"], days);
+        assert_eq!(changed["rate_limit_per_minute"], Value::Null);
+    }
     world.finish().await;
 }
 
@@ -132,11 +137,17 @@ async fn what_does_not_exist_or_is_wrong_is_refused() {
 
     {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: rate_limit_per_minute","errors":[{"field":"rate_limit_per_minute","detail":"invalid value: integer `0`, expected a nonzero u32 at line 1 column 26"}]}
     "#);
+    insta::assert_snapshot!(answer(change(json!({"payload_retention_days": 3_651}))).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: payload_retention_days","errors":[{"field":"payload_retention_days","detail":"must be 1 to 3650"}]}
+    "#);
     insta::assert_snapshot!(answer(change(json!({"id": "x"}))).await, @r#"
     422 Unprocessable Entity
     content-type: application/problem+json
 
-    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: id","errors":[{"field":"id","detail":"unknown field `id`, expected one of `name`, `tier`, `rate_limit_per_minute` at line 1 column 5"}]}
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: id","errors":[{"field":"id","detail":"unknown field `id`, expected one of `name`, `tier`, `rate_limit_per_minute`, `payload_retention_days` at line 1 column 5"}]}
     "#);
     world.finish().await;
 }

@@ -13,6 +13,8 @@ mod faults;
 mod restarts;
 mod backlog;
 mod pull;
+mod endpoints;
+mod recovery;
 mod zapier;
 mod contract;
 mod scopes;

@@ -132,8 +132,10 @@ async fn a_pull_endpoint_has_no_url_and_no_secret() {
     let world = setup().replicas(1, 0).start().await;
     let organization = world.organization().await;
     let mut endpoint = create(&world, &organization).await;
-    endpoint["id"] = json!("…");
-    insta::assert_snapshot!(endpoint, @r#"{"description":"","disabled_reason":null,"event_types":[],"id":"…","kind":"pull","max_in_flight":64,"status":"enabled","timeout_ms":15000,"url":null}"#);
+    for field in ["id", "created_at", "updated_at"] {
+        endpoint[field] = json!("…");
+    }
+    insta::assert_snapshot!(endpoint, @r#"{"created_at":"…","description":"","disabled_reason":null,"event_types":[],"filter":null,"format":"standard","header_names":[],"health":{"circuit_open_until":null,"consecutive_failures":0,"failing_since":null,"state":"healthy"},"id":"…","kind":"pull","max_in_flight":64,"on_exhausted":"skip","ordered":false,"previous_secret_expires_at":null,"rate_limit_per_second":null,"retry":{"attempts":null,"factor":null,"initial_seconds":null,"max_age_seconds":null,"max_seconds":null},"status":"enabled","timeout_ms":15000,"updated_at":"…","url":null}"#);
     let post = |body: Value| {
         let request = world.http().post(world.url("/v1/endpoints"));
         request.bearer_auth(&organization.key).json(&body)

@@ -1,0 +1,231 @@
+//! `/v1/endpoints/{id}/deliveries`: what an endpoint has, waits for and lost, and why.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::LINK;
+use serde::{Deserialize, Serialize};
+use shared::id::{EndpointId, EventId};
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::find;
+use crate::admission::Admitted;
+use crate::error::{ApiError, Problem};
+use crate::extract::{Params, PathId};
+use crate::router::App;
+use crate::routes::events::read::DeliveryStatus;
+use crate::routes::page::{Page, page};
+use crate::scope::Scope;
+use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
+
+/// Which deliveries to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeliveryParams {
+    /// Those in this status; `dead` unless given.
+    #[param(inline)]
+    status: Option<DeliveryStatus>,
+    /// Those whose last attempt ended like this.
+    outcome: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Most deliveries on the page.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: Option<i64>,
+}
+
+/// A page of an endpoint's deliveries.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryPage {
+    /// Pending ones in the order in which they are due, others newest first.
+    data: Vec<EndpointDelivery>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// An event's delivery to the endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EndpointDelivery {
+    /// The event.
+    #[schema(value_type = String, format = Uuid)]
+    event_id: EventId,
+    /// The event's type.
+    event_type: String,
+    /// When the event was accepted.
+    #[serde(with = "time::serde::rfc3339")]
+    accepted_at: OffsetDateTime,
+    /// `pending`, `delivered` or `dead`.
+    status: String,
+    /// How many attempts have ended.
+    attempts: i32,
+    /// How the last one ended; null when there was none.
+    last_outcome: Option<String>,
+    /// When the next attempt begins; null when there is none, or one is in progress.
+    #[serde(with = "time::serde::rfc3339::option")]
+    next_attempt_at: Option<OffsetDateTime>,
+    /// When it was delivered or given up.
+    #[serde(with = "time::serde::rfc3339::option")]
+    finished_at: Option<OffsetDateTime>,
+}
+
+impl From<EndpointDeliveryRow> for EndpointDelivery {
+    fn from(row: EndpointDeliveryRow) -> Self {
+        Self {
+            event_id: row.event_id,
+            event_type: row.event_type,
+            accepted_at: row.accepted_at,
+            status: row.status,
+            attempts: row.attempts,
+            last_outcome: row.last_outcome,
+            next_attempt_at: row.next_attempt_at,
+            finished_at: row.finished_at,
+        }
+    }
+}
+
+/// Lists an endpoint's deliveries by status and by how their last attempt ended.
+///
+/// A page of delivered ones looks at 10 000 events at the most: it may hold fewer deliveries than `limit`, or none, and
+/// there is a next page nevertheless.
+///
+/// # Errors
+/// 401, 403, 404, 422, 429, 503.
+#[utoipa::path(
+    get,
+    path = "/v1/endpoints/{id}/deliveries",
+    operation_id = "list_endpoint_deliveries",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid), DeliveryParams),
+    responses(
+        (status = 200, description = "A page of deliveries.", body = DeliveryPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(endpoint_id): PathId<EndpointId>,
+    Params(params): Params<DeliveryParams>,
+) -> Result<(HeaderMap, Json<DeliveryPage>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    find(&app, org_id, endpoint_id).await?;
+    if params
+        .outcome
+        .as_deref()
+        .is_some_and(|outcome| outcome.contains('\0'))
+    {
+        return Err(ApiError::invalid("outcome", "must not contain NUL"));
+    }
+    let page: Page<Uuid> = page(params.cursor.as_deref(), params.limit)?;
+    let filter = DeliveryFilter {
+        org_id,
+        endpoint_id,
+        status: params.status.unwrap_or(DeliveryStatus::Dead),
+        outcome: params.outcome.as_deref(),
+        after: page.after,
+        limit: page.limit,
+    };
+    let (rows, next) = app.store.list_endpoint_deliveries(&filter).await?;
+    let next_cursor = next.map(|cursor| cursor.encode());
+    let path = format!("/v1/endpoints/{endpoint_id}/deliveries");
+    let links = next_cursor
+        .as_deref()
+        .map(|cursor| (LINK, crate::routes::events::read::next_link(&path, cursor)));
+    let data = rows.into_iter().map(Into::into).collect();
+    Ok((
+        links.into_iter().collect(),
+        Json(DeliveryPage { data, next_cursor }),
+    ))
+}
+
+/// An endpoint's unfinished and lost deliveries, counted by reason.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliverySummary {
+    /// Those that are to be tried, or tried again.
+    pending: OutcomeCounts,
+    /// Those that were given up.
+    dead: OutcomeCounts,
+}
+
+/// Deliveries of one status.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct OutcomeCounts {
+    /// How many there are; 10 000 when there are more.
+    total: i64,
+    /// Whether there are more: then any 10 000 of them were counted.
+    capped: bool,
+    /// Most frequent first.
+    outcomes: Vec<CountedOutcome>,
+}
+
+/// Deliveries whose last attempts ended alike.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CountedOutcome {
+    /// How; null when there was no attempt yet.
+    outcome: Option<String>,
+    /// How many there are.
+    count: i64,
+}
+
+impl OutcomeCounts {
+    fn new<'a>(counts: impl Iterator<Item = &'a OutcomeCount>) -> Self {
+        let outcomes: Vec<_> = counts
+            .map(|counted| CountedOutcome {
+                outcome: counted.last_outcome.clone(),
+                count: counted.count,
+            })
+            .collect();
+        let total = outcomes.iter().map(|counted| counted.count).sum::<i64>();
+        Self {
+            total: total.min(MAX_COUNTED),
+            capped: total > MAX_COUNTED,
+            outcomes,
+        }
+    }
+}
+
+/// Counts an endpoint's pending and dead deliveries by how their last attempt ended.
+///
+/// # Errors
+/// 401, 403, 404, 429, 503.
+#[utoipa::path(
+    get,
+    path = "/v1/endpoints/{id}/deliveries/summary",
+    operation_id = "summarize_endpoint_deliveries",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid)),
+    responses(
+        (status = 200, description = "The counts.", body = DeliverySummary),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn summary(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(endpoint_id): PathId<EndpointId>,
+) -> Result<Json<DeliverySummary>, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    find(&app, org_id, endpoint_id).await?;
+    let counts = app.store.count_outcomes(org_id, endpoint_id).await?;
+    let of = |status: &'static str| OutcomeCounts::new(counts.iter().filter(move |c| c.status == status));
+    Ok(Json(DeliverySummary {
+        pending: of("pending"),
+        dead: of("dead"),
+    }))
+}

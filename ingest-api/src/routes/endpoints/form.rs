@@ -1,0 +1,336 @@
+//! The body that makes or changes an endpoint, and the checks of its fields.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shared::egress::EgressConfig;
+use shared::filter::PayloadFilter;
+use shared::headers::HeaderChanges;
+use url::Url;
+use utoipa::ToSchema;
+
+use super::{EndpointKind, EndpointStatus, Format, Limits, OnExhausted, RetrySettings, Settings};
+use crate::error::{ApiError, FieldError};
+use crate::routes::field::Field;
+
+const MAX_URL_BYTES: usize = 2_048;
+const MAX_DESCRIPTION_BYTES: usize = 1_000;
+const MAX_EVENT_TYPES: usize = 100;
+const MAX_EVENT_TYPE_BYTES: usize = 255;
+
+const MAX_IN_FLIGHT: RangeInclusive<i32> = 1..=1_000;
+const TIMEOUT_MS: RangeInclusive<i32> = 100..=30_000;
+const RATE_LIMIT_PER_SECOND: RangeInclusive<i32> = 1..=10_000;
+const RETRY_ATTEMPTS: RangeInclusive<i32> = 1..=100;
+const RETRY_INITIAL_SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
+const RETRY_FACTOR: RangeInclusive<f64> = 1.0..=10.0;
+const RETRY_MAX_SECONDS: RangeInclusive<f64> = 1.0..=86_400.0;
+const RETRY_MAX_AGE_SECONDS: RangeInclusive<f64> = 1.0..=2_592_000.0;
+
+/// An endpoint to be made, or what is to change of one (JSON merge patch): what is left out stays, null is the
+/// default.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointForm {
+    /// `push` unless given. It cannot be changed.
+    pub kind: Option<EndpointKind>,
+    /// Where deliveries are sent: http or https, to a public address. Only for the kind `push`, which needs it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 2_048)]
+    url: Field<String>,
+    /// What its owner calls it, up to 1 000 bytes.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    description: Field<String>,
+    /// Exact types, or prefixes that end in `*`, up to 100; none at all means every type.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 100)]
+    event_types: Field<Vec<String>>,
+    /// JSON pointers into `data` and what must hold there: a value, or an object of `eq`, `ne`, `in`, `exists`, `gt`,
+    /// `gte`, `lt`, `lte`. A change replaces the whole filter.
+    #[serde(default)]
+    #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
+    filter: Field<Box<RawValue>>,
+    /// Further request headers, up to 20. In a change, a name with null is removed and those left out stay.
+    #[serde(default)]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, Option<String>>>)]
+    headers: Field<HeaderChanges>,
+    /// `standard` unless given.
+    #[serde(default)]
+    #[schema(value_type = Option<Format>)]
+    format: Field<Format>,
+    /// What overrides the workers' retry policy.
+    #[serde(default)]
+    #[schema(value_type = Option<RetryForm>)]
+    retry: Field<RetryForm>,
+    /// How long one attempt may take, in milliseconds; 15 000 unless given.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>, minimum = 100, maximum = 30_000)]
+    timeout_ms: Field<i32>,
+    /// Deliveries that one worker sends it at once; 64 unless given.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 1_000)]
+    max_in_flight: Field<i32>,
+    /// What all workers together send it in a second; no limit unless given.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 10_000)]
+    rate_limit_per_second: Field<i32>,
+    /// Whether events with an ordering key come one after another, by key. Only for the kind `push`.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    ordered: Field<bool>,
+    /// What follows then when a delivery is out of attempts; `skip` unless given.
+    #[serde(default)]
+    #[schema(value_type = Option<OnExhausted>)]
+    on_exhausted: Field<OnExhausted>,
+    /// Whether it gets deliveries. Enabling closes its circuit and resumes what waits for it.
+    #[serde(default)]
+    #[schema(value_type = Option<EndpointStatus>)]
+    pub status: Field<EndpointStatus>,
+}
+
+/// An endpoint's own retry policy; what is left out, or null, is the workers'.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryForm {
+    /// Attempts after which a delivery is dead.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 100)]
+    attempts: Field<i32>,
+    /// Longest wait after the first attempt.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 0.1, maximum = 86_400)]
+    initial_seconds: Field<f64>,
+    /// How many times longer each wait is than the one before.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 1, maximum = 10)]
+    factor: Field<f64>,
+    /// Longest wait.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 1, maximum = 86_400)]
+    max_seconds: Field<f64>,
+    /// Age after which a delivery that fails again is dead.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 1, maximum = 2_592_000)]
+    max_age_seconds: Field<f64>,
+}
+
+impl EndpointForm {
+    /// The settings of a new endpoint.
+    ///
+    /// # Errors
+    /// 422 with every wrong field.
+    pub fn create(self, egress: &EgressConfig) -> Result<Settings, ApiError> {
+        let kind = self.kind.unwrap_or_default();
+        let needs_url = kind == EndpointKind::Push && !self.url.is_present();
+        let mut errors = self.errors(kind, egress);
+        if needs_url {
+            errors.insert(0, FieldError::new("url", "is missing"));
+        }
+        self.apply(Settings::default(), errors)
+    }
+
+    /// The settings of an endpoint after this change.
+    ///
+    /// # Errors
+    /// 422 with every wrong field of the change.
+    pub fn change(
+        self,
+        kind: EndpointKind,
+        current: Settings,
+        egress: &EgressConfig,
+    ) -> Result<Settings, ApiError> {
+        let mut errors = self.errors(kind, egress);
+        if self.kind.is_some_and(|wanted| wanted != kind) {
+            errors.insert(0, FieldError::new("kind", "cannot be changed"));
+        }
+        self.apply(current, errors)
+    }
+
+    fn apply(self, mut settings: Settings, mut errors: Vec<FieldError>) -> Result<Settings, ApiError> {
+        let default = Limits::default();
+        self.url.apply_to_option(&mut settings.url);
+        self.description.apply(&mut settings.description, String::new());
+        self.event_types.apply(&mut settings.event_types, Vec::new());
+        match self.filter {
+            Field::Absent => {}
+            Field::Null => settings.filter = None,
+            Field::Value(filter) => settings.filter = Some(filter.get().to_owned()),
+        }
+        match self.headers {
+            Field::Absent => {}
+            Field::Null => settings.headers = shared::headers::CustomHeaders::default(),
+            Field::Value(changes) => {
+                settings.headers.merge(changes);
+                let wrong = settings.headers.to_map().err();
+                errors.extend(wrong.map(|error| FieldError::new("headers", error.to_string())));
+            }
+        }
+        match self.retry {
+            Field::Absent => {}
+            Field::Null => settings.retry = RetrySettings::default(),
+            Field::Value(retry) => retry.apply(&mut settings.retry),
+        }
+        self.format.apply(&mut settings.format, Format::default());
+        self.timeout_ms
+            .apply(&mut settings.limits.timeout_ms, default.timeout_ms);
+        self.max_in_flight
+            .apply(&mut settings.limits.max_in_flight, default.max_in_flight);
+        self.rate_limit_per_second
+            .apply_to_option(&mut settings.rate_limit_per_second);
+        self.ordered.apply(&mut settings.ordered, false);
+        self.on_exhausted
+            .apply(&mut settings.on_exhausted, OnExhausted::default());
+        self.status.apply(&mut settings.status, EndpointStatus::default());
+        if errors.is_empty() {
+            Ok(settings)
+        } else {
+            Err(ApiError::Invalid(errors))
+        }
+    }
+
+    /// What is wrong with the fields that the form names. Those that it leaves out were right when they were set.
+    fn errors(&self, kind: EndpointKind, egress: &EgressConfig) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let mut check = |field: &str, outcome: Result<(), String>| {
+            errors.extend(outcome.err().map(|detail| FieldError::new(field, detail)));
+        };
+        check("url", self.check_url(kind, egress));
+        check(
+            "description",
+            each(&self.description, |text| check_description(text)),
+        );
+        check(
+            "event_types",
+            each(&self.event_types, |types| check_event_types(types)),
+        );
+        check("filter", each(&self.filter, |filter| check_filter(filter)));
+        check("max_in_flight", in_range(&self.max_in_flight, &MAX_IN_FLIGHT));
+        check("timeout_ms", in_range(&self.timeout_ms, &TIMEOUT_MS));
+        check(
+            "rate_limit_per_second",
+            in_range(&self.rate_limit_per_second, &RATE_LIMIT_PER_SECOND),
+        );
+        if let Field::Value(retry) = &self.retry {
+            check("retry.attempts", in_range(&retry.attempts, &RETRY_ATTEMPTS));
+            let fields = [
+                (
+                    "retry.initial_seconds",
+                    &retry.initial_seconds,
+                    RETRY_INITIAL_SECONDS,
+                ),
+                ("retry.factor", &retry.factor, RETRY_FACTOR),
+                ("retry.max_seconds", &retry.max_seconds, RETRY_MAX_SECONDS),
+                (
+                    "retry.max_age_seconds",
+                    &retry.max_age_seconds,
+                    RETRY_MAX_AGE_SECONDS,
+                ),
+            ];
+            for (field, value, range) in fields {
+                check(field, in_range(value, &range));
+            }
+        }
+        if kind == EndpointKind::Pull && self.ordered == Field::Value(true) {
+            check("ordered", Err("must not stand beside the kind `pull`".to_owned()));
+        }
+        errors
+    }
+
+    fn check_url(&self, kind: EndpointKind, egress: &EgressConfig) -> Result<(), String> {
+        match (kind, &self.url) {
+            (EndpointKind::Push, Field::Value(url)) => check_url(url, egress),
+            (EndpointKind::Push, Field::Null) => Err("must not be null".to_owned()),
+            (EndpointKind::Pull, Field::Value(_)) => Err("must not stand beside the kind `pull`".to_owned()),
+            (EndpointKind::Push, Field::Absent) | (EndpointKind::Pull, _) => Ok(()),
+        }
+    }
+}
+
+impl RetryForm {
+    fn apply(self, retry: &mut RetrySettings) {
+        let duration = |field: Field<f64>, slot: &mut Option<Duration>| match field {
+            Field::Absent => {}
+            Field::Null => *slot = None,
+            Field::Value(seconds) => *slot = Duration::try_from_secs_f64(seconds).ok(),
+        };
+        self.attempts.apply_to_option(&mut retry.attempts);
+        self.factor.apply_to_option(&mut retry.factor);
+        duration(self.initial_seconds, &mut retry.initial);
+        duration(self.max_seconds, &mut retry.max);
+        duration(self.max_age_seconds, &mut retry.max_age);
+    }
+}
+
+fn each<T>(field: &Field<T>, check: impl FnOnce(&T) -> Result<(), String>) -> Result<(), String> {
+    field.value().map_or(Ok(()), check)
+}
+
+fn in_range<T: PartialOrd + std::fmt::Display>(
+    field: &Field<T>,
+    range: &RangeInclusive<T>,
+) -> Result<(), String> {
+    each(field, |value| check_range(value, range))
+}
+
+/// Checks where deliveries are to be sent.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_url(text: &str, egress: &EgressConfig) -> Result<(), String> {
+    if text.len() > MAX_URL_BYTES {
+        return Err(format!("must not be longer than {MAX_URL_BYTES} bytes"));
+    }
+    if text.contains(char::is_control) {
+        return Err("must not contain control characters".to_owned());
+    }
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    egress.check_url(&url).map_err(|refused| refused.to_string())
+}
+
+fn check_description(text: &str) -> Result<(), String> {
+    if text.len() > MAX_DESCRIPTION_BYTES || text.contains('\0') {
+        return Err(format!(
+            "must have at most {MAX_DESCRIPTION_BYTES} bytes, none of them NUL"
+        ));
+    }
+    Ok(())
+}
+
+fn check_event_types(patterns: &[String]) -> Result<(), String> {
+    if patterns.len() > MAX_EVENT_TYPES {
+        return Err(format!("must not name more than {MAX_EVENT_TYPES} types"));
+    }
+    for pattern in patterns {
+        let name = pattern.strip_suffix('*').unwrap_or(pattern);
+        let is_name = |c: char| !c.is_control() && !c.is_whitespace() && c != '*' && c != '>';
+        if pattern.is_empty() || pattern.len() > MAX_EVENT_TYPE_BYTES || !name.chars().all(is_name) {
+            return Err(format!(
+                "{pattern:?} is neither an event type nor a prefix that ends in `*`"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_filter(filter: &RawValue) -> Result<(), String> {
+    let filter = PayloadFilter::parse(filter.get());
+    filter.map(drop).map_err(|error| error.to_string())
+}
+
+/// Checks a number against what is allowed.
+///
+/// # Errors
+/// With what is allowed.
+pub fn check_range<T: PartialOrd + std::fmt::Display>(
+    value: &T,
+    range: &RangeInclusive<T>,
+) -> Result<(), String> {
+    if range.contains(value) {
+        Ok(())
+    } else {
+        Err(format!("must be {} to {}", range.start(), range.end()))
+    }
+}

@@ -1,0 +1,65 @@
+//! Listing endpoints.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Endpoint;
+use crate::admission::Admitted;
+use crate::cursor::Cursor;
+use crate::error::{ApiError, Problem};
+use crate::extract::Params;
+use crate::router::App;
+use crate::routes::page::PageParams;
+use crate::scope::Scope;
+
+/// A page of endpoints, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EndpointPage {
+    /// The endpoints, disabled ones included.
+    data: Vec<Endpoint>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// Lists the organisation's endpoints, newest first.
+///
+/// # Errors
+/// 401, 403, 422, 429, 503.
+#[utoipa::path(
+    get,
+    path = "/v1/endpoints",
+    operation_id = "list_endpoints",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(PageParams),
+    responses(
+        (status = 200, description = "A page of endpoints.", body = EndpointPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    Params(params): Params<PageParams>,
+) -> Result<(HeaderMap, Json<EndpointPage>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let page = params.page()?;
+    let mut rows = app.store.list_endpoints(org_id, &page).await?;
+    let next_cursor = page.cut(&mut rows, |last| Cursor {
+        at: last.created_at,
+        id: last.id.as_uuid(),
+    });
+    let links = page.links("/v1/endpoints", next_cursor.as_deref());
+    let data = rows.into_iter().map(|row| Endpoint::new(&app, row));
+    let data = data.collect::<Result<_, _>>()?;
+    Ok((links, Json(EndpointPage { data, next_cursor })))
+}

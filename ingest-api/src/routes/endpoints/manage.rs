@@ -1,0 +1,297 @@
+//! Making, showing, changing and deleting one endpoint.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::IF_MATCH;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use shared::id::{EndpointId, OrgId};
+use shared::secret::SigningSecret;
+use utoipa::ToSchema;
+
+use super::form::EndpointForm;
+use super::{Endpoint, EndpointKind, EndpointStatus, Shown, find, settings, show_stored};
+use crate::admission::{Admin, Admitted};
+use crate::error::{ApiError, Problem};
+use crate::extract::PathId;
+use crate::router::App;
+use crate::routes::body::read_form;
+use crate::routes::field::Field;
+use crate::scope::Scope;
+use crate::store::{EndpointRow, EndpointToStore};
+
+/// How often a change starts over because another one came first.
+const MAX_TRIES: usize = 5;
+
+const DISABLED_BY_OWNER: &str = "disabled through the API";
+
+/// An endpoint with its signing secret, which is shown this once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CreatedEndpoint {
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// Nothing for the kind `pull`: only what is sent is signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub secret: Option<String>,
+}
+
+/// Makes an endpoint.
+///
+/// # Errors
+/// 400, 401, 403, 408, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/endpoints",
+    operation_id = "create_endpoint",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    request_body = EndpointForm,
+    responses(
+        (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    create_for(&app, org_id, &headers, body).await
+}
+
+/// Makes an endpoint of an organisation.
+///
+/// # Errors
+/// 400, 401, 404 for an unknown organisation, 408, 413, 415, 422, 503.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/organizations/{org_id}/endpoints",
+    operation_id = "create_endpoint_as_admin",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = String, Path, format = Uuid)),
+    request_body = EndpointForm,
+    responses(
+        (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such organisation.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn create_as_admin(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    PathId(org_id): PathId<OrgId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
+    create_for(&app, org_id, &headers, body).await
+}
+
+async fn create_for(
+    app: &App,
+    org_id: OrgId,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
+    let form: EndpointForm = read_form(headers, body, app.body_timeout).await?;
+    let kind = form.kind.unwrap_or_default();
+    let settings = form.create(&app.egress)?;
+    let id = EndpointId::generate();
+    let new = EndpointToStore {
+        id,
+        settings: &settings,
+        headers: settings.headers.seal(&app.secrets_key, id),
+        disabled_reason: DISABLED_BY_OWNER,
+    };
+    let secret = SigningSecret::generate();
+    let sealed = secret.seal(&app.secrets_key, id);
+    if !app.store.create_endpoint(org_id, kind, &new, &sealed).await? {
+        return Err(ApiError::NotFound);
+    }
+    let (etag, Json(endpoint)) = show_stored(app, org_id, id).await?;
+    let secret = (kind == EndpointKind::Push).then(|| secret.to_text());
+    Ok((
+        StatusCode::CREATED,
+        (etag, Json(CreatedEndpoint { endpoint, secret })),
+    ))
+}
+
+/// Shows an endpoint.
+///
+/// # Errors
+/// 401, 403, 404, 429, 503.
+#[utoipa::path(
+    get,
+    path = "/v1/endpoints/{id}",
+    operation_id = "show_endpoint",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid)),
+    responses(
+        (status = 200, description = "The endpoint.", body = Endpoint, headers(("etag" = String, description = "Its version, for `If-Match`."))),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(id): PathId<EndpointId>,
+) -> Result<Shown<Endpoint>, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    show_stored(&app, org_id, id).await
+}
+
+/// Changes an endpoint. What the body leaves out stays, null is the default (JSON merge patch).
+///
+/// An event that is accepted after the answer is delivered with the change.
+///
+/// # Errors
+/// 400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    patch,
+    path = "/v1/endpoints/{id}",
+    operation_id = "change_endpoint",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(
+        ("id" = String, Path, format = Uuid),
+        ("If-Match" = Option<String>, Header, description = "An `ETag`: the change is made only while it is the endpoint's."),
+    ),
+    request_body = EndpointForm,
+    responses(
+        (status = 200, description = "The endpoint as it is now.", body = Endpoint, headers(("etag" = String, description = "Its version."))),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Others change it at the same time.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It was changed since its `ETag` was `If-Match`.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn change(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(id): PathId<EndpointId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Shown<Endpoint>, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    find(&app, org_id, id).await?;
+    let form: EndpointForm = read_form(&headers, body, app.body_timeout).await?;
+    for _ in 0..MAX_TRIES {
+        let row = find(&app, org_id, id).await?;
+        check_match(&headers, row.version)?;
+        if change_row(&app, org_id, &row, form.clone()).await? {
+            return show_stored(&app, org_id, id).await;
+        }
+    }
+    Err(ApiError::Conflict("the endpoint is being changed by others"))
+}
+
+/// False when the row is not the stored one any more.
+async fn change_row(
+    app: &App,
+    org_id: OrgId,
+    row: &EndpointRow,
+    form: EndpointForm,
+) -> Result<bool, ApiError> {
+    let enables = matches!(form.status, Field::Null | Field::Value(EndpointStatus::Enabled));
+    let settings = form.change(row.kind, settings(app, row)?, &app.egress)?;
+    let changed = EndpointToStore {
+        id: row.id,
+        settings: &settings,
+        headers: settings.headers.seal(&app.secrets_key, row.id),
+        disabled_reason: DISABLED_BY_OWNER,
+    };
+    let stored = app
+        .store
+        .update_endpoint(org_id, row.version, &changed, enables)
+        .await?;
+    Ok(stored)
+}
+
+/// Deletes an endpoint. It gets nothing more; what waited for it is given up.
+///
+/// # Errors
+/// 401, 403, 404, 412, 429, 503.
+#[utoipa::path(
+    delete,
+    path = "/v1/endpoints/{id}",
+    operation_id = "delete_endpoint",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(
+        ("id" = String, Path, format = Uuid),
+        ("If-Match" = Option<String>, Header, description = "An `ETag`: it is deleted only while it is the endpoint's."),
+    ),
+    responses(
+        (status = 204, description = "It is deleted."),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It was changed since its `ETag` was `If-Match`.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(id): PathId<EndpointId>,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let row = find(&app, org_id, id).await?;
+    check_match(&headers, row.version)?;
+    let version = headers.contains_key(IF_MATCH).then_some(row.version);
+    match (app.store.delete_endpoint(org_id, id, version).await?, version) {
+        (true, _) => Ok(StatusCode::NO_CONTENT),
+        (false, Some(_)) => Err(ApiError::PreconditionFailed),
+        (false, None) => Err(ApiError::NotFound),
+    }
+}
+
+/// Whether `If-Match`, when there is one, names this version (RFC 9110, 13.1.1).
+fn check_match(headers: &HeaderMap, version: i64) -> Result<(), ApiError> {
+    let mut tags = headers
+        .get_all(IF_MATCH)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .peekable();
+    let current = format!("\"{version}\"");
+    if tags.peek().is_none() || tags.any(|tag| tag == b"*" || tag == current.as_bytes()) {
+        return Ok(());
+    }
+    Err(ApiError::PreconditionFailed)
+}

@@ -1,0 +1,311 @@
+//! `/v1/endpoints`: where an organisation's events are delivered, and what becomes of them there.
+
+pub mod form;
+pub mod manage;
+pub mod list;
+pub mod secret;
+pub mod test_event;
+pub mod deliveries;
+pub mod recoveries;
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::ETAG;
+use axum::http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared::headers::CustomHeaders;
+use shared::id::{EndpointId, OrgId};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::error::ApiError;
+use crate::router::App;
+use crate::store::EndpointRow;
+
+/// How an endpoint's deliveries reach their owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum EndpointKind {
+    /// They are sent to its URL.
+    #[default]
+    Push,
+    /// Their owner fetches them.
+    Pull,
+}
+
+/// What the body of a webhook is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Format {
+    /// `{"id", "type", "timestamp", "data"}`.
+    #[default]
+    Standard,
+    /// A CloudEvent in structured mode.
+    CloudEvents,
+}
+
+/// What follows in an ordered endpoint when a delivery is out of attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum OnExhausted {
+    /// It is dead, and the next one of its key goes out.
+    #[default]
+    Skip,
+    /// It is tried until it succeeds, and its key waits.
+    Block,
+}
+
+/// Whether an endpoint gets deliveries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum EndpointStatus {
+    /// It does.
+    #[default]
+    Enabled,
+    /// What waits for it stays where it is, and it gets no further events.
+    Disabled,
+}
+
+/// What its owner sets of an endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub url: Option<String>,
+    pub description: String,
+    pub event_types: Vec<String>,
+    pub filter: Option<String>,
+    pub headers: CustomHeaders,
+    pub format: Format,
+    pub retry: RetrySettings,
+    pub limits: Limits,
+    pub rate_limit_per_second: Option<i32>,
+    pub ordered: bool,
+    pub on_exhausted: OnExhausted,
+    pub status: EndpointStatus,
+}
+
+/// An endpoint's own retry policy; what it does not set is the workers'.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RetrySettings {
+    pub attempts: Option<i32>,
+    pub initial: Option<Duration>,
+    pub factor: Option<f64>,
+    pub max: Option<Duration>,
+    pub max_age: Option<Duration>,
+}
+
+/// What an attempt, and all of them at once, may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub timeout_ms: i32,
+    pub max_in_flight: i32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout_ms: 15_000,
+            max_in_flight: 64,
+        }
+    }
+}
+
+/// An endpoint, as its owner sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Endpoint {
+    /// Its id.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: EndpointId,
+    /// Whether deliveries are sent or fetched.
+    kind: EndpointKind,
+    /// Where deliveries are sent; null when they are fetched.
+    url: Option<String>,
+    /// What its owner calls it.
+    description: String,
+    /// The types it gets; none at all means every type.
+    event_types: Vec<String>,
+    /// What must hold for a payload; null means every payload.
+    #[schema(value_type = Option<serde_json::Value>)]
+    filter: Option<Box<RawValue>>,
+    /// The names of its own request headers. Their values are not shown.
+    header_names: Vec<String>,
+    /// What the body of a webhook is.
+    format: Format,
+    /// Its own retry policy; null is what the workers have.
+    retry: RetryView,
+    /// How long one attempt may take, in milliseconds.
+    timeout_ms: i32,
+    /// Deliveries that one worker sends it at once.
+    max_in_flight: i32,
+    /// What all workers together send it in a second; null is no limit.
+    rate_limit_per_second: Option<i32>,
+    /// Whether events with an ordering key come one after another, by key.
+    ordered: bool,
+    /// What follows then when a delivery is out of attempts.
+    on_exhausted: OnExhausted,
+    /// Whether it gets deliveries.
+    status: EndpointStatus,
+    /// Why it is disabled.
+    disabled_reason: Option<String>,
+    /// How its deliveries have ended of late.
+    health: Health,
+    /// Until when the secret before the last rotation signs too.
+    #[serde(with = "time::serde::rfc3339::option")]
+    previous_secret_expires_at: Option<OffsetDateTime>,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    /// When it was last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+/// An endpoint's own retry policy.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RetryView {
+    /// Attempts after which a delivery is dead.
+    attempts: Option<i32>,
+    /// Longest wait after the first attempt.
+    initial_seconds: Option<f64>,
+    /// How many times longer each wait is than the one before.
+    factor: Option<f64>,
+    /// Longest wait.
+    max_seconds: Option<f64>,
+    /// Age after which a delivery that fails again is dead.
+    max_age_seconds: Option<f64>,
+}
+
+/// How an endpoint's deliveries have ended of late.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// Whether the last one succeeded.
+    state: HealthState,
+    /// Failures since the last success.
+    consecutive_failures: i32,
+    /// When the first of them was.
+    #[serde(with = "time::serde::rfc3339::option")]
+    failing_since: Option<OffsetDateTime>,
+    /// Nothing is sent before this time; then one delivery is, to see whether it succeeds.
+    #[serde(with = "time::serde::rfc3339::option")]
+    circuit_open_until: Option<OffsetDateTime>,
+}
+
+/// Whether an endpoint's last delivery succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// It did, or there was none.
+    Healthy,
+    /// It did not.
+    Failing,
+}
+
+impl From<RetrySettings> for RetryView {
+    fn from(retry: RetrySettings) -> Self {
+        let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+        Self {
+            attempts: retry.attempts,
+            initial_seconds: seconds(retry.initial),
+            factor: retry.factor,
+            max_seconds: seconds(retry.max),
+            max_age_seconds: seconds(retry.max_age),
+        }
+    }
+}
+
+impl Endpoint {
+    fn new(app: &App, row: EndpointRow) -> Result<Self, ApiError> {
+        let state = if row.failing_since.is_some() {
+            HealthState::Failing
+        } else {
+            HealthState::Healthy
+        };
+        let health = Health {
+            state,
+            consecutive_failures: row.consecutive_failures.unwrap_or(0),
+            failing_since: row.failing_since,
+            circuit_open_until: row.open_until,
+        };
+        let settings = settings(app, &row)?;
+        let filter = settings.filter.map(RawValue::from_string).transpose();
+        Ok(Self {
+            id: row.id,
+            kind: row.kind,
+            url: settings.url,
+            description: settings.description,
+            event_types: settings.event_types,
+            filter: filter.map_err(|error| ApiError::Internal(error.into()))?,
+            header_names: settings.headers.names().map(str::to_owned).collect(),
+            format: settings.format,
+            retry: settings.retry.into(),
+            timeout_ms: settings.limits.timeout_ms,
+            max_in_flight: settings.limits.max_in_flight,
+            rate_limit_per_second: settings.rate_limit_per_second,
+            ordered: settings.ordered,
+            on_exhausted: settings.on_exhausted,
+            status: settings.status,
+            disabled_reason: row.disabled_reason,
+            health,
+            previous_secret_expires_at: row.previous_secret_expires_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+/// What its owner set of a stored endpoint.
+fn settings(app: &App, row: &EndpointRow) -> Result<Settings, ApiError> {
+    let headers = CustomHeaders::unseal(row.headers.as_deref(), &app.secrets_key, row.id);
+    let duration = |ms: Option<i64>| {
+        ms.and_then(|ms| u64::try_from(ms).ok())
+            .map(Duration::from_millis)
+    };
+    Ok(Settings {
+        url: row.url.clone(),
+        description: row.description.clone(),
+        event_types: row.event_types.clone(),
+        filter: row.filter.clone(),
+        headers: headers.map_err(|error| ApiError::Internal(error.into()))?,
+        format: row.format,
+        retry: RetrySettings {
+            attempts: row.retry_attempts,
+            initial: duration(row.retry_initial_ms),
+            factor: row.retry_factor,
+            max: duration(row.retry_max_ms),
+            max_age: duration(row.retry_max_age_ms),
+        },
+        limits: Limits {
+            timeout_ms: row.timeout_ms,
+            max_in_flight: row.max_in_flight,
+        },
+        rate_limit_per_second: row.rate_limit_per_second,
+        ordered: row.ordered,
+        on_exhausted: row.on_exhausted,
+        status: row.status,
+    })
+}
+
+/// An endpoint with the version that `If-Match` compares.
+type Shown<T> = ([(HeaderName, HeaderValue); 1], Json<T>);
+
+fn etag(version: i64) -> [(HeaderName, HeaderValue); 1] {
+    let tag = HeaderValue::try_from(format!("\"{version}\"")).expect("digits and quotes are ASCII");
+    [(ETAG, tag)]
+}
+
+async fn find(app: &App, org_id: OrgId, id: EndpointId) -> Result<EndpointRow, ApiError> {
+    app.store
+        .find_endpoint(org_id, id)
+        .await?
+        .ok_or(ApiError::NotFound)
+}
+
+async fn show_stored(app: &App, org_id: OrgId, id: EndpointId) -> Result<Shown<Endpoint>, ApiError> {
+    let row = find(app, org_id, id).await?;
+    Ok((etag(row.version), Json(Endpoint::new(app, row)?)))
+}

@@ -1,0 +1,310 @@
+//! `/v1/endpoints/{id}/recover` and `/recoveries`: making an endpoint's deliveries again, at a pace. The API writes
+//! down what is to be done; workers do it.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use shared::clock::UnixMicros;
+use shared::id::{EndpointId, OrgId, RecoveryId};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::find;
+use super::form::check_range;
+use crate::admission::Admitted;
+use crate::cursor::Cursor;
+use crate::error::{ApiError, Problem};
+use crate::extract::{Params, PathId, PathIds};
+use crate::router::App;
+use crate::routes::body::read_form;
+use crate::routes::page::PageParams;
+use crate::scope::Scope;
+use crate::store::{NewRecovery, RecoveryRow};
+
+const PER_SECOND: RangeInclusive<i32> = 1..=10_000;
+
+/// Deliveries that can be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecoverableStatus {
+    /// They were given up.
+    Dead,
+    /// The receiver has them, and gets them once more.
+    Delivered,
+}
+
+/// Which deliveries to make again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryRequest {
+    /// Those of events accepted at this time or later (RFC 3339).
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    /// Those of events accepted before this time (RFC 3339); now unless given.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    until: Option<OffsetDateTime>,
+    /// Those in these statuses; the dead ones unless given.
+    #[serde(default = "only_dead")]
+    #[schema(min_items = 1)]
+    statuses: Vec<RecoverableStatus>,
+    /// How many are made due in a second.
+    #[serde(default = "default_per_second")]
+    #[schema(minimum = 1, maximum = 10_000, default = 100)]
+    per_second: i32,
+}
+
+fn only_dead() -> Vec<RecoverableStatus> {
+    vec![RecoverableStatus::Dead]
+}
+
+fn default_per_second() -> i32 {
+    100
+}
+
+/// A recovery and how far it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Recovery {
+    /// Its id.
+    #[schema(value_type = String, format = Uuid)]
+    id: RecoveryId,
+    /// Whose deliveries.
+    #[schema(value_type = String, format = Uuid)]
+    endpoint_id: EndpointId,
+    /// `running`, `finished` or `cancelled`.
+    status: String,
+    /// Of events accepted at this time or later.
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    /// Of events accepted before this time.
+    #[serde(with = "time::serde::rfc3339")]
+    until: OffsetDateTime,
+    /// `dead`, `delivered`, or both.
+    statuses: Vec<String>,
+    /// How many are made due in a second.
+    per_second: i32,
+    /// Deliveries that matched at the start.
+    matched: i64,
+    /// Deliveries made due so far.
+    recovered: i64,
+    /// When it was started.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    /// When it ended.
+    #[serde(with = "time::serde::rfc3339::option")]
+    finished_at: Option<OffsetDateTime>,
+}
+
+/// A page of recoveries, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecoveryPage {
+    /// The recoveries.
+    data: Vec<Recovery>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+}
+
+impl From<RecoveryRow> for Recovery {
+    fn from(row: RecoveryRow) -> Self {
+        Self {
+            id: row.id,
+            endpoint_id: row.endpoint_id,
+            status: row.status,
+            since: row.since,
+            until: row.until,
+            statuses: row.statuses,
+            per_second: row.per_second,
+            matched: row.matched,
+            recovered: row.recovered,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        }
+    }
+}
+
+impl RecoveryRequest {
+    fn check(&self, org_id: OrgId, endpoint_id: EndpointId) -> Result<NewRecovery, ApiError> {
+        let until = self.until.unwrap_or_else(|| UnixMicros::now().to_date_time());
+        let since = if self.since < until {
+            Ok(())
+        } else {
+            Err("must be before `until`, which is now unless given".to_owned())
+        };
+        let statuses = if self.statuses.is_empty() {
+            Err("must name at least one status".to_owned())
+        } else {
+            Ok(())
+        };
+        ApiError::all_valid([
+            ("since", since),
+            ("statuses", statuses),
+            ("per_second", check_range(&self.per_second, &PER_SECOND)),
+        ])?;
+        Ok(NewRecovery {
+            id: RecoveryId::generate(),
+            org_id,
+            endpoint_id,
+            since: self.since,
+            until,
+            dead: self.statuses.contains(&RecoverableStatus::Dead),
+            delivered: self.statuses.contains(&RecoverableStatus::Delivered),
+            per_second: self.per_second,
+        })
+    }
+}
+
+/// Makes an endpoint's deliveries again, oldest first and at a pace. Those whose payload was removed are left out.
+///
+/// # Errors
+/// 400, 401, 403, 404, 408, 409 while another one runs, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/endpoints/{id}/recover",
+    operation_id = "recover_endpoint",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid)),
+    request_body = RecoveryRequest,
+    responses(
+        (status = 202, description = "The recovery, which workers carry out.", body = Recovery),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another recovery of the endpoint is running.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(endpoint_id): PathId<EndpointId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Recovery>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    find(&app, org_id, endpoint_id).await?;
+    let request: RecoveryRequest = read_form(&headers, body, app.body_timeout).await?;
+    let new = request.check(org_id, endpoint_id)?;
+    let matched = app.store.count_recoverable(&new).await?;
+    if !app.store.create_recovery(&new, matched).await? {
+        return Err(ApiError::Conflict(
+            "another recovery of the endpoint is running: wait for its end, or cancel it",
+        ));
+    }
+    let row = app.store.find_recovery(org_id, endpoint_id, new.id).await?;
+    Ok((StatusCode::ACCEPTED, Json(row.ok_or(ApiError::NotFound)?.into())))
+}
+
+/// Lists an endpoint's recoveries, newest first.
+///
+/// # Errors
+/// 401, 403, 404, 422, 429, 503.
+#[utoipa::path(
+    get,
+    path = "/v1/endpoints/{id}/recoveries",
+    operation_id = "list_recoveries",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid), PageParams),
+    responses(
+        (status = 200, description = "A page of recoveries.", body = RecoveryPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(endpoint_id): PathId<EndpointId>,
+    Params(params): Params<PageParams>,
+) -> Result<(HeaderMap, Json<RecoveryPage>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    find(&app, org_id, endpoint_id).await?;
+    let page = params.page()?;
+    let mut rows = app.store.list_recoveries(org_id, endpoint_id, &page).await?;
+    let next_cursor = page.cut(&mut rows, |last| Cursor {
+        at: last.created_at,
+        id: last.id.as_uuid(),
+    });
+    let path = format!("/v1/endpoints/{endpoint_id}/recoveries");
+    let links = page.links(&path, next_cursor.as_deref());
+    let data = rows.into_iter().map(Into::into).collect();
+    Ok((links, Json(RecoveryPage { data, next_cursor })))
+}
+
+/// Shows a recovery and how far it is.
+///
+/// # Errors
+/// 401, 403, 404, 429, 503.
+#[utoipa::path(
+    get,
+    path = "/v1/endpoints/{id}/recoveries/{recovery_id}",
+    operation_id = "show_recovery",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid), ("recovery_id" = String, Path, format = Uuid)),
+    responses(
+        (status = 200, description = "The recovery.", body = Recovery),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint, or it no such recovery.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathIds(endpoint_id, id): PathIds<EndpointId, RecoveryId>,
+) -> Result<Json<Recovery>, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let row = app.store.find_recovery(org_id, endpoint_id, id).await?;
+    row.map(|row| Json(row.into())).ok_or(ApiError::NotFound)
+}
+
+/// Cancels a recovery. What it has made due stays due; one that has ended stays as it is.
+///
+/// # Errors
+/// 401, 403, 404, 429, 503.
+#[utoipa::path(
+    delete,
+    path = "/v1/endpoints/{id}/recoveries/{recovery_id}",
+    operation_id = "cancel_recovery",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid), ("recovery_id" = String, Path, format = Uuid)),
+    responses(
+        (status = 204, description = "It does not run any more."),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint, or it no such recovery.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathIds(endpoint_id, id): PathIds<EndpointId, RecoveryId>,
+) -> Result<StatusCode, ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    if app.store.cancel_recovery(org_id, endpoint_id, id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::NotFound)
+    }
+}

@@ -1,0 +1,126 @@
+//! `POST /v1/endpoints/{id}/rotate-secret`.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use shared::id::EndpointId;
+use shared::secret::SigningSecret;
+use utoipa::ToSchema;
+
+use super::form::check_range;
+use super::manage::CreatedEndpoint;
+use super::{EndpointKind, Shown, find, show_stored};
+use crate::admission::Admitted;
+use crate::error::{ApiError, Problem};
+use crate::extract::PathId;
+use crate::router::App;
+use crate::routes::body::read_optional_form;
+use crate::scope::Scope;
+
+/// At most a week.
+const OVERLAP_SECONDS: RangeInclusive<i32> = 0..=604_800;
+
+/// How a signing secret is replaced by a new one.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretRotation {
+    /// How long deliveries are signed with the old secret too.
+    #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
+    overlap_seconds: i32,
+    /// The new secret, `whsec_` and 24 to 64 bytes in base64; a random one unless given.
+    secret: Option<String>,
+}
+
+impl Default for SecretRotation {
+    fn default() -> Self {
+        Self {
+            overlap_seconds: 86_400,
+            secret: None,
+        }
+    }
+}
+
+impl SecretRotation {
+    /// The new secret.
+    fn check(&self) -> Result<SigningSecret, ApiError> {
+        let given = self.secret.as_ref().map(|text| text.parse::<SigningSecret>());
+        let given = given.transpose().map_err(|error| error.to_string());
+        let (secret, given) = match given {
+            Ok(secret) => (secret, Ok(())),
+            Err(detail) => (None, Err(detail)),
+        };
+        ApiError::all_valid([
+            (
+                "overlap_seconds",
+                check_range(&self.overlap_seconds, &OVERLAP_SECONDS),
+            ),
+            ("secret", given),
+        ])?;
+        Ok(secret.unwrap_or_else(SigningSecret::generate))
+    }
+}
+
+/// Replaces an endpoint's signing secret.
+///
+/// For the overlap every delivery carries two signatures, one of each secret. A secret that an earlier rotation left
+/// valid stops signing at once.
+///
+/// # Errors
+/// 400, 401, 403, 404, 408, 409 for a pull endpoint, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/endpoints/{id}/rotate-secret",
+    operation_id = "rotate_secret",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid)),
+    request_body = Option<SecretRotation>,
+    responses(
+        (status = 201, description = "The endpoint, with its new secret, shown this once.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The endpoint is of kind `pull`: nothing is signed.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn rotate(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(id): PathId<EndpointId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    if find(&app, org_id, id).await?.kind == EndpointKind::Pull {
+        return Err(ApiError::Conflict(
+            "the endpoint is of kind `pull`: nothing is signed",
+        ));
+    }
+    let rotation: SecretRotation = read_optional_form(&headers, body, app.body_timeout).await?;
+    let secret = rotation.check()?;
+    let sealed = secret.seal(&app.secrets_key, id);
+    let rotated = app
+        .store
+        .rotate_secret(org_id, id, &sealed, rotation.overlap_seconds);
+    if !rotated.await? {
+        return Err(ApiError::NotFound);
+    }
+    let (etag, Json(endpoint)) = show_stored(&app, org_id, id).await?;
+    let secret = Some(secret.to_text());
+    Ok((
+        StatusCode::CREATED,
+        (etag, Json(CreatedEndpoint { endpoint, secret })),
+    ))
+}

@@ -1,0 +1,106 @@
+//! `POST /v1/endpoints/{id}/test`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shared::clock::UnixMicros;
+use shared::event::JSON;
+use shared::id::EndpointId;
+use utoipa::ToSchema;
+
+use super::{EndpointStatus, find};
+use crate::accept::{Identity, NewEvent, check_event_type, traceparent};
+use crate::admission::Admitted;
+use crate::error::{ApiError, Problem};
+use crate::extract::PathId;
+use crate::json::check_depth;
+use crate::router::App;
+use crate::routes::body::read_optional_form;
+use crate::routes::events::create::Accepted;
+use crate::scope::Scope;
+
+/// The event to send.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestEvent {
+    /// `endpoint.test` unless given.
+    #[serde(rename = "type")]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
+    event_type: Option<String>,
+    /// The payload; the endpoint's id unless given.
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<Box<RawValue>>,
+}
+
+/// Sends an event to this endpoint alone, whatever its filters say. It goes the way of all events.
+///
+/// # Errors
+/// 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/endpoints/{id}/test",
+    operation_id = "test_endpoint",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid)),
+    request_body = Option<TestEvent>,
+    responses(
+        (status = 202, description = "The event is on disk.", body = Accepted),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The endpoint is disabled.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn send(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(id): PathId<EndpointId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Accepted>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    if find(&app, org_id, id).await?.status == EndpointStatus::Disabled {
+        return Err(ApiError::Conflict("the endpoint is disabled"));
+    }
+    let test: TestEvent = read_optional_form(&headers, body, app.body_timeout).await?;
+    let event = test.event(id)?;
+    let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
+    app.publisher.publish(org_id, encoded).await?;
+    Ok((StatusCode::ACCEPTED, Json(Accepted { id })))
+}
+
+impl TestEvent {
+    fn event(self, endpoint_id: EndpointId) -> Result<NewEvent<'static>, ApiError> {
+        let event_type = self.event_type.unwrap_or_else(|| "endpoint.test".to_owned());
+        let data = self.data.map_or_else(
+            || format!(r#"{{"endpoint_id":"{endpoint_id}"}}"#),
+            |data| data.get().to_owned(),
+        );
+        ApiError::all_valid([
+            ("type", check_event_type(&event_type).map_err(str::to_owned)),
+            ("data", check_depth(&data)),
+        ])?;
+        Ok(NewEvent {
+            event_type: event_type.into(),
+            content_type: JSON.into(),
+            data: data.into_bytes().into(),
+            identity: Identity::Unique,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: Some(endpoint_id),
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! Delivering an event again: all of it, or to one endpoint.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use shared::id::{EndpointId, EventId, OrgId};
+use utoipa::ToSchema;
+
+use crate::admission::Admitted;
+use crate::error::{ApiError, Problem};
+use crate::extract::{PathId, PathIds};
+use crate::router::App;
+use crate::routes::body::read_optional_form;
+use crate::scope::Scope;
+use crate::store::{EventPlace, Replayed};
+
+const EXPUNGED: ApiError = ApiError::Conflict("the event's payload was removed");
+const IN_PROGRESS: ApiError = ApiError::Conflict("an attempt of this delivery is in progress");
+
+/// Which deliveries to make again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReplayRequest {
+    /// Only the delivery to this endpoint, which need not have had one; else all that the event has.
+    #[schema(value_type = Option<String>, format = Uuid)]
+    endpoint_id: Option<EndpointId>,
+}
+
+/// What is delivered again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReplayOutcome {
+    /// The event. Its deliveries carry the same `webhook-id` as before.
+    #[schema(value_type = String, format = Uuid)]
+    id: EventId,
+    /// The endpoints to which it is due again. Deliveries with an attempt in progress are not touched.
+    #[schema(value_type = Vec<String>)]
+    endpoint_ids: Vec<EndpointId>,
+}
+
+/// Delivers an event again, whatever became of its deliveries.
+///
+/// The retry policy starts over. With `endpoint_id`, an enabled endpoint that had no delivery gets one.
+///
+/// # Errors
+/// 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{id}/replay",
+    operation_id = "replay_event",
+    tag = "events",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid)),
+    request_body = Option<ReplayRequest>,
+    responses(
+        (status = 202, description = "It is due again.", body = ReplayOutcome),
+        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such event, or no worker has stored it yet.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Its payload was removed, or the named endpoint's attempt is in progress, or that endpoint has no delivery and is disabled.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn replay(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathId(id): PathId<EventId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<ReplayOutcome>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let event = find_place(&app, org_id, id).await?;
+    let ReplayRequest { endpoint_id } = read_optional_form(&headers, body, app.body_timeout).await?;
+    let endpoint_ids = match endpoint_id {
+        None => revived(app.store.replay_event(event, None).await?)?,
+        Some(endpoint_id) => replay_to(&app, event, endpoint_id).await?,
+    };
+    Ok((StatusCode::ACCEPTED, Json(ReplayOutcome { id, endpoint_ids })))
+}
+
+/// Tries a delivery again now, also one that is dead, or was delivered.
+///
+/// # Errors
+/// 401, 403, 404, 409, 429, 503.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{id}/deliveries/{endpoint_id}/retry",
+    operation_id = "retry_delivery",
+    tag = "events",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid), ("endpoint_id" = String, Path, format = Uuid)),
+    responses(
+        (status = 202, description = "It is due now.", body = ReplayOutcome),
+        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such event, or it has no delivery to such an endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Its payload was removed, or an attempt is in progress.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn retry(
+    State(app): State<Arc<App>>,
+    admitted: Admitted,
+    PathIds(id, endpoint_id): PathIds<EventId, EndpointId>,
+) -> Result<(StatusCode, Json<ReplayOutcome>), ApiError> {
+    let org_id = admitted.organization_with(Scope::Manage)?;
+    let event = find_place(&app, org_id, id).await?;
+    let endpoint = app.store.find_endpoint_kind(org_id, endpoint_id).await?;
+    if endpoint.is_none() || !app.store.has_delivery(event, endpoint_id).await? {
+        return Err(ApiError::NotFound);
+    }
+    let endpoint_ids = revived(app.store.replay_event(event, Some(endpoint_id)).await?)?;
+    if endpoint_ids.is_empty() {
+        return Err(IN_PROGRESS);
+    }
+    Ok((StatusCode::ACCEPTED, Json(ReplayOutcome { id, endpoint_ids })))
+}
+
+async fn replay_to(
+    app: &App,
+    event: EventPlace,
+    endpoint_id: EndpointId,
+) -> Result<Vec<EndpointId>, ApiError> {
+    let endpoint = app.store.find_endpoint_kind(event.org_id, endpoint_id).await?;
+    let (_, enabled) =
+        endpoint.ok_or_else(|| ApiError::invalid("endpoint_id", "is not an endpoint of the organisation"))?;
+    let again = revived(app.store.replay_event(event, Some(endpoint_id)).await?)?;
+    if !again.is_empty() {
+        return Ok(again);
+    }
+    if app.store.has_delivery(event, endpoint_id).await? {
+        return Err(IN_PROGRESS);
+    }
+    if !enabled {
+        return Err(ApiError::Conflict("the endpoint is disabled"));
+    }
+    revived(app.store.add_delivery(event, endpoint_id).await?)
+}
+
+fn revived(replayed: Replayed) -> Result<Vec<EndpointId>, ApiError> {
+    match replayed {
+        Replayed::Expunged => Err(EXPUNGED),
+        Replayed::Revived(endpoint_ids) => Ok(endpoint_ids),
+    }
+}
+
+/// Where an event is stored; the newest place, when its key was used again after a day.
+async fn find_place(app: &App, org_id: OrgId, id: EventId) -> Result<EventPlace, ApiError> {
+    let places = app.store.find_event_places(org_id, id).await?;
+    places.first().copied().ok_or(ApiError::NotFound)
+}

@@ -1,0 +1,237 @@
+//! One endpoint's deliveries, by where they stand.
+
+use shared::id::{EndpointId, EventId, OrgId};
+use time::OffsetDateTime;
+
+use super::{Result, Store};
+use crate::cursor::Cursor;
+use crate::routes::events::read::DeliveryStatus;
+
+/// Most events that one page of delivered deliveries looks at: they have no index by endpoint.
+const MAX_SCANNED: i64 = 10_000;
+
+/// Deliveries of a status are counted up to this many.
+pub const MAX_COUNTED: i64 = 10_000;
+
+/// Which deliveries of an endpoint a page holds.
+#[derive(Debug)]
+pub struct DeliveryFilter<'a> {
+    /// The organisation's.
+    pub org_id: OrgId,
+    /// Those to this endpoint.
+    pub endpoint_id: EndpointId,
+    /// In this status.
+    pub status: DeliveryStatus,
+    /// Whose last attempt ended like this.
+    pub outcome: Option<&'a str>,
+    /// Beyond the end of the page before.
+    pub after: Option<Cursor>,
+    /// At most this many.
+    pub limit: i64,
+}
+
+/// A delivery with what its endpoint's owner knows it by.
+#[derive(Debug)]
+pub struct EndpointDeliveryRow {
+    pub event_id: EventId,
+    pub event_type: String,
+    pub accepted_at: OffsetDateTime,
+    pub status: String,
+    pub attempts: i32,
+    pub last_outcome: Option<String>,
+    /// Nothing while an attempt is in progress.
+    pub next_attempt_at: Option<OffsetDateTime>,
+    pub finished_at: Option<OffsetDateTime>,
+    /// What the list is ordered by.
+    pub position: OffsetDateTime,
+}
+
+/// How many deliveries ended alike.
+#[derive(Debug)]
+pub struct OutcomeCount {
+    pub status: String,
+    /// Nothing when there was no attempt.
+    pub last_outcome: Option<String>,
+    pub count: i64,
+}
+
+impl Store {
+    /// A page of an endpoint's deliveries, and where the next one begins. Pending ones come in the order in which they
+    /// are due, the others newest first.
+    pub async fn list_endpoint_deliveries(
+        &self,
+        filter: &DeliveryFilter<'_>,
+    ) -> Result<(Vec<EndpointDeliveryRow>, Option<Cursor>)> {
+        let mut rows = match filter.status {
+            DeliveryStatus::Pending => self.list_pending(filter).await?,
+            DeliveryStatus::Dead => self.list_dead(filter).await?,
+            DeliveryStatus::Delivered => self.list_delivered(filter).await?,
+        };
+        let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+        if rows.len() > limit {
+            rows.truncate(limit);
+            let next = rows.last().map(|last| Cursor {
+                at: last.position,
+                id: last.event_id.as_uuid(),
+            });
+            return Ok((rows, next));
+        }
+        let next = match filter.status {
+            DeliveryStatus::Delivered => self.end_of_delivered(filter).await?,
+            DeliveryStatus::Pending | DeliveryStatus::Dead => None,
+        };
+        Ok((rows, next))
+    }
+
+    /// Each branch reads the one index that holds its rows.
+    async fn list_pending(&self, filter: &DeliveryFilter<'_>) -> Result<Vec<EndpointDeliveryRow>> {
+        let after = filter.after.unwrap_or(Cursor::OLDEST);
+        sqlx::query_as!(
+            EndpointDeliveryRow,
+            r#"
+            select d.event_id as "event_id!: EventId", e.type as event_type, d.accepted_at as "accepted_at!",
+                   d.status as "status!", d.attempts as "attempts!", d.last_outcome,
+                   case when d.lease_token is null then d.next_attempt_at end as next_attempt_at, d.finished_at,
+                   d.next_attempt_at as "position!"
+            from (
+                (select * from deliveries
+                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and not pull and ordering_key is null
+                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                   and ($5::text is null or last_outcome = $5)
+                 order by next_attempt_at, event_id limit $6)
+                union all
+                (select * from deliveries
+                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull
+                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                   and ($5::text is null or last_outcome = $5)
+                 order by next_attempt_at, event_id limit $6)
+                union all
+                (select * from deliveries
+                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and ordering_key is not null
+                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                   and ($5::text is null or last_outcome = $5)
+                 order by next_attempt_at, event_id limit $6)
+            ) d
+            join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
+            order by d.next_attempt_at, d.event_id limit $6
+            "#,
+            filter.org_id.as_uuid(),
+            filter.endpoint_id.as_uuid(),
+            after.at,
+            after.id,
+            filter.outcome,
+            filter.limit + 1,
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    async fn list_dead(&self, filter: &DeliveryFilter<'_>) -> Result<Vec<EndpointDeliveryRow>> {
+        let after = filter.after.unwrap_or(Cursor::NEWEST);
+        sqlx::query_as!(
+            EndpointDeliveryRow,
+            r#"
+            select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at, d.status, d.attempts,
+                   d.last_outcome, d.next_attempt_at, d.finished_at, d.accepted_at as position
+            from (
+                select * from deliveries
+                where org_id = $1 and endpoint_id = $2 and status = 'dead'
+                  and accepted_at <= $3 and (accepted_at, event_id) < ($3, $4::uuid)
+                  and ($5::text is null or last_outcome = $5)
+                order by accepted_at desc, event_id desc limit $6
+            ) d
+            join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
+            order by d.accepted_at desc, d.event_id desc
+            "#,
+            filter.org_id.as_uuid(),
+            filter.endpoint_id.as_uuid(),
+            after.at,
+            after.id,
+            filter.outcome,
+            filter.limit + 1,
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// Goes through the organisation's events, newest first.
+    async fn list_delivered(&self, filter: &DeliveryFilter<'_>) -> Result<Vec<EndpointDeliveryRow>> {
+        let after = filter.after.unwrap_or(Cursor::NEWEST);
+        sqlx::query_as!(
+            EndpointDeliveryRow,
+            r#"
+            select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at, d.status, d.attempts,
+                   d.last_outcome, d.next_attempt_at, d.finished_at, d.accepted_at as position
+            from (
+                select id, accepted_at, type from events
+                where org_id = $1 and accepted_at <= $3 and (accepted_at, id) < ($3, $4::uuid)
+                order by accepted_at desc, id desc limit $7
+            ) e
+            join deliveries d on d.event_id = e.id and d.endpoint_id = $2 and d.accepted_at = e.accepted_at
+                             and d.org_id = $1 and d.status = 'delivered'
+                             and ($5::text is null or d.last_outcome = $5)
+            order by e.accepted_at desc, e.id desc limit $6
+            "#,
+            filter.org_id.as_uuid(),
+            filter.endpoint_id.as_uuid(),
+            after.at,
+            after.id,
+            filter.outcome,
+            filter.limit + 1,
+            MAX_SCANNED,
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// The last event that `list_delivered` looks at; nothing when it looks at all that there are.
+    async fn end_of_delivered(&self, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
+        let after = filter.after.unwrap_or(Cursor::NEWEST);
+        sqlx::query_as!(
+            Cursor,
+            "select accepted_at as at, id from events
+             where org_id = $1 and accepted_at <= $2 and (accepted_at, id) < ($2, $3::uuid)
+             order by accepted_at desc, id desc offset $4 limit 1",
+            filter.org_id.as_uuid(),
+            after.at,
+            after.id,
+            MAX_SCANNED - 1,
+        )
+        .fetch_optional(&self.pool)
+        .await
+    }
+
+    /// Counts an endpoint's dead and pending deliveries by their last outcomes: up to [`MAX_COUNTED`] and one of each
+    /// status.
+    pub async fn count_outcomes(&self, org_id: OrgId, endpoint_id: EndpointId) -> Result<Vec<OutcomeCount>> {
+        sqlx::query_as!(
+            OutcomeCount,
+            r#"
+            select status as "status!", last_outcome, count(*) as "count!"
+            from (
+                (select status, last_outcome from deliveries
+                 where org_id = $1 and endpoint_id = $2 and status = 'dead' limit $3)
+                union all
+                (select status, last_outcome from (
+                    select status, last_outcome from deliveries
+                    where org_id = $1 and endpoint_id = $2 and status = 'pending' and not pull
+                      and ordering_key is null
+                    union all
+                    select status, last_outcome from deliveries
+                    where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull
+                    union all
+                    select status, last_outcome from deliveries
+                    where org_id = $1 and endpoint_id = $2 and status = 'pending' and ordering_key is not null
+                 ) pending limit $3)
+            ) counted
+            group by status, last_outcome
+            order by status, count(*) desc, last_outcome
+            "#,
+            org_id.as_uuid(),
+            endpoint_id.as_uuid(),
+            MAX_COUNTED + 1,
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+}

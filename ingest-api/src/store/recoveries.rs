@@ -1,0 +1,172 @@
+//! Recoveries, which workers carry out.
+
+use shared::id::{EndpointId, OrgId, RecoveryId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Result, Store};
+use crate::routes::page::Page;
+
+/// A stored recovery.
+#[derive(Debug)]
+pub struct RecoveryRow {
+    pub id: RecoveryId,
+    pub endpoint_id: EndpointId,
+    pub since: OffsetDateTime,
+    pub until: OffsetDateTime,
+    pub statuses: Vec<String>,
+    pub per_second: i32,
+    pub status: String,
+    pub matched: i64,
+    pub recovered: i64,
+    pub created_at: OffsetDateTime,
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// A recovery about to be stored.
+#[derive(Debug)]
+pub struct NewRecovery {
+    /// Its id.
+    pub id: RecoveryId,
+    /// The organisation's.
+    pub org_id: OrgId,
+    /// Whose deliveries.
+    pub endpoint_id: EndpointId,
+    /// Of events accepted at this time or later.
+    pub since: OffsetDateTime,
+    /// Of events accepted before this time.
+    pub until: OffsetDateTime,
+    /// Those that are dead.
+    pub dead: bool,
+    /// Those that are delivered.
+    pub delivered: bool,
+    /// How many are made pending in a second.
+    pub per_second: i32,
+}
+
+impl Store {
+    /// How many deliveries a recovery would make pending now.
+    pub async fn count_recoverable(&self, new: &NewRecovery) -> Result<i64> {
+        sqlx::query_scalar!(
+            r#"
+            select count(*) as "count!" from (
+                select from deliveries d
+                join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
+                where $5 and d.org_id = $1 and d.endpoint_id = $2 and d.status = 'dead'
+                  and d.accepted_at >= $3 and d.accepted_at < $4 and e.expunged_at is null
+                union all
+                select from events e
+                join deliveries d on d.event_id = e.id and d.endpoint_id = $2 and d.accepted_at = e.accepted_at
+                                 and d.org_id = $1 and d.status = 'delivered'
+                where $6 and e.org_id = $1 and e.accepted_at >= $3 and e.accepted_at < $4 and e.expunged_at is null
+            ) matching
+            "#,
+            new.org_id.as_uuid(),
+            new.endpoint_id.as_uuid(),
+            new.since,
+            new.until,
+            new.dead,
+            new.delivered,
+        )
+        .fetch_one(&self.pool)
+        .await
+    }
+
+    /// Stores a recovery. False when the endpoint has one that runs, or is deleted.
+    pub async fn create_recovery(&self, new: &NewRecovery, matched: i64) -> Result<bool> {
+        // Two statements: the second one sees what another request stored before the first one had the lock.
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!(
+            "select from endpoints where id = $1 and org_id = $2 for no key update",
+            new.endpoint_id.as_uuid(),
+            new.org_id.as_uuid(),
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let done = sqlx::query!(
+            "insert into recoveries (id, org_id, endpoint_id, since, until, statuses, per_second, matched)
+             select $1, $2, e.id, $4, $5,
+                    array_remove(array[case when $6 then 'dead' end, case when $7 then 'delivered' end], null), $8, $9
+             from endpoints e
+             where e.id = $3 and e.org_id = $2 and e.deleted_at is null
+               and not exists (select from recoveries r where r.endpoint_id = e.id and r.status = 'running')",
+            new.id.as_uuid(),
+            new.org_id.as_uuid(),
+            new.endpoint_id.as_uuid(),
+            new.since,
+            new.until,
+            new.dead,
+            new.delivered,
+            new.per_second,
+            matched,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// One of an endpoint's recoveries.
+    pub async fn find_recovery(
+        &self,
+        org_id: OrgId,
+        endpoint_id: EndpointId,
+        id: RecoveryId,
+    ) -> Result<Option<RecoveryRow>> {
+        sqlx::query_as!(
+            RecoveryRow,
+            r#"select id as "id: RecoveryId", endpoint_id as "endpoint_id: EndpointId", since, until, statuses,
+                      per_second, status, matched, recovered, created_at, finished_at
+               from recoveries where id = $3 and endpoint_id = $2 and org_id = $1"#,
+            org_id.as_uuid(),
+            endpoint_id.as_uuid(),
+            id.as_uuid(),
+        )
+        .fetch_optional(&self.pool)
+        .await
+    }
+
+    /// A page of an endpoint's recoveries, newest first, with one more when there are more.
+    pub async fn list_recoveries(
+        &self,
+        org_id: OrgId,
+        endpoint_id: EndpointId,
+        page: &Page<Uuid>,
+    ) -> Result<Vec<RecoveryRow>> {
+        sqlx::query_as!(
+            RecoveryRow,
+            r#"select id as "id: RecoveryId", endpoint_id as "endpoint_id: EndpointId", since, until, statuses,
+                      per_second, status, matched, recovered, created_at, finished_at
+               from recoveries
+               where org_id = $1 and endpoint_id = $2
+                 and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
+               order by created_at desc, id desc limit $5"#,
+            org_id.as_uuid(),
+            endpoint_id.as_uuid(),
+            page.after.as_ref().map(|cursor| cursor.at),
+            page.after.as_ref().map(|cursor| cursor.id),
+            page.limit + 1,
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// Stops a recovery that runs; another one stays as it is. False when the endpoint has no such recovery.
+    pub async fn cancel_recovery(
+        &self,
+        org_id: OrgId,
+        endpoint_id: EndpointId,
+        id: RecoveryId,
+    ) -> Result<bool> {
+        sqlx::query!(
+            "update recoveries set status = 'cancelled', finished_at = now()
+             where id = $3 and endpoint_id = $2 and org_id = $1 and status = 'running'",
+            org_id.as_uuid(),
+            endpoint_id.as_uuid(),
+            id.as_uuid(),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(self.find_recovery(org_id, endpoint_id, id).await?.is_some())
+    }
+}

@@ -1,0 +1,171 @@
+//! Deliveries that are made again, and payloads that are removed.
+
+use shared::id::{EndpointId, EventId, OrgId};
+use time::{Duration, OffsetDateTime};
+
+use super::{Result, Store};
+
+/// A stored event: its id may have been stored more than once, a day and more apart.
+#[derive(Clone, Copy, Debug)]
+pub struct EventPlace {
+    /// The organisation's.
+    pub org_id: OrgId,
+    /// Its id.
+    pub id: EventId,
+    /// When it was accepted.
+    pub accepted_at: OffsetDateTime,
+}
+
+/// What a replay did.
+#[derive(Debug)]
+pub enum Replayed {
+    /// The event's payload was removed: nothing.
+    Expunged,
+    /// These deliveries are pending again. Those with an attempt in progress are not among them.
+    Revived(Vec<EndpointId>),
+}
+
+impl Store {
+    /// Whether an event has a delivery to an endpoint.
+    pub async fn has_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<bool> {
+        sqlx::query_scalar!(
+            r#"select exists (
+                   select from deliveries
+                   where event_id = $2 and accepted_at = $3 and endpoint_id = $4 and org_id = $1
+               ) as "there!""#,
+            event.org_id.as_uuid(),
+            event.id.as_uuid(),
+            event.accepted_at,
+            endpoint_id.as_uuid(),
+        )
+        .fetch_one(&self.pool)
+        .await
+    }
+
+    /// Makes an event's deliveries pending and due, all of them or that to one endpoint. Those that a worker or a
+    /// consumer holds stay as they are, those to deleted endpoints too.
+    pub async fn replay_event(&self, event: EventPlace, endpoint: Option<EndpointId>) -> Result<Replayed> {
+        let mut transaction = self.pool.begin().await?;
+        if !lock_payload(&mut transaction, event).await? {
+            return Ok(Replayed::Expunged);
+        }
+        let revived = sqlx::query_scalar!(
+            r#"update deliveries d
+               set status = 'pending', next_attempt_at = now(), finished_at = null, revived_at = now(),
+                   attempts_before = d.attempts
+               from endpoints e
+               where d.event_id = $2 and d.accepted_at = $3 and d.org_id = $1 and d.lease_token is null
+                 and ($4::uuid is null or d.endpoint_id = $4)
+                 and e.id = d.endpoint_id and e.org_id = $1 and e.deleted_at is null
+               returning d.endpoint_id as "endpoint_id: EndpointId""#,
+            event.org_id.as_uuid(),
+            event.id.as_uuid(),
+            event.accepted_at,
+            endpoint.map(EndpointId::as_uuid),
+        );
+        let revived = revived.fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Replayed::Revived(revived))
+    }
+
+    /// Makes a delivery of an event to an enabled endpoint that has none. An ordered endpoint gets it apart from the
+    /// order: its place in it is past.
+    pub async fn add_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<Replayed> {
+        let mut transaction = self.pool.begin().await?;
+        if !lock_payload(&mut transaction, event).await? {
+            return Ok(Replayed::Expunged);
+        }
+        let added = sqlx::query_scalar!(
+            r#"insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at)
+               select e.org_id, $2, e.id, $3, e.kind = 'pull', now()
+               from endpoints e
+               where e.id = $4 and e.org_id = $1 and e.status = 'enabled' and e.deleted_at is null
+               on conflict do nothing
+               returning endpoint_id as "endpoint_id: EndpointId""#,
+            event.org_id.as_uuid(),
+            event.id.as_uuid(),
+            event.accepted_at,
+            endpoint_id.as_uuid(),
+        );
+        let added = added.fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Replayed::Revived(added))
+    }
+
+    /// Where an event is stored, newest first.
+    pub async fn find_event_places(&self, org_id: OrgId, id: EventId) -> Result<Vec<EventPlace>> {
+        let times = match id.accepted_millis() {
+            None => {
+                let times = sqlx::query_scalar!(
+                    "select accepted_at from events
+                     where id = $1 and org_id = $2 and idempotency_key is not null order by accepted_at desc",
+                    id.as_uuid(),
+                    org_id.as_uuid(),
+                );
+                times.fetch_all(&self.pool).await?
+            }
+            Some(millis) => {
+                let from = shared::clock::UnixMicros::new(millis * 1_000).to_date_time();
+                let times = sqlx::query_scalar!(
+                    "select accepted_at from events
+                     where org_id = $1 and accepted_at >= $2 and accepted_at < $3 and id = $4",
+                    org_id.as_uuid(),
+                    from,
+                    from + Duration::MILLISECOND,
+                    id.as_uuid(),
+                );
+                times.fetch_all(&self.pool).await?
+            }
+        };
+        let place = |accepted_at| EventPlace {
+            org_id,
+            id,
+            accepted_at,
+        };
+        Ok(times.into_iter().map(place).collect())
+    }
+
+    /// Removes an event's payload, and what receivers answered, which may repeat it. Its pending deliveries are dead;
+    /// one in progress is not recorded.
+    pub async fn expunge_event(&self, event: EventPlace) -> Result<()> {
+        // Two statements, so that the second one sees what a replay wrote that held the event's row.
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!(
+            "update events set data = '', expunged_at = coalesce(expunged_at, now())
+             where org_id = $1 and accepted_at = $3 and id = $2",
+            event.org_id.as_uuid(),
+            event.id.as_uuid(),
+            event.accepted_at,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "with answers as (
+                 update attempts set response_body = null
+                 where org_id = $1 and event_id = $2 and accepted_at = $3 and response_body is not null
+             )
+             update deliveries
+             set status = 'dead', last_outcome = 'expunged', next_attempt_at = null, lease_token = null,
+                 finished_at = now()
+             where org_id = $1 and event_id = $2 and accepted_at = $3 and status = 'pending'",
+            event.org_id.as_uuid(),
+            event.id.as_uuid(),
+            event.accepted_at,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await
+    }
+}
+
+/// Keeps an event's payload from being removed until the transaction ends. False when it was removed.
+async fn lock_payload(transaction: &mut sqlx::PgTransaction<'_>, event: EventPlace) -> Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"select expunged_at is null as "there!" from events
+           where org_id = $1 and accepted_at = $3 and id = $2 for share"#,
+        event.org_id.as_uuid(),
+        event.id.as_uuid(),
+        event.accepted_at,
+    );
+    Ok(found.fetch_optional(&mut **transaction).await?.unwrap_or(false))
+}

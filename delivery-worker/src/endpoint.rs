@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
+use shared::event::Event;
 use shared::filter::PayloadFilter;
 use shared::headers::CustomHeaders;
 use shared::id::{EndpointId, OrgId};
@@ -92,6 +93,15 @@ pub struct EndpointRow {
     pub enabled: bool,
 }
 
+impl Endpoint {
+    /// Whether deliveries of this event may start as soon as they are stored. Else they wait in the table, where all
+    /// workers together keep the pace and the order.
+    pub fn may_start(&self, event: &Event<'_>) -> bool {
+        let keeps_order = self.ordered && event.ordering_key.is_some();
+        self.rate_limit.is_none() && !keeps_order
+    }
+}
+
 impl EndpointRow {
     /// The endpoint's payload filter.
     ///
@@ -112,7 +122,6 @@ impl EndpointRow {
         key: &SecretsKey,
         policy: &RetryPolicy,
     ) -> anyhow::Result<Endpoint> {
-        let secret = SigningSecret::unseal(&self.secret, key, self.id)?;
         let same_gate = known.filter(|known| known.max_in_flight == self.max_in_flight);
         let slots = usize::try_from(self.max_in_flight)?;
         Ok(Endpoint {
@@ -120,7 +129,7 @@ impl EndpointRow {
             org_id: self.org_id,
             url: url.parse()?,
             timeout: Duration::from_millis(u64::try_from(self.timeout_ms)?),
-            signer: Signer::new(&secret),
+            signer: self.signer(key)?,
             headers: CustomHeaders::unseal(self.headers.as_deref(), key, self.id)?.to_map()?,
             format: self.format,
             retry: self.retry(policy)?,
@@ -132,15 +141,26 @@ impl EndpointRow {
         })
     }
 
+    fn signer(&self, key: &SecretsKey) -> anyhow::Result<Signer> {
+        let unseal = |sealed: &[u8]| SigningSecret::unseal(sealed, key, self.id);
+        let signer = Signer::new(&unseal(&self.secret)?);
+        match (&self.previous_secret, self.previous_secret_expires_at) {
+            (Some(previous), Some(expires_at)) => Ok(signer.with_previous(&unseal(previous)?, expires_at)),
+            _ => Ok(signer),
+        }
+    }
+
     fn retry(&self, policy: &RetryPolicy) -> anyhow::Result<RetryPolicy> {
         let time = |millis: Option<i64>, default| {
             let millis = millis.map(u64::try_from).transpose()?;
             anyhow::Ok(millis.map_or(default, Duration::from_millis))
         };
         let attempts = self.retry_attempts.map(u32::try_from).transpose()?;
+        let factor = self.retry_factor.unwrap_or(policy.retry_factor);
+        anyhow::ensure!(factor.is_finite(), "its retry_factor is no number");
         Ok(RetryPolicy {
             retry_initial: time(self.retry_initial_ms, policy.retry_initial)?,
-            retry_factor: self.retry_factor.unwrap_or(policy.retry_factor),
+            retry_factor: factor,
             retry_max: time(self.retry_max_ms, policy.retry_max)?,
             retry_attempts: attempts.unwrap_or(policy.retry_attempts),
             retry_max_age: time(self.retry_max_age_ms, policy.retry_max_age)?,

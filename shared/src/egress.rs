@@ -79,6 +79,9 @@ pub enum Refused {
     /// No host.
     #[error("the URL has no host")]
     NoHost,
+    /// A host that cannot be a name.
+    #[error("{0:?} is not a host name")]
+    Name(String),
     /// A name of the machine itself.
     #[error("{0:?} is not a public name")]
     LocalName(String),
@@ -114,6 +117,9 @@ impl EgressConfig {
     fn check_name(&self, name: &str) -> Result<(), Refused> {
         // `Url` has lower-cased it. A dot at the end says that it is complete.
         let plain = name.strip_suffix('.').unwrap_or(name);
+        if plain.split('.').any(str::is_empty) {
+            return Err(Refused::Name(name.to_owned()));
+        }
         let is_local = LOCAL_NAMES.contains(&plain) || plain.ends_with(".localhost");
         let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let mut allowed = loopback

@@ -19,6 +19,9 @@ pub struct StackOptions {
     pub ingest_env: Vec<(String, String)>,
     /// Environment variables of every `delivery-worker`; they win over those that the stack sets.
     pub worker_env: Vec<(String, String)>,
+    /// What starts every `delivery-worker`: a command to which the program and its arguments are appended. Nothing, if
+    /// empty.
+    pub worker_wrapper: Vec<String>,
     /// The port of the first `ingest-api`, if it is free. Any other port if not, or if absent.
     pub api_port: Option<u16>,
     /// Whether steps that take more than a second are announced on standard error.
@@ -34,6 +37,7 @@ impl Default for StackOptions {
             program: None,
             ingest_env: Vec::new(),
             worker_env: Vec::new(),
+            worker_wrapper: Vec::new(),
             api_port: None,
             progress: false,
         }

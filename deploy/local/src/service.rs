@@ -1,5 +1,7 @@
 //! One replica of one of the two services, as a process of its own.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub(crate) struct Launcher<'a> {
     pub(crate) http: &'a reqwest::Client,
     /// The port that the first ingest-api should have, if it is free.
     pub(crate) api_port: Option<u16>,
+    /// What starts a delivery-worker, if not itself.
+    pub(crate) worker_wrapper: &'a [String],
 }
 
 /// One `ingest-api` or `delivery-worker`.
@@ -148,11 +152,18 @@ impl Launcher<'_> {
         let mut env = vec![("METRICS_ADDR".to_owned(), metrics.address().to_string())];
         env.extend(api.map(|api| ("LISTEN_ADDR".to_owned(), api.address().to_string())));
         env.extend_from_slice(extra);
+        let wrapper = match kind {
+            Kind::IngestApi => &[],
+            Kind::DeliveryWorker => self.worker_wrapper,
+        };
+        let mut words = wrapper.iter().map(OsString::from).collect::<VecDeque<_>>();
+        words.extend([self.host.program.clone().into(), kind.name().into()]);
+        let command = words.pop_front().expect("it has two words at least").into();
         Recipe {
             name: name.to_owned(),
             launcher: self.host.program.clone(),
-            command: self.host.program.clone(),
-            args: vec![kind.name().into()],
+            command,
+            args: words.into(),
             env,
             input: None,
             user: None,

@@ -110,6 +110,7 @@ impl Stack {
             ports: &self.ports,
             http: &self.http,
             api_port: self.options.api_port,
+            worker_wrapper: &self.options.worker_wrapper,
         };
         Service::launch(&launcher, kind, index, self.service_env(kind)).await
     }

@@ -149,24 +149,41 @@ impl World {
         &self,
         organization: &Organization,
         receiver: &Receiver,
-        mut fields: Value,
+        fields: Value,
     ) -> Endpoint {
+        let path = receiver.new_path();
+        let (endpoint, secret) = self
+            .create_endpoint(organization, &receiver.url(&path), fields)
+            .await;
+        receiver.register(path, endpoint.id, &secret);
+        endpoint
+    }
+
+    /// An endpoint at any URL.
+    pub async fn endpoint_at(&self, organization: &Organization, url: &str, fields: Value) -> Endpoint {
+        self.create_endpoint(organization, url, fields).await.0
+    }
+
+    /// An endpoint, and its secret.
+    async fn create_endpoint(
+        &self,
+        organization: &Organization,
+        url: &str,
+        mut fields: Value,
+    ) -> (Endpoint, String) {
         #[derive(Deserialize)]
         struct Created {
             #[serde(flatten)]
             endpoint: Endpoint,
             secret: String,
         }
-        let path = receiver.new_path();
-        fields["url"] = receiver.url(&path).into();
+        fields["url"] = url.into();
         if fields["timeout_ms"].is_null() {
             fields["timeout_ms"] = ENDPOINT_TIMEOUT_MS.into();
         }
-        let created: Created = self
-            .create(&format!("/{}/endpoints", organization.id), &fields)
-            .await;
-        receiver.register(path, created.endpoint.id, &created.secret);
-        created.endpoint
+        let path = format!("/{}/endpoints", organization.id);
+        let created: Created = self.create(&path, &fields).await;
+        (created.endpoint, created.secret)
     }
 
     async fn create<T: DeserializeOwned>(&self, path: &str, body: &Value) -> T {

@@ -1,6 +1,5 @@
 //! What must hold at the end of every test.
 
-use async_nats::jetstream;
 use futures_util::TryStreamExt as _;
 use shared::stream::NAME_PREFIX;
 use time::OffsetDateTime;
@@ -31,8 +30,7 @@ impl World {
     }
 
     pub async fn streams_are_drained(&self) {
-        let client = async_nats::connect(self.stack().nats_url()).await;
-        let jetstream = jetstream::new(client.expect("nats-server runs at the end of a test"));
+        let jetstream = self.jetstream().await;
         until("empty event streams", async || {
             let streams = jetstream.streams().try_collect::<Vec<_>>().await;
             let streams = streams.map_err(|error| error.to_string())?;

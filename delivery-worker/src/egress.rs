@@ -23,8 +23,11 @@ const IDLE_PER_HOST: usize = 64;
 /// hostile answer costs at the most, for the time of its attempt.
 const MAX_RESPONSE_HEADERS: usize = 100;
 
-/// The same over HTTP/2, in bytes.
+/// The same over HTTP/2, in bytes, and what may arrive of an answer, and of all answers of a connection, before it is
+/// read. Only the first bytes ever are.
 const MAX_RESPONSE_HEADER_BYTES: u32 = 64 * 1024;
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// The client for all deliveries. URLs must have passed [`EgressConfig::check_url`]: the resolver is not asked
 /// about hosts that are addresses.
@@ -40,6 +43,8 @@ pub fn client(egress: &EgressConfig) -> anyhow::Result<reqwest::Client> {
         .connect_timeout(CONNECT_TIMEOUT)
         .http1_max_headers(MAX_RESPONSE_HEADERS)
         .http2_max_header_list_size(MAX_RESPONSE_HEADER_BYTES)
+        .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .dns_resolver(Arc::new(GuardedResolver {

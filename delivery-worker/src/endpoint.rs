@@ -167,3 +167,130 @@ impl EndpointRow {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::BASE64;
+    use shared::clock::UnixMicros;
+    use shared::id::EventId;
+
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        retry_initial: Duration::from_secs(5),
+        retry_factor: 4.0,
+        retry_max: Duration::from_secs(36_000),
+        retry_attempts: 18,
+        retry_max_age: Duration::from_secs(5 * 86_400),
+    };
+
+    fn key() -> SecretsKey {
+        BASE64.encode(&[7; 32]).parse().unwrap()
+    }
+
+    fn row() -> EndpointRow {
+        let id = EndpointId::generate();
+        EndpointRow {
+            id,
+            org_id: OrgId::generate(),
+            url: Some("https://example.com/".to_owned()),
+            event_types: Vec::new(),
+            filter: None,
+            secret: SigningSecret::generate().seal(&key(), id),
+            previous_secret: None,
+            previous_secret_expires_at: None,
+            headers: None,
+            format: Format::Standard,
+            max_in_flight: 8,
+            timeout_ms: 1_000,
+            rate_limit_per_second: None,
+            ordered: false,
+            on_exhausted: OnExhausted::Skip,
+            retry_attempts: None,
+            retry_initial_ms: None,
+            retry_factor: None,
+            retry_max_ms: None,
+            retry_max_age_ms: None,
+            enabled: true,
+        }
+    }
+
+    fn endpoint(row: &EndpointRow) -> anyhow::Result<Endpoint> {
+        row.endpoint("https://example.com/", None, &key(), &POLICY)
+    }
+
+    #[test]
+    fn an_endpoint_overrides_any_part_of_the_workers_retry_policy() {
+        assert_eq!(endpoint(&row()).unwrap().retry, POLICY);
+        let some = EndpointRow {
+            retry_attempts: Some(3),
+            retry_max_ms: Some(60_000),
+            ..row()
+        };
+        let expected = RetryPolicy {
+            retry_attempts: 3,
+            retry_max: Duration::from_secs(60),
+            ..POLICY
+        };
+        assert_eq!(endpoint(&some).unwrap().retry, expected);
+        let all = EndpointRow {
+            retry_initial_ms: Some(1),
+            retry_factor: Some(1.5),
+            retry_max_age_ms: Some(2_000),
+            ..some
+        };
+        let expected = RetryPolicy {
+            retry_initial: Duration::from_millis(1),
+            retry_factor: 1.5,
+            retry_max_age: Duration::from_secs(2),
+            ..expected
+        };
+        assert_eq!(endpoint(&all).unwrap().retry, expected);
+    }
+
+    #[test]
+    fn a_retry_factor_that_is_no_number_is_refused() {
+        for factor in [f64::NAN, f64::INFINITY] {
+            let row = EndpointRow {
+                retry_factor: Some(factor),
+                ..row()
+            };
+            assert!(endpoint(&row).is_err());
+        }
+    }
+
+    #[test]
+    fn paced_deliveries_and_those_in_order_wait_in_the_table() {
+        let accepted_at = UnixMicros::new(1_700_000_000_000_000);
+        let plain = Event {
+            id: EventId::at(accepted_at),
+            org_id: OrgId::generate(),
+            event_type: "a",
+            accepted_at,
+            content_type: shared::event::JSON,
+            idempotency_key: None,
+            traceparent: None,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            data: b"1",
+        };
+        let keyed = Event {
+            ordering_key: Some("k"),
+            ..plain
+        };
+        let may_start =
+            |row: &EndpointRow| [plain, keyed].map(|event| endpoint(row).unwrap().may_start(&event));
+        assert_eq!(may_start(&row()), [true, true]);
+        let ordered = EndpointRow {
+            ordered: true,
+            ..row()
+        };
+        assert_eq!(may_start(&ordered), [true, false]);
+        let paced = EndpointRow {
+            rate_limit_per_second: Some(5),
+            ..row()
+        };
+        assert_eq!(may_start(&paced), [false, false]);
+    }
+}

@@ -67,7 +67,7 @@ impl Format {
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Standard => event::JSON,
-            Self::CloudEvents => "application/cloudevents+json; charset=UTF-8",
+            Self::CloudEvents => "application/cloudevents+json",
         }
     }
 }

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;
 use sqlx::FromRow;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::setup;
@@ -227,10 +227,11 @@ async fn answers_that_do_not_end_or_are_too_large_end_with_their_attempt_and_tak
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_before_the_request_was_read_counts() {
+async fn an_answer_that_comes_before_all_of_the_request_was_read_counts() {
     let world = setup().start().await;
     let organization = world.organization().await;
     let receiver = RawReceiver::start("127.0.0.1:0", async |mut stream| {
+        let _ = stream.read(&mut [0; 16]).await;
         let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
         std::future::pending().await
     })
@@ -259,6 +260,12 @@ async fn a_failure_without_an_answer_says_what_kind_it_is() {
         talks(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await,
         talks(b"HTTP/1.1 200 OK\r\nx:").await,
     );
+    let plain = RawReceiver::start("127.0.0.1:0", async |mut stream| {
+        let _ = stream.read(&mut [0; 16]).await;
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        std::future::pending().await
+    })
+    .await;
     let silent = RawReceiver::start("127.0.0.1:0", async |_stream| std::future::pending().await).await;
     let closed = RawReceiver::canary("127.0.0.1:0").await.url();
     for (name, url, outcome) in [

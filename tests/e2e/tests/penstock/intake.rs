@@ -207,3 +207,26 @@ async fn a_delivery_to_an_ordered_endpoint_has_its_place_in_the_stream() {
     assert_eq!(keyed, 2);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn an_event_that_cannot_be_stored_is_set_aside_and_its_neighbours_are_delivered() {
+    let mut world = setup().start().await;
+    world.tolerate("set aside in quarantine");
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let event = |number| match number {
+        // Postgres has no text with this character, and ingest-api lets none through.
+        17 => new_event(organization.id, "a\0", "17"),
+        _ => new_event(organization.id, "a", "1"),
+    };
+    let events: Vec<_> = (0..50).map(event).collect();
+    world.publish_events(&events).await;
+    world.until_deliveries_are(49, "delivered").await;
+    world.settle().await;
+    let query = sqlx::query_as("delete from quarantine returning stream, sequence, position, bytes");
+    let set_aside: Vec<(String, i64, i32, Vec<u8>)> = query.fetch_all(world.database()).await.unwrap();
+    let bytes = rmp_serde::to_vec_named(&events[17]).unwrap();
+    assert_eq!(set_aside, [(stream::name(0), 1, 17, bytes)]);
+    world.finish().await;
+}

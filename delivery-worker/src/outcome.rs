@@ -10,11 +10,11 @@ use crate::egress::LookupFailed;
 
 /// The class of a failure that came before the head of an answer.
 pub fn classify(error: &reqwest::Error) -> &'static str {
-    if causes(error).any(|cause| cause.is::<Refused>()) {
+    if comes_from::<Refused>(error) {
         "refused"
-    } else if causes(error).any(|cause| cause.is::<LookupFailed>()) {
+    } else if comes_from::<LookupFailed>(error) {
         "dns"
-    } else if causes(error).any(|cause| cause.is::<rustls::Error>()) {
+    } else if comes_from::<rustls::Error>(error) {
         "tls"
     } else if causes(error).any(is_malformed) {
         "response"
@@ -25,6 +25,10 @@ pub fn classify(error: &reqwest::Error) -> &'static str {
     } else {
         "network"
     }
+}
+
+fn comes_from<Cause: Error + 'static>(error: &reqwest::Error) -> bool {
+    causes(error).any(<dyn Error>::is::<Cause>)
 }
 
 /// The chain of causes, without the URL, which may hold the receiver's own secrets.

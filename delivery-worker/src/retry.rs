@@ -224,7 +224,7 @@ mod tests {
             random in 0.0f64..=1.0,
             verdict in prop_oneof![Just(FAILED), Just(OVERLOADED)],
         ) {
-            let before = policy.retry_max_age - Duration::from_nanos(1);
+            let before = policy.retry_max_age.saturating_sub(Duration::from_nanos(1));
             let last = policy.retry_attempts;
             prop_assert_eq!(policy.next(last, verdict, Duration::ZERO, random), Next::Dead);
             prop_assert_eq!(policy.next(u32::MAX, verdict, before, random), Next::Dead);

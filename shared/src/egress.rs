@@ -183,8 +183,8 @@ mod tests {
             let url = Url::parse(&url.replace("PORT", "8080"));
             url.is_ok_and(|url| EgressConfig::default().check_url(&url).is_ok())
         };
-        let passed: Vec<_> = urls.iter().filter(passes).collect();
-        assert!(passed.is_empty(), "{passed:#?}");
+        let dangerous: Vec<_> = urls.iter().filter(passes).collect();
+        assert!(dangerous.is_empty(), "{dangerous:#?}");
     }
 
     #[test]

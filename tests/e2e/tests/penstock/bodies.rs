@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use e2e::{Endpoint, Event, Setup, Webhook, World, new_event};
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::event;
 use shared::headers::CustomHeaders;
 use shared::secret::{SecretsKey, SigningSecret};
@@ -224,7 +224,12 @@ async fn verifies(packages: &Path, secret: &SigningSecret, webhook: &Webhook) ->
     let headers: serde_json::Map<_, _> = webhook
         .headers
         .iter()
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                value.to_str().expect("headers are ASCII").into(),
+            )
+        })
         .collect();
     let mut child = Command::new("python3")
         .args([

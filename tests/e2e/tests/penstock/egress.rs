@@ -150,13 +150,12 @@ fn zone(name: &str, asked_before: usize) -> Vec<IpAddr> {
     let (canary, public) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(PUBLIC));
     match name {
         "public.test" => vec![public],
-        "private.test" => vec![canary],
+        "rebinding.test" if asked_before == 0 => zone("public.test", 0),
         "private6.test" => vec![Ipv6Addr::LOCALHOST.into()],
         "mapped.test" => vec![Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()],
         "metadata.test" => vec![Ipv4Addr::new(169, 254, 169, 254).into()],
         "mixed.test" => vec![canary, public, Ipv6Addr::LOCALHOST.into()],
-        "rebinding.test" if asked_before == 0 => vec![public],
-        "rebinding.test" => vec![canary],
+        "private.test" | "rebinding.test" => vec![canary],
         _ => Vec::new(),
     }
 }

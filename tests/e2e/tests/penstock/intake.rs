@@ -84,16 +84,13 @@ async fn an_event_for_one_endpoint_goes_nowhere_else() {
     ];
     world.publish_events(&events).await;
     world.until_deliveries_are(2, "delivered").await;
-    let mut received: Vec<_> = receiver
+    let mut arrived: Vec<_> = receiver
         .webhooks()
         .iter()
         .map(|webhook| (webhook.endpoint, webhook.parse().data.get().to_owned()))
         .collect();
-    received.sort_by(|one, two| one.1.cmp(&two.1));
-    assert_eq!(
-        received,
-        [(target.id, "1".to_owned()), (other.id, "3".to_owned())]
-    );
+    arrived.sort_by(|one, two| one.1.cmp(&two.1));
+    assert_eq!(arrived, [(target.id, "1".to_owned()), (other.id, "3".to_owned())]);
     world.finish().await;
 }
 
@@ -149,9 +146,9 @@ async fn a_payload_filter_picks_events_by_what_stands_in_them() {
         .header("ce-type", "a");
     assert_eq!(text.send().await.unwrap().status(), 202);
     world.settle().await;
-    let received = receiver.webhooks();
-    assert_eq!(received.len(), 1, "{received:?}");
-    assert_eq!(received[0].parse().data.get(), r#"{"total":1e2}"#);
+    let arrived = receiver.webhooks();
+    assert_eq!(arrived.len(), 1, "{arrived:?}");
+    assert_eq!(arrived[0].parse().data.get(), r#"{"total":1e2}"#);
     world.finish().await;
 }
 

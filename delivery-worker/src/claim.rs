@@ -13,10 +13,10 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::crash::{self, Point};
-use crate::deliver::{EventFields, Outgoing};
 use crate::dispatch::{Dispatcher, Job};
 use crate::endpoint::Endpoint;
 use crate::fan_out::Directory;
+use crate::outgoing::{Bodies, Outgoing};
 use crate::permits::{Permit, Permits};
 
 /// Most deliveries of one endpoint in one claim.
@@ -137,7 +137,7 @@ impl Claimer {
                       d.org_id as "org_id: OrgId", d.accepted_at, d.attempts,
                       d.lease_token as "lease_token!: LeaseToken",
                       extract(epoch from now() - d.created_at)::float8 as "age_seconds!",
-                      e.type as event_type, e.content_type, e.traceparent, e.data
+                      e.type as event_type, e.content_type, e.traceparent, e.cloudevent, e.ordering_key, e.data
             "#,
             &shares.iter().map(|share| share.endpoint.id.as_uuid()).collect::<Vec<_>>(),
             &shares.iter().map(|share| i32::try_from(share.permits.len()).unwrap_or(1)).collect::<Vec<_>>(),
@@ -202,20 +202,25 @@ struct Claimed {
     event_type: String,
     content_type: String,
     traceparent: Option<String>,
+    cloudevent: Option<String>,
+    ordering_key: Option<String>,
     data: Vec<u8>,
 }
 
 impl Claimed {
     fn into_job(self, endpoint: Arc<Endpoint>) -> Job {
-        let event = Outgoing::new(&EventFields {
+        let event = Outgoing {
             id: self.event_id,
             org_id: self.org_id,
-            event_type: &self.event_type,
+            event_type: self.event_type,
             accepted_at: self.accepted_at.into(),
-            content_type: &self.content_type,
-            traceparent: self.traceparent.as_deref(),
-            data: &self.data,
-        });
+            content_type: self.content_type,
+            traceparent: self.traceparent,
+            cloudevent: self.cloudevent,
+            ordering_key: self.ordering_key,
+            data: self.data,
+            bodies: Bodies::default(),
+        };
         Job {
             event: Arc::new(event),
             endpoint,

@@ -1,101 +1,21 @@
 //! One attempt: the request as Standard Webhooks 1.0.0 describes it, and what the receiver's answer means.
 
-use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use data_encoding::BASE64;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use serde::Serialize;
 use shared::clock::UnixMicros;
-use shared::egress::{EgressConfig, Refused};
-use shared::id::{EventId, OrgId};
+use shared::egress::EgressConfig;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
+use crate::outcome::{classify, describe};
+use crate::outgoing::Outgoing;
 use crate::retry::Verdict;
 
 /// How much of a receiver's answer is kept.
 const MAX_RESPONSE_BYTES: usize = 4 * 1024;
-
-/// An event in the form in which receivers get it.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// The event's id: `webhook-id`.
-    pub id: EventId,
-    /// The organisation whose event it is.
-    pub org_id: OrgId,
-    /// When it was accepted.
-    pub accepted_at: UnixMicros,
-    /// W3C trace context to pass on.
-    pub traceparent: Option<String>,
-    body: Bytes,
-}
-
-impl Outgoing {
-    /// Renders `{"id","type","timestamp","data"}`; `data` goes in byte for byte. A payload that is not JSON
-    /// goes in as `"content_type","data_base64"` instead.
-    pub fn new(event: &EventFields<'_>) -> Self {
-        #[derive(Serialize)]
-        struct Envelope<'a> {
-            id: EventId,
-            r#type: &'a str,
-            timestamp: String,
-        }
-        let accepted = event.accepted_at.to_date_time();
-        let timestamp = accepted
-            .format(&Rfc3339)
-            .expect("`to_date_time` stays within the years of RFC 3339");
-        let envelope = Envelope {
-            id: event.id,
-            r#type: event.event_type,
-            timestamp,
-        };
-        let mut body = Vec::with_capacity(event.data.len() + event.event_type.len() + 128);
-        serde_json::to_writer(&mut body, &envelope).expect("strings can be written to a Vec as JSON");
-        body.pop();
-        if shared::event::is_json(event.content_type) {
-            body.extend_from_slice(b",\"data\":");
-            body.extend_from_slice(event.data);
-        } else {
-            body.extend_from_slice(b",\"content_type\":");
-            serde_json::to_writer(&mut body, event.content_type).expect("a string can be written as JSON");
-            body.extend_from_slice(b",\"data_base64\":\"");
-            body.extend_from_slice(BASE64.encode(event.data).as_bytes());
-            body.push(b'"');
-        }
-        body.push(b'}');
-        Self {
-            id: event.id,
-            org_id: event.org_id,
-            accepted_at: event.accepted_at,
-            traceparent: event.traceparent.map(str::to_owned),
-            body: body.into(),
-        }
-    }
-}
-
-/// What an [`Outgoing`] is made of, from a stream or from the table.
-#[derive(Clone, Copy, Debug)]
-pub struct EventFields<'a> {
-    /// The event's id.
-    pub id: EventId,
-    /// The organisation whose event it is.
-    pub org_id: OrgId,
-    /// Its type.
-    pub event_type: &'a str,
-    /// When it was accepted.
-    pub accepted_at: UnixMicros,
-    /// Media type of its payload.
-    pub content_type: &'a str,
-    /// W3C trace context of the request that brought it.
-    pub traceparent: Option<&'a str>,
-    /// Its payload.
-    pub data: &'a [u8],
-}
 
 /// What became of one attempt.
 #[derive(Debug)]
@@ -104,7 +24,7 @@ pub struct Attempt {
     pub started_at: OffsetDateTime,
     /// How long it took.
     pub duration: Duration,
-    /// `delivered`, or the class of the failure.
+    /// `delivered`, or the class of the failure; the README lists them.
     pub outcome: &'static str,
     /// The answer's status.
     pub status: Option<u16>,
@@ -116,6 +36,27 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// Nothing has come of it yet.
+    fn begun(started_at: OffsetDateTime) -> Self {
+        Self {
+            started_at,
+            duration: Duration::ZERO,
+            outcome: "timeout",
+            status: None,
+            response: Vec::new(),
+            error: None,
+            retry_after: None,
+        }
+    }
+
+    /// One that ended in a defect of this program.
+    pub fn panicked(started_at: OffsetDateTime, duration: Duration, message: &str) -> Self {
+        let mut attempt = Self::begun(started_at);
+        attempt.duration = duration;
+        attempt.fail("panic", message);
+        attempt
+    }
+
     /// What the retry schedule needs to know.
     pub fn verdict(&self) -> Verdict {
         if self.outcome == "delivered" {
@@ -123,6 +64,7 @@ impl Attempt {
         } else {
             Verdict::Failed {
                 retry_after: self.retry_after,
+                overloaded: matches!(self.status, Some(429 | 502 | 504)),
             }
         }
     }
@@ -151,15 +93,7 @@ impl Sender {
         let started_at = UnixMicros::now().to_date_time();
         let started = Instant::now();
         let deadline = started + endpoint.timeout;
-        let mut attempt = Attempt {
-            started_at,
-            duration: Duration::ZERO,
-            outcome: "timeout",
-            status: None,
-            response: Vec::new(),
-            error: None,
-            retry_after: None,
-        };
+        let mut attempt = Attempt::begun(started_at);
         if let Err(refused) = self.egress.check_url(&endpoint.url) {
             attempt.fail("refused", &refused.to_string());
         } else {
@@ -176,20 +110,29 @@ impl Sender {
 
     fn request(&self, event: &Outgoing, endpoint: &Endpoint, now: OffsetDateTime) -> RequestBuilder {
         let timestamp = now.unix_timestamp();
-        let mut request = self
-            .client
-            .post(endpoint.url.clone())
-            .header(CONTENT_TYPE, shared::event::JSON)
-            .header("webhook-id", event.id.to_string())
-            .header("webhook-timestamp", timestamp)
-            .header(
-                "webhook-signature",
-                endpoint.signer.sign(event.id, timestamp, &event.body),
-            );
-        if let Some(traceparent) = &event.traceparent {
-            request = request.header("traceparent", traceparent);
+        let body = event.body(endpoint.format);
+        // The owner's headers first: where names are the same, ours take their place.
+        let mut headers = endpoint.headers.clone();
+        let mut set = |name, value: String| {
+            let value = HeaderValue::try_from(value).expect("what is set here is ASCII");
+            headers.insert(HeaderName::from_static(name), value);
+        };
+        set("webhook-id", event.id.to_string());
+        set("webhook-timestamp", timestamp.to_string());
+        set(
+            "webhook-signature",
+            endpoint.signer.sign(event.id, timestamp, body),
+        );
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(endpoint.format.content_type()),
+        );
+        let traceparent = event.traceparent.as_deref().map(HeaderValue::try_from);
+        if let Some(Ok(traceparent)) = traceparent {
+            headers.insert("traceparent", traceparent);
         }
-        request.body(event.body.clone())
+        let request = self.client.post(endpoint.url.clone());
+        request.headers(headers).body(body.clone())
     }
 }
 
@@ -206,6 +149,8 @@ impl Attempt {
         self.status = Some(status.as_u16());
         self.outcome = if status.is_success() {
             "delivered"
+        } else if status.is_redirection() {
+            "redirect"
         } else {
             "status"
         };
@@ -225,34 +170,11 @@ impl Attempt {
 /// `Retry-After` as seconds or as an HTTP date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than fits is as long as can be.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     httpdate::parse_http_date(text).ok()?.duration_since(now).ok()
-}
-
-fn classify(error: &reqwest::Error) -> &'static str {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if cause.is::<Refused>() {
-            return "refused";
-        }
-        source = cause.source();
-    }
-    if error.is_timeout() {
-        "timeout"
-    } else if error.is_connect() {
-        "connect"
-    } else {
-        "network"
-    }
-}
-
-/// The chain of causes, without the URL, which may hold the receiver's own secrets.
-fn describe(error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    let texts: Vec<_> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }
 
 #[cfg(test)]
@@ -261,59 +183,48 @@ mod tests {
 
     use super::*;
 
-    fn fields<'a>(event_type: &'a str, data: &'a [u8]) -> EventFields<'a> {
-        EventFields {
-            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            org_id: OrgId::generate(),
-            event_type,
-            accepted_at: UnixMicros::new(1_700_000_000_123_456),
-            content_type: shared::event::JSON,
-            traceparent: None,
-            data,
-        }
-    }
+    /// 14 November 2023, 22:13:20 GMT.
+    const NOW: Duration = Duration::from_secs(1_700_000_000);
 
-    #[test]
-    fn a_payload_that_is_not_json_goes_out_in_base64() {
-        let outgoing = Outgoing::new(&EventFields {
-            content_type: "text/plain",
-            ..fields("note", b"hi \xff")
-        });
-        insta::assert_snapshot!(
-            String::from_utf8(outgoing.body.to_vec()).unwrap(),
-            @r#"{"id":"01890a5d-ac96-774b-bcce-b302099a8057","type":"note","timestamp":"2023-11-14T22:13:20.123456Z","content_type":"text/plain","data_base64":"aGkg/w=="}"#
-        );
-    }
-
-    #[test]
-    fn a_body_is_the_envelope_around_the_producers_bytes() {
-        let outgoing = Outgoing::new(&fields("order.created", br#"{"n":1e400,  "s":"\u0000"}"#));
-        insta::assert_snapshot!(
-            String::from_utf8(outgoing.body.to_vec()).unwrap(),
-            @r#"{"id":"01890a5d-ac96-774b-bcce-b302099a8057","type":"order.created","timestamp":"2023-11-14T22:13:20.123456Z","data":{"n":1e400,  "s":"\u0000"}}"#
-        );
+    fn read(text: &str) -> Option<Duration> {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_bytes(text.as_bytes()).ok()?)]);
+        retry_after(&headers, SystemTime::UNIX_EPOCH + NOW)
     }
 
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let read =
-            |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]), now);
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(read(" 0 "), Some(Duration::ZERO));
         assert_eq!(
             read("Tue, 14 Nov 2023 22:15:20 GMT"),
             Some(Duration::from_secs(120))
         );
-        assert_eq!(read("Tue, 14 Nov 2023 22:11:20 GMT"), None);
-        assert_eq!(read("soon"), None);
+    }
+
+    #[test]
+    fn a_retry_after_that_says_nothing_is_ignored_and_a_huge_one_is_long() {
+        for text in [
+            "",
+            "soon",
+            "-5",
+            "+5",
+            "1.5",
+            "1e3",
+            "0x10",
+            "Tue, 14 Nov 2023 22:11:20 GMT",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        for text in [u64::MAX.to_string(), "9".repeat(100)] {
+            assert_eq!(read(&text), Some(Duration::from_secs(u64::MAX)));
+        }
+        assert!(read("Fri, 31 Dec 9999 23:59:59 GMT").unwrap() > Duration::from_hours(24));
     }
 
     proptest! {
         #[test]
-        fn every_body_is_json_whatever_the_type(event_type in ".{1,40}") {
-            let outgoing = Outgoing::new(&fields(&event_type, b"[1]"));
-            let body: serde_json::Value = serde_json::from_slice(&outgoing.body).unwrap();
-            prop_assert_eq!(body["type"].as_str(), Some(event_type.as_str()));
+        fn no_retry_after_panics(text in "[ -~]{0,40}") {
+            let _ = read(&text);
         }
     }
 }

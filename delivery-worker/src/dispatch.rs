@@ -1,16 +1,20 @@
 //! Starting deliveries: each is a task that holds its permit and its lease, makes one attempt, and hands the
 //! result to the recorder.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use shared::clock::UnixMicros;
 use shared::id::LeaseToken;
-use shared::shutdown::Tasks;
+use shared::shutdown::{Tasks, panic_text};
+use tokio::time::Instant;
 
 use crate::crash::{self, Point};
-use crate::deliver::{Outgoing, Sender};
+use crate::deliver::{Attempt, Sender};
 use crate::endpoint::Endpoint;
+use crate::outgoing::Outgoing;
 use crate::permits::Permit;
 use crate::record::{Recorder, Report};
 use crate::retry::Verdict;
@@ -53,21 +57,15 @@ impl Dispatcher {
         self.recorder.is_behind()
     }
 
-    /// Starts a delivery. Should its task panic, the permit is freed and the lease runs out.
+    /// Starts a delivery. Should its attempt panic, that is a failure like others: recorded, and bounded by the schedule.
     pub fn start(&self, job: Job, permit: Permit) {
         let (sender, recorder) = (self.sender.clone(), self.recorder.clone());
         self.tasks.spawn("delivery", async move {
             crash::reach(Point::Sending);
-            let attempt = sender.attempt(&job.event, &job.endpoint).await;
+            let attempt = contained(sender.attempt(&job.event, &job.endpoint)).await;
             crash::reach(Point::Answered);
             let verdict = attempt.verdict();
-            metrics::counter!("attempts_total", "outcome" => attempt.outcome).increment(1);
-            metrics::histogram!("attempt_duration_seconds").record(attempt.duration);
-            if job.attempt == 1 && verdict == Verdict::Delivered {
-                let micros = UnixMicros::now().get() - job.event.accepted_at.get();
-                let latency = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
-                metrics::histogram!("event_to_delivery_seconds").record(latency);
-            }
+            count(&job, &attempt, verdict);
             let age = job.age + attempt.duration;
             let next = job.endpoint.retry.next(job.attempt, verdict, age, rand::random());
             recorder.record(Report {
@@ -77,5 +75,43 @@ impl Dispatcher {
                 permit,
             });
         });
+    }
+}
+
+/// The attempt, or what its panic comes to.
+async fn contained(attempt: impl Future<Output = Attempt>) -> Attempt {
+    let (started_at, started) = (UnixMicros::now().to_date_time(), Instant::now());
+    match AssertUnwindSafe(attempt).catch_unwind().await {
+        Ok(attempt) => attempt,
+        Err(panic) => {
+            let panic = panic_text(&*panic);
+            tracing::error!(panic, "an attempt panicked");
+            Attempt::panicked(started_at, started.elapsed(), panic)
+        }
+    }
+}
+
+fn count(job: &Job, attempt: &Attempt, verdict: Verdict) {
+    metrics::counter!("attempts_total", "outcome" => attempt.outcome).increment(1);
+    metrics::histogram!("attempt_duration_seconds").record(attempt.duration);
+    if job.attempt == 1 && verdict == Verdict::Delivered {
+        let micros = UnixMicros::now().get() - job.event.accepted_at.get();
+        let latency = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        metrics::histogram!("event_to_delivery_seconds").record(latency);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_that_panics_has_failed_and_says_why() {
+        let attempt = contained(async { panic!("out of luck\0") }).await;
+        assert_eq!(
+            (attempt.outcome, attempt.error.as_deref()),
+            ("panic", Some("out of luck"))
+        );
+        assert!(matches!(attempt.verdict(), Verdict::Failed { .. }));
     }
 }

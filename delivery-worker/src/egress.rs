@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use shared::egress::{EgressConfig, Refused};
+use thiserror::Error;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -17,6 +18,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 const IDLE_PER_HOST: usize = 64;
+
+/// Most headers of an answer. Over HTTP/1 their size is bounded by hyper's read buffer, about 400 KiB; that is what a
+/// hostile answer costs at the most, for the time of its attempt.
+const MAX_RESPONSE_HEADERS: usize = 100;
+
+/// The same over HTTP/2, in bytes, and what may arrive of an answer, and of all answers of a connection, before it is
+/// read. Only the first bytes ever are.
+const MAX_RESPONSE_HEADER_BYTES: u32 = 64 * 1024;
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// The client for all deliveries. URLs must have passed [`EgressConfig::check_url`]: the resolver is not asked
 /// about hosts that are addresses.
@@ -30,6 +41,10 @@ pub fn client(egress: &EgressConfig) -> anyhow::Result<reqwest::Client> {
         .no_proxy()
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
+        .http1_max_headers(MAX_RESPONSE_HEADERS)
+        .http2_max_header_list_size(MAX_RESPONSE_HEADER_BYTES)
+        .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .dns_resolver(Arc::new(GuardedResolver {
@@ -39,6 +54,11 @@ pub fn client(egress: &EgressConfig) -> anyhow::Result<reqwest::Client> {
         .context("cannot set up the HTTP client for webhooks")
 }
 
+/// A host name that leads to no address.
+#[derive(Debug, Error)]
+#[error("the host name cannot be resolved: {0}")]
+pub struct LookupFailed(io::Error);
+
 struct GuardedResolver {
     egress: EgressConfig,
 }
@@ -47,7 +67,8 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let egress = self.egress.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found = found.map_err(LookupFailed)?;
             Ok(Box::new(permitted(&egress, found)?.into_iter()) as Addrs)
         })
     }
@@ -69,7 +90,7 @@ fn permitted(
     match (addresses.is_empty(), refused) {
         (false, _) => Ok(addresses),
         (true, Some(refused)) => Err(refused.into()),
-        (true, None) => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into()),
+        (true, None) => Err(LookupFailed(io::ErrorKind::NotFound.into()).into()),
     }
 }
 

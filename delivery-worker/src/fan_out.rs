@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use shared::event::{Event, OPERATIONAL_TYPES, is_json};
 use shared::filter::PayloadFilter;
 use shared::id::{EndpointId, OrgId};
 use shared::secret::SecretsKey;
@@ -27,13 +28,25 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    fn wants(&self, event_type: &str) -> bool {
-        self.event_types.is_empty()
+    /// The payload is looked at only when there is a filter.
+    fn wants(&self, event: &Event<'_>) -> bool {
+        self.wants_type(event.event_type) && self.filter.as_ref().is_none_or(|filter| passes(filter, event))
+    }
+
+    /// Events that Penstock itself sends go only to those who ask for them.
+    fn wants_type(&self, event_type: &str) -> bool {
+        let is_operational = OPERATIONAL_TYPES.contains(&event_type);
+        let takes_all = self.event_types.is_empty() && !is_operational;
+        takes_all
             || self
                 .event_types
                 .iter()
-                .any(|pattern| matches(pattern, event_type))
+                .any(|pattern| matches(pattern, event_type) && !(is_operational && pattern == "*"))
     }
+}
+
+fn passes(filter: &PayloadFilter, event: &Event<'_>) -> bool {
+    is_json(event.content_type) && filter.matches(event.data)
 }
 
 fn matches(pattern: &str, event_type: &str) -> bool {
@@ -53,20 +66,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The endpoints that want an event.
-    pub fn matching<'a>(
-        &'a self,
-        org_id: OrgId,
-        event_type: &'a str,
-    ) -> impl Iterator<Item = &'a Subscriber> {
-        let subscribers = self
-            .by_organization
-            .get(&org_id)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        subscribers
-            .iter()
-            .filter(move |subscriber| subscriber.wants(event_type))
+    /// The endpoints that want an event, or the one that it is for.
+    pub fn matching<'a>(&'a self, event: &'a Event<'_>) -> impl Iterator<Item = &'a Subscriber> {
+        let subscribers = self.by_organization.get(&event.org_id);
+        let subscribers = subscribers.map(Vec::as_slice).unwrap_or_default();
+        subscribers.iter().filter(|subscriber| match event.only_to {
+            Some(endpoint_id) => subscriber.endpoint_id == endpoint_id,
+            None => subscriber.wants(event),
+        })
     }
 
     /// An endpoint that deliveries are sent to, when it is enabled.
@@ -191,14 +198,102 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
+    use shared::clock::UnixMicros;
+    use shared::id::EventId;
+
     use super::*;
+
+    fn event<'a>(event_type: &'a str, data: &'a [u8]) -> Event<'a> {
+        let accepted_at = UnixMicros::new(1_700_000_000_000_000);
+        Event {
+            id: EventId::at(accepted_at),
+            org_id: OrgId::generate(),
+            event_type,
+            accepted_at,
+            content_type: shared::event::JSON,
+            idempotency_key: None,
+            traceparent: None,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            data,
+        }
+    }
+
+    fn subscriber(event_types: &[&str], filter: Option<&str>) -> Subscriber {
+        Subscriber {
+            endpoint_id: EndpointId::generate(),
+            push: None,
+            event_types: event_types.iter().map(ToString::to_string).collect(),
+            filter: filter.map(|filter| Arc::new(PayloadFilter::parse(filter).unwrap())),
+        }
+    }
 
     #[test]
     fn patterns_match_exactly_or_by_prefix() {
-        assert!(matches("order.created", "order.created"));
-        assert!(!matches("order.created", "order.created.v2"));
-        assert!(matches("order.*", "order.created"));
-        assert!(!matches("order.*", "orders.created"));
-        assert!(matches("*", "anything"));
+        let wants = |pattern: &str, event_type| subscriber(&[pattern], None).wants_type(event_type);
+        assert!(wants("order.created", "order.created"));
+        assert!(!wants("order.created", "order.created.v2"));
+        assert!(wants("order.*", "order.created"));
+        assert!(!wants("order.*", "orders.created"));
+        assert!(wants("*", "anything"));
+    }
+
+    #[test]
+    fn operational_events_go_only_to_endpoints_that_name_them() {
+        for event_type in OPERATIONAL_TYPES {
+            let wants = |patterns: &[&str]| subscriber(patterns, None).wants_type(event_type);
+            assert!(
+                !wants(&[]) && !wants(&["*"]) && !wants(&["order.*", "*"]),
+                "{event_type}"
+            );
+            let (family, _) = event_type.split_once('.').unwrap();
+            assert!(
+                wants(&["*", event_type]) && wants(&[&format!("{family}.*")]),
+                "{event_type}"
+            );
+        }
+        assert!(subscriber(&[], None).wants_type("endpoint.created"));
+    }
+
+    #[test]
+    fn a_filter_looks_at_json_payloads_of_the_right_type() {
+        let subscriber = subscriber(&["order.*"], Some(r#"{"/total":{"gt":100}}"#));
+        let large = br#"{"total":101}"#;
+        assert!(subscriber.wants(&event("order.created", large)));
+        assert!(!subscriber.wants(&event("order.created", br#"{"total":100}"#)));
+        assert!(!subscriber.wants(&event("invoice.paid", large)));
+        let text = Event {
+            content_type: "text/plain",
+            ..event("order.created", large)
+        };
+        assert!(!subscriber.wants(&text));
+    }
+
+    #[test]
+    fn an_event_for_one_endpoint_goes_there_whatever_it_filters_and_nowhere_else() {
+        let event = event("endpoint.test", b"1");
+        let (target, other) = (subscriber(&["order.*"], None), subscriber(&[], None));
+        let mut snapshot = Snapshot::default();
+        snapshot.insert(event.org_id, target.clone());
+        snapshot.insert(event.org_id, other.clone());
+        let found = |event: &Event<'_>| -> Vec<_> {
+            snapshot
+                .matching(event)
+                .map(|subscriber| subscriber.endpoint_id)
+                .collect()
+        };
+        let only_to = Some(target.endpoint_id);
+        assert_eq!(found(&event), [other.endpoint_id]);
+        assert_eq!(found(&Event { only_to, ..event }), [target.endpoint_id]);
+        let stranger = OrgId::generate();
+        assert_eq!(
+            found(&Event {
+                only_to,
+                org_id: stranger,
+                ..event
+            }),
+            []
+        );
     }
 }

@@ -6,15 +6,19 @@
 
 pub mod config;
 mod intake;
+mod storing;
+mod isolate;
 mod endpoint;
 mod fan_out;
 mod permits;
 mod persist;
 mod claim;
 mod dispatch;
+mod outgoing;
 mod deliver;
 mod sign;
 mod egress;
+mod outcome;
 pub mod retry;
 mod record;
 mod partitions;
@@ -42,6 +46,7 @@ use crate::fan_out::Directory;
 use crate::intake::{Intake, STREAMS_FOUND};
 use crate::permits::Permits;
 use crate::record::Recorder;
+use crate::storing::Storing;
 
 const DATABASE_READY: &str = "database";
 
@@ -107,14 +112,17 @@ pub async fn run(
         interval: config.dispatch.claim_interval,
         lease_margin: config.dispatch.lease_margin,
     };
-    let intake = Intake {
-        nats,
+    let storing = Storing {
         pool: pool.clone(),
         directory,
         permits,
         dispatcher,
-        ack_wait: config.intake.intake_ack_wait,
         lease_margin: config.dispatch.lease_margin,
+    };
+    let intake = Intake {
+        nats,
+        storing,
+        ack_wait: config.intake.intake_ack_wait,
     };
     let routes = telemetry::operations_routes(metrics, readiness.clone());
     let server = http_server::serve(

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// A delivery to be written with its event.
 #[derive(Debug)]
-pub struct NewDelivery {
+pub struct NewDelivery<'a> {
     /// Index of the event among those that are written.
     pub event: usize,
     /// Where it goes.
@@ -19,6 +19,19 @@ pub struct NewDelivery {
     pub pull: bool,
     /// It starts at once under this lease; without one it is due in the table.
     pub lease: Option<(LeaseToken, Duration)>,
+    /// Its place in the order that its endpoint keeps.
+    pub order: Option<Order<'a>>,
+}
+
+/// The place of a delivery among those of its endpoint and key.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// The producer's ordering key.
+    pub key: &'a str,
+    /// The stream that its event came in.
+    pub stream: &'a str,
+    /// Its event's place in that stream.
+    pub ordinal: i64,
 }
 
 /// What a write came to.
@@ -39,9 +52,10 @@ pub async fn store(
     pool: &PgPool,
     version: i64,
     events: &[&Event<'_>],
-    deliveries: &[NewDelivery],
+    deliveries: &[NewDelivery<'_>],
 ) -> Result<Stored, sqlx::Error> {
-    let event_of = |delivery: &NewDelivery| events[delivery.event];
+    let orders: Vec<_> = deliveries.iter().map(|delivery| delivery.order).collect();
+    let event_of = |delivery: &NewDelivery<'_>| events[delivery.event];
     let row = sqlx::query!(
         r#"
         with current as materialized (
@@ -49,8 +63,9 @@ pub async fn store(
         ),
         incoming as materialized (
             select * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[],
-                                 $8::text[], $9::text[], $14::text[])
-                as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent)
+                                 $8::text[], $9::text[], $14::text[], $16::text[])
+                as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
+                      ordering_key)
             where (select matches from current)
         ),
         first_of_key as (
@@ -62,8 +77,9 @@ pub async fn store(
         ),
         new_events as (
             insert into events (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent,
-                                cloudevent)
-            select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent
+                                cloudevent, ordering_key)
+            select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
+                   ordering_key
             from incoming i
             where idempotency_key is null
                or exists (select from first_of_key f where f.org_id = i.org_id and f.event_id = i.id)
@@ -72,11 +88,14 @@ pub async fn store(
             returning id, org_id, accepted_at
         ),
         new_deliveries as (
-            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, lease_token)
+            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, lease_token,
+                                    ordering_key, stream, ordinal)
             select e.org_id, e.id, d.endpoint_id, e.accepted_at, d.pull,
-                   now() + coalesce(d.lease_ms, 0) * interval '1 millisecond', d.lease_token
-            from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::uuid[], $15::boolean[])
-                     as d (event_id, endpoint_id, lease_ms, lease_token, pull)
+                   now() + coalesce(d.lease_ms, 0) * interval '1 millisecond', d.lease_token,
+                   d.ordering_key, d.stream, d.ordinal
+            from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::uuid[], $15::boolean[], $17::text[],
+                        $18::text[], $19::bigint[])
+                     as d (event_id, endpoint_id, lease_ms, lease_token, pull, ordering_key, stream, ordinal)
             join new_events e on e.id = d.event_id
         )
         select matches as "matches!", array(select id from new_events) as "new!: Vec<EventId>" from current
@@ -96,6 +115,10 @@ pub async fn store(
         &deliveries.iter().map(lease_token).collect::<Vec<_>>() as _,
         &events.iter().map(|event| event.cloudevent).collect::<Vec<_>>() as _,
         &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.ordering_key).collect::<Vec<_>>() as _,
+        &orders.iter().map(|order| order.map(|order| order.key)).collect::<Vec<_>>() as _,
+        &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
+        &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
     )
     .fetch_one(pool)
     .await?;
@@ -106,13 +129,13 @@ pub async fn store(
     })
 }
 
-fn lease_ms(delivery: &NewDelivery) -> Option<i64> {
+fn lease_ms(delivery: &NewDelivery<'_>) -> Option<i64> {
     delivery
         .lease
         .map(|(_, length)| i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn lease_token(delivery: &NewDelivery) -> Option<Uuid> {
+fn lease_token(delivery: &NewDelivery<'_>) -> Option<Uuid> {
     delivery.lease.map(|(token, _)| token.as_uuid())
 }
 

@@ -8,6 +8,12 @@ use humantime::parse_duration;
 /// Longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
+/// No wait is shorter: what fails must not come back at once.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// No wait is longer, whatever the policy says: the time of the next attempt must be one that Postgres can hold.
+const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
+
 /// The schedule. The defaults reach about three days.
 ///
 /// The wait after attempt *n* is drawn evenly between the ceilings of the step before and of this one, where
@@ -53,6 +59,8 @@ pub enum Verdict {
     Failed {
         /// From the answer's `Retry-After`.
         retry_after: Option<Duration>,
+        /// It has too much to do: the next wait is one step longer than it would be.
+        overloaded: bool,
     },
 }
 
@@ -71,27 +79,34 @@ impl RetryPolicy {
     /// Decides what becomes of a delivery after its `attempt`th attempt (from 1), at `age`. `random` is drawn
     /// evenly from 0 to 1.
     pub fn next(&self, attempt: u32, verdict: Verdict, age: Duration, random: f64) -> Next {
-        let retry_after = match verdict {
+        let (retry_after, step) = match verdict {
             Verdict::Delivered => return Next::Delivered,
-            Verdict::Failed { retry_after } => retry_after.unwrap_or_default().min(MAX_RETRY_AFTER),
+            Verdict::Failed {
+                retry_after,
+                overloaded,
+            } => (
+                retry_after.unwrap_or_default().min(MAX_RETRY_AFTER),
+                attempt.saturating_add(overloaded.into()),
+            ),
         };
         if attempt >= self.retry_attempts || age >= self.retry_max_age {
             return Next::Dead;
         }
-        Next::RetryIn(self.wait(attempt, random).max(retry_after))
+        Next::RetryIn(self.wait(step, random).max(retry_after))
     }
 
-    fn wait(&self, attempt: u32, random: f64) -> Duration {
-        let ceiling = self.ceiling(attempt);
+    fn wait(&self, step: u32, random: f64) -> Duration {
+        let ceiling = self.ceiling(step);
         let floor = ceiling / self.retry_factor;
-        Duration::from_secs_f64(floor + (ceiling - floor) * random.clamp(0.0, 1.0))
+        let wait = Duration::from_secs_f64(floor + (ceiling - floor) * random.clamp(0.0, 1.0));
+        wait.max(SHORTEST_WAIT)
     }
 
     /// Seconds.
-    fn ceiling(&self, attempt: u32) -> f64 {
-        let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
+    fn ceiling(&self, step: u32) -> f64 {
+        let exponent = i32::try_from(step.saturating_sub(1)).unwrap_or(i32::MAX);
         let exponential = self.retry_initial.as_secs_f64() * self.retry_factor.powi(exponent);
-        exponential.min(self.retry_max.as_secs_f64())
+        exponential.min(self.retry_max.min(LONGEST_WAIT).as_secs_f64())
     }
 }
 
@@ -108,7 +123,14 @@ mod tests {
         retry_attempts: 18,
         retry_max_age: Duration::from_secs(5 * 86_400),
     };
-    const FAILED: Verdict = Verdict::Failed { retry_after: None };
+    const FAILED: Verdict = Verdict::Failed {
+        retry_after: None,
+        overloaded: false,
+    };
+    const OVERLOADED: Verdict = Verdict::Failed {
+        retry_after: None,
+        overloaded: true,
+    };
 
     fn waits(policy: &RetryPolicy, random: f64) -> Vec<Duration> {
         (1..)
@@ -136,16 +158,36 @@ mod tests {
         assert_eq!(longest, [5, 20, 80, 320, 1_280, 5_120, 20_480, 36_000, 36_000]);
     }
 
+    /// What an operator or an endpoint's owner may set, at its bounds too.
     fn policies() -> impl Strategy<Value = RetryPolicy> {
-        (1u64..100_000, 1.0f64..100.0, 1u64..100_000_000, 1u32..100).prop_map(
-            |(initial, factor, max, attempts)| RetryPolicy {
+        let millis = || prop_oneof![1u64..1_000, 1u64..100_000_000, Just(u64::MAX / 2_000)];
+        let factors = prop_oneof![Just(1.0), 1.0f64..3.0, 1.0f64..=100.0];
+        (millis(), factors, millis(), 1u32..=1_000, millis()).prop_map(
+            |(initial, factor, max, attempts, age)| RetryPolicy {
                 retry_initial: Duration::from_millis(initial),
                 retry_factor: factor,
                 retry_max: Duration::from_millis(max),
                 retry_attempts: attempts,
-                ..DEFAULT
+                retry_max_age: Duration::from_millis(age),
             },
         )
+    }
+
+    fn wait(
+        policy: &RetryPolicy,
+        attempt: u32,
+        verdict: Verdict,
+        random: f64,
+    ) -> Result<Duration, TestCaseError> {
+        match policy.next(attempt, verdict, Duration::ZERO, random) {
+            Next::RetryIn(wait) => Ok(wait),
+            other => Err(TestCaseError::fail(format!("{other:?} after attempt {attempt}"))),
+        }
+    }
+
+    /// As far as arithmetic with doubles of these sizes is exact.
+    fn about(wait: Duration) -> Duration {
+        wait.mul_f64(1e-9) + Duration::from_nanos(2)
     }
 
     proptest! {
@@ -154,33 +196,68 @@ mod tests {
             policy in policies(),
             randoms in proptest::collection::vec(0.0f64..=1.0, 100),
         ) {
+            let longest = policy.retry_max.min(LONGEST_WAIT);
             let mut last = Duration::ZERO;
             for attempt in 1..policy.retry_attempts {
                 let random = randoms[attempt as usize % randoms.len()];
-                let Next::RetryIn(wait) = policy.next(attempt, FAILED, Duration::ZERO, random) else {
-                    return Err(TestCaseError::fail("gave up early"));
-                };
-                prop_assert!(wait <= policy.retry_max + Duration::from_nanos(1));
-                let at_the_longest = policy.ceiling(attempt) >= policy.retry_max.as_secs_f64();
-                prop_assert!(at_the_longest || wait + Duration::from_nanos(2) >= last, "{last:?} {wait:?}");
+                let wait = wait(&policy, attempt, FAILED, random)?;
+                prop_assert!(wait >= SHORTEST_WAIT && wait <= longest + about(longest), "{wait:?}");
+                let at_the_longest = policy.ceiling(attempt) >= longest.as_secs_f64();
+                prop_assert!(at_the_longest || wait + about(wait) >= last, "{last:?} {wait:?}");
                 last = wait;
             }
-            prop_assert_eq!(policy.next(policy.retry_attempts, FAILED, Duration::ZERO, 0.0), Next::Dead);
         }
 
         #[test]
-        fn retry_after_is_honoured_within_a_day(policy in policies(), seconds in 0u64..1 << 40, random in 0.0f64..=1.0) {
-            let verdict = Verdict::Failed { retry_after: Some(Duration::from_secs(seconds)) };
-            if let Next::RetryIn(wait) = policy.next(1, verdict, Duration::ZERO, random) {
-                prop_assert!(wait >= Duration::from_secs(seconds.min(86_400)));
-                prop_assert!(wait <= policy.retry_max.max(MAX_RETRY_AFTER));
+        fn waits_stay_between_the_ceilings_of_their_step(policy in policies(), attempt in 1u32..100, random in 0.0f64..=1.0) {
+            let policy = RetryPolicy { retry_attempts: 100, ..policy };
+            let [low, drawn, high] = [0.0, random, 1.0].map(|random| wait(&policy, attempt, FAILED, random));
+            let (low, drawn, high) = (low?, drawn?, high?);
+            prop_assert!(low <= drawn && drawn <= high);
+            let ceiling = Duration::from_secs_f64(policy.ceiling(attempt)).max(SHORTEST_WAIT);
+            prop_assert!(high <= ceiling + about(ceiling) && high + about(ceiling) >= ceiling);
+        }
+
+        #[test]
+        fn a_delivery_is_dead_at_its_last_attempt_or_at_its_age_and_not_before(
+            policy in policies(),
+            random in 0.0f64..=1.0,
+            verdict in prop_oneof![Just(FAILED), Just(OVERLOADED)],
+        ) {
+            let before = policy.retry_max_age.saturating_sub(Duration::from_nanos(1));
+            let last = policy.retry_attempts;
+            prop_assert_eq!(policy.next(last, verdict, Duration::ZERO, random), Next::Dead);
+            prop_assert_eq!(policy.next(u32::MAX, verdict, before, random), Next::Dead);
+            if last > 1 {
+                prop_assert_eq!(policy.next(1, verdict, policy.retry_max_age, random), Next::Dead);
+                let next = policy.next(last - 1, verdict, before, random);
+                prop_assert!(matches!(next, Next::RetryIn(_)), "{next:?}");
             }
+            prop_assert_eq!(policy.next(last, Verdict::Delivered, policy.retry_max_age, random), Next::Delivered);
         }
 
         #[test]
-        fn an_old_delivery_that_fails_is_dead_and_a_success_never(policy in policies(), attempt in 1u32..100, random in 0.0f64..=1.0) {
-            prop_assert_eq!(policy.next(attempt, FAILED, policy.retry_max_age, random), Next::Dead);
-            prop_assert_eq!(policy.next(attempt, Verdict::Delivered, policy.retry_max_age, random), Next::Delivered);
+        fn retry_after_is_honoured_within_a_day(
+            policy in policies(),
+            retry_after in prop_oneof![0u64..200_000, any::<u64>()],
+            overloaded: bool,
+            random in 0.0f64..=1.0,
+        ) {
+            let policy = RetryPolicy { retry_attempts: 2, ..policy };
+            let retry_after = Duration::from_secs(retry_after);
+            let verdict = Verdict::Failed { retry_after: Some(retry_after), overloaded };
+            let wait = wait(&policy, 1, verdict, random)?;
+            prop_assert!(wait >= retry_after.min(MAX_RETRY_AFTER));
+            prop_assert!(wait <= policy.retry_max.min(LONGEST_WAIT).max(MAX_RETRY_AFTER));
+        }
+
+        #[test]
+        fn an_overloaded_receiver_is_left_alone_for_one_step_more(policy in policies(), attempt in 1u32..100, random in 0.0f64..=1.0) {
+            let policy = RetryPolicy { retry_attempts: 102, ..policy };
+            prop_assert_eq!(
+                wait(&policy, attempt, OVERLOADED, random)?,
+                wait(&policy, attempt + 1, FAILED, random)?
+            );
         }
     }
 }

@@ -17,6 +17,8 @@ const REFUSED_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
+    // Azure's wire server: an address of the public space that means the host of a virtual machine.
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     (Ipv4Addr::new(192, 0, 0, 0), 24),
@@ -40,6 +42,18 @@ const REFUSED_V6: &[(Ipv6Addr, u8)] = &[
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
+/// Names that mean the machine itself, besides `*.localhost` (RFC 6761), wherever they are resolved.
+const LOCAL_NAMES: &[&str] = &[
+    "localhost",
+    "localhost.localdomain",
+    "localhost4",
+    "localhost4.localdomain4",
+    "localhost6",
+    "localhost6.localdomain6",
+    "ip6-localhost",
+    "ip6-loopback",
+];
+
 const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// Exceptions to the guard.
@@ -59,9 +73,18 @@ pub enum Refused {
     /// User name or password in the URL.
     #[error("the URL must not hold a user name or password")]
     UserInfo,
+    /// Port 0, at which nothing can listen.
+    #[error("the URL's port must not be 0")]
+    Port,
     /// No host.
     #[error("the URL has no host")]
     NoHost,
+    /// A host that cannot be a name.
+    #[error("{0:?} is not a host name")]
+    Name(String),
+    /// A name of the machine itself.
+    #[error("{0:?} is not a public name")]
+    LocalName(String),
     /// A private, loopback, link-local or otherwise special address.
     #[error("{0} is not a public address")]
     Address(IpAddr),
@@ -79,11 +102,33 @@ impl EgressConfig {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(Refused::UserInfo);
         }
+        if url.port() == Some(0) {
+            return Err(Refused::Port);
+        }
         match url.host() {
             None => Err(Refused::NoHost),
-            Some(Host::Domain(_)) => Ok(()),
+            Some(Host::Domain(name)) => self.check_name(name),
             Some(Host::Ipv4(address)) => self.check_address(address.into()),
             Some(Host::Ipv6(address)) => self.check_address(address.into()),
+        }
+    }
+
+    /// A name of the machine itself passes where loopback is allowed; what it resolves to is judged too.
+    fn check_name(&self, name: &str) -> Result<(), Refused> {
+        // `Url` has lower-cased it. A dot at the end says that it is complete.
+        let plain = name.strip_suffix('.').unwrap_or(name);
+        if plain.split('.').any(str::is_empty) {
+            return Err(Refused::Name(name.to_owned()));
+        }
+        let is_local = LOCAL_NAMES.contains(&plain) || plain.ends_with(".localhost");
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let mut allowed = loopback
+            .into_iter()
+            .filter(|&address| self.check_address(address).is_ok());
+        if is_local && allowed.next().is_none() {
+            Err(Refused::LocalName(name.to_owned()))
+        } else {
+            Ok(())
         }
     }
 
@@ -126,40 +171,94 @@ mod tests {
         EgressConfig::default().check_url(&Url::parse(url).unwrap())
     }
 
+    /// One URL a line, each a JSON string, with headings. `PORT` stands for any.
+    const HOSTILE: &str = include_str!("../tests/hostile-urls.txt");
+
     #[test]
-    fn addresses_that_are_not_public_are_refused_in_every_spelling() {
-        for host in [
-            "127.0.0.1",
+    fn no_hostile_url_passes() {
+        let lines = HOSTILE.lines().filter(|line| line.starts_with('"'));
+        let urls: Vec<String> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(urls.len() >= 150, "{}", urls.len());
+        let passes = |url: &&String| {
+            let url = Url::parse(&url.replace("PORT", "8080"));
+            url.is_ok_and(|url| EgressConfig::default().check_url(&url).is_ok())
+        };
+        let dangerous: Vec<_> = urls.iter().filter(passes).collect();
+        assert!(dangerous.is_empty(), "{dangerous:#?}");
+    }
+
+    #[test]
+    fn every_spelling_of_an_address_is_judged_as_the_address() {
+        let spellings = [
             "127.1",
             "2130706433",
             "0x7f.1",
             "0177.0.0.1",
-            "0.0.0.0",
-            "10.0.0.1",
-            "100.64.0.1",
-            "169.254.169.254",
-            "172.31.255.255",
-            "192.168.1.1",
-            "198.19.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "[::1]",
-            "[::]",
-            "[::ffff:127.0.0.1]",
-            "[::ffff:a9fe:a9fe]",
-            "[64:ff9b::7f00:1]",
-            "[2002:7f00:1::]",
-            "[2001:0:7f00:1::]",
-            "[fe80::1]",
-            "[fc00::1]",
-            "[fec0::1]",
-            "[ff02::1]",
-            "[2001:db8::1]",
-            "[::7f00:1]",
-        ] {
+            "127.0.0.1.",
+            "%31%32%37.0.0.1",
+            "１２７。１",
+        ];
+        for host in spellings.into_iter().chain(["[::ffff:7f00:1]"]) {
             let refused = check(&format!("http://{host}/hook"));
-            assert!(matches!(refused, Err(Refused::Address(_))), "{host}: {refused:?}");
+            let address = Ipv4Addr::LOCALHOST.into();
+            assert_eq!(refused, Err(Refused::Address(address)), "{host}");
         }
+    }
+
+    #[test]
+    fn the_edges_of_refused_networks_are_where_they_should_be() {
+        let is_refused = |text: &str| {
+            EgressConfig::default()
+                .check_address(text.parse().unwrap())
+                .is_err()
+        };
+        for (inside, outside) in [
+            ("0.255.255.255", "1.0.0.0"),
+            ("10.0.0.0", "9.255.255.255"),
+            ("10.255.255.255", "11.0.0.0"),
+            ("100.64.0.0", "100.63.255.255"),
+            ("100.127.255.255", "100.128.0.0"),
+            ("127.255.255.255", "128.0.0.0"),
+            ("168.63.129.16", "168.63.129.17"),
+            ("169.254.0.0", "169.253.255.255"),
+            ("172.16.0.0", "172.15.255.255"),
+            ("172.31.255.255", "172.32.0.0"),
+            ("192.168.0.0", "192.167.255.255"),
+            ("198.19.255.255", "198.20.0.0"),
+            ("224.0.0.0", "223.255.255.255"),
+            ("1fff:ffff::", "2000::"),
+            ("4000::", "3ffe:ffff::"),
+            ("2001:1ff:ffff::", "2001:200::"),
+            ("2001:db8:ffff::", "2001:db9::"),
+            ("2002:ffff::", "2003::"),
+            ("3fff:fff::", "3fff:1000::"),
+        ] {
+            assert!(is_refused(inside), "{inside}");
+            assert!(!is_refused(outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_machine_itself_pass_only_where_loopback_is_allowed() {
+        for name in [
+            "localhost",
+            "LocalHost.",
+            "a.localhost",
+            "localhost.localdomain",
+            "ip6-localhost",
+        ] {
+            let url = Url::parse(&format!("http://{name}/")).unwrap();
+            let refused = EgressConfig::default().check_url(&url);
+            assert!(
+                matches!(refused, Err(Refused::LocalName(_))),
+                "{name}: {refused:?}"
+            );
+            let for_development = EgressConfig {
+                egress_allow: vec!["127.0.0.0/8".parse().unwrap()],
+            };
+            assert_eq!(for_development.check_url(&url), Ok(()), "{name}");
+        }
+        assert_eq!(check("http://localhost.example.com/"), Ok(()));
     }
 
     #[test]
@@ -178,6 +277,7 @@ mod tests {
         assert_eq!(check("ftp://example.com/"), Err(Refused::Scheme));
         assert_eq!(check("https://user@example.com/"), Err(Refused::UserInfo));
         assert_eq!(check("https://:secret@example.com/"), Err(Refused::UserInfo));
+        assert_eq!(check("https://example.com:0/"), Err(Refused::Port));
     }
 
     #[test]

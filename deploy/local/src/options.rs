@@ -35,6 +35,9 @@ pub struct StackOptions {
     pub migrated: bool,
     /// The nats-server, or the cluster of them.
     pub nats: NatsOptions,
+    /// What starts every `delivery-worker`: a command to which the program and its arguments are appended. Nothing, if
+    /// empty.
+    pub worker_wrapper: Vec<String>,
     /// The port of the first `ingest-api`, if it is free. Any other port if not, or if absent.
     pub api_port: Option<u16>,
     /// Whether steps that take more than a second are announced on standard error.
@@ -52,6 +55,7 @@ impl Default for StackOptions {
             worker_env: Vec::new(),
             migrated: true,
             nats: NatsOptions::default(),
+            worker_wrapper: Vec::new(),
             api_port: None,
             progress: false,
         }

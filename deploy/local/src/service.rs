@@ -1,5 +1,7 @@
 //! One replica of one of the two services, as a process of its own.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +48,8 @@ pub(crate) struct Launcher<'a> {
     pub(crate) http: &'a reqwest::Client,
     /// The port that the first ingest-api should have, if it is free.
     pub(crate) api_port: Option<u16>,
+    /// What starts a delivery-worker, if not itself.
+    pub(crate) worker_wrapper: &'a [String],
 }
 
 /// One `ingest-api` or `delivery-worker`.
@@ -149,16 +153,22 @@ impl Launcher<'_> {
         let mut env = vec![("METRICS_ADDR".to_owned(), metrics.address().to_string())];
         env.extend(api.map(|api| ("LISTEN_ADDR".to_owned(), api.address().to_string())));
         env.extend_from_slice(&replica.env);
-        // Its own program is the service; the launcher's is told which of the two to be.
-        let (command, args) = match &replica.program {
-            Some(program) => (program.clone(), Vec::new()),
-            None => (self.host.program.clone(), vec![kind.name().into()]),
+        let wrapper = match kind {
+            Kind::IngestApi => &[],
+            Kind::DeliveryWorker => self.worker_wrapper,
         };
+        let mut words = wrapper.iter().map(OsString::from).collect::<VecDeque<_>>();
+        // Its own program is the service; the launcher's is told which of the two to be.
+        match &replica.program {
+            Some(program) => words.push_back(program.into()),
+            None => words.extend([self.host.program.clone().into(), kind.name().into()]),
+        }
+        let command = words.pop_front().expect("it has one word at least").into();
         Recipe {
             name: name.to_owned(),
             launcher: self.host.program.clone(),
             command,
-            args,
+            args: words.into(),
             env,
             input: None,
             user: None,

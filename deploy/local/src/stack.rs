@@ -126,6 +126,7 @@ impl Stack {
             ports: &self.ports,
             http: &self.http,
             api_port: self.options.api_port,
+            worker_wrapper: &self.options.worker_wrapper,
         };
         let own = std::mem::replace(&mut replica.env, self.service_env(kind));
         replica.env.extend(own);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use futures_util::TryStreamExt as _;
 use shared::stream::NAME_PREFIX;
 use time::OffsetDateTime;
@@ -38,8 +37,7 @@ impl World {
     }
 
     pub(crate) async fn streams_are_drained_within(&self, deadline: Duration) {
-        let client = async_nats::connect(self.stack().nats_url()).await;
-        let jetstream = jetstream::new(client.expect("nats-server runs at the end of a test"));
+        let jetstream = self.jetstream().await;
         until_within(deadline, "empty event streams", async || {
             let streams = jetstream.streams().try_collect::<Vec<_>>().await;
             let streams = streams.map_err(|error| error.to_string())?;

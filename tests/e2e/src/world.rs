@@ -84,6 +84,13 @@ impl Setup {
         self
     }
 
+    /// Sets the command that starts every `delivery-worker`, to which its own command line is appended.
+    #[must_use]
+    pub fn worker_wrapper(mut self, words: &[&str]) -> Self {
+        self.0.worker_wrapper = words.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// Starts everything and waits until everything is ready.
     pub async fn start(self) -> World {
         // The process's TLS implementation, which the HTTP client asks for although it only speaks plain HTTP

@@ -1,8 +1,6 @@
 //! What waits in a stream: too much of it, and what no worker can read.
 
-use async_nats::HeaderMap;
-use async_nats::jetstream;
-use e2e::{Event, World, accepted, transcript};
+use e2e::{Event, accepted, transcript};
 use reqwest::StatusCode;
 use shared::{frame, stream};
 
@@ -57,7 +55,9 @@ async fn a_frame_that_no_worker_can_read_is_set_aside_and_holds_up_nothing() {
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     world.endpoint(&organization, &receiver).await;
-    publish(&world, b"\xc1 is no MessagePack").await;
+    world
+        .publish_frame(b"\xc1 is no MessagePack".as_slice().into())
+        .await;
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
     world.until_delivery_is(id, "delivered").await;
 
@@ -71,17 +71,4 @@ async fn a_frame_that_no_worker_can_read_is_set_aside_and_holds_up_nothing() {
     );
     assert_eq!(set_aside, [expected]);
     world.finish().await;
-}
-
-/// Puts a frame into the first stream, past ingest-api.
-async fn publish(world: &World, payload: &'static [u8]) {
-    let client = async_nats::connect(world.stack().nats_url()).await;
-    let jetstream = jetstream::new(client.expect("nats-server runs"));
-    let mut headers = HeaderMap::new();
-    headers.insert(frame::VERSION_HEADER, frame::VERSION);
-    let sent = jetstream
-        .publish_with_headers(stream::subject(0), headers, payload.into())
-        .await;
-    let stored = sent.expect("nats-server runs").await;
-    stored.expect("the stream takes it");
 }

@@ -167,24 +167,3 @@ async fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
     assert!(timestamps[1] >= timestamps[0] + 2, "{timestamps:?}");
     world.finish().await;
 }
-
-#[tokio::test]
-async fn redirects_are_not_followed() {
-    let mut world = setup().worker_env("RETRY_ATTEMPTS", "1").start().await;
-    let organization = world.organization().await;
-    let (receiver, target) = (world.receiver().await, world.receiver().await);
-    let location = target.url("/");
-    receiver.answer(move |webhook| {
-        let status = [301, 302, 303, 307, 308][webhook.parse().data.get().parse::<usize>().unwrap()];
-        Answer::status(status).with_header("location", &location)
-    });
-    world.endpoint(&organization, &receiver).await;
-    for index in 0..5 {
-        let event = Event::new("a", index.to_string());
-        let id = world.producer(&organization).send(&event).await;
-        world.until_delivery_is(id, "dead").await;
-        assert_eq!(world.attempts_of(id).await[0].outcome, "status");
-    }
-    assert_eq!((receiver.requests(), target.requests()), (5, 0));
-    world.finish().await;
-}

@@ -1,0 +1,310 @@
+//! Storing frames: decode, fan out, write, start what has permits. Storing the same frame again changes nothing.
+//! What cannot be read or stored is set aside with its bytes; everything around it goes on.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{AckKind, Message};
+use shared::event::Event;
+use shared::frame;
+use shared::id::{EventId, LeaseToken};
+use sqlx::PgPool;
+
+use crate::crash::{self, Point};
+use crate::dispatch::{Dispatcher, Job};
+use crate::endpoint::Endpoint;
+use crate::fan_out::{Directory, Snapshot};
+use crate::isolate::{Faulty, store_good};
+use crate::outgoing::Outgoing;
+use crate::permits::{Permit, Permits};
+use crate::persist::{self, NewDelivery, Order, Stored, Unreadable};
+
+/// A frame of an unknown version is offered this often, to whichever worker can read it, before it is set aside.
+const UNKNOWN_VERSION_TRIES: i64 = 5;
+const UNKNOWN_VERSION_DELAY: Duration = Duration::from_secs(5);
+
+/// Deliveries in one statement, beyond which the next event waits for the next one: an organisation may have many
+/// endpoints.
+const MAX_DELIVERIES: usize = 20_000;
+
+/// Places of events within a frame, which holds at most [`frame::MAX_EVENTS`].
+const PLACES: i64 = 1_024;
+
+/// Stores frames.
+#[derive(Clone, Debug)]
+pub struct Storing {
+    /// The database.
+    pub pool: PgPool,
+    /// The endpoints.
+    pub directory: Arc<Directory>,
+    /// What limits the deliveries that start at once.
+    pub permits: Permits,
+    /// Where they go.
+    pub dispatcher: Dispatcher,
+    /// How much longer a lease lasts than the endpoint's timeout.
+    pub lease_margin: Duration,
+}
+
+/// A message of a stream.
+#[derive(Clone, Copy, Debug)]
+struct Frame<'a> {
+    stream: &'a str,
+    sequence: u64,
+    /// How often it was handed out, to any worker.
+    delivered: i64,
+    version: Option<&'a str>,
+    payload: &'a [u8],
+}
+
+/// An event with its place in the streams.
+#[derive(Clone, Copy, Debug)]
+struct Located<'a> {
+    event: Event<'a>,
+    frame: &'a Frame<'a>,
+    position: usize,
+}
+
+/// What comes of the first `events` of some events.
+struct FannedOut<'a> {
+    events: usize,
+    deliveries: Vec<NewDelivery<'a>>,
+    /// For each delivery, what lets it start as soon as it is stored.
+    starts: Vec<Option<Start>>,
+}
+
+struct Start {
+    endpoint: Arc<Endpoint>,
+    permit: Permit,
+    lease: LeaseToken,
+}
+
+impl<'a> Frame<'a> {
+    fn of(stream: &'a str, message: &'a Message) -> Option<Self> {
+        let info = message.info().ok()?;
+        let headers = message.headers.as_ref();
+        let version = headers.and_then(|headers| headers.get(frame::VERSION_HEADER));
+        Some(Self {
+            stream,
+            sequence: info.stream_sequence,
+            delivered: info.delivered,
+            version: version.map(async_nats::HeaderValue::as_str),
+            payload: &message.payload,
+        })
+    }
+
+    /// Whether a worker of another release may be able to read it.
+    fn is_for_others(&self) -> bool {
+        self.version != Some(frame::VERSION) && self.delivered < UNKNOWN_VERSION_TRIES
+    }
+
+    /// `position` is the event's in this frame; nothing stands for the whole frame.
+    fn unreadable(&self, position: Option<usize>, reason: &'a str, bytes: &'a [u8]) -> Unreadable<'a> {
+        Unreadable {
+            stream: self.stream,
+            sequence: self.sequence,
+            position,
+            frame_version: self.version,
+            reason,
+            bytes,
+        }
+    }
+}
+
+impl<'a> Located<'a> {
+    fn order(&self) -> Option<Order<'a>> {
+        let (sequence, position) = (i64::try_from(self.frame.sequence), i64::try_from(self.position));
+        let ordinal = sequence.unwrap_or(i64::MAX).saturating_mul(PLACES);
+        self.event.ordering_key.map(|key| Order {
+            key,
+            stream: self.frame.stream,
+            ordinal: ordinal.saturating_add(position.unwrap_or(PLACES)),
+        })
+    }
+}
+
+impl Storing {
+    /// Stores what can be read, sets aside what cannot, and returns the messages that are done with.
+    ///
+    /// # Errors
+    /// When Postgres does not answer, or refuses more than a value. Then part of the batch may be stored.
+    pub async fn store<'a>(
+        &self,
+        stream: &str,
+        batch: &'a [Message],
+    ) -> Result<Vec<&'a Message>, sqlx::Error> {
+        let (mut done, mut frames) = (Vec::new(), Vec::new());
+        for message in batch {
+            let Some(frame) = Frame::of(stream, message) else {
+                continue;
+            };
+            if frame.is_for_others() {
+                let _ = message.ack_with(AckKind::Nak(Some(UNKNOWN_VERSION_DELAY))).await;
+                continue;
+            }
+            frames.push(frame);
+            done.push(message);
+        }
+        for Faulty { item: frame, reason } in store_good(&frames, |part| self.store_frames(part)).await? {
+            self.set_aside(&frame.unreadable(None, &reason, frame.payload))
+                .await?;
+        }
+        Ok(done)
+    }
+
+    async fn store_frames(&self, frames: &[Frame<'_>]) -> Result<(), sqlx::Error> {
+        let mut events = Vec::new();
+        for frame in frames {
+            match frame::decode(frame.version, frame.payload) {
+                Ok(decoded) => {
+                    for (position, event) in decoded.into_iter().enumerate() {
+                        match event {
+                            Ok(event) => events.push(Located {
+                                event,
+                                frame,
+                                position,
+                            }),
+                            Err(error) => {
+                                let reason = error.to_string();
+                                self.set_aside(&frame.unreadable(Some(position), &reason, error.bytes))
+                                    .await?;
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    self.set_aside(&frame.unreadable(None, &error.to_string(), frame.payload))
+                        .await?;
+                }
+            }
+        }
+        crash::reach(Point::Decoded);
+        metrics::counter!("intake_events_total").increment(events.len() as u64);
+        while !events.is_empty() {
+            let (first, repeats) = split_repeats(events);
+            self.store_events(&first).await?;
+            events = repeats;
+        }
+        Ok(())
+    }
+
+    /// Stores events with different ids.
+    async fn store_events(&self, events: &[Located<'_>]) -> Result<(), sqlx::Error> {
+        for Faulty { item, reason } in store_good(events, |part| self.store_part(part)).await? {
+            let bytes = rmp_serde::to_vec_named(&item.event).unwrap_or_default();
+            self.set_aside(&item.frame.unreadable(Some(item.position), &reason, &bytes))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn store_part(&self, mut events: &[Located<'_>]) -> Result<(), sqlx::Error> {
+        while !events.is_empty() {
+            let endpoints = self.directory.snapshot();
+            let fanned_out = self.fan_out(&endpoints, events);
+            let (now, later) = events.split_at(fanned_out.events);
+            let now: Vec<_> = now.iter().map(|located| &located.event).collect();
+            match persist::store(&self.pool, endpoints.version, &now, &fanned_out.deliveries).await? {
+                Stored::Stale => _ = self.directory.refresh().await?,
+                Stored::New(new) => {
+                    crash::reach(Point::Stored);
+                    self.start(&now, fanned_out, &new);
+                    events = later;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A delivery for each event and each endpoint that wants it, leased where it may start and there is a permit.
+    /// At least one event, and as many as give no more than [`MAX_DELIVERIES`] before the last.
+    fn fan_out<'a>(&self, endpoints: &Snapshot, events: &'a [Located<'_>]) -> FannedOut<'a> {
+        let mut fanned_out = FannedOut {
+            events: 0,
+            deliveries: Vec::new(),
+            starts: Vec::new(),
+        };
+        for (index, located) in events.iter().enumerate() {
+            for subscriber in endpoints.matching(&located.event) {
+                let push = subscriber.push.as_ref();
+                let start = push.and_then(|endpoint| self.permit_start(endpoint, &located.event));
+                let lease = start
+                    .as_ref()
+                    .map(|start| (start.lease, start.endpoint.timeout + self.lease_margin));
+                let in_order = push.is_some_and(|endpoint| endpoint.ordered);
+                fanned_out.deliveries.push(NewDelivery {
+                    event: index,
+                    endpoint_id: subscriber.endpoint_id,
+                    pull: push.is_none(),
+                    lease,
+                    order: in_order.then(|| located.order()).flatten(),
+                });
+                fanned_out.starts.push(start);
+            }
+            fanned_out.events += 1;
+            if fanned_out.deliveries.len() >= MAX_DELIVERIES {
+                break;
+            }
+        }
+        fanned_out
+    }
+
+    fn permit_start(&self, endpoint: &Arc<Endpoint>, event: &Event<'_>) -> Option<Start> {
+        if !endpoint.may_start(event) {
+            return None;
+        }
+        let permit = self.permits.try_acquire_for_new(&endpoint.gate)?;
+        Some(Start {
+            endpoint: endpoint.clone(),
+            permit,
+            lease: LeaseToken::generate(),
+        })
+    }
+
+    /// Starts the leased deliveries of the events that were new. The permits of the others are freed.
+    fn start(&self, events: &[&Event<'_>], fanned_out: FannedOut<'_>, new: &[EventId]) {
+        let new: HashSet<_> = new.iter().copied().collect();
+        let mut shared = HashMap::new();
+        for (delivery, start) in fanned_out.deliveries.into_iter().zip(fanned_out.starts) {
+            let (event, Some(start)) = (events[delivery.event], start) else {
+                continue;
+            };
+            if !new.contains(&event.id) {
+                continue;
+            }
+            let outgoing = shared
+                .entry(delivery.event)
+                .or_insert_with(|| Arc::new(Outgoing::from(event)));
+            let job = Job {
+                event: outgoing.clone(),
+                endpoint: start.endpoint,
+                attempt: 1,
+                age: Duration::ZERO,
+                lease: start.lease,
+            };
+            self.dispatcher.start(job, start.permit);
+        }
+    }
+
+    async fn set_aside(&self, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
+        persist::quarantine(&self.pool, unreadable).await?;
+        metrics::counter!("quarantined_total").increment(1);
+        let (stream, sequence, reason) = (unreadable.stream, unreadable.sequence, unreadable.reason);
+        tracing::error!(
+            stream,
+            sequence,
+            position = unreadable.position,
+            reason,
+            "set aside in quarantine"
+        );
+        Ok(())
+    }
+}
+
+/// Splits off events whose id stands among the first ones already: one statement can store an id only once.
+fn split_repeats(events: Vec<Located<'_>>) -> (Vec<Located<'_>>, Vec<Located<'_>>) {
+    let mut seen = HashSet::new();
+    events
+        .into_iter()
+        .partition(|located| seen.insert(located.event.id))
+}

@@ -1,0 +1,243 @@
+//! Where webhooks never go, whatever stands in the table and whatever a name server says. A canary listens on
+//! loopback and must hear of no connection.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::Stdio;
+
+use e2e::{Answer, Attempt, Endpoint, Event, NameServer, RawReceiver, World, read_request, until};
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use crate::setup;
+
+/// One JSON string a line, with headings. `PORT` stands for the canary's.
+const HOSTILE: &str = include_str!("../../../../shared/tests/hostile-urls.txt");
+
+/// The guard takes an empty list for a mistake; nothing is ever at this address.
+const ALLOW_NOTHING: &str = "192.0.2.255/32";
+
+/// An organisation may have no more endpoints than some number that is larger than this.
+const ENDPOINTS_EACH: usize = 50;
+
+/// Every hostile URL that Postgres can hold.
+fn hostile_urls(port: u16) -> Vec<String> {
+    let lines = HOSTILE.lines().filter(|line| line.starts_with('"'));
+    let urls = lines.map(|line| serde_json::from_str::<String>(line).expect("a line is a JSON string"));
+    let urls = urls.filter(|url| !url.contains('\0'));
+    urls.map(|url| url.replace("PORT", &port.to_string())).collect()
+}
+
+/// Changes an endpoint's URL past the API, which would refuse it.
+async fn set_url(world: &World, endpoint: Endpoint, url: &str) {
+    let query = sqlx::query("update endpoints set url = $2 where id = $1");
+    let done = query.bind(endpoint.id).bind(url).execute(world.database()).await;
+    assert_eq!(done.expect("Postgres runs").rows_affected(), 1);
+}
+
+#[tokio::test]
+async fn no_hostile_url_leads_a_worker_to_the_canary() {
+    let setup = setup().worker_env("RETRY_ATTEMPTS", "1");
+    let mut world = setup.worker_env("EGRESS_ALLOW", ALLOW_NOTHING).start().await;
+    world.tolerate("unusable endpoint");
+    // On every address of this machine, of either family.
+    let canary = RawReceiver::canary("[::]:0").await;
+    let urls = hostile_urls(canary.port());
+    assert!(urls.len() >= 150);
+    for urls in urls.chunks(ENDPOINTS_EACH) {
+        let organization = world.organization().await;
+        join_all(urls.iter().map(async |url| {
+            let (endpoint, _) = world
+                .endpoint_at(&organization, "https://example.com/", json!({}))
+                .await;
+            set_url(&world, endpoint, url).await;
+        }))
+        .await;
+        world.producer(&organization).send(&Event::new("a", "1")).await;
+    }
+    world.settle().await;
+    until("every delivery to be dead", async || {
+        let query = sqlx::query_scalar("select count(*) from deliveries where status <> 'dead'");
+        match query.fetch_one(world.database()).await {
+            Ok(0_i64) => Ok(()),
+            Ok(others) => Err(others.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await;
+    let query = sqlx::query_as::<_, (String, String)>(
+        "select e.url, a.outcome from attempts a join endpoints e on e.id = a.endpoint_id",
+    );
+    let attempts = query.fetch_all(world.database()).await.unwrap();
+    let others: Vec<_> = attempts
+        .iter()
+        .filter(|(_, outcome)| outcome != "refused")
+        .collect();
+    assert!(others.is_empty(), "{others:#?}");
+    // What is no URL gets no deliveries.
+    let log = world.stack().worker(0).log();
+    let unusable = log.lines().filter(|line| line.contains("unusable endpoint"));
+    let unusable = unusable.map(|line| {
+        line.split_whitespace()
+            .find(|word| word.starts_with("endpoint_id="))
+    });
+    let unusable: HashSet<_> = unusable.collect();
+    assert_eq!(attempts.len() + unusable.len(), urls.len());
+    assert!(attempts.len() >= 150, "{}", attempts.len());
+    assert_eq!(canary.connections(), 0);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_redirect_leads_nowhere() {
+    let setup = setup().worker_env("RETRY_ATTEMPTS", "1");
+    let mut world = setup.start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let canary = RawReceiver::canary("127.0.0.1:0").await;
+    let location = canary.url();
+    receiver.answer(move |webhook| {
+        let status = webhook.parse().data.get().parse().unwrap();
+        Answer::status(status).with_header("location", &location)
+    });
+    world.endpoint(&organization, &receiver).await;
+    // The receiver's address is one that webhooks may go to, and so is the canary's.
+    for status in [301, 302, 303, 307, 308] {
+        let event = Event::new("a", status.to_string());
+        let id = world.producer(&organization).send(&event).await;
+        world.until_delivery_is(id, "dead").await;
+        let expected = Attempt {
+            number: 1,
+            outcome: "redirect".to_owned(),
+            response_status: Some(status),
+        };
+        assert_eq!(world.attempts_of(id).await, [expected]);
+    }
+    assert_eq!((receiver.requests(), canary.connections()), (5, 0));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_proxy_in_the_environment_is_not_used() {
+    let canary = RawReceiver::canary("127.0.0.1:0").await;
+    let mut setup = setup();
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        let lower_case = name.to_lowercase();
+        setup = setup
+            .worker_env(name, &canary.url())
+            .worker_env(&lower_case, &canary.url());
+    }
+    let setup = setup.worker_env("NO_PROXY", "").worker_env("no_proxy", "");
+    let mut world = setup.start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    world.producer(&organization).send(&Event::new("a", "1")).await;
+    receiver.wait_for(1).await;
+    assert_eq!(canary.connections(), 0);
+    world.finish().await;
+}
+
+/// Where the test's name server is.
+const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 53, 53);
+
+/// Stands for a public address: the guard allows this one and no other.
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+
+fn zone(name: &str, asked_before: usize) -> Vec<IpAddr> {
+    let (canary, public) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(PUBLIC));
+    match name {
+        "public.test" => vec![public],
+        "rebinding.test" if asked_before == 0 => zone("public.test", 0),
+        "private6.test" => vec![Ipv6Addr::LOCALHOST.into()],
+        "mapped.test" => vec![Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()],
+        "metadata.test" => vec![Ipv4Addr::new(169, 254, 169, 254).into()],
+        "mixed.test" => vec![canary, public, Ipv6Addr::LOCALHOST.into()],
+        "private.test" | "rebinding.test" => vec![canary],
+        _ => Vec::new(),
+    }
+}
+
+/// Starts a name server and the command that lets a worker ask it and no other: a mount namespace with another
+/// `/etc/resolv.conf`. Nothing where this process may not do that.
+async fn name_server() -> Option<(NameServer, String)> {
+    let mut unshare = Command::new("unshare");
+    let unshare = unshare.args(["--mount", "true"]).stderr(Stdio::null());
+    let can_unshare = unshare.status().await.is_ok_and(|status| status.success());
+    match NameServer::start(NAME_SERVER.into(), zone).await {
+        Ok(server) if can_unshare => {
+            let config = format!("{}/resolv.conf", env!("CARGO_TARGET_TMPDIR"));
+            let text = format!("nameserver {NAME_SERVER}\noptions timeout:1 attempts:2\n");
+            std::fs::write(&config, text).expect("the build folder can be written");
+            Some((
+                server,
+                format!("mount --bind '{config}' /etc/resolv.conf && exec \"$0\" \"$@\""),
+            ))
+        }
+        _ => {
+            eprintln!("SKIPPED: only root may have a name server of its own");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_name_server_says_leads_no_worker_to_the_canary() {
+    let Some((_server, script)) = name_server().await else {
+        return;
+    };
+    let setup = setup().worker_env("RETRY_ATTEMPTS", "1");
+    let setup = setup.worker_env("EGRESS_ALLOW", &format!("{PUBLIC}/32"));
+    let setup = setup.worker_wrapper(&["unshare", "--mount", "sh", "-c", &script]);
+    let world = setup.start().await;
+    let organization = world.organization().await;
+    let canary = RawReceiver::canary("127.0.0.1:0").await;
+    let canary6 = RawReceiver::canary(&format!("[::1]:{}", canary.port())).await;
+    let public = RawReceiver::start(&format!("{PUBLIC}:{}", canary.port()), async |mut stream| {
+        read_request(&mut stream).await;
+        // The next webhook needs a connection, and so a look-up, of its own.
+        let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+        stream.write_all(answer).await.expect("the worker waits for it");
+    })
+    .await;
+    for (name, outcome) in [
+        ("public", "delivered"),
+        ("private", "refused"),
+        ("private6", "refused"),
+        ("mapped", "refused"),
+        ("metadata", "refused"),
+        ("mixed", "delivered"),
+        ("rebinding", "delivered"),
+        ("rebinding", "refused"),
+        ("missing", "dns"),
+    ] {
+        // A second event of the same name goes to the endpoint that is there.
+        let known = sqlx::query_scalar("select exists (select from endpoints where event_types = array[$1])");
+        let known: bool = known.bind(name).fetch_one(world.database()).await.unwrap();
+        if !known {
+            let url = format!("http://{name}.test:{}/", canary.port());
+            world
+                .endpoint_at(
+                    &organization,
+                    &url,
+                    json!({"event_types": [name], "timeout_ms": 5_000}),
+                )
+                .await;
+        }
+        let id = world.producer(&organization).send(&Event::new(name, "1")).await;
+        let status = if outcome == "delivered" {
+            "delivered"
+        } else {
+            "dead"
+        };
+        world.until_delivery_is(id, status).await;
+        assert_eq!(world.attempts_of(id).await[0].outcome, outcome, "{name}");
+    }
+    assert_eq!(
+        (public.connections(), canary.connections(), canary6.connections()),
+        (3, 0, 0)
+    );
+    world.finish().await;
+}

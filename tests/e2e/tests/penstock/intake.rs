@@ -1,0 +1,229 @@
+//! How events come out of the streams, and where they go.
+
+use e2e::{Event, new_event, until};
+use serde_json::json;
+use shared::event::{self, OPERATIONAL_TYPES};
+use shared::stream;
+use sqlx::FromRow;
+
+use crate::setup;
+
+#[tokio::test]
+async fn a_consumer_that_was_deleted_is_made_again() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let producer = world.producer(&organization);
+    producer.send(&Event::new("a", "1")).await;
+    receiver.wait_for(1).await;
+    for count in 2..=4 {
+        let jetstream = world.jetstream().await;
+        let deleted = jetstream.delete_consumer_from_stream(stream::CONSUMER, stream::name(0));
+        assert!(deleted.await.expect("the consumer was there").success);
+        producer.send(&Event::new("a", "1")).await;
+        receiver.wait_for(count).await;
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_stream_was_deleted_ends_and_names_the_stream() {
+    let mut world = setup().ingest_env("EVENT_STREAMS", "2").start().await;
+    world.tolerate("the stream EVENTS-1 is gone");
+    // Without it ingest-api would make the stream again.
+    world.stack_mut().ingest_mut(0).kill().await.unwrap();
+    world.until_worker_logs(r#"stream="EVENTS-1""#).await;
+    assert!(
+        world
+            .jetstream()
+            .await
+            .delete_stream("EVENTS-1")
+            .await
+            .unwrap()
+            .success
+    );
+    let ended = until("the worker to end", async || {
+        let ended = world.stack_mut().worker_mut(0).try_wait();
+        ended
+            .map_err(|error| error.to_string())?
+            .ok_or_else(|| "it runs".to_owned())
+    })
+    .await;
+    assert_eq!(ended.code(), Some(1));
+    let log = world.stack().worker(0).log();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("ERROR") && last.contains("the stream EVENTS-1 is gone"),
+        "{last}"
+    );
+
+    // The other stream is still there, and so is what a new worker needs.
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    world.stack_mut().ingest_mut(0).start().await.unwrap();
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_for_one_endpoint_goes_nowhere_else() {
+    let mut world = setup().start().await;
+    let (organization, stranger) = (world.organization().await, world.organization().await);
+    let receiver = world.receiver().await;
+    let other = world.endpoint(&organization, &receiver).await;
+    let target = world
+        .endpoint_with(&organization, &receiver, json!({"event_types": ["order.*"]}))
+        .await;
+    let event = |org_id, data| event::Event {
+        only_to: Some(target.id),
+        ..new_event(org_id, "endpoint.test", data)
+    };
+    let events = [
+        event(organization.id, "1"),
+        event(stranger.id, "2"),
+        new_event(organization.id, "endpoint.test", "3"),
+    ];
+    world.publish_events(&events).await;
+    world.until_deliveries_are(2, "delivered").await;
+    let mut arrived: Vec<_> = receiver
+        .webhooks()
+        .iter()
+        .map(|webhook| (webhook.endpoint, webhook.parse().data.get().to_owned()))
+        .collect();
+    arrived.sort_by(|one, two| one.1.cmp(&two.1));
+    assert_eq!(arrived, [(target.id, "1".to_owned()), (other.id, "3".to_owned())]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn operational_events_go_only_to_endpoints_that_ask_for_them() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    for patterns in [json!([]), json!(["*"]), json!(["order.*"])] {
+        world
+            .endpoint_with(&organization, &receiver, json!({"event_types": patterns}))
+            .await;
+    }
+    let asks = json!({"event_types": ["endpoint.*", "delivery.dead"]});
+    let asks = world.endpoint_with(&organization, &receiver, asks).await;
+    let events = OPERATIONAL_TYPES.map(|event_type| new_event(organization.id, event_type, "{}"));
+    world.publish_events(&events).await;
+    world.until_deliveries_are(3, "delivered").await;
+    assert!(
+        receiver
+            .webhooks()
+            .iter()
+            .all(|webhook| webhook.endpoint == asks.id)
+    );
+    assert_eq!(receiver.count(), 3);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_payload_filter_picks_events_by_what_stands_in_them() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let endpoint = world.endpoint(&organization, &receiver).await;
+    let query = sqlx::query("update endpoints set filter = $2 where id = $1").bind(endpoint.id);
+    let filter = r#"{"/total":{"gte":100},"/test":{"exists":false}}"#;
+    query.bind(filter).execute(world.database()).await.unwrap();
+    let producer = world.producer(&organization);
+    for data in [
+        r#"{"total":99.9}"#,
+        r#"{"total":100,"test":1}"#,
+        "7",
+        r#"{"total":1e2}"#,
+    ] {
+        producer.send(&Event::new("a", data)).await;
+    }
+    let text = producer.post("/v1/events").body(r#"{"total":100}"#);
+    let text = text
+        .header("content-type", "text/plain")
+        .header("ce-specversion", "1.0")
+        .header("ce-id", "1")
+        .header("ce-source", "/s")
+        .header("ce-type", "a");
+    assert_eq!(text.send().await.unwrap().status(), 202);
+    world.settle().await;
+    let arrived = receiver.webhooks();
+    assert_eq!(arrived.len(), 1, "{arrived:?}");
+    assert_eq!(arrived[0].parse().data.get(), r#"{"total":1e2}"#);
+    world.finish().await;
+}
+
+/// The ordering columns of `deliveries`.
+#[derive(Debug, PartialEq, Eq, FromRow)]
+struct Place {
+    ordering_key: Option<String>,
+    stream: Option<String>,
+    ordinal: Option<i64>,
+}
+
+#[tokio::test]
+async fn a_delivery_to_an_ordered_endpoint_has_its_place_in_the_stream() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let endpoint = world.endpoint(&organization, &receiver).await;
+    let plain = world.endpoint(&organization, &receiver).await;
+    let query = sqlx::query("update endpoints set ordered = true where id = $1");
+    query.bind(endpoint.id).execute(world.database()).await.unwrap();
+    let with_key = |data| event::Event {
+        ordering_key: Some("k"),
+        ..new_event(organization.id, "a", data)
+    };
+    world.publish_events(&[with_key("1")]).await;
+    let events = [new_event(organization.id, "a", "2"), with_key("3")];
+    world.publish_events(&events).await;
+    world.until_deliveries_are(6, "delivered").await;
+    let places = async |endpoint: e2e::Endpoint| -> Vec<Place> {
+        let query = sqlx::query_as(
+            "select d.ordering_key, d.stream, d.ordinal from deliveries d join events e on e.id = d.event_id
+             where d.endpoint_id = $1 order by convert_from(e.data, 'UTF8')",
+        );
+        query.bind(endpoint.id).fetch_all(world.database()).await.unwrap()
+    };
+    let place = |ordinal| Place {
+        ordering_key: Some("k".to_owned()),
+        stream: Some(stream::name(0)),
+        ordinal: Some(ordinal),
+    };
+    let none = || Place {
+        ordering_key: None,
+        stream: None,
+        ordinal: None,
+    };
+    assert_eq!(
+        places(endpoint).await,
+        [place(1_024), none(), place(2 * 1_024 + 1)]
+    );
+    assert_eq!(places(plain).await, [none(), none(), none()]);
+    let query = sqlx::query_scalar("select count(*) from events where ordering_key = 'k'");
+    let keyed: i64 = query.fetch_one(world.database()).await.unwrap();
+    assert_eq!(keyed, 2);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_stored_is_set_aside_and_its_neighbours_are_delivered() {
+    let mut world = setup().start().await;
+    world.tolerate("set aside in quarantine");
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let event = |number| match number {
+        // Postgres has no text with this character, and ingest-api lets none through.
+        17 => new_event(organization.id, "a\0", "17"),
+        _ => new_event(organization.id, "a", "1"),
+    };
+    let events: Vec<_> = (0..50).map(event).collect();
+    world.publish_events(&events).await;
+    world.until_deliveries_are(49, "delivered").await;
+    world.settle().await;
+    let query = sqlx::query_as("delete from quarantine returning stream, sequence, position, bytes");
+    let set_aside: Vec<(String, i64, i32, Vec<u8>)> = query.fetch_all(world.database()).await.unwrap();
+    let bytes = rmp_serde::to_vec_named(&events[17]).unwrap();
+    assert_eq!(set_aside, [(stream::name(0), 1, 17, bytes)]);
+    world.finish().await;
+}

@@ -9,10 +9,10 @@ use shared::id::LeaseToken;
 use shared::shutdown::Tasks;
 
 use crate::deliver::{Outgoing, Sender};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, OnExhausted};
 use crate::permits::Permit;
 use crate::record::{Recorder, Report};
-use crate::retry::Verdict;
+use crate::retry::{RetryPolicy, Verdict};
 
 /// A leased delivery.
 #[derive(Debug)]
@@ -25,8 +25,21 @@ pub struct Job {
     pub attempt: u32,
     /// Time since the delivery was stored.
     pub age: Duration,
+    /// It has an ordering key: the next one of its key waits for it.
+    pub ordered: bool,
     /// The lease under which the result will be recorded.
     pub lease: LeaseToken,
+}
+
+impl Job {
+    /// The endpoint's retry policy; without an end where the key is to wait for this delivery whatever it takes.
+    fn policy(&self) -> RetryPolicy {
+        let policy = self.endpoint.retry;
+        match self.endpoint.on_exhausted {
+            OnExhausted::Block if self.ordered => policy.without_end(),
+            _ => policy,
+        }
+    }
 }
 
 /// Starts deliveries.
@@ -66,7 +79,7 @@ impl Dispatcher {
                 metrics::histogram!("event_to_delivery_seconds").record(latency);
             }
             let age = job.age + attempt.duration;
-            let next = job.endpoint.retry.next(job.attempt, verdict, age, rand::random());
+            let next = job.policy().next(job.attempt, verdict, age, rand::random());
             recorder.record(Report {
                 job,
                 attempt,

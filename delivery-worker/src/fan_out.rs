@@ -27,6 +27,11 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
+    /// Whether it says which types it wants; else it gets all that producers send.
+    pub fn names_types(&self) -> bool {
+        !self.event_types.is_empty()
+    }
+
     fn wants(&self, event_type: &str) -> bool {
         self.event_types.is_empty()
             || self

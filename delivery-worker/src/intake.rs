@@ -26,7 +26,7 @@ use crate::dispatch::{Dispatcher, Job};
 use crate::endpoint::Endpoint;
 use crate::fan_out::{Directory, Snapshot};
 use crate::permits::{Permit, Permits};
-use crate::persist::{self, NewDelivery, Stored, Unreadable};
+use crate::persist::{self, NewDelivery, Order, Stored, Unreadable};
 
 /// The readiness condition that intake fulfils.
 pub const STREAMS_FOUND: &str = "event streams";
@@ -79,6 +79,18 @@ struct Located<'a> {
     stream: &'a str,
     sequence: u64,
     position: usize,
+}
+
+impl Located<'_> {
+    fn order(&self) -> Option<Order> {
+        let sequence = i64::try_from(self.sequence).unwrap_or(i64::MAX >> 10);
+        let position = i64::try_from(self.position).unwrap_or(0);
+        Some(Order {
+            key: self.event.ordering_key?.to_owned(),
+            stream: self.stream.to_owned(),
+            ordinal: (sequence << 10) + position,
+        })
+    }
 }
 
 impl Intake {
@@ -295,7 +307,7 @@ impl Intake {
         let events: Vec<_> = part.iter().map(|located| &located.event).collect();
         loop {
             let endpoints = self.directory.snapshot();
-            let (deliveries, starts) = self.fan_out(&endpoints, &events);
+            let (deliveries, starts) = self.fan_out(&endpoints, part);
             match persist::store(&self.pool, endpoints.version, &events, &deliveries).await? {
                 Stored::Stale => {
                     self.directory.refresh().await?;
@@ -309,13 +321,17 @@ impl Intake {
     }
 
     /// A delivery for each event and each endpoint that wants it, leased where there is a permit.
-    fn fan_out(&self, endpoints: &Snapshot, events: &[&Event<'_>]) -> (Vec<NewDelivery>, Vec<Option<Start>>) {
+    fn fan_out(&self, endpoints: &Snapshot, part: &[Located<'_>]) -> (Vec<NewDelivery>, Vec<Option<Start>>) {
         let (mut deliveries, mut starts) = (Vec::new(), Vec::new());
-        for (index, event) in events.iter().enumerate() {
+        for (index, located) in part.iter().enumerate() {
+            let event = &located.event;
             for subscriber in endpoints.matching(event.org_id, event.event_type) {
-                let start = subscriber
-                    .push
-                    .as_ref()
+                let push = subscriber.push.as_ref();
+                let order = push
+                    .filter(|endpoint| endpoint.ordered)
+                    .and_then(|_| located.order());
+                let start = push
+                    .filter(|endpoint| order.is_none() && endpoint.rate_limit.is_none())
                     .and_then(|endpoint| self.permit_start(endpoint));
                 let lease = start
                     .as_ref()
@@ -325,6 +341,7 @@ impl Intake {
                     endpoint_id: subscriber.endpoint_id,
                     pull: subscriber.push.is_none(),
                     lease,
+                    order,
                 });
                 starts.push(start);
             }
@@ -349,6 +366,9 @@ impl Intake {
         starts: Vec<Option<Start>>,
         new: &[EventId],
     ) {
+        if deliveries.iter().any(|delivery| delivery.order.is_some()) {
+            self.permits.wake_claimer();
+        }
         let new: HashSet<_> = new.iter().copied().collect();
         let mut rendered = HashMap::new();
         for (delivery, start) in deliveries.into_iter().zip(starts) {
@@ -366,6 +386,7 @@ impl Intake {
                 endpoint: start.endpoint,
                 attempt: 1,
                 age: Duration::ZERO,
+                ordered: false,
                 lease: start.lease,
             };
             self.dispatcher.start(job, start.permit);

@@ -19,6 +19,19 @@ pub struct NewDelivery {
     pub pull: bool,
     /// It starts at once under this lease; without one it is due in the table.
     pub lease: Option<(LeaseToken, Duration)>,
+    /// Its place, where it goes out in order.
+    pub order: Option<Order>,
+}
+
+/// A delivery's place among those with the same ordering key.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The ordering key.
+    pub key: String,
+    /// The stream that the event came from.
+    pub stream: String,
+    /// Its place in the stream: sequence number × 1024 + index in the frame.
+    pub ordinal: i64,
 }
 
 /// What a write came to.
@@ -42,6 +55,7 @@ pub async fn store(
     deliveries: &[NewDelivery],
 ) -> Result<Stored, sqlx::Error> {
     let event_of = |delivery: &NewDelivery| events[delivery.event];
+    let orders = || deliveries.iter().map(|delivery| delivery.order.as_ref());
     let row = sqlx::query!(
         r#"
         with current as materialized (
@@ -49,8 +63,9 @@ pub async fn store(
         ),
         incoming as materialized (
             select * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[],
-                                 $8::text[], $9::text[], $14::text[])
-                as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent)
+                                 $8::text[], $9::text[], $14::text[], $16::text[])
+                as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
+                      ordering_key)
             where (select matches from current)
         ),
         first_of_key as (
@@ -62,8 +77,9 @@ pub async fn store(
         ),
         new_events as (
             insert into events (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent,
-                                cloudevent)
-            select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent
+                                cloudevent, ordering_key)
+            select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
+                   ordering_key
             from incoming i
             where idempotency_key is null
                or exists (select from first_of_key f where f.org_id = i.org_id and f.event_id = i.id)
@@ -72,11 +88,14 @@ pub async fn store(
             returning id, org_id, accepted_at
         ),
         new_deliveries as (
-            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, lease_token)
+            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, lease_token,
+                                    ordering_key, stream, ordinal)
             select e.org_id, e.id, d.endpoint_id, e.accepted_at, d.pull,
-                   now() + coalesce(d.lease_ms, 0) * interval '1 millisecond', d.lease_token
-            from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::uuid[], $15::boolean[])
-                     as d (event_id, endpoint_id, lease_ms, lease_token, pull)
+                   now() + coalesce(d.lease_ms, 0) * interval '1 millisecond', d.lease_token, d.ordering_key, d.stream,
+                   d.ordinal
+            from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::uuid[], $15::boolean[], $17::text[],
+                        $18::text[], $19::bigint[])
+                     as d (event_id, endpoint_id, lease_ms, lease_token, pull, ordering_key, stream, ordinal)
             join new_events e on e.id = d.event_id
         )
         select matches as "matches!", array(select id from new_events) as "new!: Vec<EventId>" from current
@@ -96,6 +115,10 @@ pub async fn store(
         &deliveries.iter().map(lease_token).collect::<Vec<_>>() as _,
         &events.iter().map(|event| event.cloudevent).collect::<Vec<_>>() as _,
         &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.ordering_key).collect::<Vec<_>>() as _,
+        &orders().map(|order| Some(order?.key.as_str())).collect::<Vec<_>>() as _,
+        &orders().map(|order| Some(order?.stream.as_str())).collect::<Vec<_>>() as _,
+        &orders().map(|order| Some(order?.ordinal)).collect::<Vec<_>>() as _,
     )
     .fetch_one(pool)
     .await?;

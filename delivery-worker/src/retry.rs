@@ -81,6 +81,16 @@ impl RetryPolicy {
         Next::RetryIn(self.wait(attempt, random).max(retry_after))
     }
 
+    /// The same waits, and never dead.
+    #[must_use]
+    pub fn without_end(self) -> Self {
+        Self {
+            retry_attempts: u32::MAX,
+            retry_max_age: Duration::MAX,
+            ..self
+        }
+    }
+
     fn wait(&self, attempt: u32, random: f64) -> Duration {
         let ceiling = self.ceiling(attempt);
         let floor = ceiling / self.retry_factor;
@@ -175,6 +185,12 @@ mod tests {
                 prop_assert!(wait >= Duration::from_secs(seconds.min(86_400)));
                 prop_assert!(wait <= policy.retry_max.max(MAX_RETRY_AFTER));
             }
+        }
+
+        #[test]
+        fn without_an_end_no_delivery_is_given_up(policy in policies(), attempt in 1u32..100_000, seconds in 0u64..1 << 40) {
+            let next = policy.without_end().next(attempt, FAILED, Duration::from_secs(seconds), 0.5);
+            prop_assert!(matches!(next, Next::RetryIn(_)));
         }
 
         #[test]

@@ -10,6 +10,8 @@ use shared::nats::NatsConfig;
 use shared::secret::SecretsKey;
 use shared::telemetry::TelemetryConfig;
 
+use crate::breaker::Breaker;
+use crate::retention::RetentionConfig;
 use crate::retry::RetryPolicy;
 
 /// Worker daemon: consumes events from NATS JetStream, writes them to Postgres and delivers signed webhooks.
@@ -53,6 +55,14 @@ pub struct Config {
     /// Retries.
     #[command(flatten)]
     pub retry: RetryPolicy,
+
+    /// Endpoints that keep failing.
+    #[command(flatten)]
+    pub breaker: Breaker,
+
+    /// What is kept.
+    #[command(flatten)]
+    pub retention: RetentionConfig,
 
     /// NATS.
     #[command(flatten)]

@@ -13,11 +13,11 @@ use tokio::time::Instant;
 
 use crate::crash::{self, Point};
 use crate::deliver::{Attempt, Sender};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, OnExhausted};
 use crate::outgoing::Outgoing;
 use crate::permits::Permit;
 use crate::record::{Recorder, Report};
-use crate::retry::Verdict;
+use crate::retry::{RetryPolicy, Verdict};
 
 /// A leased delivery.
 #[derive(Debug)]
@@ -30,8 +30,21 @@ pub struct Job {
     pub attempt: u32,
     /// Time since the delivery was stored.
     pub age: Duration,
+    /// It has an ordering key: the next one of its key waits for it.
+    pub ordered: bool,
     /// The lease under which the result will be recorded.
     pub lease: LeaseToken,
+}
+
+impl Job {
+    /// The endpoint's retry policy; without an end where the key is to wait for this delivery whatever it takes.
+    fn policy(&self) -> RetryPolicy {
+        let policy = self.endpoint.retry;
+        match self.endpoint.on_exhausted {
+            OnExhausted::Block if self.ordered => policy.without_end(),
+            _ => policy,
+        }
+    }
 }
 
 /// Starts deliveries.
@@ -67,7 +80,7 @@ impl Dispatcher {
             let verdict = attempt.verdict();
             count(&job, &attempt, verdict);
             let age = job.age + attempt.duration;
-            let next = job.endpoint.retry.next(job.attempt, verdict, age, rand::random());
+            let next = job.policy().next(job.attempt, verdict, age, rand::random());
             recorder.record(Report {
                 job,
                 attempt,

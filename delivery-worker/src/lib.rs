@@ -12,6 +12,7 @@ mod endpoint;
 mod fan_out;
 mod permits;
 mod persist;
+mod floors;
 mod claim;
 mod dispatch;
 mod outgoing;
@@ -21,7 +22,14 @@ mod egress;
 mod outcome;
 pub mod retry;
 mod record;
+pub mod breaker;
+mod health;
+mod operations;
+mod recoveries;
+mod deleted;
+pub mod retention;
 mod partitions;
+mod chores;
 mod metric_names;
 mod crash;
 
@@ -30,10 +38,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use shared::clock::UnixMicros;
 use shared::http_server::{self, HttpServerConfig};
 use shared::nats::Nats;
 use shared::shutdown::{Tasks, run_service};
 use shared::telemetry::{self, Readiness, bind};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,9 +53,11 @@ pub use crate::config::Config;
 use crate::deliver::Sender;
 use crate::dispatch::Dispatcher;
 use crate::fan_out::Directory;
+use crate::floors::{FloorRequests, Floors};
 use crate::intake::{Intake, STREAMS_FOUND};
 use crate::permits::Permits;
 use crate::record::Recorder;
+use crate::retention::RetentionConfig;
 use crate::storing::Storing;
 
 const DATABASE_READY: &str = "database";
@@ -101,21 +113,29 @@ pub async fn run(
     let recording = Tasks::new(stop.clone());
 
     let (recorder, reports) = Recorder::channel();
-    recording.spawn_long_lived("recorder", record::run(pool.clone(), reports));
+    let recorded = record::run(pool.clone(), reports, config.breaker, permits.clone());
+    recording.spawn_long_lived("recorder", recorded);
     let sender = Sender::new(egress::client(&config.egress)?, config.egress.clone());
     let dispatcher = Dispatcher::new(sender, recorder, deliveries.clone());
+    let floors = Floors {
+        nats: nats.clone(),
+        pool: pool.clone(),
+        permits: permits.clone(),
+        requests: FloorRequests::default(),
+    };
     let claimer = Claimer {
         pool: pool.clone(),
         directory: directory.clone(),
         permits: permits.clone(),
         dispatcher: dispatcher.clone(),
+        floors: floors.requests.clone(),
         interval: config.dispatch.claim_interval,
         lease_margin: config.dispatch.lease_margin,
     };
     let storing = Storing {
         pool: pool.clone(),
-        directory,
-        permits,
+        directory: directory.clone(),
+        permits: permits.clone(),
         dispatcher,
         lease_margin: config.dispatch.lease_margin,
     };
@@ -138,7 +158,8 @@ pub async fn run(
         async move {
             if partitions::prepare(&pool, &stop).await? {
                 readiness.set(DATABASE_READY, true);
-                tasks.spawn_long_lived("partitions", partitions::keep(pool, stop.clone()));
+                start_chores(&tasks, &pool, directory, permits, config.retention);
+                tasks.spawn_long_lived("floors", floors.run(stop.clone()));
                 tasks.spawn_long_lived("claimer", claimer.run(stop.clone()));
                 tasks.spawn_long_lived("stream discovery", intake.run(tasks.clone(), readiness));
             }
@@ -148,6 +169,36 @@ pub async fn run(
     });
     tracing::info!(metrics = %config.metrics_addr, "delivery worker started");
     stop_in_order(stop, [tasks, deliveries, recording], drain).await
+}
+
+/// Starts what any worker does now and then.
+fn start_chores(
+    tasks: &Tasks,
+    pool: &PgPool,
+    directory: Arc<Directory>,
+    permits: Permits,
+    retention: RetentionConfig,
+) {
+    let stop = tasks.stop();
+    let (db, wake) = (pool.clone(), permits.clone());
+    let store = async move || operations::store(&db, &directory, &wake).await;
+    let events = chores::repeat("operational events", operations::INTERVAL, stop.clone(), store);
+    tasks.spawn_long_lived("operational events", events);
+
+    let db = pool.clone();
+    let recover = async move || recoveries::take_steps(&db, &permits).await;
+    let steps = chores::repeat("recoveries", recoveries::INTERVAL, stop.clone(), recover);
+    tasks.spawn_long_lived("recoveries", steps);
+
+    let db = pool.clone();
+    let end = async move || deleted::end_deliveries(&db).await;
+    let endings = chores::repeat("deleted endpoints", deleted::INTERVAL, stop.clone(), end);
+    tasks.spawn_long_lived("deleted endpoints", endings);
+
+    let db = pool.clone();
+    let maintain = async move || retention::maintain(&db, retention, UnixMicros::now()).await;
+    let rounds = chores::repeat("retention", retention::INTERVAL, stop.clone(), maintain);
+    tasks.spawn_long_lived("retention", rounds);
 }
 
 /// Waits for the stop, then for each group within what is left of `drain`.

@@ -31,5 +31,10 @@ pub fn describe() {
         "leases_lost_total",
         "Results that came after their lease had run out: duplicates."
     );
+    describe_counter!(
+        "circuits_opened_total",
+        "Endpoints whose circuit was opened because they kept failing."
+    );
+    describe_counter!("endpoints_disabled_total", "Endpoints that were disabled.");
     describe_counter!("task_panics_total", "Panics of short tasks.");
 }

@@ -1,8 +1,8 @@
-//! The daily partitions of the big tables, made ahead of time, and the idempotency keys, dropped after a day.
+//! The daily partitions of the big tables: made ahead of time, and dropped when they are older than the retention.
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio_util::sync::CancellationToken;
@@ -14,31 +14,14 @@ const TABLES: [&str; 4] = ["events", "deliveries", "attempts", "inbox_acknowledg
 const DAYS_BEHIND: i64 = 2;
 const DAYS_AHEAD: i64 = 3;
 
-const INTERVAL: Duration = Duration::from_hours(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Held while partitions are made: one worker at a time.
+/// Held while partitions are made or dropped: one worker at a time.
 const ADVISORY_LOCK: i64 = 0x7065_6e73_746f_636b;
 
-/// Makes partitions once an hour until the stop.
-///
-/// # Errors
-/// Never yet; it returns a result because it runs as a long-lived task.
-pub async fn keep(pool: PgPool, stop: CancellationToken) -> anyhow::Result<()> {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(INTERVAL))
-        .await
-        .is_some()
-    {
-        if let Err(error) = maintain(&pool).await {
-            tracing::error!(
-                error = format!("{error:#}"),
-                "cannot make the next days' partitions"
-            );
-        }
-    }
-    Ok(())
-}
+/// Taking a partition out of its table needs the table for itself, for a moment. Readers and writers queue up behind
+/// whoever waits for that, so the wait is short, and the next maintenance tries again.
+const LOCK_TIMEOUT: &str = "set local lock_timeout = '500ms'";
 
 /// Makes the partitions that must be there before the first event, however long Postgres is away. False when
 /// the stop came first.
@@ -47,7 +30,7 @@ pub async fn keep(pool: PgPool, stop: CancellationToken) -> anyhow::Result<()> {
 /// When Postgres refuses for another reason than being away: it was not migrated, for example.
 pub async fn prepare(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<bool> {
     loop {
-        match maintain(pool).await {
+        match make(pool, now()).await {
             Ok(()) => return Ok(true),
             Err(error) if shared::db::is_transient(&error) => {
                 tracing::warn!(%error, "Postgres is not ready, trying again");
@@ -68,35 +51,140 @@ pub async fn prepare(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<
     }
 }
 
-async fn maintain(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let today = shared::clock::UnixMicros::now().to_date_time();
+/// Makes the partitions of the days around `today`.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn make(pool: &PgPool, today: OffsetDateTime) -> Result<(), sqlx::Error> {
     for offset in -DAYS_BEHIND..=DAYS_AHEAD {
         for table in TABLES {
             make_partition(pool, table, today + time::Duration::days(offset)).await?;
         }
     }
-    let dropped =
-        sqlx::query!("delete from idempotency_keys where accepted_at < now() - interval '25 hours'")
-            .execute(pool)
-            .await?;
-    tracing::debug!(dropped = dropped.rows_affected(), "dropped old idempotency keys");
     Ok(())
+}
+
+/// Drops the partitions of days that ended before `cutoff`. A day with a pending delivery stays as a whole, and so does
+/// one whose table is busy.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn drop_before(pool: &PgPool, cutoff: OffsetDateTime) -> Result<(), sqlx::Error> {
+    let suffixes = sqlx::query_scalar!(
+        r#"select distinct right(c.relname, 8) as "suffix!"
+           from pg_inherits i join pg_class c on c.oid = i.inhrelid
+           where i.inhparent = any(array['events', 'deliveries', 'attempts', 'inbox_acknowledgements']::regclass[])
+             and c.relname ~ '_[0-9]{8}$'
+           order by 1"#
+    )
+    .fetch_all(pool)
+    .await?;
+    let first_kept = suffix(cutoff);
+    for day in suffixes.iter().filter(|day| **day < first_kept) {
+        // Deliveries first: while they are there, nothing else of their day goes.
+        for table in ["deliveries", "attempts", "inbox_acknowledgements", "events"] {
+            match drop_partition(pool, table, day).await {
+                Ok(Dropped::Done) => {}
+                Ok(Dropped::Pending) => {
+                    tracing::warn!(day, "deliveries are still pending, the day's partitions are kept");
+                    break;
+                }
+                Err(error) if is_lock_timeout(&error) => {
+                    tracing::info!(
+                        table,
+                        day,
+                        "the table is busy, its old partition is dropped later"
+                    );
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+enum Dropped {
+    /// It is gone, or was gone already.
+    Done,
+    /// It holds a pending delivery.
+    Pending,
+}
+
+/// `day` is the end of the partition's name.
+async fn drop_partition(pool: &PgPool, table: &str, day: &str) -> Result<Dropped, sqlx::Error> {
+    let name = format!("{table}_{day}");
+    let mut transaction = pool.begin().await?;
+    lock(&mut transaction).await?;
+    sqlx::raw_sql(LOCK_TIMEOUT).execute(&mut *transaction).await?;
+    if !exists(&mut transaction, &name).await? {
+        return Ok(Dropped::Done);
+    }
+    // The names are the catalogue's, ending in digits.
+    let detach = format!("alter table {table} detach partition {name}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(detach))
+        .execute(&mut *transaction)
+        .await?;
+    if table == "deliveries" {
+        // Nobody else reaches the rows now. Leaving rolls the detachment back. One look into each index of pending ones.
+        let pending = format!(
+            "select exists (select from {name} where status = 'pending' and not pull and ordering_key is null)
+                 or exists (select from {name} where status = 'pending' and pull)
+                 or exists (select from {name} where status = 'pending' and ordering_key is not null)"
+        );
+        let pending: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(pending))
+            .fetch_one(&mut *transaction)
+            .await?;
+        if pending {
+            return Ok(Dropped::Pending);
+        }
+    }
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop table {name}")))
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    tracing::info!(partition = name, "dropped an old partition");
+    Ok(Dropped::Done)
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "55P03")
+}
+
+fn now() -> OffsetDateTime {
+    shared::clock::UnixMicros::now().to_date_time()
+}
+
+fn suffix(day: OffsetDateTime) -> String {
+    day.date()
+        .format(format_description!("[year][month][day]"))
+        .expect("a date has these parts")
+}
+
+async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn exists(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(r#"select to_regclass($1) is not null as "there!""#, name)
+        .fetch_one(connection)
+        .await
 }
 
 /// Makes one day's partition unless it is there. It is filled in beside the table and then attached: that
 /// needs no lock against readers and writers of the other partitions.
 async fn make_partition(pool: &PgPool, table: &str, day: OffsetDateTime) -> Result<(), sqlx::Error> {
     let (from, to) = (day.date(), (day + time::Duration::days(1)).date());
-    let suffix = from
-        .format(format_description!("[year][month][day]"))
-        .expect("a date has these parts");
-    let name = format!("{table}_{suffix}");
+    let name = format!("{table}_{}", suffix(day));
     let mut transaction = pool.begin().await?;
-    sqlx::query!("select pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-        .execute(&mut *transaction)
-        .await?;
-    let there = sqlx::query_scalar!(r#"select to_regclass($1) is not null as "there!""#, name);
-    if there.fetch_one(&mut *transaction).await? {
+    lock(&mut transaction).await?;
+    if exists(&mut transaction, &name).await? {
         return Ok(());
     }
     let statements = format!(

@@ -12,6 +12,8 @@ pub struct Gate {
     slots: Arc<Semaphore>,
     // Due deliveries wait in the table. New events queue up behind them, and a freed permit wakes the claimer.
     backlogged: AtomicBool,
+    // The endpoint fails: all its deliveries go through the table, where probes are chosen.
+    circuit_open: AtomicBool,
 }
 
 impl Gate {
@@ -20,12 +22,23 @@ impl Gate {
         Self {
             slots: Arc::new(Semaphore::new(slots)),
             backlogged: AtomicBool::new(false),
+            circuit_open: AtomicBool::new(false),
         }
     }
 
     /// Says whether due deliveries of this endpoint wait in the table. A hint: the table is searched anyway.
     pub fn set_backlogged(&self, backlogged: bool) {
         self.backlogged.store(backlogged, Ordering::Relaxed);
+    }
+
+    /// Says whether the endpoint's circuit is open. A hint, like the other: the table has the truth.
+    pub fn set_circuit_open(&self, open: bool) {
+        self.circuit_open.store(open, Ordering::Relaxed);
+    }
+
+    /// Deliveries that may still be started, as far as the endpoint is concerned.
+    pub fn available(&self) -> usize {
+        self.slots.available_permits()
     }
 }
 
@@ -58,20 +71,22 @@ impl Permits {
 
     /// A permit for a new event, which must not overtake older ones.
     pub fn try_acquire_for_new(&self, gate: &Arc<Gate>) -> Option<Permit> {
-        let permit = if gate.backlogged.load(Ordering::Relaxed) {
-            None
-        } else {
-            self.try_acquire(gate)
-        };
+        let queued = gate.backlogged.load(Ordering::Relaxed) || gate.circuit_open.load(Ordering::Relaxed);
+        let permit = if queued { None } else { self.try_acquire(gate) };
         if permit.is_none() {
             gate.set_backlogged(true);
         }
         permit
     }
 
-    /// Returns when a permit of a backlogged endpoint was freed.
+    /// Returns when a permit of a backlogged endpoint was freed, or after [`Permits::wake_claimer`].
     pub async fn freed(&self) {
         self.freed.notified().await;
+    }
+
+    /// Has the table searched at once: something became due that no permit waits for.
+    pub fn wake_claimer(&self) {
+        self.freed.notify_one();
     }
 
     /// Deliveries that may still be started.
@@ -123,6 +138,15 @@ mod tests {
         assert!(permits.try_acquire_for_new(&gate).is_none());
         gate.set_backlogged(false);
         assert!(permits.try_acquire_for_new(&gate).is_some());
+    }
+
+    #[test]
+    fn nothing_starts_at_once_while_the_circuit_is_open() {
+        let permits = Permits::new(3);
+        let gate = Arc::new(Gate::new(2));
+        gate.set_circuit_open(true);
+        assert!(permits.try_acquire_for_new(&gate).is_none());
+        assert!(permits.try_acquire(&gate).is_some(), "a probe out of the table");
     }
 
     #[tokio::test]

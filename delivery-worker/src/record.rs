@@ -1,17 +1,23 @@
 //! Recording results, in groups: while one group is being written the next gathers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared::id::EndpointId;
+use shared::clock::UnixMicros;
+use shared::event::{DELIVERY_DEAD, ENDPOINT_RECOVERED, OPERATIONAL_TYPES};
+use shared::id::EventId;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
+use crate::breaker::Breaker;
 use crate::crash::{self, Point};
 use crate::deliver::Attempt;
 use crate::dispatch::Job;
-use crate::permits::Permit;
+use crate::health;
+use crate::permits::{Permit, Permits};
 use crate::retry::Next;
 
 const MAX_GROUP: usize = 500;
@@ -93,11 +99,16 @@ impl Recorder {
 }
 
 /// Writes reports until every [`Recorder`] is gone. While Postgres is away it keeps trying: a result that comes
-/// after its lease ran out changes nothing.
+/// after its lease ran out changes nothing. Endpoints that fail are judged by `breaker`.
 ///
 /// # Errors
 /// When Postgres refuses a group for another reason than being away: the worker is broken.
-pub async fn run(pool: PgPool, mut reports: Reports) -> anyhow::Result<()> {
+pub async fn run(
+    pool: PgPool,
+    mut reports: Reports,
+    breaker: Breaker,
+    permits: Permits,
+) -> anyhow::Result<()> {
     let mut group = Vec::new();
     while reports.reports.recv_many(&mut group, MAX_GROUP).await > 0 {
         crash::reach(Point::Recording);
@@ -114,15 +125,29 @@ pub async fn run(pool: PgPool, mut reports: Reports) -> anyhow::Result<()> {
         };
         crash::reach(Point::Recorded);
         reports.behind.store(false, Ordering::Relaxed);
-        count(&group, recorded);
-        disable_gone(&pool, &group).await;
+        count(&group, &recorded);
+        health::count_failures(&pool, &breaker, &group).await;
+        let next_of_a_key = group.iter().any(|report| report.job.ordered);
         group.clear();
+        if next_of_a_key || !recorded.recovered.is_empty() {
+            permits.wake_claimer();
+        }
     }
     Ok(())
 }
 
-fn count(group: &[Report], recorded: usize) {
-    let lost = group.len().saturating_sub(recorded);
+/// What the write of a group has done.
+struct Recorded {
+    /// Results whose lease still held.
+    results: i64,
+    /// Endpoints whose circuit was open and is closed.
+    recovered: Vec<Uuid>,
+}
+
+fn count(group: &[Report], recorded: &Recorded) {
+    let lost = group
+        .len()
+        .saturating_sub(usize::try_from(recorded.results).unwrap_or(usize::MAX));
     if lost > 0 {
         tracing::warn!(
             lost,
@@ -130,7 +155,13 @@ fn count(group: &[Report], recorded: usize) {
         );
         metrics::counter!("leases_lost_total").increment(lost as u64);
     }
+    for endpoint_id in &recorded.recovered {
+        tracing::info!(%endpoint_id, "endpoint takes deliveries again, its circuit is closed");
+    }
     for report in group {
+        if report.next == Next::Delivered {
+            report.job.endpoint.gate.set_circuit_open(false);
+        }
         metrics::counter!("delivery_results_total", "status" => report.status()).increment(1);
         if report.next == Next::Dead {
             let (event_id, endpoint_id) = (report.job.event.id, report.job.endpoint.id);
@@ -139,19 +170,22 @@ fn count(group: &[Report], recorded: usize) {
     }
 }
 
-/// Writes the results whose lease still holds, with their attempts; returns how many.
-async fn write(pool: &PgPool, group: &[Report]) -> Result<usize, sqlx::Error> {
+/// Writes the results whose lease still holds, with their attempts; forgets the failures of endpoints that succeeded;
+/// and writes down the operational events that follow, for those who want them.
+async fn write(pool: &PgPool, group: &[Report]) -> Result<Recorded, sqlx::Error> {
     fn all<T>(group: &[Report], field: impl Fn(&Report) -> T) -> Vec<T> {
         group.iter().map(field).collect()
     }
-    let recorded = sqlx::query_scalar!(
+    let successes = successful_endpoints(group);
+    sqlx::query_as!(
+        Recorded,
         r#"
         with results as materialized (
             select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::text[],
                                  $7::bigint[], $8::timestamptz[], $9::integer[], $10::text[], $11::smallint[],
-                                 $12::bytea[], $13::text[])
+                                 $12::bytea[], $13::text[], $14::uuid[])
                 as r (org_id, event_id, endpoint_id, accepted_at, lease_token, status, wait_ms, started_at,
-                      duration_ms, outcome, response_status, response_body, error)
+                      duration_ms, outcome, response_status, response_body, error, notice_id)
         ),
         recorded as (
             update deliveries d
@@ -159,11 +193,12 @@ async fn write(pool: &PgPool, group: &[Report]) -> Result<usize, sqlx::Error> {
                 attempts = d.attempts + 1,
                 next_attempt_at = now() + r.wait_ms * interval '1 millisecond',
                 finished_at = case when r.status <> 'pending' then now() end,
-                lease_token = null
+                lease_token = null,
+                last_outcome = r.outcome
             from results r
             where d.event_id = r.event_id and d.endpoint_id = r.endpoint_id and d.accepted_at = r.accepted_at
               and d.org_id = r.org_id and d.lease_token = r.lease_token
-            returning d.event_id, d.endpoint_id, d.accepted_at, d.attempts
+            returning d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.status, d.attempts
         ),
         attempted as (
             insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms,
@@ -173,8 +208,36 @@ async fn write(pool: &PgPool, group: &[Report]) -> Result<usize, sqlx::Error> {
             from recorded d
             join results r on r.event_id = d.event_id and r.endpoint_id = d.endpoint_id
                           and r.accepted_at = d.accepted_at
+        ),
+        well as (
+            delete from endpoint_health where endpoint_id in (
+                select endpoint_id from endpoint_health where endpoint_id = any($15) order by endpoint_id for update
+            )
+            returning endpoint_id, org_id, open_until is not null as was_open, failing_since
+        ),
+        notices as (
+            select s.notice_id as id, w.org_id, $17 as type, w.endpoint_id,
+                   json_build_object('endpoint_id', w.endpoint_id, 'failing_since', w.failing_since) as data
+            from well w
+            join unnest($15::uuid[], $16::uuid[]) as s (endpoint_id, notice_id) on s.endpoint_id = w.endpoint_id
+            where w.was_open
+            union all
+            select r.notice_id, d.org_id, $18, d.endpoint_id,
+                   json_build_object('endpoint_id', d.endpoint_id, 'event_id', d.event_id, 'event_type', e.type,
+                                     'attempts', d.attempts, 'reason', r.outcome)
+            from recorded d
+            join results r on r.event_id = d.event_id and r.endpoint_id = d.endpoint_id
+                          and r.accepted_at = d.accepted_at
+            join events e on e.org_id = d.org_id and e.accepted_at = d.accepted_at and e.id = d.event_id
+            where d.status = 'dead' and e.type <> all($19)
+        ),
+        told as (
+            insert into operational_events (id, org_id, type, endpoint_id, data)
+            select id, org_id, type, endpoint_id, data::text from notices
+            where is_operational_event_wanted(org_id, type, endpoint_id)
         )
-        select count(*) as "count!" from recorded
+        select (select count(*) from recorded) as "results!",
+               array(select endpoint_id from well where was_open) as "recovered!"
         "#,
         &all(group, |report| report.job.event.org_id.as_uuid()),
         &all(group, |report| report.job.event.id.as_uuid()),
@@ -189,40 +252,24 @@ async fn write(pool: &PgPool, group: &[Report]) -> Result<usize, sqlx::Error> {
         &all(group, |report| report.attempt.status.and_then(|status| i16::try_from(status).ok())) as _,
         &group.iter().map(|report| report.attempt.response.as_slice()).collect::<Vec<_>>() as _,
         &group.iter().map(|report| report.attempt.error.as_deref()).collect::<Vec<_>>() as _,
+        &all(group, |report| (report.next == Next::Dead).then(notice_id)) as _,
+        &successes,
+        &successes.iter().map(|_| notice_id()).collect::<Vec<_>>(),
+        ENDPOINT_RECOVERED,
+        DELIVERY_DEAD,
+        &OPERATIONAL_TYPES as &[&str],
     )
     .fetch_one(pool)
-    .await?;
-    Ok(usize::try_from(recorded).unwrap_or(usize::MAX))
+    .await
 }
 
-/// Disables the endpoints that answered 410. Their other deliveries stay in the table, and are sent when the
-/// endpoint is enabled again.
-async fn disable_gone(pool: &PgPool, group: &[Report]) {
-    for report in group.iter().filter(|report| report.attempt.is_gone()) {
-        let endpoint = &report.job.endpoint;
-        match disable(pool, report).await {
-            Ok(true) => {
-                tracing::warn!(endpoint_id = %endpoint.id, "endpoint answered 410 Gone and is disabled");
-            }
-            Ok(false) => {}
-            // The next 410 will do it.
-            Err(error) => log_not_disabled(endpoint.id, &error),
-        }
-    }
+fn successful_endpoints(group: &[Report]) -> Vec<Uuid> {
+    let successes = group.iter().filter(|report| report.next == Next::Delivered);
+    let distinct: BTreeSet<_> = successes.map(|report| report.job.endpoint.id.as_uuid()).collect();
+    distinct.into_iter().collect()
 }
 
-async fn disable(pool: &PgPool, report: &Report) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query!(
-        "update endpoints set status = 'disabled', disabled_reason = 'the receiver answered 410 Gone'
-         where id = $1 and org_id = $2 and status = 'enabled'",
-        report.job.endpoint.id.as_uuid(),
-        report.job.endpoint.org_id.as_uuid(),
-    )
-    .execute(pool)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-fn log_not_disabled(endpoint_id: EndpointId, error: &sqlx::Error) {
-    tracing::warn!(%endpoint_id, %error, "cannot disable an endpoint that answered 410 Gone");
+/// The id of an operational event, should there be one.
+fn notice_id() -> Uuid {
+    EventId::at(UnixMicros::now()).as_uuid()
 }

@@ -95,6 +95,16 @@ impl RetryPolicy {
         Next::RetryIn(self.wait(step, random).max(retry_after))
     }
 
+    /// The same waits, and never dead.
+    #[must_use]
+    pub fn without_end(self) -> Self {
+        Self {
+            retry_attempts: u32::MAX,
+            retry_max_age: Duration::MAX,
+            ..self
+        }
+    }
+
     fn wait(&self, step: u32, random: f64) -> Duration {
         let ceiling = self.ceiling(step);
         let floor = ceiling / self.retry_factor;
@@ -234,6 +244,12 @@ mod tests {
                 prop_assert!(matches!(next, Next::RetryIn(_)), "{next:?}");
             }
             prop_assert_eq!(policy.next(last, Verdict::Delivered, policy.retry_max_age, random), Next::Delivered);
+        }
+
+        #[test]
+        fn without_an_end_no_delivery_is_given_up(policy in policies(), attempt in 1u32..100_000, seconds in 0u64..1 << 40) {
+            let next = policy.without_end().next(attempt, FAILED, Duration::from_secs(seconds), 0.5);
+            prop_assert!(matches!(next, Next::RetryIn(_)));
         }
 
         #[test]

@@ -71,6 +71,8 @@ struct FannedOut<'a> {
     deliveries: Vec<NewDelivery<'a>>,
     /// For each delivery, what lets it start as soon as it is stored.
     starts: Vec<Option<Start>>,
+    /// Some are due, in order or at a pace that only the claimer keeps.
+    is_for_claimer: bool,
 }
 
 struct Start {
@@ -223,6 +225,7 @@ impl Storing {
             events: 0,
             deliveries: Vec::new(),
             starts: Vec::new(),
+            is_for_claimer: false,
         };
         for (index, located) in events.iter().enumerate() {
             for subscriber in endpoints.matching(&located.event) {
@@ -231,6 +234,8 @@ impl Storing {
                 let lease = start
                     .as_ref()
                     .map(|start| (start.lease, start.endpoint.timeout + self.lease_margin));
+                let starts_here = push.is_none_or(|endpoint| endpoint.may_start(&located.event));
+                fanned_out.is_for_claimer |= !starts_here;
                 let in_order = push.is_some_and(|endpoint| endpoint.ordered);
                 fanned_out.deliveries.push(NewDelivery {
                     event: index,
@@ -263,6 +268,9 @@ impl Storing {
 
     /// Starts the leased deliveries of the events that were new. The permits of the others are freed.
     fn start(&self, events: &[&Event<'_>], fanned_out: FannedOut<'_>, new: &[EventId]) {
+        if fanned_out.is_for_claimer {
+            self.permits.wake_claimer();
+        }
         let new: HashSet<_> = new.iter().copied().collect();
         let mut shared = HashMap::new();
         for (delivery, start) in fanned_out.deliveries.into_iter().zip(fanned_out.starts) {
@@ -280,6 +288,7 @@ impl Storing {
                 endpoint: start.endpoint,
                 attempt: 1,
                 age: Duration::ZERO,
+                ordered: false,
                 lease: start.lease,
             };
             self.dispatcher.start(job, start.permit);

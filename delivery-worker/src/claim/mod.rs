@@ -1,0 +1,267 @@
+//! Claiming due deliveries from the table: retries, what found no permit at intake, what a dead worker left, and
+//! everything of endpoints that are ordered, paced or failing.
+//!
+//! Fair by endpoint: the index leads from one endpoint with pending rows to the next, and each that has permits
+//! gets a few of its own due rows; a million due rows of one endpoint cost the others nothing.
+
+mod survey;
+mod unordered;
+mod ordered;
+mod pace;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::claim::ordered::Cursors;
+use crate::claim::survey::Waiting;
+use crate::crash::{self, Point};
+use crate::dispatch::{Dispatcher, Job};
+use crate::endpoint::Endpoint;
+use crate::fan_out::{Directory, Snapshot};
+use crate::floors::FloorRequests;
+use crate::health;
+use crate::outgoing::{Bodies, Outgoing};
+use crate::permits::{Permit, Permits};
+
+/// Most deliveries of one endpoint in one claim.
+const MAX_PER_ENDPOINT: usize = 50;
+
+/// Claims until the stop.
+#[derive(Debug)]
+pub struct Claimer {
+    /// The database.
+    pub pool: PgPool,
+    /// The endpoints.
+    pub directory: Arc<Directory>,
+    /// What limits the claims.
+    pub permits: Permits,
+    /// Where the claimed deliveries go.
+    pub dispatcher: Dispatcher,
+    /// Where ordered deliveries ask how far their streams are stored.
+    pub floors: FloorRequests,
+    /// How often the table is searched when nothing else happens.
+    pub interval: Duration,
+    /// How much longer a lease lasts than the endpoint's timeout.
+    pub lease_margin: Duration,
+}
+
+/// What one claim leaves for the next.
+#[derive(Default)]
+struct Rounds {
+    /// Endpoints whose gates were told that their circuit is open.
+    open: HashSet<EndpointId>,
+    cursors: Cursors,
+    ordered_first: bool,
+}
+
+/// What one endpoint may be sent in a claim.
+struct Share {
+    endpoint: Arc<Endpoint>,
+    waiting: Waiting,
+    /// How many deliveries it may still take.
+    turns: usize,
+    permits: Vec<Permit>,
+    lease: Duration,
+}
+
+impl Share {
+    fn take_permits(&mut self, permits: &Permits) {
+        let found = std::iter::from_fn(|| permits.try_acquire(&self.endpoint.gate));
+        self.permits = found.take(self.turns).collect();
+    }
+
+    fn lease_ms(&self) -> i64 {
+        i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn take(&self) -> i32 {
+        i32::try_from(self.permits.len()).unwrap_or(1)
+    }
+}
+
+impl Claimer {
+    /// Searches the table at every interval, and at once when a backlogged endpoint has a permit again.
+    ///
+    /// # Errors
+    /// When Postgres refuses a statement for another reason than being away: the worker is broken.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut rounds = Rounds::default();
+        let mut tick = tokio::time::interval(self.interval);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let is_tick = tokio::select! {
+                _ = tick.tick() => true,
+                () = self.permits.freed() => false,
+                () = stop.cancelled() => return Ok(()),
+            };
+            match self.claim_once(&mut rounds, is_tick).await {
+                Ok(()) => {}
+                Err(error) if shared::db::is_transient(&error) => {
+                    tracing::warn!(%error, "cannot look for due deliveries, trying again");
+                    let _ = stop.run_until_cancelled(tokio::time::sleep(self.interval)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn claim_once(&self, rounds: &mut Rounds, is_tick: bool) -> Result<(), sqlx::Error> {
+        if self.dispatcher.is_behind() {
+            return Ok(());
+        }
+        let endpoints = self.directory.refresh().await?;
+        if is_tick {
+            self.mark_open_circuits(&endpoints, &mut rounds.open).await?;
+        }
+        let waiting = survey::waiting(&self.pool).await?;
+        let mut shares = self.shares(&endpoints, waiting).await?;
+        // In turn, so that neither kind of an endpoint's deliveries can take all its permits for long.
+        rounds.ordered_first = !rounds.ordered_first;
+        crash::reach(Point::Claiming);
+        for ordered in [rounds.ordered_first, !rounds.ordered_first] {
+            let claimed = if ordered {
+                ordered::claim(&self.pool, &shares, &mut rounds.cursors, &self.floors).await?
+            } else {
+                unordered::claim(&self.pool, &shares).await?
+            };
+            if !claimed.is_empty() {
+                crash::reach(Point::Claimed);
+            }
+            metrics::counter!("deliveries_claimed_total").increment(claimed.len() as u64);
+            self.start(&mut shares, claimed);
+        }
+        pace::give_back(&self.pool, &shares).await?;
+        for share in shares {
+            // A permit that found no row: the endpoint has no more due ones.
+            share.endpoint.gate.set_backlogged(share.permits.is_empty());
+        }
+        Ok(())
+    }
+
+    /// Tells the gates which circuits are open, so that new events of these endpoints do not start at once.
+    async fn mark_open_circuits(
+        &self,
+        endpoints: &Snapshot,
+        marked: &mut HashSet<EndpointId>,
+    ) -> Result<(), sqlx::Error> {
+        let open: HashSet<_> = health::open_circuits(&self.pool).await?.into_iter().collect();
+        for id in marked.union(&open) {
+            if let Some(endpoint) = endpoints.get(*id) {
+                endpoint.gate.set_circuit_open(open.contains(id));
+            }
+        }
+        *marked = open;
+        Ok(())
+    }
+
+    /// What each endpoint with waiting deliveries may be sent now: as many as there are permits, as its pace allows,
+    /// and one where it is a probe that no other worker sends.
+    async fn shares(&self, endpoints: &Snapshot, waiting: Vec<Waiting>) -> Result<Vec<Share>, sqlx::Error> {
+        let enabled: Vec<_> = waiting
+            .into_iter()
+            .filter_map(|waiting| Some((endpoints.get(waiting.endpoint_id)?.clone(), waiting)))
+            .collect();
+        let fair_share = (self.permits.available() / enabled.len().max(1)).clamp(1, MAX_PER_ENDPOINT);
+        let shares = enabled.into_iter().map(|(endpoint, waiting)| {
+            let most = if waiting.probe { 1 } else { fair_share };
+            if waiting.unordered {
+                endpoint.gate.set_backlogged(true);
+            }
+            Share {
+                turns: endpoint.gate.available().min(most),
+                lease: endpoint.timeout + self.lease_margin,
+                permits: Vec::new(),
+                endpoint,
+                waiting,
+            }
+        });
+        let mut shares: Vec<_> = shares.filter(|share| share.turns > 0).collect();
+        pace::take_turns(&self.pool, &mut shares).await?;
+        self.take_probes(&mut shares).await?;
+        for share in &mut shares {
+            share.take_permits(&self.permits);
+        }
+        Ok(shares)
+    }
+
+    async fn take_probes(&self, shares: &mut Vec<Share>) -> Result<(), sqlx::Error> {
+        let probes = shares.iter().filter(|share| share.waiting.probe);
+        let probes: Vec<_> = probes.map(|share| (share.endpoint.id, share.lease)).collect();
+        if probes.is_empty() {
+            return Ok(());
+        }
+        let taken: HashSet<_> = health::take_probes(&self.pool, &probes)
+            .await?
+            .into_iter()
+            .collect();
+        shares.retain(|share| !share.waiting.probe || taken.contains(&share.endpoint.id));
+        Ok(())
+    }
+
+    fn start(&self, shares: &mut [Share], claimed: Vec<Claimed>) {
+        let mut shares: HashMap<_, _> = shares
+            .iter_mut()
+            .map(|share| (share.endpoint.id, share))
+            .collect();
+        for delivery in claimed {
+            let Some(share) = shares.get_mut(&delivery.endpoint_id) else {
+                continue;
+            };
+            if let Some(permit) = share.permits.pop() {
+                share.turns -= 1;
+                self.dispatcher
+                    .start(delivery.into_job(share.endpoint.clone()), permit);
+            }
+        }
+    }
+}
+
+struct Claimed {
+    event_id: EventId,
+    endpoint_id: EndpointId,
+    org_id: OrgId,
+    accepted_at: OffsetDateTime,
+    /// Attempts since it was last made pending by a person, or since it was stored.
+    attempts: i32,
+    /// Since the same time.
+    age_seconds: f64,
+    ordered: bool,
+    lease_token: LeaseToken,
+    event_type: String,
+    content_type: String,
+    traceparent: Option<String>,
+    cloudevent: Option<String>,
+    ordering_key: Option<String>,
+    data: Vec<u8>,
+}
+
+impl Claimed {
+    fn into_job(self, endpoint: Arc<Endpoint>) -> Job {
+        let event = Outgoing {
+            id: self.event_id,
+            org_id: self.org_id,
+            event_type: self.event_type,
+            accepted_at: self.accepted_at.into(),
+            content_type: self.content_type,
+            traceparent: self.traceparent,
+            cloudevent: self.cloudevent,
+            ordering_key: self.ordering_key,
+            data: self.data,
+            bodies: Bodies::default(),
+        };
+        Job {
+            event: Arc::new(event),
+            endpoint,
+            attempt: u32::try_from(self.attempts).unwrap_or(0) + 1,
+            age: Duration::try_from_secs_f64(self.age_seconds).unwrap_or_default(),
+            ordered: self.ordered,
+            lease: self.lease_token,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Which endpoints have deliveries that may be sent.
+
+use shared::id::EndpointId;
+use sqlx::PgPool;
+
+/// An endpoint with waiting deliveries and a circuit that lets one through.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// The endpoint.
+    pub endpoint_id: EndpointId,
+    /// It has a delivery without an ordering key that is due.
+    pub unordered: bool,
+    /// It has a pending delivery with an ordering key; whether one is due is seen key by key.
+    pub ordered: bool,
+    /// Its circuit is open and the pause is over: one delivery may be sent, by one worker.
+    pub probe: bool,
+}
+
+/// Walks over both indexes from endpoint to endpoint. Deliveries to pull are in another index; endpoints whose circuit
+/// is open are left out until their pause is over.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn waiting(pool: &PgPool) -> Result<Vec<Waiting>, sqlx::Error> {
+    sqlx::query_as!(
+        Waiting,
+        r#"
+        with recursive first as (
+            (select endpoint_id, next_attempt_at from deliveries
+             where status = 'pending' and not pull and ordering_key is null
+             order by endpoint_id, next_attempt_at limit 1)
+            union all
+            select next.endpoint_id, next.next_attempt_at
+            from first cross join lateral (
+                select endpoint_id, next_attempt_at from deliveries
+                where status = 'pending' and not pull and ordering_key is null and endpoint_id > first.endpoint_id
+                order by endpoint_id, next_attempt_at limit 1
+            ) next
+        ),
+        keyed as (
+            (select endpoint_id from deliveries where status = 'pending' and ordering_key is not null
+             order by endpoint_id, ordering_key, ordinal limit 1)
+            union all
+            select next.endpoint_id
+            from keyed cross join lateral (
+                select endpoint_id from deliveries
+                where status = 'pending' and ordering_key is not null and endpoint_id > keyed.endpoint_id
+                order by endpoint_id, ordering_key, ordinal limit 1
+            ) next
+        ),
+        waiting as (
+            select endpoint_id, false as keyed from first where next_attempt_at <= now()
+            union all
+            select endpoint_id, true from keyed
+        )
+        select w.endpoint_id as "endpoint_id!: EndpointId", bool_or(not w.keyed) as "unordered!",
+               bool_or(w.keyed) as "ordered!", bool_or(h.open_until is not null) as "probe!"
+        from waiting w
+        left join endpoint_health h on h.endpoint_id = w.endpoint_id
+        where h.open_until is null or h.open_until <= now()
+        group by w.endpoint_id
+        "#,
+    )
+    .fetch_all(pool)
+    .await
+}

@@ -1,0 +1,131 @@
+//! Endpoints that were deleted: what was pending for them ends, in bounded steps, and what was kept about them goes.
+
+use std::time::Duration;
+
+use shared::id::{EndpointId, OrgId};
+use sqlx::PgPool;
+
+/// Pause between two looks for deleted endpoints.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Deliveries of each kind that one statement ends.
+const STEP: i64 = 1_000;
+
+/// Ends the pending deliveries of deleted endpoints. Those that a worker has in flight come to their own result.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn end_deliveries(pool: &PgPool) -> Result<(), sqlx::Error> {
+    for (id, org_id) in with_pending(pool).await? {
+        loop {
+            let ended = end_some(pool, id, org_id).await?;
+            if ended == 0 {
+                break;
+            }
+            tracing::info!(endpoint_id = %id, deliveries = ended, "ended deliveries of a deleted endpoint");
+        }
+    }
+    forget(pool).await
+}
+
+/// Deleted endpoints with pending deliveries: a walk over the three indexes of pending ones, from endpoint to endpoint.
+async fn with_pending(pool: &PgPool) -> Result<Vec<(EndpointId, OrgId)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        with recursive unordered as (
+            (select endpoint_id from deliveries where status = 'pending' and not pull and ordering_key is null
+             order by endpoint_id, next_attempt_at limit 1)
+            union all
+            select next.endpoint_id from unordered u cross join lateral (
+                select endpoint_id from deliveries
+                where status = 'pending' and not pull and ordering_key is null and endpoint_id > u.endpoint_id
+                order by endpoint_id, next_attempt_at limit 1
+            ) next
+        ),
+        to_pull as (
+            (select endpoint_id from deliveries where status = 'pending' and pull
+             order by endpoint_id, next_attempt_at limit 1)
+            union all
+            select next.endpoint_id from to_pull p cross join lateral (
+                select endpoint_id from deliveries
+                where status = 'pending' and pull and endpoint_id > p.endpoint_id
+                order by endpoint_id, next_attempt_at limit 1
+            ) next
+        ),
+        ordered as (
+            (select endpoint_id from deliveries where status = 'pending' and ordering_key is not null
+             order by endpoint_id, ordering_key, ordinal limit 1)
+            union all
+            select next.endpoint_id from ordered o cross join lateral (
+                select endpoint_id from deliveries
+                where status = 'pending' and ordering_key is not null and endpoint_id > o.endpoint_id
+                order by endpoint_id, ordering_key, ordinal limit 1
+            ) next
+        ),
+        waiting as (
+            select endpoint_id from unordered
+            union select endpoint_id from to_pull
+            union select endpoint_id from ordered
+        )
+        select e.id as "id: EndpointId", e.org_id as "org_id: OrgId"
+        from waiting w join endpoints e on e.id = w.endpoint_id
+        where e.deleted_at is not null
+        "#
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.org_id)).collect())
+}
+
+async fn end_some(pool: &PgPool, id: EndpointId, org_id: OrgId) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query!(
+        "update deliveries d
+         set status = 'dead', next_attempt_at = null, lease_token = null, finished_at = now(),
+             last_outcome = 'endpoint_deleted'
+         from (
+             select * from (
+                 select event_id, accepted_at from deliveries
+                 where endpoint_id = $1 and org_id = $2 and status = 'pending' and not pull and ordering_key is null
+                   and (lease_token is null or next_attempt_at <= now())
+                 limit $3 for update skip locked
+             ) unordered
+             union all
+             select * from (
+                 select event_id, accepted_at from deliveries
+                 where endpoint_id = $1 and org_id = $2 and status = 'pending' and pull
+                   and (lease_token is null or next_attempt_at <= now())
+                 limit $3 for update skip locked
+             ) to_pull
+             union all
+             select * from (
+                 select event_id, accepted_at from deliveries
+                 where endpoint_id = $1 and org_id = $2 and status = 'pending' and ordering_key is not null
+                   and (lease_token is null or next_attempt_at <= now())
+                 limit $3 for update skip locked
+             ) ordered
+         ) ended
+         where d.event_id = ended.event_id and d.endpoint_id = $1 and d.accepted_at = ended.accepted_at
+           and d.org_id = $2",
+        id.as_uuid(),
+        org_id.as_uuid(),
+        STEP,
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "delete from endpoint_pace p using endpoints e where e.id = p.endpoint_id and e.deleted_at is not null"
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query!(
+        "update recoveries r set status = 'cancelled', finished_at = now() from endpoints e
+         where r.status = 'running' and e.id = r.endpoint_id and e.deleted_at is not null"
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

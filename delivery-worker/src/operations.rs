@@ -1,0 +1,112 @@
+//! Operational events: what Penstock tells an organisation about its endpoints. They are written down together with
+//! what they tell of, and stored from there as ordinary events, under the id that they were written down with: exactly
+//! once, whichever worker does it and however often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::clock::UnixMicros;
+use shared::event::{self, Event};
+use shared::id::{EndpointId, EventId, OrgId};
+use sqlx::PgPool;
+
+use crate::fan_out::{Directory, Snapshot};
+use crate::permits::Permits;
+use crate::persist::{self, NewDelivery, Stored};
+
+/// Pause between two looks at what was written down.
+pub const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Most of them in one statement.
+const MAX_BATCH: i64 = 200;
+
+/// One that was written down.
+struct Notice {
+    id: EventId,
+    org_id: OrgId,
+    kind: String,
+    endpoint_id: EndpointId,
+    data: String,
+}
+
+/// Stores what was written down, and removes it from there.
+///
+/// # Errors
+/// When Postgres does not answer; what was stored then is stored again later, which changes nothing.
+pub async fn store(pool: &PgPool, directory: &Arc<Directory>, permits: &Permits) -> Result<(), sqlx::Error> {
+    let notices = sqlx::query_as!(
+        Notice,
+        r#"select id as "id: EventId", org_id as "org_id: OrgId", type as kind,
+                  endpoint_id as "endpoint_id: EndpointId", data
+           from operational_events order by id limit $1"#,
+        MAX_BATCH,
+    )
+    .fetch_all(pool)
+    .await?;
+    if notices.is_empty() {
+        return Ok(());
+    }
+    loop {
+        let endpoints = directory.snapshot();
+        let (events, deliveries) = fan_out(&endpoints, &notices);
+        let events: Vec<_> = events.iter().collect();
+        match persist::store(pool, endpoints.version, &events, &deliveries).await? {
+            Stored::New(_) => break,
+            Stored::Stale => _ = directory.refresh().await?,
+        }
+    }
+    sqlx::query!(
+        "delete from operational_events where id = any($1)",
+        &notices
+            .iter()
+            .map(|notice| notice.id.as_uuid())
+            .collect::<Vec<_>>(),
+    )
+    .execute(pool)
+    .await?;
+    permits.wake_claimer();
+    Ok(())
+}
+
+/// The events that somebody takes, with their deliveries.
+fn fan_out<'a>(endpoints: &Snapshot, notices: &'a [Notice]) -> (Vec<Event<'a>>, Vec<NewDelivery<'a>>) {
+    let (mut events, mut deliveries) = (Vec::new(), Vec::new());
+    for notice in notices {
+        let event = notice.event();
+        let takers = endpoints
+            .matching(&event)
+            .filter(|subscriber| subscriber.endpoint_id != notice.endpoint_id);
+        let before = deliveries.len();
+        deliveries.extend(takers.map(|subscriber| NewDelivery {
+            event: events.len(),
+            endpoint_id: subscriber.endpoint_id,
+            pull: subscriber.push.is_none(),
+            lease: None,
+            order: None,
+        }));
+        if deliveries.len() > before {
+            events.push(event);
+        }
+    }
+    (events, deliveries)
+}
+
+impl Notice {
+    fn event(&self) -> Event<'_> {
+        // The id's own time, so that the event is found by its id.
+        let millis = self.id.accepted_millis().unwrap_or(0);
+        Event {
+            id: self.id,
+            org_id: self.org_id,
+            event_type: &self.kind,
+            accepted_at: UnixMicros::new(millis * 1_000),
+            content_type: event::JSON,
+            idempotency_key: None,
+            traceparent: None,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            data: self.data.as_bytes(),
+        }
+    }
+}

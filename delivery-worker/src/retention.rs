@@ -1,0 +1,179 @@
+//! What is kept how long: the days' partitions, the payloads of organisations that keep them for less, and the little
+//! rows that nothing needs any more.
+
+use std::time::Duration;
+
+use clap::Args;
+use shared::clock::UnixMicros;
+use shared::id::{EventId, OrgId};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::partitions;
+
+/// Time between two rounds.
+pub const INTERVAL: Duration = Duration::from_hours(1);
+
+/// Events that one statement looks at.
+const STEP: i64 = 1_000;
+
+/// The shortest retention: partitions are made for two days back.
+const MIN_RETENTION: Duration = Duration::from_hours(48);
+
+/// How long things are kept.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct RetentionConfig {
+    /// Age after which a day's events, deliveries and attempts are dropped, at least 2 days. A day with a pending
+    /// delivery stays.
+    #[arg(long, env, value_name = "RETENTION", default_value = "30days", value_parser = retention)]
+    pub retention: Duration,
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    let retention = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if retention < MIN_RETENTION {
+        return Err("must be at least 2days".to_owned());
+    }
+    Ok(retention)
+}
+
+/// One round: makes the next days' partitions, drops old ones, and removes what is too old in what stays.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn maintain(pool: &PgPool, config: RetentionConfig, now: UnixMicros) -> Result<(), sqlx::Error> {
+    let now = now.to_date_time();
+    let cutoff = now - config.retention;
+    partitions::make(pool, now).await?;
+    partitions::drop_before(pool, cutoff).await?;
+    empty_default_partitions(pool, cutoff).await?;
+    remove_payloads(pool, now).await?;
+    let keys = sqlx::query!("delete from idempotency_keys where accepted_at < now() - interval '25 hours'")
+        .execute(pool)
+        .await?;
+    let recoveries = sqlx::query!("delete from recoveries where finished_at < $1", cutoff)
+        .execute(pool)
+        .await?;
+    tracing::debug!(
+        idempotency_keys = keys.rows_affected(),
+        recoveries = recoveries.rows_affected(),
+        "removed old rows"
+    );
+    Ok(())
+}
+
+/// The default partitions hold what a wrong clock, or a long backlog, dated outside the days that have their own.
+async fn empty_default_partitions(pool: &PgPool, cutoff: OffsetDateTime) -> Result<(), sqlx::Error> {
+    loop {
+        let removed = sqlx::query_scalar!(
+            r#"
+            with old as materialized (
+                select e.org_id, e.accepted_at, e.id from events_default e
+                where e.accepted_at < $1 and not exists (
+                    select from deliveries_default d
+                    where d.event_id = e.id and d.accepted_at = e.accepted_at and d.status = 'pending'
+                )
+                limit $2
+            ),
+            attempts as (
+                delete from attempts_default a using old o where a.event_id = o.id and a.accepted_at = o.accepted_at
+            ),
+            deliveries as (
+                delete from deliveries_default d using old o where d.event_id = o.id and d.accepted_at = o.accepted_at
+            ),
+            acknowledgements as (
+                delete from inbox_acknowledgements_default i using old o
+                where i.org_id = o.org_id and i.accepted_at = o.accepted_at and i.event_id = o.id
+            ),
+            events as (
+                delete from events_default e using old o
+                where e.org_id = o.org_id and e.accepted_at = o.accepted_at and e.id = o.id
+            )
+            select count(*) as "count!" from old
+            "#,
+            cutoff,
+            STEP,
+        )
+        .fetch_one(pool)
+        .await?;
+        if removed < STEP {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes the payloads of organisations that keep them for a shorter time than the rest.
+async fn remove_payloads(pool: &PgPool, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    let organizations = sqlx::query!(
+        r#"select id as "id: OrgId", payload_retention_days as "days!" from organizations
+           where payload_retention_days is not null"#
+    )
+    .fetch_all(pool)
+    .await?;
+    for organization in organizations {
+        let cutoff = now - time::Duration::days(organization.days.into());
+        let mut position = (OffsetDateTime::UNIX_EPOCH, EventId::from(Uuid::nil()));
+        while let Some(next) = remove_payloads_after(pool, organization.id, cutoff, position).await? {
+            position = next;
+        }
+    }
+    Ok(())
+}
+
+/// Removes payloads among the next events, in the order of their keys, where no delivery needs them any more; returns
+/// the last event looked at, nothing at the end.
+async fn remove_payloads_after(
+    pool: &PgPool,
+    org_id: OrgId,
+    cutoff: OffsetDateTime,
+    (at, id): (OffsetDateTime, EventId),
+) -> Result<Option<(OffsetDateTime, EventId)>, sqlx::Error> {
+    let last = sqlx::query!(
+        r#"
+        with page as materialized (
+            select org_id, accepted_at, id, expunged_at from events
+            where org_id = $1 and accepted_at < $2 and (accepted_at, id) > ($3, $4)
+            order by accepted_at, id limit $5
+        ),
+        expunged as (
+            update events e set data = '', expunged_at = now()
+            from page p
+            where e.org_id = p.org_id and e.accepted_at = p.accepted_at and e.id = p.id and p.expunged_at is null
+              and not exists (
+                  select from deliveries d
+                  where d.event_id = p.id and d.accepted_at = p.accepted_at and d.org_id = p.org_id
+                    and d.status = 'pending'
+              )
+            returning e.org_id, e.accepted_at, e.id
+        ),
+        answers as (
+            update attempts a set response_body = null
+            from expunged e
+            where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = e.org_id
+              and a.response_body is not null
+        )
+        select accepted_at, id as "id: EventId" from page order by accepted_at desc, id desc limit 1
+        "#,
+        org_id.as_uuid(),
+        cutoff,
+        at,
+        id.as_uuid(),
+        STEP,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(last.map(|last| (last.accepted_at, last.id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_below_two_days_is_refused() {
+        assert_eq!(retention("2days"), Ok(MIN_RETENTION));
+        assert_eq!(retention("47h"), Err("must be at least 2days".to_owned()));
+        assert!(retention("soon").is_err());
+    }
+}

@@ -1,0 +1,231 @@
+//! Endpoints that keep failing: the circuit breaker, disabling, and what their owners are told.
+
+use std::time::Duration;
+
+use e2e::{Answer, Endpoint, Event, Receiver, Setup, Webhook, World, until};
+use serde_json::{Value, json};
+
+use crate::faults::send;
+use crate::setup;
+
+/// Retries every 200 ms, and a pause of a second between probes.
+fn quick(failures: &str, pause: &str) -> Setup {
+    setup()
+        .worker_env("RETRY_FACTOR", "1")
+        .worker_env("CIRCUIT_FAILURES", failures)
+        .worker_env("CIRCUIT_PAUSE", pause)
+        .worker_env("CIRCUIT_PAUSE_MAX", pause)
+}
+
+async fn until_status_is(world: &World, endpoint: Endpoint, expected: &str) -> Option<String> {
+    until(&format!("the endpoint to be {expected}"), async || {
+        let query = sqlx::query_as("select status, disabled_reason from endpoints where id = $1");
+        let row = query.bind(endpoint.id).fetch_one(world.database()).await;
+        let (status, reason): (String, Option<String>) = row.map_err(|error| error.to_string())?;
+        if status == expected {
+            Ok(reason)
+        } else {
+            Err(status)
+        }
+    })
+    .await
+}
+
+async fn count(world: &World, query: &'static str) -> i64 {
+    let count = sqlx::query_scalar(query).fetch_one(world.database()).await;
+    count.expect("Postgres runs")
+}
+
+/// A receiver whose endpoint names operational events.
+async fn watcher(world: &mut World, organization: &e2e::Organization) -> Receiver {
+    let receiver = world.receiver().await;
+    let types = json!({"event_types": ["endpoint.*", "delivery.dead"]});
+    world.endpoint_with(organization, &receiver, types).await;
+    receiver
+}
+
+fn told(webhook: &Webhook) -> (String, Value) {
+    let body = webhook.parse();
+    (body.r#type, serde_json::from_str(body.data.get()).unwrap())
+}
+
+#[tokio::test]
+async fn an_endpoint_that_keeps_failing_is_sent_one_probe_at_a_time_by_all_workers_together() {
+    let mut world = quick("3", "1s").replicas(1, 2).start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(500));
+    let fields = json!({"max_in_flight": 2, "event_types": ["a", "endpoint.recovered"]});
+    let endpoint = world.endpoint_with(&organization, &receiver, fields).await;
+    let watcher = watcher(&mut world, &organization).await;
+    send(&world.producer(&organization), 30).await;
+    until("the circuit to be open", async || {
+        match count(
+            &world,
+            "select count(*) from endpoint_health where open_until is not null",
+        )
+        .await
+        {
+            1 => Ok(()),
+            none => Err(none.to_string()),
+        }
+    })
+    .await;
+
+    // Two in flight at each worker when it opened; each of the others is a probe.
+    receiver.wait_for(3 + 4 + 3).await;
+    let webhooks = receiver.webhooks();
+    let probes = &webhooks[3 + 4..];
+    for pair in probes.windows(2) {
+        let pause = pair[1].arrived - pair[0].arrived;
+        assert!(pause >= Duration::from_millis(900), "{pause:?}");
+    }
+
+    receiver.answer(|_| Answer::status(204));
+    world.settle().await;
+    assert_eq!(count(&world, "select count(*) from endpoint_health").await, 0);
+    let attempts = count(
+        &world,
+        "select sum(attempts) from deliveries d join events e on e.id = d.event_id where e.type = 'a'",
+    )
+    .await;
+    assert_eq!(
+        usize::try_from(attempts),
+        Ok(receiver.count()),
+        "waiting costs no attempts"
+    );
+
+    let webhooks = watcher.wait_for(1).await;
+    let (kind, data) = told(&webhooks[0]);
+    assert_eq!(
+        (kind.as_str(), &data["endpoint_id"]),
+        ("endpoint.recovered", &json!(endpoint.id))
+    );
+    assert_eq!(
+        count(
+            &world,
+            "select count(*) from events where type = 'endpoint.recovered'"
+        )
+        .await,
+        1
+    );
+    assert_eq!(count(&world, "select count(*) from operational_events").await, 0);
+    assert!(
+        receiver
+            .webhooks()
+            .iter()
+            .all(|webhook| webhook.parse().r#type == "a")
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_nothing_but_fail_is_disabled_and_goes_on_when_it_is_enabled() {
+    let mut world = quick("2", "100ms")
+        .worker_env("DISABLE_AFTER", "1s")
+        .start()
+        .await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(500));
+    let endpoint = world
+        .endpoint_with(&organization, &receiver, json!({"event_types": ["a"]}))
+        .await;
+    let watcher = watcher(&mut world, &organization).await;
+    let accepted = send(&world.producer(&organization), 20).await;
+    let reason = until_status_is(&world, endpoint, "disabled").await;
+    assert_eq!(reason.as_deref(), Some("nothing but failures for 1s"));
+    let webhooks = watcher.wait_for(1).await;
+    insta::assert_snapshot!(told(&webhooks[0]).0, @"endpoint.disabled");
+    assert_eq!(
+        told(&webhooks[0]).1,
+        json!({"endpoint_id": endpoint.id, "reason": "nothing but failures for 1s"})
+    );
+
+    receiver.answer(|_| Answer::status(204));
+    let enable = sqlx::query("update endpoints set status = 'enabled' where id = $1").bind(endpoint.id);
+    enable.execute(world.database()).await.unwrap();
+    world.settle().await;
+    for (id, _) in accepted {
+        assert!(receiver.webhooks_of(id).iter().any(Webhook::was_taken));
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn owners_are_told_of_a_dead_delivery_once_and_never_of_one_that_told_them_something() {
+    let mut world = setup()
+        .worker_env("RETRY_ATTEMPTS", "2")
+        .replicas(1, 2)
+        .start()
+        .await;
+    let organization = world.organization().await;
+    let (receiver, deaf, everything) = (
+        world.receiver().await,
+        world.receiver().await,
+        world.receiver().await,
+    );
+    receiver.answer(|_| Answer::status(500));
+    deaf.answer(|_| Answer::status(500));
+    let endpoint = world
+        .endpoint_with(
+            &organization,
+            &receiver,
+            json!({"event_types": ["a", "delivery.dead"]}),
+        )
+        .await;
+    let types = json!({"event_types": ["delivery.dead"]});
+    let deaf_endpoint = world.endpoint_with(&organization, &deaf, types).await;
+    world.endpoint(&organization, &everything).await;
+    let watcher = watcher(&mut world, &organization).await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    watcher.wait_for(1).await;
+    until("the deaf endpoint's delivery to be dead", async || {
+        let deliveries = world.deliveries().await;
+        let of_deaf = deliveries
+            .iter()
+            .find(|delivery| delivery.endpoint_id == deaf_endpoint.id);
+        match of_deaf {
+            Some(delivery) if delivery.status == "dead" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    world.settle().await;
+    let told: Vec<_> = watcher.webhooks().iter().map(told).collect();
+    let expected = json!({
+        "endpoint_id": endpoint.id, "event_id": id, "event_type": "a", "attempts": 2, "reason": "status"
+    });
+    assert_eq!(told, [("delivery.dead".to_owned(), expected)]);
+    assert_eq!(count(&world, "select count(*) from events").await, 2);
+    // It is read back by its id, as any other event.
+    let producer = world
+        .http()
+        .get(world.url(&format!("/v1/events/{}", watcher.webhooks()[0].id)));
+    let answer = producer.bearer_auth(&organization.key).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(
+        everything.count(),
+        1,
+        "an endpoint that names no types gets what producers send"
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn owners_are_told_of_an_endpoint_whose_receiver_is_gone() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(410));
+    let endpoint = world
+        .endpoint_with(&organization, &receiver, json!({"event_types": ["a"]}))
+        .await;
+    let watcher = watcher(&mut world, &organization).await;
+    world.producer(&organization).send(&Event::new("a", "1")).await;
+    let webhooks = watcher.wait_for(1).await;
+    let expected = json!({"endpoint_id": endpoint.id, "reason": "the receiver answered 410 Gone"});
+    assert_eq!(told(&webhooks[0]), ("endpoint.disabled".to_owned(), expected));
+    until_status_is(&world, endpoint, "disabled").await;
+    world.finish().await;
+}

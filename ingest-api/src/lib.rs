@@ -35,6 +35,9 @@ mod routes;
 mod store;
 mod error;
 
+#[cfg(test)]
+mod fuzz;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,6 +12,7 @@ mod retries;
 mod faults;
 mod restarts;
 mod backlog;
+mod audit;
 mod pull;
 mod zapier;
 mod contract;

@@ -100,8 +100,18 @@ fn an_address_is_judged_alike_in_every_spelling() {
 
 #[test]
 fn a_url_that_passes_is_plain_and_goes_to_a_name_or_a_public_address() {
-    let nearly = "(https?|ftp|file|data)?:?/{0,3}(([a-z%.]{0,6}:)?[a-z]{0,3}@)?\\[?[0-9a-fx:.%]{0,20}\\]?(:[0-9]{0,6})?[/?#\\\\]?.{0,9}";
-    fuzz(prop_oneof![nearly, ".{0,60}"], |text| {
+    let host = prop_oneof![
+        "[a-z-]{1,8}(\\.[a-z]{2,3})?\\.?",
+        "[0-9]{1,3}(\\.[0-9]{1,3}){0,3}",
+        "0x[0-9a-f]{1,8}",
+        "\\[[0-9a-f:]{2,12}(:127\\.0\\.0\\.1)?\\]",
+        "(%[0-9a-f]{2}|[a-z0-9.]){0,6}",
+    ];
+    let start = prop_oneof![4 => "https?://", 1 => "[a-z]{0,4}:?[/\\\\]{0,3}"];
+    let user = prop_oneof![4 => "", 1 => "[a-z%]{0,3}(:[a-z]{0,3})?@"];
+    let nearly = (start, user, host, "(:[0-9]{0,6})?", "([/?#\\\\].{0,9})?")
+        .prop_map(|(start, user, host, port, path)| start + &user + &host + &port + &path);
+    fuzz(prop_oneof![4 => nearly.boxed(), 1 => ".{0,60}".boxed()], |text| {
         let Ok(url) = Url::parse(&text) else { return Ok(()) };
         let guard = EgressConfig::default();
         let verdict = guard.check_url(&url);
@@ -124,14 +134,21 @@ fn a_url_that_passes_is_plain_and_goes_to_a_name_or_a_public_address() {
 }
 
 fn filter() -> impl Strategy<Value = Vec<u8>> {
-    let operator = "eq|ne|in|exists|gt|gte|lt|lte";
-    let condition = prop_oneof![
-        json(),
-        (operator, json()).prop_map(|(operator, value)| format!("{{\"{operator}\":{value}}}")),
-    ];
-    let clause =
-        ("(/[a-c0-2]){0,3}", condition).prop_map(|(path, condition)| format!("\"{path}\":{condition}"));
-    vec(clause, 0..4).prop_map(|clauses| format!("{{{}}}", clauses.join(",")).into_bytes())
+    let scalar = prop_oneof![
+        "null",
+        "true",
+        "false",
+        "-?[1-9][0-9]{0,5}(\\.5)?",
+        "\"[a-c]{0,2}\""
+    ]
+    .boxed();
+    let list = vec(scalar.clone(), 0..3).prop_map(|values| format!("[{}]", values.join(",")));
+    let operand = prop_oneof![6 => scalar, 1 => list, 1 => json()].boxed();
+    let operation = ("eq|ne|in|exists|gt|gte|lt|lte", operand.clone())
+        .prop_map(|(operator, operand)| format!("{{\"{operator}\":{operand}}}"));
+    let clause = ("(/[a-c0-2]){0,3}", prop_oneof![operand, operation])
+        .prop_map(|(pointer, condition)| format!("\"{pointer}\":{condition}"));
+    vec(clause, 0..3).prop_map(|clauses| format!("{{{}}}", clauses.join(",")).into_bytes())
 }
 
 #[test]

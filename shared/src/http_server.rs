@@ -223,16 +223,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stop_ends_the_server_although_clients_go_on_connecting() {
+    async fn after_the_stop_only_the_queue_is_accepted_and_not_for_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let (address, mut server) = start(stop.clone()).await;
-        let mut clients = JoinSet::new();
-        for _ in 0..16 {
-            clients.spawn(async move { while TcpStream::connect(address).await.is_ok() {} });
-        }
         stop.cancel();
-        let ended = tokio::time::timeout(2 * (LINGER + DRAIN), server.join_next()).await;
-        assert!(ended.is_ok(), "the server goes on accepting");
+        let _first = TcpStream::connect(address).await.expect("it listens");
+        let accepted = accept(&listener, &stop, pin!(std::future::pending())).await;
+        assert!(accepted.is_some(), "it was in the queue");
+        assert!(
+            accept(&listener, &stop, pin!(std::future::pending()))
+                .await
+                .is_none()
+        );
+        let _second = TcpStream::connect(address).await.expect("it listens");
+        let accepted = accept(&listener, &stop, pin!(std::future::ready(()))).await;
+        assert!(accepted.is_none(), "it came too late");
     }
 
     #[tokio::test]

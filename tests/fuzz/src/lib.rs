@@ -26,13 +26,15 @@ pub fn fuzz<S: Strategy>(strategy: S, property: impl Fn(S::Value) -> TestCaseRes
         Err(_) => DEFAULT_SECONDS,
     };
     let deadline = Instant::now() + Duration::from_secs(seconds);
-    let mut runner = TestRunner::new(Config {
+    let config = Config {
         cases: ROUND,
         failure_persistence: None,
         ..Config::default()
-    });
+    };
     let mut cases = 0_u64;
     while Instant::now() < deadline {
+        // A new one each time: it counts its cases over all its runs, and then makes no more.
+        let mut runner = TestRunner::new(config.clone());
         if let Err(error) = runner.run(&strategy, &property) {
             panic!("after {cases} good cases: {error}");
         }

@@ -109,9 +109,13 @@ async fn start_services(world: &mut World, links: &Links) -> anyhow::Result<Vec<
 
 async fn spoil(proxies: &[&Proxy], lasts: Duration) {
     for weather in BAD {
-        proxies.iter().for_each(|proxy| proxy.set(weather));
+        for proxy in proxies {
+            proxy.set(weather);
+        }
         tokio::time::sleep(lasts).await;
-        proxies.iter().for_each(|proxy| proxy.set(Weather::Clear));
+        for proxy in proxies {
+            proxy.set(Weather::Clear);
+        }
         tokio::time::sleep(CALM).await;
     }
 }

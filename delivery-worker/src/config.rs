@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use humantime::parse_duration;
+use shared::clock::UnixMicros;
 use shared::egress::EgressConfig;
 use shared::nats::NatsConfig;
 use shared::secret::SecretsKey;
 use shared::telemetry::TelemetryConfig;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::breaker::Breaker;
 use crate::retention::RetentionConfig;
@@ -78,10 +81,38 @@ pub struct Config {
 }
 
 /// What the program can do besides working.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Brings the database to this build's schema and exits. Needs the same settings as the worker.
     Migrate,
+    /// Reconciles the streams with the database: says what is not finished, and why. Ends with status 1 when something
+    /// is stuck. Needs the same settings as the worker, and changes nothing.
+    Audit(AuditOptions),
+}
+
+/// What an audit looks at.
+#[derive(Args, Clone, Debug)]
+pub struct AuditOptions {
+    /// Events accepted since then: a time (RFC 3339), or how long ago (`36h`).
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_since)]
+    pub since: OffsetDateTime,
+
+    /// Prints JSON instead of tables.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_since(text: &str) -> Result<OffsetDateTime, String> {
+    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(time);
+    }
+    let ago =
+        parse_duration(text).map_err(|error| format!("neither an RFC 3339 time nor a duration: {error}"))?;
+    let now = UnixMicros::now().to_date_time();
+    let since = time::Duration::try_from(ago)
+        .ok()
+        .and_then(|ago| now.checked_sub(ago));
+    since.ok_or_else(|| "longer ago than there are dates".to_owned())
 }
 
 /// How events come in.

@@ -30,8 +30,9 @@ mod deleted;
 pub mod retention;
 mod partitions;
 mod chores;
+mod audit;
 mod metric_names;
-mod crash;
+pub mod crash;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,6 +69,11 @@ pub fn start(config: Config) -> ExitCode {
         Some(Command::Migrate) => {
             let pool = shared::db::connect(&config.database_url, 1).await?;
             shared::db::migrate(&pool).await
+        }
+        Some(Command::Audit(options)) => {
+            let nats = Nats::connect(&config.nats, "delivery-worker audit").await?;
+            let pool = shared::db::connect(&config.database_url, 1).await?;
+            audit::run(&options, &nats.jetstream(), &pool).await
         }
         None => {
             // The HTTP client takes the process's TLS implementation. An error says that there is one already.

@@ -36,6 +36,9 @@ mod routes;
 mod store;
 mod error;
 
+#[cfg(test)]
+mod fuzz;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;

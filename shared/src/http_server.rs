@@ -1,12 +1,16 @@
 //! Serving HTTP with the limits that `axum::serve` does not set: a deadline for request headers, a cap on
 //! connections, and a bounded drain.
 
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
 use clap::Args;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -15,7 +19,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Request headers beyond this many bytes are refused with 431.
@@ -24,6 +28,10 @@ const HTTP2_MAX_HEADER_BYTES: u32 = 64 * 1024;
 
 /// Pause after a failed accept: it fails while the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long after the stop idle connections stay open. A client that is about to send its next request on one gets an
+/// answer, which also says that the connection closes; one that is closed at that moment would be left without.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// Limits on connections.
 #[derive(Args, Clone, Debug)]
@@ -47,7 +55,8 @@ impl Default for HttpServerConfig {
     }
 }
 
-/// Serves `app` until `stop`; then closes idle connections and gives requests in progress `drain` to finish.
+/// Serves `app` until `stop`; then lets clients go, closes idle connections and gives requests in progress `drain` to
+/// finish.
 ///
 /// # Errors
 /// Never yet; it returns a result because it runs as a long-lived task.
@@ -58,26 +67,70 @@ pub async fn serve(
     stop: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
-    let builder = connection_builder(&config);
     let slots = Arc::new(Semaphore::new(config.max_connections as usize));
-    let graceful = GracefulShutdown::new();
-    while let Some(stream) = accept(&listener, &stop).await {
+    let connections = Connections {
+        builder: connection_builder(&config),
+        graceful: GracefulShutdown::new(),
+        app,
+        stop: stop.clone(),
+        header_timeout: config.header_timeout,
+    };
+    let linger = LINGER.min(drain);
+    let mut closing = pin!(closing(&stop, linger));
+    while let Some(stream) = accept(&listener, &stop, closing.as_mut()).await {
         // Taken after the accept, so that at the cap one connection waits here and the rest in the queue.
         let slot = tokio::select! {
-            slot = slots.clone().acquire_owned() => slot,
-            () = stop.cancelled() => break,
+            slot = slots.clone().acquire_owned() => slot.ok(),
+            () = stop.cancelled() => slots.clone().try_acquire_owned().ok(),
         };
+        connections.serve(stream, slot);
+    }
+    drop(listener);
+    let graceful = connections.graceful;
+    let open = graceful.count();
+    if open > 0 {
+        tokio::time::sleep(linger).await;
+    }
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(?drain, "closed connections whose requests did not finish in time");
+    } else {
+        tracing::debug!(open, "connections drained");
+    }
+    Ok(())
+}
+
+/// What each connection is served with.
+struct Connections {
+    builder: auto::Builder<TokioExecutor>,
+    graceful: GracefulShutdown,
+    app: Router,
+    stop: CancellationToken,
+    header_timeout: Duration,
+}
+
+impl Connections {
+    /// Serves a connection, which keeps `slot` until it ends.
+    fn serve(&self, stream: TcpStream, slot: Option<OwnedSemaphorePermit>) {
         let requested = Arc::new(AtomicBool::new(false));
-        let (noted, routes) = (requested.clone(), TowerToHyperService::new(app.clone()));
+        let (noted, stop) = (requested.clone(), self.stop.clone());
+        let routes = TowerToHyperService::new(self.app.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             noted.store(true, Ordering::Relaxed);
-            routes.call(request)
+            // HTTP/2 has a message of its own for this.
+            let closes = request.version() <= Version::HTTP_11;
+            let (answer, stop) = (routes.call(request), stop.clone());
+            async move {
+                let mut answer = answer.await?;
+                if closes && stop.is_cancelled() {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(CONNECTION, close);
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
-        let connection = graceful.watch(connection);
-        let silence = silence(requested, config.header_timeout);
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let connection = self.graceful.watch(connection.into_owned());
+        let silence = silence(requested, self.header_timeout);
         #[expect(clippy::disallowed_methods, reason = "`graceful` tracks connections")]
         tokio::spawn(async move {
             tokio::select! {
@@ -89,14 +142,6 @@ pub async fn serve(
             drop(slot);
         });
     }
-    drop(listener);
-    let open = graceful.count();
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!(?drain, "closed connections whose requests did not finish in time");
-    } else {
-        tracing::debug!(open, "connections drained");
-    }
-    Ok(())
 }
 
 /// Ends when a connection has made no request in time. The builder's own deadline for headers begins when it
@@ -124,10 +169,23 @@ fn connection_builder(config: &HttpServerConfig) -> auto::Builder<TokioExecutor>
     builder
 }
 
-/// The next connection, or nothing after the stop.
-async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<TcpStream> {
+/// Ends so long after the stop.
+async fn closing(stop: &CancellationToken, linger: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(linger).await;
+}
+
+/// The next connection; after the stop only those that are in the queue, where a client may have sent its request
+/// already, and none after `closing`, which new ones could put off for ever.
+async fn accept(
+    listener: &TcpListener,
+    stop: &CancellationToken,
+    mut closing: Pin<&mut impl Future<Output = ()>>,
+) -> Option<TcpStream> {
     loop {
         let accepted = tokio::select! {
+            biased;
+            () = closing.as_mut() => return None,
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return None,
         };
@@ -142,5 +200,67 @@ async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<TcpS
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    const DRAIN: Duration = Duration::from_secs(2);
+
+    async fn start(stop: CancellationToken) -> (std::net::SocketAddr, JoinSet<anyhow::Result<()>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let app = Router::new().fallback(|| async { "here" });
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, app, HttpServerConfig::default(), stop, DRAIN));
+        (address, server)
+    }
+
+    #[tokio::test]
+    async fn after_the_stop_only_the_queue_is_accepted_and_not_for_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let _first = TcpStream::connect(address).await.expect("it listens");
+        let accepted = accept(&listener, &stop, pin!(std::future::pending())).await;
+        assert!(accepted.is_some(), "it was in the queue");
+        assert!(
+            accept(&listener, &stop, pin!(std::future::pending()))
+                .await
+                .is_none()
+        );
+        let _second = TcpStream::connect(address).await.expect("it listens");
+        let accepted = accept(&listener, &stop, pin!(std::future::ready(()))).await;
+        assert!(accepted.is_none(), "it came too late");
+    }
+
+    #[tokio::test]
+    async fn an_idle_client_that_sends_after_the_stop_is_answered_and_let_go() {
+        let stop = CancellationToken::new();
+        let (address, _server) = start(stop.clone()).await;
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        client.write_all(request).await.expect("it is open");
+        let mut answer = [0; 1_024];
+        let length = client.read(&mut answer).await.expect("an answer");
+        assert!(!String::from_utf8_lossy(&answer[..length]).contains("connection: close"));
+        stop.cancel();
+        client.write_all(request).await.expect("it is open");
+        let mut rest = String::new();
+        client
+            .read_to_string(&mut rest)
+            .await
+            .expect("an answer, and the end");
+        assert!(
+            rest.starts_with("HTTP/1.1 200") && rest.contains("connection: close"),
+            "{rest}"
+        );
     }
 }

@@ -19,3 +19,6 @@ pub mod config;
 pub mod telemetry;
 pub mod http_server;
 pub mod shutdown;
+
+#[cfg(test)]
+mod fuzz;

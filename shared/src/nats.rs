@@ -14,6 +14,10 @@ use tokio::sync::watch;
 /// How long one request to JetStream's API may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often the server is asked whether it is there. At the third silence the connection is given up: a server of a
+/// cluster that hangs, or whose network is gone, is left for another one after about three seconds.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The longest pause between two attempts to reconnect.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
@@ -54,7 +58,7 @@ impl Nats {
             .name(client_name)
             .retry_on_initial_connect()
             .connection_timeout(Duration::from_secs(2))
-            .ping_interval(Duration::from_secs(5))
+            .ping_interval(PING_INTERVAL)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
                 log(&event);

@@ -15,3 +15,4 @@ mod faults;
 pub use fault::Fault;
 pub use report::{Outcome, Report, heading, row};
 pub use stage::Stage;
+pub use trial::Trial;

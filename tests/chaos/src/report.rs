@@ -44,7 +44,7 @@ impl Report {
     }
 
     /// Adds a figure with the bound that it has to keep.
-    pub(crate) fn at_most<T: PartialOrd + fmt::Debug>(&mut self, what: &str, value: T, bound: T) {
+    pub(crate) fn at_most<T: PartialOrd + Copy + fmt::Debug>(&mut self, what: &str, value: T, bound: T) {
         self.figures.push(format!("{what} {value:?}"));
         if value > bound {
             self.broken
@@ -53,7 +53,7 @@ impl Report {
     }
 
     /// Adds a figure that has to be at least so much.
-    pub(crate) fn at_least<T: PartialOrd + fmt::Debug>(&mut self, what: &str, value: T, bound: T) {
+    pub(crate) fn at_least<T: PartialOrd + Copy + fmt::Debug>(&mut self, what: &str, value: T, bound: T) {
         self.figures.push(format!("{what} {value:?}"));
         if value < bound {
             self.broken
@@ -149,7 +149,8 @@ pub fn row(name: &str, outcome: &Outcome) -> String {
         report.figures.join("; "),
     );
     for broken in &report.broken {
-        line += &format!("\n{:<16} BROKEN: {broken}", "");
+        line.push_str("\n                 BROKEN: ");
+        line.push_str(broken);
     }
     line
 }

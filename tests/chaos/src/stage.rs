@@ -33,7 +33,7 @@ impl Stage {
     }
 
     /// Two replicas of each service.
-    pub(crate) fn setup(&self) -> Setup {
+    pub fn setup(&self) -> Setup {
         Setup::new(&self.program)
             .replicas(2, 2)
             .worker_env("RETRY_MAX", RETRY_MAX)

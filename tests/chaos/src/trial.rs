@@ -18,10 +18,11 @@ pub(crate) const IN_FLIGHT: usize = 64;
 
 /// A [`World`] with one organisation, and one endpoint at a [`Sink`].
 #[derive(Debug)]
-pub(crate) struct Trial {
+pub struct Trial {
     pub(crate) world: World,
     pub(crate) organization: Organization,
-    pub(crate) sink: Sink,
+    /// The receiver.
+    pub sink: Sink,
     started: Instant,
 }
 
@@ -32,7 +33,7 @@ fn endpoint() -> Value {
 
 impl Trial {
     /// Starts everything.
-    pub(crate) async fn start(setup: Setup, manners: Manners) -> Self {
+    pub async fn start(setup: Setup, manners: Manners) -> Self {
         let sink = Sink::start(manners).await;
         Self::assemble(setup.start().await, sink, None).await
     }
@@ -59,7 +60,7 @@ impl Trial {
 
     /// Starts the load on all `ingest-api`s and waits until each has accepted something: they have verified the
     /// key.
-    pub(crate) async fn flow(&self, stage: &Stage) -> Flow {
+    pub async fn flow(&self, stage: &Stage) -> Flow {
         let replicas = self.replicas();
         let producers = (0..replicas).map(|index| self.world.producer_at(&self.organization, index));
         let flow = Flow::start(producers.collect(), stage.rate());
@@ -71,7 +72,7 @@ impl Trial {
     ///
     /// # Panics
     /// When something is stuck, or one of the things that [`World::finish`] checks does not hold.
-    pub(crate) async fn end(self, answers: &[Answered]) -> Report {
+    pub async fn end(self, answers: &[Answered]) -> Report {
         self.world.settle_within(SETTLE).await;
         let mut report = self.judge(answers).await;
         report.nothing_lost();
@@ -80,7 +81,7 @@ impl Trial {
     }
 
     /// The same where something is lost on purpose: what is not delivered is not waited for.
-    pub(crate) async fn judge(&self, answers: &[Answered]) -> Report {
+    pub async fn judge(&self, answers: &[Answered]) -> Report {
         let took = self.started.elapsed();
         let accepted = answers.iter().filter_map(|answer| match &answer.outcome {
             Outcome::Accepted(id, digest) => Some((*id, digest.clone())),

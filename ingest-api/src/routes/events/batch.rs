@@ -193,9 +193,13 @@ pub async fn accept(
 }
 
 /// An event of a batch, or why it is none.
-type Item<'a> = Result<NewEvent<'a>, ApiError>;
+pub type Item<'a> = Result<NewEvent<'a>, ApiError>;
 
-fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, ApiError> {
+/// Reads a batch; its items are read one by one, and none spoils another.
+///
+/// # Errors
+/// When the whole cannot be read as a batch, or is too large for one.
+pub fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, ApiError> {
     let items: Vec<&[u8]> = match form {
         BatchForm::Lines => body
             .split(|&byte| byte == b'\n')

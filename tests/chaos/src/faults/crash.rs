@@ -2,26 +2,14 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum as _;
+use delivery_worker::crash::Point;
 use e2e::{Manners, Replica, STOP_DEADLINE, until};
 
 use super::nats::refusals_are_polite;
 use crate::report::Outcome;
 use crate::stage::Stage;
 use crate::trial::{IN_FLIGHT, SETTLE, Trial};
-
-/// The points of `delivery-worker/src/crash.rs`, in the order in which an event meets them.
-const POINTS: &[&str] = &[
-    "fetched",
-    "decoded",
-    "stored",
-    "acknowledged",
-    "claiming",
-    "claimed",
-    "sending",
-    "answered",
-    "recording",
-    "recorded",
-];
 
 /// At which passes of a point the worker dies: at once, and in the middle of its work.
 const PASSES: &[u32] = &[1, 7];
@@ -35,15 +23,15 @@ pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     };
     let mut trial = Trial::start(stage.setup().replicas(1, 1), manners).await;
     let mut answers = Vec::new();
-    let (mut deaths, passes) = (0, stage.pick(&PASSES[..], &PASSES[..1]));
-    for point in POINTS {
+    let (mut deaths, passes) = (0, stage.pick(PASSES, &PASSES[..1]));
+    for point in Point::value_variants() {
         for pass in passes {
             trial.stack_mut().worker_mut(0).terminate(STOP_DEADLINE).await?;
-            let dying = Replica::default().with_env("CRASH_AT", &format!("{point}:{pass}"));
+            let dying = Replica::default().with_env("CRASH_AT", &format!("{}:{pass}", point.name()));
             trial.stack_mut().add_worker_with(dying).await?;
             deaths += 1;
             let flow = trial.flow(stage).await;
-            until(&format!("a worker to die at {point}"), async || {
+            until(&format!("a worker to die at {}", point.name()), async || {
                 let worker = trial.stack_mut().worker_mut(deaths);
                 let ended = worker.try_wait().map_err(|error| error.to_string())?;
                 ended.map(drop).ok_or_else(|| "it runs".to_owned())

@@ -22,6 +22,7 @@ mod isolation;
 mod faults;
 mod restarts;
 mod backlog;
+mod audit;
 mod pull;
 mod endpoints;
 mod recovery;

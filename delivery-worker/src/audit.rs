@@ -1,0 +1,310 @@
+//! `delivery-worker audit`: the streams and the tables, reconciled. What is not finished is counted by the reason why.
+//!
+//! The streams are read before the tables: a frame that is stored in between is counted in both, and none in neither.
+
+use std::fmt;
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream;
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
+use futures_util::TryStreamExt as _;
+use serde::Serialize;
+use shared::id::{EndpointId, OrgId};
+use shared::stream;
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::config::AuditOptions;
+
+/// Prints what there is.
+///
+/// # Errors
+/// When NATS or Postgres does not answer, and, after printing, when something is stuck.
+pub async fn run(
+    options: &AuditOptions,
+    jetstream: &jetstream::Context,
+    pool: &PgPool,
+) -> anyhow::Result<()> {
+    let streams = streams(jetstream).await.context("cannot read the streams")?;
+    let tables = tables(pool, options.since)
+        .await
+        .context("cannot read the tables")?;
+    let audit = Audit {
+        since: options.since,
+        streams,
+        tables,
+    };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&audit)?);
+    } else {
+        print!("{audit}");
+    }
+    let stuck = audit.stuck();
+    ensure!(stuck.is_empty(), "stuck: {}", stuck.join(", "));
+    Ok(())
+}
+
+#[derive(Debug, Serialize)]
+struct Audit {
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    streams: Vec<Stream>,
+    #[serde(flatten)]
+    tables: Tables,
+}
+
+/// An event stream. Its frames are of any age.
+#[derive(Debug, Serialize)]
+struct Stream {
+    name: String,
+    /// Frames that no worker has acknowledged.
+    frames: u64,
+    bytes: u64,
+    /// Those that no worker was given; none is known before the first worker came.
+    pending: Option<u64>,
+    /// Those that a worker was given.
+    ack_pending: Option<usize>,
+}
+
+#[derive(Debug, Serialize)]
+struct Tables {
+    events: i64,
+    /// Those that no endpoint wanted.
+    events_without_deliveries: i64,
+    deliveries: Vec<Count>,
+    overdue: Vec<Overdue>,
+    /// Dead deliveries by the outcome of their last attempt.
+    dead: Vec<Count>,
+    /// What was set aside since then, by the reason.
+    quarantine: Vec<Count>,
+}
+
+#[derive(Debug, Serialize)]
+struct Count {
+    what: String,
+    count: i64,
+}
+
+/// Deliveries of one endpoint that have been due for more than a minute, for one reason.
+#[derive(Debug, Serialize)]
+struct Overdue {
+    endpoint_id: EndpointId,
+    org_id: OrgId,
+    reason: String,
+    /// Whether nothing but the workers keeps them from being sent.
+    stuck: bool,
+    deliveries: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    due_since: OffsetDateTime,
+}
+
+impl Audit {
+    fn stuck(&self) -> Vec<String> {
+        let overdue = self.tables.overdue.iter().filter(|overdue| overdue.stuck);
+        let overdue = overdue.map(|overdue| {
+            let Overdue {
+                deliveries,
+                endpoint_id,
+                reason,
+                ..
+            } = overdue;
+            format!("{deliveries} deliveries to {endpoint_id} ({reason})")
+        });
+        let quarantine = self.tables.quarantine.iter();
+        let quarantine = quarantine.map(|Count { what, count }| format!("{count} in quarantine ({what})"));
+        overdue.chain(quarantine).collect()
+    }
+}
+
+async fn streams(jetstream: &jetstream::Context) -> anyhow::Result<Vec<Stream>> {
+    let mut names: Vec<String> = jetstream.stream_names().try_collect().await?;
+    names.retain(|name| name.starts_with(stream::NAME_PREFIX));
+    names.sort_unstable();
+    let mut streams = Vec::new();
+    for name in names {
+        let stream = jetstream.get_stream(&name).await?;
+        let consumer = match stream.consumer_info(stream::CONSUMER).await {
+            Ok(info) => Some(info),
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let state = &stream.cached_info().state;
+        streams.push(Stream {
+            frames: state.messages,
+            bytes: state.bytes,
+            pending: consumer.as_ref().map(|info| info.num_pending),
+            ack_pending: consumer.as_ref().map(|info| info.num_ack_pending),
+            name,
+        });
+    }
+    Ok(streams)
+}
+
+/// All of it as of one moment.
+async fn tables(pool: &PgPool, since: OffsetDateTime) -> Result<Tables, sqlx::Error> {
+    let mut snapshot = pool
+        .begin_with("begin isolation level repeatable read read only")
+        .await?;
+    let events = sqlx::query!(
+        r#"select count(*) as "stored!", count(*) filter (where not exists (
+               select from deliveries d where d.event_id = e.id and d.accepted_at = e.accepted_at
+           )) as "unwanted!"
+           from events e where accepted_at >= $1"#,
+        since
+    )
+    .fetch_one(&mut *snapshot)
+    .await?;
+    let deliveries = sqlx::query_as!(
+        Count,
+        r#"select status as what, count(*) as "count!" from deliveries where accepted_at >= $1
+           group by status order by status"#,
+        since
+    );
+    let deliveries = deliveries.fetch_all(&mut *snapshot).await?;
+    let dead = sqlx::query_as!(
+        Count,
+        r#"select coalesce(last_outcome, 'unknown') as "what!", count(*) as "count!" from deliveries
+           where accepted_at >= $1 and status = 'dead' group by 1 order by 2 desc, 1"#,
+        since
+    );
+    let dead = dead.fetch_all(&mut *snapshot).await?;
+    let quarantine = sqlx::query_as!(
+        Count,
+        r#"select reason as what, count(*) as "count!" from quarantine where set_aside_at >= $1
+           group by reason order by 2 desc, 1"#,
+        since
+    );
+    let quarantine = quarantine.fetch_all(&mut *snapshot).await?;
+    Ok(Tables {
+        events: events.stored,
+        events_without_deliveries: events.unwanted,
+        deliveries,
+        overdue: overdue(&mut snapshot, since).await?,
+        dead,
+        quarantine,
+    })
+}
+
+/// A lease ends when its delivery comes due, so what is overdue is leased by nobody; a token says that somebody died
+/// or was late.
+async fn overdue(snapshot: &mut PgConnection, since: OffsetDateTime) -> Result<Vec<Overdue>, sqlx::Error> {
+    let query = sqlx::query_as!(
+        Overdue,
+        r#"with late as (
+               select d.endpoint_id, d.org_id, d.next_attempt_at, case
+                   when e.deleted_at is not null then 'endpoint deleted'
+                   when e.status = 'disabled' then 'endpoint disabled'
+                   when d.pull then 'not pulled yet'
+                   when h.open_until is not null then 'circuit open'
+                   when d.ordering_key is not null and exists (
+                       select from deliveries earlier
+                       where earlier.endpoint_id = d.endpoint_id and earlier.ordering_key = d.ordering_key
+                         and earlier.status = 'pending' and earlier.ordinal < d.ordinal
+                   ) then 'behind another of its key'
+                   when p.next_at > now() - interval '1 minute' then 'rate limit'
+                   when d.lease_token is not null then 'lease ran out'
+                   else 'backlog'
+               end as reason
+               from deliveries d
+               join endpoints e on e.id = d.endpoint_id
+               left join endpoint_health h on h.endpoint_id = d.endpoint_id
+               left join endpoint_pace p on p.endpoint_id = d.endpoint_id
+               where d.accepted_at >= $1 and d.status = 'pending'
+                 and d.next_attempt_at < now() - interval '1 minute'
+           )
+           select endpoint_id as "endpoint_id: EndpointId", org_id as "org_id: OrgId", reason as "reason!",
+                  reason in ('lease ran out', 'backlog') as "stuck!", count(*) as "deliveries!",
+                  min(next_attempt_at) as "due_since!"
+           from late group by endpoint_id, org_id, reason order by 5 desc, 1"#,
+        since
+    );
+    query.fetch_all(snapshot).await
+}
+
+impl fmt::Display for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables = &self.tables;
+        writeln!(f, "since {}", text(self.since))?;
+        let known = |count: Option<String>| count.unwrap_or_else(|| "-".to_owned());
+        let streams = self.streams.iter().map(|stream| {
+            [
+                stream.name.clone(),
+                stream.frames.to_string(),
+                stream.bytes.to_string(),
+                known(stream.pending.map(|count| count.to_string())),
+                known(stream.ack_pending.map(|count| count.to_string())),
+            ]
+        });
+        table(
+            f,
+            ["stream", "frames", "bytes", "pending", "ack pending"],
+            streams,
+        )?;
+        let events = [
+            ["stored".to_owned(), tables.events.to_string()],
+            [
+                "without deliveries".to_owned(),
+                tables.events_without_deliveries.to_string(),
+            ],
+        ];
+        table(f, ["events", "count"], events.into_iter())?;
+        counts(f, "deliveries", &tables.deliveries)?;
+        let overdue = tables.overdue.iter().map(|overdue| {
+            [
+                overdue.endpoint_id.to_string(),
+                overdue.deliveries.to_string(),
+                text(overdue.due_since),
+                overdue.reason.clone() + if overdue.stuck { ": STUCK" } else { "" },
+            ]
+        });
+        table(
+            f,
+            ["overdue at endpoint", "deliveries", "since", "reason"],
+            overdue,
+        )?;
+        counts(f, "dead after", &tables.dead)?;
+        counts(f, "quarantine", &tables.quarantine)
+    }
+}
+
+fn text(time: OffsetDateTime) -> String {
+    let seconds = time.replace_nanosecond(0).unwrap_or(time);
+    seconds.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
+}
+
+fn counts(f: &mut fmt::Formatter<'_>, what: &str, counts: &[Count]) -> fmt::Result {
+    let rows = counts
+        .iter()
+        .map(|Count { what, count }| [what.clone(), count.to_string()]);
+    table(f, [what, "count"], rows)
+}
+
+/// Columns of equal width. A table without rows is `none`.
+fn table<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    headings: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> fmt::Result {
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return writeln!(f, "\n{}: none", headings[0]);
+    }
+    let headings = headings.map(str::to_owned);
+    let lines = || std::iter::once(&headings).chain(&rows);
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        lines()
+            .map(|line| line[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    });
+    writeln!(f)?;
+    for line in lines() {
+        let cells = line
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! A bounded form of every fault but the soak's length. `cargo chaos` runs them in full.
+
+use std::io::Write as _;
+
+use chaos::{Fault, Outcome, Stage, row};
+
+async fn holds(fault: Fault) {
+    let outcome = fault.run(&Stage::quick(env!("CARGO_BIN_EXE_chaos"))).await;
+    let row = row(&fault.name(), &outcome);
+    match outcome {
+        Outcome::Ran(report) => assert!(report.is_good(), "{row}"),
+        // Past the test harness, which would hide what a test prints that passes.
+        Outcome::Skipped(_) => writeln!(std::io::stderr(), "{row}").expect("stderr is open"),
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_nats_is_killed_again_and_again() {
+    holds(Fault::NatsKill).await;
+}
+
+#[tokio::test]
+async fn every_request_is_answered_while_nats_hangs() {
+    holds(Fault::NatsFreeze).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_the_power_of_nats_fails() {
+    holds(Fault::PowerLoss).await;
+}
+
+#[tokio::test]
+async fn with_natss_own_interval_of_syncs_a_power_loss_loses_events() {
+    holds(Fault::PowerLossControl).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_ingest_is_killed_again_and_again() {
+    holds(Fault::IngestKill).await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_repeats_no_more_than_it_had_in_flight() {
+    holds(Fault::WorkerKill).await;
+}
+
+#[tokio::test]
+async fn a_rolling_restart_of_everything_fails_no_request_and_repeats_no_webhook() {
+    holds(Fault::RollingRestart).await;
+}
+
+#[tokio::test]
+async fn ingest_goes_on_while_postgres_crashes_again_and_again() {
+    holds(Fault::PostgresCrash).await;
+}
+
+#[tokio::test]
+async fn ingest_goes_on_while_postgres_hangs() {
+    holds(Fault::PostgresFreeze).await;
+}
+
+#[tokio::test]
+async fn a_full_stream_refuses_and_resumes_when_it_is_drained() {
+    holds(Fault::StreamFull).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_the_leader_of_a_cluster_is_killed() {
+    holds(Fault::LeaderKill).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_hangs_is_left_for_another() {
+    holds(Fault::LeaderFreeze).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_is_left_for_another() {
+    holds(Fault::LeaderCutOff).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_between_parts_with_bad_connections() {
+    holds(Fault::Network).await;
+}
+
+#[tokio::test]
+async fn clocks_that_are_an_hour_wrong_change_nothing() {
+    holds(Fault::Clock).await;
+}
+
+#[tokio::test]
+async fn a_worker_may_die_at_every_one_of_its_effects() {
+    holds(Fault::CrashPoints).await;
+}
+
+#[tokio::test]
+async fn a_thousand_connections_that_dribble_are_closed_and_slow_nobody() {
+    holds(Fault::Slowloris).await;
+}
+
+#[tokio::test]
+async fn two_releases_work_side_by_side() {
+    holds(Fault::Releases).await;
+}
+
+#[tokio::test]
+async fn nothing_grows_while_nothing_happens() {
+    holds(Fault::Soak).await;
+}

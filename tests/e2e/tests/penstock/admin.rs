@@ -62,9 +62,9 @@ async fn a_changed_limit_holds_on_every_replica() {
         "nothing changes what nothing names"
     );
     for days in [json!(30), Value::Null] {
-        let changed = change(json!({"payload_retention_days": days})).await;
-        assert_eq!(changed["payload_retention_days"], days);
-        assert_eq!(changed["rate_limit_per_minute"], Value::Null);
+        let after = change(json!({"payload_retention_days": days})).await;
+        assert_eq!(after["payload_retention_days"], days);
+        assert_eq!(after["rate_limit_per_minute"], Value::Null);
     }
     world.finish().await;
 }

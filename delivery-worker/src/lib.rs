@@ -110,6 +110,7 @@ pub async fn run(
         ack_wait: config.intake.intake_ack_wait,
         lease_margin: config.dispatch.lease_margin,
     };
+    tasks.spawn_long_lived("metrics", telemetry::keep_metrics(metrics.clone(), stop.clone()));
     let routes = telemetry::operations_routes(metrics, readiness.clone());
     let server = http_server::serve(
         operations,

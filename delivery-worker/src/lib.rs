@@ -150,6 +150,7 @@ pub async fn run(
         storing,
         ack_wait: config.intake.intake_ack_wait,
     };
+    tasks.spawn_long_lived("metrics", telemetry::keep_metrics(metrics.clone(), stop.clone()));
     let routes = telemetry::operations_routes(metrics, readiness.clone());
     let server = http_server::serve(
         operations,

@@ -1,6 +1,7 @@
 //! One limit, without a clock and without others: the generic cell rate algorithm, and the headers that tell
 //! clients where they stand.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use axum::http::header::RETRY_AFTER;
@@ -86,15 +87,22 @@ impl Decision {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         let reset = self.reset_seconds().min(retry_after.unwrap_or(u64::MAX));
-        let policy = format!("\"default\";q={};w={}", self.limit.per_minute, WINDOW.as_secs());
-        let state = format!("\"default\";r={};t={reset}", self.remaining);
-        for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
-            headers.insert(
-                name,
-                HeaderValue::try_from(text).expect("digits and quotes are header characters"),
-            );
-        }
+        let (most, window) = (self.limit.per_minute, WINDOW.as_secs());
+        let policy = header_value(format_args!("\"default\";q={most};w={window}"));
+        let state = header_value(format_args!("\"default\";r={};t={reset}", self.remaining));
+        headers.insert(RATE_LIMIT_POLICY, policy);
+        headers.insert(RATE_LIMIT, state);
     }
+}
+
+/// A header of quotes and at most two numbers, with one allocation: every answer has two of them.
+fn header_value(text: std::fmt::Arguments<'_>) -> HeaderValue {
+    let mut buffer = [0; 64];
+    let mut rest = buffer.as_mut_slice();
+    rest.write_fmt(text).expect("two numbers fit into 64 bytes");
+    let left = rest.len();
+    let written = &buffer[..buffer.len() - left];
+    HeaderValue::from_bytes(written).expect("digits and quotes are header characters")
 }
 
 /// The generic cell rate algorithm. `arrival` is the theoretical arrival time: when, in nanoseconds, the

@@ -160,6 +160,10 @@ pub async fn run(
     );
     let sweep = router::sweep(keys.cache.clone(), rate_limiter, stop);
     tasks.spawn_long_lived("sweeper", sweep);
+    tasks.spawn_long_lived(
+        "metrics",
+        telemetry::keep_metrics(metrics.clone(), tasks.stop().clone()),
+    );
     let routes = Routes {
         operations: telemetry::operations_routes(metrics, readiness.clone()),
         admin: listeners

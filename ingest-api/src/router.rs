@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{CACHE_CONTROL, ETAG, LINK, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use axum::http::{HeaderValue, Method};
-use axum::middleware::{from_fn, from_fn_with_state, map_response};
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, options, post};
 use shared::egress::EgressConfig;
@@ -15,6 +15,7 @@ use shared::secret::SecretsKey;
 use shared::shutdown::panic_text;
 use shared::telemetry::{Readiness, health_routes};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -25,7 +26,7 @@ use crate::auth::Authenticator;
 use crate::config::AdminToken;
 use crate::error::ApiError;
 use crate::gcra::{RATE_LIMIT, RATE_LIMIT_POLICY};
-use crate::http_metrics;
+use crate::http_metrics::{self, HttpMetrics};
 use crate::key_cache::KeyCache;
 use crate::key_changes::KeyChanges;
 use crate::openapi;
@@ -174,14 +175,17 @@ pub fn admin_alone(app: Arc<App>, readiness: Readiness) -> Router {
 
 /// What every answer passes through.
 fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
-    routes
-        .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(option_layer(cors))
+    // One stack, not a layer after the other: a router boxes every route again for each.
+    let layers = ServiceBuilder::new()
+        // Bodies are read with limits of their own, whose errors name the limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(
+            Arc::<HttpMetrics>::default(),
+            http_metrics::record,
+        ))
         .layer(SetResponseHeaderLayer::if_not_present(
-            X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
+            X_FRAME_OPTIONS,
+            HeaderValue::from_static("DENY"),
         ))
         // Answers hold customers' data: no cache may keep them.
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -189,12 +193,15 @@ fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
             HeaderValue::from_static("no-store"),
         ))
         .layer(SetResponseHeaderLayer::if_not_present(
-            X_FRAME_OPTIONS,
-            HeaderValue::from_static("DENY"),
+            X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
         ))
-        .layer(from_fn(http_metrics::record))
-        // Bodies are read with limits of their own, whose errors name the limit.
-        .layer(DefaultBodyLimit::disable())
+        .layer(option_layer(cors))
+        .layer(CatchPanicLayer::custom(answer_panic));
+    routes
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(layers)
 }
 
 /// Lets web pages of the configured origins call the API.

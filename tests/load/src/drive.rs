@@ -282,9 +282,13 @@ async fn on_a_thread<F>(driver: impl FnOnce() -> F + Send + 'static) -> anyhow::
 where
     F: Future<Output = anyhow::Result<Driven>>,
 {
-    let thread = move || {
+    let (done, driven) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("client".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.context("cannot start a runtime")?.block_on(driver())
-    };
-    tokio::task::spawn_blocking(thread).await?
+        let outcome = runtime
+            .context("cannot start a runtime")
+            .and_then(|runtime| runtime.block_on(driver()));
+        let _ = done.send(outcome);
+    })?;
+    driven.await.context("a driver panicked")?
 }

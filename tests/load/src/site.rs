@@ -18,13 +18,16 @@ use sqlx::postgres::PgPoolOptions;
 
 use crate::request::Request;
 use crate::sink::Sink;
-use crate::usage::Watched;
+use crate::usage::{POSTGRES, Watched};
 
 /// A million requests a second: checked like any other limit, and never reached.
 const REQUESTS_PER_MINUTE: u32 = 60_000_000;
 
 /// How long workers may take to store what waits.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Room for all events of one measurement of `ingest-api` alone.
+const STREAM_BYTES: &str = "5000000000";
 
 /// What a [`Site`] consists of.
 #[derive(Clone, Debug)]
@@ -68,7 +71,12 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) async fn start(options: &SiteOptions) -> anyhow::Result<Self> {
         let secret = BASE64.encode(&random_bytes::<32>());
-        let env = || vec![("SECRETS_KEY".to_owned(), secret.clone())];
+        let env = |more: &[(&str, &str)]| {
+            let more = more
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            more.chain([("SECRETS_KEY".to_owned(), secret.clone())]).collect()
+        };
         let stack = StackOptions {
             ingest: options.ingest,
             workers: options.workers,
@@ -77,8 +85,8 @@ impl Site {
                 ..NatsOptions::default()
             },
             program: options.program.clone(),
-            ingest_env: env(),
-            worker_env: env(),
+            ingest_env: env(&[("EVENT_STREAM_MAX_BYTES", STREAM_BYTES)]),
+            worker_env: env(&[]),
             ..StackOptions::default()
         };
         let stack = Box::pin(Stack::start(stack)).await?;
@@ -125,11 +133,12 @@ impl Site {
         });
         let servers = [
             ("nats", self.stack.nats().pid()),
-            ("postgres", self.stack.postgres().pid()),
+            (POSTGRES, self.stack.postgres().pid()),
         ];
         let processes = services.chain(servers);
         processes
             .filter_map(|(name, pid)| Some(Watched { name, pid: pid? }))
+            .chain([Watched::this_program()])
             .collect()
     }
 

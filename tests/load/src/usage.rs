@@ -5,12 +5,25 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// A process whose cost is counted; its children count as it.
+/// What the table calls Postgres.
+pub(crate) const POSTGRES: &str = "postgres";
+
+/// A process whose cost is counted. Postgres's children count as it.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
     /// What the table calls it. Processes of one name are counted together.
     pub(crate) name: &'static str,
     pub(crate) pid: u32,
+}
+
+impl Watched {
+    /// The load itself, with the receivers of webhooks.
+    pub(crate) fn this_program() -> Self {
+        Self {
+            name: "client",
+            pid: std::process::id(),
+        }
+    }
 }
 
 /// Processor time of each watched process up to now.
@@ -19,7 +32,13 @@ pub(crate) struct Snapshot(Vec<(&'static str, Duration)>);
 
 impl Snapshot {
     pub(crate) fn take(watched: &[Watched]) -> Self {
-        let cost = |watched: &Watched| (watched.name, processor_time(watched.pid).unwrap_or_default());
+        let cost = |watched: &Watched| {
+            let with_children = watched.name == POSTGRES;
+            (
+                watched.name,
+                processor_time(watched.pid, with_children).unwrap_or_default(),
+            )
+        };
         Self(watched.iter().map(cost).collect())
     }
 
@@ -46,15 +65,15 @@ pub(crate) fn peak_mb(pid: u32) -> anyhow::Result<f64> {
     Ok(kib.with_context(|| format!("{path} has no VmHWM"))? * 1_024.0 / 1_000_000.0)
 }
 
-/// Processor time of a process, its children that live and those that it has waited for.
-fn processor_time(pid: u32) -> Option<Duration> {
-    let own = ticks(pid, 13..17)?;
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-    let total = own
-        + children
-            .filter_map(|child: u32| ticks(child, 13..15))
-            .sum::<u64>();
+/// Processor time of a process and, if asked for, of its children: those that live and those that it has waited for.
+fn processor_time(pid: u32, with_children: bool) -> Option<Duration> {
+    let mut total = ticks(pid, 13..15)?;
+    if with_children {
+        let living = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let living = living.split_whitespace().filter_map(|child| child.parse().ok());
+        total += living.filter_map(|child: u32| ticks(child, 13..15)).sum::<u64>();
+        total += ticks(pid, 15..17)?;
+    }
     // The kernel's unit in `/proc`, whatever it counts in itself.
     Some(Duration::from_millis(total * 10))
 }

@@ -92,10 +92,13 @@ impl World {
         nats: Option<&Site>,
         connections: usize,
     ) -> Subject<'_> {
-        let mut watched = vec![Watched {
-            name: "server",
-            pid: control.pid(),
-        }];
+        let mut watched = vec![
+            Watched::this_program(),
+            Watched {
+                name: "server",
+                pid: control.pid(),
+            },
+        ];
         let servers = nats.map(Site::watched).unwrap_or_default();
         watched.extend(servers.into_iter().filter(|watched| watched.name == "nats"));
         Subject {

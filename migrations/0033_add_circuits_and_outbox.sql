@@ -11,12 +11,13 @@ create trigger forget_endpoint_health after update on endpoints for each row
 
 -- Whether an operational event about an endpoint has a taker: another endpoint of the organisation that names its
 -- type. One that names none gets what producers send, and no operational events.
-create function is_operational_event_wanted(org uuid, kind text, about uuid) returns boolean
+create function is_operational_event_wanted(org uuid, told text, about uuid) returns boolean
 language sql stable as $$
     select exists (
         select from endpoints e cross join unnest(e.event_types) as pattern
         where e.org_id = org and e.id <> about and e.status = 'enabled' and e.deleted_at is null
-          and case when pattern like '%*' then starts_with(kind, rtrim(pattern, '*')) else pattern = kind end
+          and pattern <> '*'
+          and case when pattern like '%*' then starts_with(told, rtrim(pattern, '*')) else pattern = told end
     )
 $$;
 

@@ -129,7 +129,9 @@ const CASES: &[(&str, Case)] = &[
         "compressed.body",
         Case {
             talk: |stream| {
-                let head = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 6\r\n\r\n";
+                // `say` answers one request of a connection and no other.
+                let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-encoding: gzip\r\n\
+                            content-length: 6\r\n\r\n";
                 say(stream, [head.as_bytes(), b"\x1f\x8b\x08\0\0\0"].concat()).boxed()
             },
             outcome: "delivered",

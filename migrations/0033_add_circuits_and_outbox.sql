@@ -1,4 +1,4 @@
--- An endpoint that is enabled again starts without a past, and one that is disabled needs none.
+-- An endpoint that is enabled again starts without a past, and one that is deleted needs none.
 create function forget_endpoint_health() returns trigger language plpgsql as $$
 begin
     delete from endpoint_health where endpoint_id = new.id;
@@ -6,7 +6,7 @@ begin
 end $$;
 
 create trigger forget_endpoint_health after update on endpoints for each row
-    when (old.status is distinct from new.status or old.deleted_at is distinct from new.deleted_at)
+    when ((old.status <> new.status and new.status = 'enabled') or old.deleted_at is distinct from new.deleted_at)
     execute function forget_endpoint_health();
 
 -- Whether an operational event about an endpoint has a taker: another endpoint of the organisation that names its

@@ -131,5 +131,7 @@ async fn a_claim_reads_as_many_rows_as_it_takes_however_many_are_due() {
         rows < 5.0 * f64::from(TAKE) && !whole_table,
         "{rows} rows: {plan:#}"
     );
+    // The end waits for every connection.
+    drop(connection);
     world.finish().await;
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream;
 use e2e::{Answer, Endpoint, Organization, Receiver, Setup, Webhook, World, until};
 use serde_json::json;
 use shared::clock::UnixMicros;
@@ -63,19 +62,14 @@ async fn publish(
     let events: Vec<_> = events.collect();
     let mut headers = HeaderMap::new();
     headers.insert(frame::VERSION_HEADER, version);
-    let sent = jetstream(world)
-        .await
+    let jetstream = world.jetstream().await;
+    let sent = jetstream
         .publish_with_headers(stream::subject(0), headers, frame::encode(events.iter()))
         .await;
     sent.expect("nats-server runs")
         .await
         .expect("the stream takes it")
         .sequence
-}
-
-async fn jetstream(world: &World) -> jetstream::Context {
-    let client = async_nats::connect(world.stack().nats_url()).await;
-    jetstream::new(client.expect("nats-server runs"))
 }
 
 fn one(key: &str, number: usize) -> (String, String) {
@@ -235,7 +229,7 @@ async fn an_event_waits_until_everything_before_it_in_its_stream_is_stored() {
     receiver.wait_for(1).await;
     assert_eq!(taken(&receiver).into_keys().collect::<Vec<_>>(), ["none"]);
 
-    let stream = jetstream(&world).await.get_stream(stream::name(0)).await.unwrap();
+    let stream = world.jetstream().await.get_stream(stream::name(0)).await.unwrap();
     stream.delete_message(first).await.unwrap();
     receiver.wait_for(2).await;
     assert_eq!(taken(&receiver)["a"], [1]);

@@ -14,6 +14,23 @@ use crate::endpoint::Endpoint;
 use crate::record::Report;
 use crate::retry::Next;
 
+/// Disables the endpoints whose receivers answered 410 Gone. To be called before these results are recorded: what is
+/// recorded may be claimed again at once.
+///
+/// An error is logged and nothing else: the next 410 has the same consequences.
+pub async fn disable_gone(pool: &PgPool, group: &[Report]) {
+    let mut gone = HashMap::new();
+    for report in group.iter().filter(|report| report.attempt.is_gone()) {
+        gone.insert(report.job.endpoint.id, &report.job.endpoint);
+    }
+    for (id, endpoint) in gone {
+        log_failed(
+            id,
+            give_up(pool, endpoint, "the receiver answered 410 Gone").await,
+        );
+    }
+}
+
 /// Counts the failures of a group of results that was recorded, and opens circuits and disables endpoints as
 /// `breaker` says. Successes are counted with the results themselves.
 ///
@@ -31,13 +48,7 @@ pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) 
         }
     }
     for report in group.iter().filter(|report| report.attempt.is_gone()) {
-        let endpoint = &report.job.endpoint;
-        if failing.remove(&endpoint.id).is_some() {
-            log_failed(
-                endpoint.id,
-                give_up(pool, endpoint, "the receiver answered 410 Gone").await,
-            );
-        }
+        failing.remove(&report.job.endpoint.id);
     }
     if failing.is_empty() {
         return;

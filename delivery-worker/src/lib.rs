@@ -119,8 +119,8 @@ pub async fn run(
     let recording = Tasks::new(stop.clone());
 
     let (recorder, reports) = Recorder::channel();
-    let recorded = record::run(pool.clone(), reports, config.breaker, permits.clone());
-    recording.spawn_long_lived("recorder", recorded);
+    let recording_task = record::run(pool.clone(), reports, config.breaker, permits.clone());
+    recording.spawn_long_lived("recorder", recording_task);
     let sender = Sender::new(egress::client(&config.egress)?, config.egress.clone());
     let dispatcher = Dispatcher::new(sender, recorder, deliveries.clone());
     let floors = Floors {

@@ -112,6 +112,7 @@ pub async fn run(
     let mut group = Vec::new();
     while reports.reports.recv_many(&mut group, MAX_GROUP).await > 0 {
         crash::reach(Point::Recording);
+        health::disable_gone(&pool, &group).await;
         let recorded = loop {
             match write(&pool, &group).await {
                 Ok(recorded) => break recorded,

@@ -216,7 +216,7 @@ impl Launcher<'_> {
 }
 
 fn configuration_text(options: &NatsOptions) -> String {
-    let mut text = match options.sync {
+    let text = match options.sync {
         NatsSync::Always => CONFIGURATION.to_owned(),
         NatsSync::Lazy => {
             assert!(
@@ -227,9 +227,10 @@ fn configuration_text(options: &NatsOptions) -> String {
         }
     };
     if options.users {
-        text.push_str(&format!("\n{PERMISSIONS}\nno_auth_user: {OPERATOR}\n"));
+        format!("{text}\n{PERMISSIONS}\nno_auth_user: {OPERATOR}\n")
+    } else {
+        text
     }
-    text
 }
 
 async fn look(url: String) -> anyhow::Result<()> {

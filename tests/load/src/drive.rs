@@ -282,13 +282,13 @@ async fn on_a_thread<F>(driver: impl FnOnce() -> F + Send + 'static) -> anyhow::
 where
     F: Future<Output = anyhow::Result<Driven>>,
 {
-    let (done, driven) = tokio::sync::oneshot::channel();
+    let (done, outcome) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("client".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let outcome = runtime
+        let result = runtime
             .context("cannot start a runtime")
             .and_then(|runtime| runtime.block_on(driver()));
-        let _ = done.send(outcome);
+        let _ = done.send(result);
     })?;
-    driven.await.context("a driver panicked")?
+    outcome.await.context("a driver panicked")?
 }

@@ -110,13 +110,26 @@ async fn overdue_is_explained(world: &mut World) {
     .await;
     let reason = async |world: &World| {
         let (status, audit) = audit_json(world).await;
-        assert_eq!(audit["overdue"].as_array().unwrap().len(), 1, "{audit}");
+        assert_eq!(
+            audit["overdue"]
+                .as_array()
+                .expect("it is what the test wrote")
+                .len(),
+            1,
+            "{audit}"
+        );
         let overdue = &audit["overdue"][0];
         assert_eq!(
             (status == Some(1), &overdue["deliveries"]),
             (overdue["stuck"] == true, &json!(1))
         );
-        (overdue["reason"].as_str().unwrap().to_owned(), status)
+        (
+            overdue["reason"]
+                .as_str()
+                .expect("it is what the test wrote")
+                .to_owned(),
+            status,
+        )
     };
     assert_eq!(reason(world).await, ("backlog".to_owned(), Some(1)));
     let text = audit(world, &["--since", "2020-01-01T00:00:00Z"]).await;
@@ -141,7 +154,12 @@ async fn overdue_is_explained(world: &mut World) {
 
     execute(world, "update endpoints set status = 'enabled'").await;
     execute(world, "delete from endpoint_health").await;
-    world.stack_mut().worker_mut(0).start().await.unwrap();
+    world
+        .stack_mut()
+        .worker_mut(0)
+        .start()
+        .await
+        .expect("Postgres answers");
     world.until_deliveries_are(2, "delivered").await;
     assert_eq!(audit_json(world).await.0, Some(0));
 }

@@ -46,7 +46,10 @@ async fn watcher(world: &mut World, organization: &e2e::Organization) -> Receive
 
 fn told(webhook: &Webhook) -> (String, Value) {
     let body = webhook.parse();
-    (body.r#type, serde_json::from_str(body.data.get()).unwrap())
+    (
+        body.r#type,
+        serde_json::from_str(body.data.get()).expect("it is what the test wrote"),
+    )
 }
 
 #[tokio::test]

@@ -23,16 +23,23 @@ async fn fill(world: &World, org: OrgId, endpoint: EndpointId, rows: i32) {
          select $1, id, $2, accepted_at, now() - interval '1 hour' from new",
     );
     let query = query.bind(org).bind(endpoint).bind(rows);
-    query.execute(world.database()).await.unwrap();
+    query.execute(world.database()).await.expect("Postgres answers");
 }
 
 /// The text of the worker's one query that has this in it, as it is checked against the schema.
 fn query_with(text: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.sqlx");
-    let files = std::fs::read_dir(folder).unwrap();
+    let files = std::fs::read_dir(folder).expect("it is what the test wrote");
     let queries = files.map(|file| {
-        let described: Value = serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
-        described["query"].as_str().unwrap().to_owned()
+        let described: Value = serde_json::from_slice(
+            &std::fs::read(file.expect("it is what the test wrote").path())
+                .expect("it is what the test wrote"),
+        )
+        .expect("it is what the test wrote");
+        described["query"]
+            .as_str()
+            .expect("it is what the test wrote")
+            .to_owned()
     });
     let found: Vec<_> = queries.filter(|query| query.contains(text)).collect();
     assert_eq!(found.len(), 1, "{found:?}");

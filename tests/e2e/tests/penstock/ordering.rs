@@ -32,7 +32,7 @@ async fn ordered_endpoint(
         .await;
     let order = sqlx::query("update endpoints set ordered = true, on_exhausted = $2 where id = $1");
     let order = order.bind(endpoint.id).bind(on_exhausted);
-    order.execute(world.database()).await.unwrap();
+    order.execute(world.database()).await.expect("Postgres answers");
     (receiver, endpoint)
 }
 
@@ -82,11 +82,15 @@ async fn send(world: &World, organization: &Organization, key: &str, number: usi
 
 /// The key and number in a payload.
 fn read(webhook: &Webhook) -> (String, usize) {
-    let data: serde_json::Value = serde_json::from_str(webhook.parse().data.get()).unwrap();
-    let number = data["number"].as_u64().unwrap();
+    let data: serde_json::Value =
+        serde_json::from_str(webhook.parse().data.get()).expect("it is what the test wrote");
+    let number = data["number"].as_u64().expect("it is what the test wrote");
     (
-        data["key"].as_str().unwrap().to_owned(),
-        usize::try_from(number).unwrap(),
+        data["key"]
+            .as_str()
+            .expect("it is what the test wrote")
+            .to_owned(),
+        usize::try_from(number).expect("it is what the test wrote"),
     )
 }
 

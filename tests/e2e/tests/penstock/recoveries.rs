@@ -23,7 +23,7 @@ async fn with_dead(world: &mut World, organization: &Organization, number: usize
     let endpoint = world.endpoint(organization, &receiver).await;
     send(&world.producer(organization), number).await;
     world
-        .until_deliveries_are(i64::try_from(number).unwrap(), "dead")
+        .until_deliveries_are(i64::try_from(number).expect("it is what the test wrote"), "dead")
         .await;
     (receiver, endpoint)
 }
@@ -46,13 +46,13 @@ async fn recover(
         .bind(endpoint.id)
         .bind(status)
         .bind(per_second);
-    query.execute(world.database()).await.unwrap();
+    query.execute(world.database()).await.expect("Postgres answers");
     id
 }
 
 async fn progress(world: &World, id: Uuid) -> (String, i64) {
     let query = sqlx::query("select status, recovered from recoveries where id = $1").bind(id);
-    let row = query.fetch_one(world.database()).await.unwrap();
+    let row = query.fetch_one(world.database()).await.expect("Postgres answers");
     (row.get(0), row.get(1))
 }
 

@@ -49,7 +49,11 @@ async fn old_event(
 
 async fn day(world: &World, days: i32) -> String {
     let query = sqlx::query_scalar("select to_char((now() at time zone 'utc')::date - $1, 'YYYYMMDD')");
-    query.bind(days).fetch_one(world.database()).await.unwrap()
+    query
+        .bind(days)
+        .fetch_one(world.database())
+        .await
+        .expect("Postgres answers")
 }
 
 async fn make_partitions(world: &World, days: i32) {
@@ -74,8 +78,8 @@ async fn tables_of(world: &World, days: i32) -> usize {
         .bind(day(world, days).await)
         .fetch_one(world.database())
         .await
-        .unwrap();
-    usize::try_from(count).unwrap()
+        .expect("Postgres answers");
+    usize::try_from(count).expect("it is what the test wrote")
 }
 
 /// An endpoint that nothing is sent to.

@@ -131,6 +131,7 @@ pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use shared::frame;
 
     use super::*;
 
@@ -145,6 +146,28 @@ mod tests {
         assert!(!parse("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"));
         assert!(!parse("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
         assert!(!parse("hello"));
+    }
+
+    #[test]
+    fn the_ordering_key_and_the_only_endpoint_travel_with_the_event() {
+        let endpoint_id = EndpointId::generate();
+        let event = NewEvent {
+            event_type: "a".into(),
+            content_type: shared::event::JSON.into(),
+            data: b"1".as_slice().into(),
+            identity: Identity::Unique,
+            cloudevent: None,
+            ordering_key: Some("k".into()),
+            only_to: Some(endpoint_id),
+        };
+        let (_, encoded) = event.encode(OrgId::generate(), UnixMicros::now(), None);
+        let payload = frame::encode([&encoded].into_iter());
+        let decoded = frame::decode(Some(frame::VERSION), &payload).unwrap();
+        let decoded = decoded[0].as_ref().unwrap();
+        assert_eq!(
+            (decoded.ordering_key, decoded.only_to),
+            (Some("k"), Some(endpoint_id))
+        );
     }
 
     #[test]

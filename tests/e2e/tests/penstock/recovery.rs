@@ -117,6 +117,7 @@ async fn a_delivered_event_is_replayed_to_an_endpoint_that_never_had_it() {
     assert_eq!(again["endpoint_ids"], json!([late]));
     new.wait_for(1).await;
     assert_eq!(old.count(), 1, "only to the endpoint that is named");
+    world.until_deliveries_are(2, "delivered").await;
     let both = json(on_event(&world, &owner, Method::POST, id, "/replay")).await;
     assert_eq!(both["endpoint_ids"].as_array().unwrap().len(), 2);
     old.wait_for(2).await;
@@ -394,6 +395,9 @@ async fn pending_deliveries_are_listed_whether_sent_in_order_or_fetched() {
     ))
     .await;
     assert_eq!(summary["pending"]["total"], 3);
+    execute(&world, "update events set ordering_key = 'k'").await;
+    let shown = json(on_event(&world, &owner, Method::GET, ordered, "")).await;
+    assert_eq!(shown["ordering_key"], "k");
     world.finish().await;
 }
 

@@ -8,6 +8,7 @@ use humantime::parse_duration;
 use shared::egress::EgressConfig;
 use shared::nats::NatsConfig;
 use shared::secret::SecretsKey;
+use shared::shutdown::RuntimeConfig;
 use shared::telemetry::TelemetryConfig;
 
 use crate::retry::RetryPolicy;
@@ -61,6 +62,10 @@ pub struct Config {
     /// Where webhooks may go.
     #[command(flatten)]
     pub egress: EgressConfig,
+
+    /// Threads.
+    #[command(flatten)]
+    pub runtime: RuntimeConfig,
 
     /// Logs.
     #[command(flatten)]

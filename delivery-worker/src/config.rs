@@ -9,6 +9,7 @@ use shared::clock::UnixMicros;
 use shared::egress::EgressConfig;
 use shared::nats::NatsConfig;
 use shared::secret::SecretsKey;
+use shared::shutdown::RuntimeConfig;
 use shared::telemetry::TelemetryConfig;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -74,6 +75,10 @@ pub struct Config {
     /// Where webhooks may go.
     #[command(flatten)]
     pub egress: EgressConfig,
+
+    /// Threads.
+    #[command(flatten)]
+    pub runtime: RuntimeConfig,
 
     /// Logs.
     #[command(flatten)]

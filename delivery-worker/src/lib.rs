@@ -17,7 +17,7 @@ mod claim;
 mod dispatch;
 mod outgoing;
 mod deliver;
-mod sign;
+pub mod sign;
 mod egress;
 mod outcome;
 pub mod retry;
@@ -65,24 +65,28 @@ const DATABASE_READY: &str = "database";
 
 /// Runs one worker as this process until SIGTERM or SIGINT, or the command that the configuration names.
 pub fn start(config: Config) -> ExitCode {
-    run_service(&config.telemetry.clone(), async |stop| match config.command {
-        Some(Command::Migrate) => {
-            let pool = shared::db::connect(&config.database_url, 1).await?;
-            shared::db::migrate(&pool).await
-        }
-        Some(Command::Audit(options)) => {
-            let nats = Nats::connect(&config.nats, "delivery-worker audit").await?;
-            let pool = shared::db::connect(&config.database_url, 1).await?;
-            audit::run(&options, &nats.jetstream(), &pool).await
-        }
-        None => {
-            // The HTTP client takes the process's TLS implementation. An error says that there is one already.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let metrics = telemetry::init_metrics()?;
-            let operations = bind(config.metrics_addr, "METRICS_ADDR").await?;
-            run(config, operations, metrics, stop).await
-        }
-    })
+    run_service(
+        &config.telemetry.clone(),
+        config.runtime,
+        async |stop| match config.command {
+            Some(Command::Migrate) => {
+                let pool = shared::db::connect(&config.database_url, 1).await?;
+                shared::db::migrate(&pool).await
+            }
+            Some(Command::Audit(options)) => {
+                let nats = Nats::connect(&config.nats, "delivery-worker audit").await?;
+                let pool = shared::db::connect(&config.database_url, 1).await?;
+                audit::run(&options, &nats.jetstream(), &pool).await
+            }
+            None => {
+                // The HTTP client takes the process's TLS implementation. An error says that there is one already.
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                let metrics = telemetry::init_metrics()?;
+                let operations = bind(config.metrics_addr, "METRICS_ADDR").await?;
+                run(config, operations, metrics, stop).await
+            }
+        },
+    )
 }
 
 /// Runs one worker until `stop`, then lets deliveries in progress finish and records their results.

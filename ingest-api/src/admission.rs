@@ -1,15 +1,17 @@
 //! What stands before the handlers: authentication and the rate limit. A handler that takes [`Admitted`] or
 //! [`Admin`] cannot run without them.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use shared::id::OrgId;
+use tower::{Layer, Service};
 
 use crate::api_key::KeyId;
 use crate::error::ApiError;
@@ -21,10 +23,10 @@ use crate::verified_key::VerifiedKey;
 
 /// An authenticated request within its organisation's rate limit.
 #[derive(Clone, Debug)]
-pub struct Admitted(Arc<Admission>);
+pub struct Admitted(Arc<Admittance>);
 
 #[derive(Debug)]
-struct Admission {
+struct Admittance {
     key: Arc<VerifiedKey>,
     rate_limiter: Arc<RateLimiter>,
     // The last decision on this request: what its answer's headers say.
@@ -113,32 +115,82 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
 
 /// Layer of the routes that need a key: lets a request through as [`Admitted`], and writes the rate-limit
 /// headers on every answer.
-pub async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+#[derive(Clone, Debug)]
+pub struct AdmissionLayer(Arc<App>);
+
+impl AdmissionLayer {
+    /// Admits by what the application knows.
+    pub fn new(app: Arc<App>) -> Self {
+        Self(app)
+    }
+}
+
+impl<S> Layer<S> for AdmissionLayer {
+    type Service = Admission<S>;
+
+    fn layer(&self, inner: S) -> Admission<S> {
+        Admission {
+            inner,
+            app: self.0.clone(),
+        }
+    }
+}
+
+/// What [`AdmissionLayer`] makes of a route. By hand, because `from_fn` costs each request three boxes and not one.
+#[derive(Clone, Debug)]
+pub struct Admission<S> {
+    inner: S,
+    app: Arc<App>,
+}
+
+impl<S> Service<Request> for Admission<S>
+where
+    S: Service<Request, Response = Response> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        // The one that is ready goes along; its clone takes its place.
+        let next = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, next);
+        Box::pin(admit(self.app.clone(), request, inner))
+    }
+}
+
+async fn admit<S>(app: Arc<App>, mut request: Request, mut inner: S) -> Result<Response, S::Error>
+where
+    S: Service<Request, Response = Response>,
+{
     let key = match presented_key(request.headers()) {
         Ok(key) => app.authenticator.authenticate(key).await,
         Err(error) => Err(error),
     };
     let key = match key {
         Ok(key) => key,
-        Err(error) => return error.into_response(),
+        Err(error) => return Ok(error.into_response()),
     };
     let decision = app.rate_limiter.check(key.grant.org_id, key.grant.limit, 1);
-    let admitted = match within_limit(&decision) {
-        Ok(()) => Admitted(Arc::new(Admission {
-            key,
-            rate_limiter: app.rate_limiter.clone(),
-            decision: Mutex::new(decision),
-        })),
-        Err(error) => {
-            let mut response = error.into_response();
-            decision.write_headers(response.headers_mut());
-            return response;
-        }
-    };
+    if let Err(error) = within_limit(&decision) {
+        let mut response = error.into_response();
+        decision.write_headers(response.headers_mut());
+        return Ok(response);
+    }
+    let admitted = Admitted(Arc::new(Admittance {
+        key,
+        rate_limiter: app.rate_limiter.clone(),
+        decision: Mutex::new(decision),
+    }));
     request.extensions_mut().insert(admitted.clone());
-    let mut response = next.run(request).await;
+    let mut response = inner.call(request).await?;
     admitted.decision().write_headers(response.headers_mut());
-    response
+    Ok(response)
 }
 
 /// The key of `Authorization: Bearer …` or `X-API-Key: …`.

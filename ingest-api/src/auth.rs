@@ -101,9 +101,15 @@ impl Authenticator {
     /// too many other keys are being looked up.
     pub async fn authenticate(self: &Arc<Self>, key: &str) -> Result<Arc<VerifiedKey>, ApiError> {
         let digest = self.secrets.digest(key);
-        if let Some(known) = self.remembered(&digest) {
-            return known;
+        match self.remembered(&digest) {
+            Some(known) => known,
+            // In a box: it is rare, and would make every request's future several times as large.
+            None => Box::pin(self.find_out(digest, key)).await,
         }
+    }
+
+    /// Finds out about a key that is not remembered.
+    async fn find_out(self: &Arc<Self>, digest: Digest, key: &str) -> Result<Arc<VerifiedKey>, ApiError> {
         let Some(key) = self.secrets.recognise(key) else {
             metrics::counter!("key_forgeries_total").increment(1);
             return Err(INVALID_KEY);

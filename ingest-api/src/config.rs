@@ -11,6 +11,7 @@ use shared::egress::EgressConfig;
 use shared::http_server::HttpServerConfig;
 use shared::nats::NatsConfig;
 use shared::secret::SecretsKey;
+use shared::shutdown::RuntimeConfig;
 use shared::telemetry::TelemetryConfig;
 use subtle::ConstantTimeEq as _;
 
@@ -95,6 +96,10 @@ pub struct Config {
     /// Where webhooks may go.
     #[command(flatten)]
     pub egress: EgressConfig,
+
+    /// Threads.
+    #[command(flatten)]
+    pub runtime: RuntimeConfig,
 
     /// Logs.
     #[command(flatten)]

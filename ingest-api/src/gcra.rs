@@ -39,6 +39,7 @@ impl Limit {
     }
 
     /// What one of `replicas` may admit when they cannot tell each other, at least 1.
+    #[must_use]
     pub fn share(self, replicas: u32) -> Self {
         Self::per_minute(self.per_minute / u64::from(replicas.max(1)))
     }
@@ -75,6 +76,7 @@ impl Decision {
 
     /// The refusal of what a request needs beyond its admission, which took one and will take one again when
     /// the request is repeated.
+    #[must_use]
     pub fn for_a_repeat(self) -> Self {
         let reset = self.reset + Duration::from_nanos(self.limit.interval());
         Self { reset, ..self }

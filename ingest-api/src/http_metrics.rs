@@ -1,14 +1,16 @@
 //! Rate, errors and duration of every route.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{Method, Response, StatusCode};
 use metrics::{Counter, Histogram};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
 
 /// What is counted of one route, method and status.
 #[derive(Clone, Debug)]
@@ -59,16 +61,80 @@ impl HttpMetrics {
 }
 
 /// Records each request under its route's pattern, never its path: ids would make a series each.
-pub async fn record(State(metrics): State<Arc<HttpMetrics>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = known_method(request.method());
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
-    let series = metrics.series(route, method, response.status());
-    series.requests.increment(1);
-    series.duration.record(started.elapsed());
-    response
+#[derive(Clone, Debug, Default)]
+pub struct RecordLayer(Arc<HttpMetrics>);
+
+impl<S> Layer<S> for RecordLayer {
+    type Service = Record<S>;
+
+    fn layer(&self, inner: S) -> Record<S> {
+        Record {
+            inner,
+            metrics: self.0.clone(),
+        }
+    }
+}
+
+/// What [`RecordLayer`] makes of a service. By hand, because `from_fn` costs each request two boxes.
+#[derive(Clone, Debug)]
+pub struct Record<S> {
+    inner: S,
+    metrics: Arc<HttpMetrics>,
+}
+
+impl<S, B> Service<Request> for Record<S>
+where
+    S: Service<Request, Response = Response<B>>,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = Recording<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Recording<S::Future> {
+        Recording {
+            started: Instant::now(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            method: known_method(request.method()),
+            metrics: self.metrics.clone(),
+            answer: self.inner.call(request),
+        }
+    }
+}
+
+pin_project! {
+    /// An answer that is recorded when it is there.
+    #[derive(Debug)]
+    pub struct Recording<F> {
+        started: Instant,
+        route: Option<MatchedPath>,
+        method: &'static str,
+        metrics: Arc<HttpMetrics>,
+        #[pin]
+        answer: F,
+    }
+}
+
+impl<F, B, E> Future for Recording<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let answer = ready!(this.answer.poll(context));
+        if let Ok(response) = &answer {
+            let route = this.route.as_ref().map_or("unknown", MatchedPath::as_str);
+            let series = this.metrics.series(route, this.method, response.status());
+            series.requests.increment(1);
+            series.duration.record(this.started.elapsed());
+        }
+        Poll::Ready(answer)
+    }
 }
 
 /// A client can invent methods; they share one series.

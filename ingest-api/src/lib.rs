@@ -10,7 +10,7 @@ mod openapi;
 mod http_metrics;
 mod metric_names;
 mod admission;
-mod api_key;
+pub mod api_key;
 mod scope;
 mod verified_key;
 mod auth;
@@ -19,12 +19,12 @@ mod key_proof;
 mod key_share;
 mod key_changes;
 mod key_uses;
-mod gcra;
-mod rate_limit;
+pub mod gcra;
+pub mod rate_limit;
 mod rate_message;
 mod rate_exchange;
 mod json;
-mod validate;
+pub mod validate;
 mod cloudevents;
 mod accept;
 mod publish;
@@ -88,7 +88,7 @@ pub struct Listeners {
 
 /// Runs one replica as this process until SIGTERM or SIGINT.
 pub fn start(config: Config) -> ExitCode {
-    run_service(&config.telemetry.clone(), async |stop| {
+    run_service(&config.telemetry.clone(), config.runtime, async |stop| {
         let metrics = telemetry::init_metrics()?;
         let listeners = Listeners {
             api: bind(config.listen_addr, "LISTEN_ADDR").await?,

@@ -39,7 +39,7 @@ const RESEND_AFTER: Duration = Duration::from_millis(900);
 const RESEND_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often a frame that is ready lets others go first, as long as more events come.
-const MAX_YIELDS: usize = 20;
+const MAX_YIELDS: usize = 4;
 
 /// What an event costs in memory beyond its bytes.
 const QUEUE_OVERHEAD: usize = 256;
@@ -189,13 +189,9 @@ impl Lane {
                 if received.is_none() {
                     return Ok(());
                 }
-            } else {
-                while let Ok(pending) = self.events.try_recv() {
-                    arrived.push(pending);
-                }
+                self.gathered.extend(arrived.drain(..));
             }
-            self.gathered.extend(arrived.drain(..));
-            self.gather_more().await;
+            self.gather().await;
             let frame = self.next_frame();
             if frame.is_empty() {
                 continue;
@@ -208,9 +204,10 @@ impl Lane {
         }
     }
 
-    /// Lets the runtime do first whatever it has to do, while that brings more events: every frame costs the server
-    /// a sync, so on a busy machine fewer and larger ones carry more. On an idle one this takes microseconds.
-    async fn gather_more(&mut self) {
+    /// Gathers what has arrived, and lets the runtime first do whatever it has to do, as long as that brings more.
+    /// Every frame costs the server a sync: under load fewer and larger ones leave more of the machine to the
+    /// requests. An event that comes alone is held up for microseconds.
+    async fn gather(&mut self) {
         for _ in 0..MAX_YIELDS {
             let before = self.gathered.len();
             tokio::task::yield_now().await;

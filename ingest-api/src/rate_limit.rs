@@ -128,6 +128,12 @@ pub struct RateLimiter {
     started: Instant,
 }
 
+impl Default for RateLimiter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RateLimiter {
     /// Nobody has used anything, and there is no other replica.
     pub fn new() -> Self {

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{CACHE_CONTROL, ETAG, LINK, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use axum::http::{HeaderValue, Method};
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, options, post};
 use shared::egress::EgressConfig;
@@ -21,12 +21,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::admission::admit;
+use crate::admission::AdmissionLayer;
 use crate::auth::Authenticator;
 use crate::config::AdminToken;
 use crate::error::ApiError;
 use crate::gcra::{RATE_LIMIT, RATE_LIMIT_POLICY};
-use crate::http_metrics::{self, HttpMetrics};
+use crate::http_metrics::RecordLayer;
 use crate::key_cache::KeyCache;
 use crate::key_changes::KeyChanges;
 use crate::openapi;
@@ -79,7 +79,7 @@ pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
         .route("/v1/keys", post(keys::own::create).get(keys::own::list))
         .route("/v1/keys/{id}", delete(keys::own::revoke))
         .route("/v1/keys/{id}/rotate", post(keys::own::rotate))
-        .route_layer(from_fn_with_state(app.clone(), admit));
+        .route_layer(AdmissionLayer::new(app.clone()));
     let cors = cors_layer(&app.cors_origins);
     let without_key = Router::new()
         .route("/v1/events", options(events::create::handshake))
@@ -135,7 +135,7 @@ fn legacy_routes(app: Arc<App>) -> Router<Arc<App>> {
         .route("/api/inbox", get(legacy::inbox::list))
         .route("/api/ack/{id}", post(legacy::inbox::acknowledge))
         .route("/api/webhook/config", post(legacy::webhook::configure))
-        .route_layer(from_fn_with_state(app, admit))
+        .route_layer(AdmissionLayer::new(app))
         .route("/api/keys/generate", post(legacy::keys::generate))
         .route("/health", get(legacy::health))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
@@ -179,10 +179,7 @@ fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
     let layers = ServiceBuilder::new()
         // Bodies are read with limits of their own, whose errors name the limit.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(
-            Arc::<HttpMetrics>::default(),
-            http_metrics::record,
-        ))
+        .layer(RecordLayer::default())
         .layer(SetResponseHeaderLayer::if_not_present(
             X_FRAME_OPTIONS,
             HeaderValue::from_static("DENY"),

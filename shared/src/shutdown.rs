@@ -1,37 +1,72 @@
 //! Starting and stopping: the runtime, the signals, and tasks that cannot die unnoticed.
 
 use std::any::Any;
+use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use clap::Args;
 use futures_util::FutureExt as _;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::telemetry::TelemetryConfig;
 
+/// The threads that a service runs on.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct RuntimeConfig {
+    /// Threads that do the work; 0 is one for every two cores. The other half is for the kernel's share of network and
+    /// disk, and for neighbours.
+    #[arg(long, env, value_name = "WORKER_THREADS", default_value_t = 0,
+          value_parser = clap::value_parser!(u16).range(..=1_024))]
+    pub worker_threads: u16,
+}
+
+impl RuntimeConfig {
+    /// As by default.
+    pub const SHIPPED: Self = Self { worker_threads: 0 };
+
+    /// The runtime.
+    ///
+    /// # Errors
+    /// When the operating system gives no threads.
+    pub fn build(self) -> anyhow::Result<Runtime> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = match self.worker_threads {
+            0 => (cores / 2).max(1),
+            threads => threads.into(),
+        };
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .context("cannot start the async runtime")
+    }
+}
+
 /// Runs a service to its end: telemetry, a runtime, and a stop token that SIGTERM or SIGINT cancels. A second
 /// signal ends the process at once.
-pub fn run_service<F>(telemetry: &TelemetryConfig, service: impl FnOnce(CancellationToken) -> F) -> ExitCode
+pub fn run_service<F>(
+    telemetry: &TelemetryConfig,
+    runtime: RuntimeConfig,
+    service: impl FnOnce(CancellationToken) -> F,
+) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
 {
     telemetry.init_logging();
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the async runtime")
-        .and_then(|runtime| {
-            runtime.block_on(async {
-                let stop = CancellationToken::new();
-                cancel_on_signal(stop.clone())?;
-                service(stop).await
-            })
-        });
+    let outcome = runtime.build().and_then(|runtime| {
+        runtime.block_on(async {
+            let stop = CancellationToken::new();
+            cancel_on_signal(stop.clone())?;
+            service(stop).await
+        })
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,13 +2,17 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::request::Request;
 
-const CONTENT_LENGTH: &[u8] = b"content-length: ";
+/// Searches that are prepared once: preparing one costs more than searching a few hundred bytes.
+static END_OF_HEAD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+static CONTENT_LENGTH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"content-length: "));
 
 /// The status that tells that an event was accepted.
 pub(crate) const ACCEPTED: u16 = 202;
@@ -51,17 +55,17 @@ impl Connection {
 
 /// The status of an answer, once all of it is there.
 fn whole_answer(bytes: &[u8]) -> io::Result<Option<u16>> {
-    let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
+    let Some(head) = END_OF_HEAD.find(bytes) else {
         return Ok(None);
     };
     let unreadable = || io::Error::new(ErrorKind::InvalidData, "an answer that is not HTTP/1.1");
     let number = |digits: Option<&[u8]>| std::str::from_utf8(digits?).ok()?.parse::<usize>().ok();
     // `HTTP/1.1 202 …`
     let status = number(bytes.get(9..12)).ok_or_else(unreadable)?;
-    let length = match memchr::memmem::find(&bytes[..head], CONTENT_LENGTH) {
+    let length = match CONTENT_LENGTH.find(&bytes[..head]) {
         None => 0,
         Some(at) => {
-            let digits = &bytes[at + CONTENT_LENGTH.len()..];
+            let digits = &bytes[at + CONTENT_LENGTH.needle().len()..];
             let end = memchr::memchr(b'\r', digits);
             number(end.map(|end| &digits[..end])).ok_or_else(unreadable)?
         }

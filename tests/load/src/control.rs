@@ -12,6 +12,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
+use shared::shutdown::RuntimeConfig;
 use tokio::net::TcpListener;
 
 /// The hidden subcommand that becomes a control.
@@ -76,9 +77,8 @@ pub(crate) fn main() -> ExitCode {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let served = runtime
-        .context("cannot start the runtime")
+    let served = RuntimeConfig::SHIPPED
+        .build()
         .and_then(|runtime| runtime.block_on(serve(nats_url)));
     if let Err(error) = served {
         eprintln!("control: {error:#}");

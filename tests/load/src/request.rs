@@ -10,6 +10,9 @@ pub(crate) const FIRST_NUMBER: u64 = 100_000_000_000;
 /// What stands before an event's number in its body.
 pub(crate) const NUMBER_FIELD: &[u8] = b"\"n\":";
 
+/// The type of events in batches, which no endpoint here wants.
+const BATCH_TYPE: &str = "load.batch";
+
 const NUMBER_DIGITS: usize = 12;
 
 /// One HTTP request, with the places of what changes from one sending to the next.
@@ -32,7 +35,7 @@ impl Request {
 
     /// A batch of `count` events.
     pub(crate) fn batch(key: &str, count: u64) -> Self {
-        let events: Vec<_> = (0..count).map(|_| event("load.sent")).collect();
+        let events: Vec<_> = (0..count).map(|_| event(BATCH_TYPE)).collect();
         Self::new("/v1/events/batch", key, &format!("[{}]", events.join(",")), count)
     }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -178,13 +178,15 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
 pub async fn create(
     State(app): State<Arc<App>>,
     admitted: Admitted,
-    headers: HeaderMap,
-    request_body: Body,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    let (Parts { headers, .. }, request_body) = request.into_parts();
     let org_id = admitted.organization_with(Scope::Ingest)?;
     let form = form(&headers)?;
     if matches!(form, Form::Batch) {
-        return batch::accept(&app, &admitted, &headers, request_body, BatchForm::CloudEvents).await;
+        // In a box: it is rare, and would make every request's future larger.
+        let batch = batch::accept(&app, &admitted, &headers, request_body, BatchForm::CloudEvents);
+        return Box::pin(batch).await;
     }
     let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, app.body_timeout).await?;
     let event: NewEvent<'_> = match form {

@@ -61,12 +61,12 @@ fn peaks(bench: &mut Bench, site: &Site, when: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Events that wait in the stream, of a type that no endpoint wants.
+/// Events that wait in the stream; no endpoint wants them.
 async fn backlog_in_the_stream(bench: &mut Bench, site: &mut Site) -> anyhow::Result<()> {
     let events = bench.effort.scaled(BACKLOG) as u64;
     bench.step(format!("{events} events in the stream"));
     stop_worker(site).await?;
-    fill_unwanted(site, events).await?;
+    fill_stream(site, events).await?;
     site.stack.worker_mut(0).start().await?;
     let started = Instant::now();
     while site.frames().await? > 0 {
@@ -77,11 +77,6 @@ async fn backlog_in_the_stream(bench: &mut Bench, site: &mut Site) -> anyhow::Re
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     peaks(bench, site, &format!("after {events} waiting events"))
-}
-
-async fn fill_unwanted(site: &Site, events: u64) -> anyhow::Result<()> {
-    fill_stream(site, events).await?;
-    Ok(())
 }
 
 /// Due deliveries of an endpoint that hangs, beside the usual load.

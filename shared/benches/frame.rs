@@ -1,0 +1,60 @@
+//! Frames: `cargo bench -p shared`.
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use shared::clock::UnixMicros;
+use shared::event::{Event, JSON};
+use shared::frame::{self, EncodedEvent};
+use shared::id::{EventId, OrgId};
+
+fn main() {
+    divan::main();
+}
+
+fn event(data: &[u8]) -> Event<'_> {
+    let accepted_at = UnixMicros::new(1_700_000_000_123_456);
+    Event {
+        id: EventId::at(accepted_at),
+        org_id: OrgId::generate(),
+        event_type: "order.created",
+        accepted_at,
+        content_type: JSON,
+        idempotency_key: None,
+        traceparent: None,
+        cloudevent: None,
+        ordering_key: None,
+        only_to: None,
+        data,
+    }
+}
+
+#[divan::bench]
+fn an_event_is_encoded(bencher: Bencher<'_, '_>) {
+    let data = [b'1'; 450];
+    let event = event(&data);
+    bencher.bench_local(|| EncodedEvent::new(&event));
+}
+
+#[divan::bench]
+fn an_event_gets_an_id() -> EventId {
+    EventId::at(UnixMicros::now())
+}
+
+#[divan::bench(args = [1, 64, 1_000])]
+fn a_frame_is_packed(bencher: Bencher<'_, '_>, count: usize) {
+    let data = [b'1'; 450];
+    let events: Vec<_> = (0..count).map(|_| EncodedEvent::new(&event(&data))).collect();
+    bencher
+        .counter(ItemsCount::new(count))
+        .bench_local(|| frame::encode(events.iter()));
+}
+
+#[divan::bench(args = [1, 64, 1_000])]
+fn a_frame_is_read(bencher: Bencher<'_, '_>, count: usize) {
+    let data = [b'1'; 450];
+    let events: Vec<_> = (0..count).map(|_| EncodedEvent::new(&event(&data))).collect();
+    let payload = frame::encode(events.iter());
+    bencher
+        .counter(ItemsCount::new(count))
+        .bench_local(|| frame::decode(Some(frame::VERSION), &payload).map(|events| events.len()));
+}

@@ -31,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long after the stop idle connections stay open. A client that is about to send its next request on one gets an
 /// answer, which also says that the connection closes; one that is closed at that moment would be left without.
-const LINGER: Duration = Duration::from_millis(200);
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Limits on connections.
 #[derive(Args, Clone, Debug)]

@@ -95,7 +95,7 @@ async fn a_worker_may_die_at_every_one_of_its_effects() {
 }
 
 #[tokio::test]
-async fn a_thousand_connections_that_dribble_are_closed_and_slow_nobody() {
+async fn a_thousand_connections_that_dribble_are_closed_and_keep_nobody_out() {
     holds(Fault::Slowloris).await;
 }
 

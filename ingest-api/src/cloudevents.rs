@@ -336,8 +336,8 @@ mod tests {
         let event = parse_binary(&headers(&[("ce-partitionkey", "k-2")]), b"").unwrap();
         assert_eq!(event.ordering_key.as_deref(), Some("k-2"));
         let explain = |member: &str| errors(parse_structured(with(member).as_bytes()));
-        insta::assert_snapshot!(explain(r#""partitionkey":7"#), @"partitionkey: must be a string");
-        insta::assert_snapshot!(explain(r#""partitionkey":"a b""#), @"partitionkey: must not contain white space or control characters");
+        insta::assert_snapshot!(explain(r#""partitionkey":7"#), @"422 partitionkey: must be a string");
+        insta::assert_snapshot!(explain(r#""partitionkey":"a b""#), @"422 partitionkey: must not contain white space or control characters");
     }
 
     #[test]

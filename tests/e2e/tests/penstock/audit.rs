@@ -145,7 +145,8 @@ async fn overdue_is_explained(world: &mut World) {
     execute(
         world,
         "insert into endpoint_health
-         select id, org_id, 5, now(), now() + interval '1 minute' from endpoints",
+         select id, org_id, 5, now(), now() + interval '1 minute' from endpoints
+         on conflict (endpoint_id) do update set open_until = excluded.open_until",
     )
     .await;
     assert_eq!(reason(world).await, ("circuit open".to_owned(), Some(0)));

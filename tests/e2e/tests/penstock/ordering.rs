@@ -230,12 +230,12 @@ async fn an_event_waits_until_everything_before_it_in_its_stream_is_stored() {
     let query = sqlx::query("update endpoints set rate_limit_per_second = 1000");
     query.execute(world.database()).await.unwrap();
     world.producer(&organization).send(&unordered).await;
-    receiver.wait_for(1).await;
+    world.until_deliveries_are(1, "delivered").await;
     assert_eq!(taken(&receiver).into_keys().collect::<Vec<_>>(), ["none"]);
 
     let stream = world.jetstream().await.get_stream(stream::name(0)).await.unwrap();
     stream.delete_message(first).await.unwrap();
-    receiver.wait_for(2).await;
+    world.until_deliveries_are(2, "delivered").await;
     assert_eq!(taken(&receiver)["a"], [1]);
     world.finish().await;
 }

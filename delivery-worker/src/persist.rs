@@ -81,22 +81,23 @@ pub async fn store(
             select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
                    ordering_key
             from incoming i
-            where idempotency_key is null
-               or exists (select from first_of_key f where f.org_id = i.org_id and f.event_id = i.id)
+            where idempotency_key is null or id in (select event_id from first_of_key)
             order by org_id, accepted_at, id
             on conflict do nothing
-            returning id, org_id, accepted_at
+            returning id
         ),
         new_deliveries as (
             insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, lease_token,
                                     ordering_key, stream, ordinal)
-            select e.org_id, e.id, d.endpoint_id, e.accepted_at, d.pull,
+            select d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.pull,
                    now() + coalesce(d.lease_ms, 0) * interval '1 millisecond', d.lease_token,
                    d.ordering_key, d.stream, d.ordinal
             from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::uuid[], $15::boolean[], $17::text[],
-                        $18::text[], $19::bigint[])
-                     as d (event_id, endpoint_id, lease_ms, lease_token, pull, ordering_key, stream, ordinal)
-            join new_events e on e.id = d.event_id
+                        $18::text[], $19::bigint[], $20::uuid[], $21::timestamptz[])
+                     as d (event_id, endpoint_id, lease_ms, lease_token, pull, ordering_key, stream, ordinal,
+                           org_id, accepted_at)
+            -- As a test and not as a join: the planner would compare each delivery with each event.
+            where (d.event_id in (select id from new_events)) is true
         )
         select matches as "matches!", array(select id from new_events) as "new!: Vec<EventId>" from current
         "#,
@@ -119,6 +120,8 @@ pub async fn store(
         &orders.iter().map(|order| order.map(|order| order.key)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| event_of(delivery).org_id.as_uuid()).collect::<Vec<_>>(),
+        &deliveries.iter().map(|delivery| event_of(delivery).accepted_at.to_date_time()).collect::<Vec<_>>(),
     )
     .fetch_one(pool)
     .await?;

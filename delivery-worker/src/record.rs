@@ -199,16 +199,15 @@ async fn write(pool: &PgPool, group: &[Report]) -> Result<Recorded, sqlx::Error>
             from results r
             where d.event_id = r.event_id and d.endpoint_id = r.endpoint_id and d.accepted_at = r.accepted_at
               and d.org_id = r.org_id and d.lease_token = r.lease_token
-            returning d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.status, d.attempts
+            returning d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.status, d.attempts, r.started_at,
+                      r.duration_ms, r.outcome, r.response_status, r.response_body, r.error, r.notice_id
         ),
         attempted as (
             insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms,
                                   outcome, response_status, response_body, error)
-            select r.org_id, r.event_id, r.endpoint_id, r.accepted_at, d.attempts, r.started_at, r.duration_ms,
-                   r.outcome, r.response_status, r.response_body, r.error
-            from recorded d
-            join results r on r.event_id = d.event_id and r.endpoint_id = d.endpoint_id
-                          and r.accepted_at = d.accepted_at
+            select org_id, event_id, endpoint_id, accepted_at, attempts, started_at, duration_ms, outcome,
+                   response_status, response_body, error
+            from recorded
         ),
         well as (
             delete from endpoint_health where endpoint_id in (
@@ -223,12 +222,10 @@ async fn write(pool: &PgPool, group: &[Report]) -> Result<Recorded, sqlx::Error>
             join unnest($15::uuid[], $16::uuid[]) as s (endpoint_id, notice_id) on s.endpoint_id = w.endpoint_id
             where w.was_open
             union all
-            select r.notice_id, d.org_id, $18, d.endpoint_id,
+            select d.notice_id, d.org_id, $18, d.endpoint_id,
                    json_build_object('endpoint_id', d.endpoint_id, 'event_id', d.event_id, 'event_type', e.type,
-                                     'attempts', d.attempts, 'reason', r.outcome)
+                                     'attempts', d.attempts, 'reason', d.outcome)
             from recorded d
-            join results r on r.event_id = d.event_id and r.endpoint_id = d.endpoint_id
-                          and r.accepted_at = d.accepted_at
             join events e on e.org_id = d.org_id and e.accepted_at = d.accepted_at and e.id = d.event_id
             where d.status = 'dead' and e.type <> all($19)
         ),

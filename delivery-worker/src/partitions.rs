@@ -23,6 +23,10 @@ const ADVISORY_LOCK: i64 = 0x7065_6e73_746f_636b;
 /// whoever waits for that, so the wait is short, and the next maintenance tries again.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '500ms'";
 
+/// SQLSTATEs: the table stayed busy; the default partition holds rows that belong into a new one.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const CHECK_VIOLATION: &str = "23514";
+
 /// Makes the partitions that must be there before the first event, however long Postgres is away. False when
 /// the stop came first.
 ///
@@ -89,7 +93,7 @@ pub async fn drop_before(pool: &PgPool, cutoff: OffsetDateTime) -> Result<(), sq
                     tracing::warn!(day, "deliveries are still pending, the day's partitions are kept");
                     break;
                 }
-                Err(error) if is_lock_timeout(&error) => {
+                Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) => {
                     tracing::info!(
                         table,
                         day,
@@ -147,11 +151,11 @@ async fn drop_partition(pool: &PgPool, table: &str, day: &str) -> Result<Dropped
     Ok(Dropped::Done)
 }
 
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    let code = error
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    let found = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code == "55P03")
+    found.is_some_and(|found| found == code)
 }
 
 fn now() -> OffsetDateTime {
@@ -192,8 +196,19 @@ async fn make_partition(pool: &PgPool, table: &str, day: OffsetDateTime) -> Resu
          alter table {table} attach partition {name} for values from ('{from}T00:00:00Z') to ('{to}T00:00:00Z');"
     );
     // The names are made here, of digits and constants.
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
+    match sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
         .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await
+        .await
+    {
+        Ok(_) => transaction.commit().await,
+        Err(error) if has_code(&error, CHECK_VIOLATION) => {
+            tracing::warn!(
+                table,
+                day = suffix(day),
+                "rows of this day are in the default partition, and the day stays there"
+            );
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }

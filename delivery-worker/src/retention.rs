@@ -71,7 +71,7 @@ async fn empty_default_partitions(pool: &PgPool, cutoff: OffsetDateTime) -> Resu
             with old as materialized (
                 select e.org_id, e.accepted_at, e.id from events_default e
                 where e.accepted_at < $1 and not exists (
-                    select from deliveries_default d
+                    select from deliveries d
                     where d.event_id = e.id and d.accepted_at = e.accepted_at and d.status = 'pending'
                 )
                 limit $2

@@ -207,6 +207,8 @@ async fn owners_are_told_of_a_dead_delivery_once_and_never_of_one_that_told_them
         .get(world.url(&format!("/v1/events/{}", watcher.webhooks()[0].id)));
     let answer = producer.bearer_auth(&organization.key).send().await.unwrap();
     assert_eq!(answer.status(), 200);
+    let about_itself = |webhook: &Webhook| webhook.parse().r#type != "a";
+    assert!(!receiver.webhooks().iter().any(about_itself));
     assert_eq!(
         everything.count(),
         1,

@@ -110,11 +110,12 @@ async fn a_cancelled_recovery_makes_nothing_more_pending() {
     receiver.answer(|_| Answer::status(204));
     let id = recover(&world, &organization, endpoint, "dead", 10).await;
     until_progress(&world, id, |(_, recovered)| *recovered >= 10).await;
-    let cancel =
-        sqlx::query_scalar("update recoveries set status = 'cancelled' where id = $1 returning recovered");
+    // Its next step would be due before the first of the other recovery.
+    let cancel = sqlx::query_scalar(
+        "update recoveries set status = 'cancelled', next_step_at = now() where id = $1 returning recovered",
+    );
     let recovered: i64 = cancel.bind(id).fetch_one(world.database()).await.unwrap();
     assert!(recovered < 100);
-    // Another one, which ends, has its steps among those that the first one would have taken.
     let other = recover(&world, &organization, endpoint, "delivered", 1_000).await;
     until_progress(&world, other, |(status, _)| status == "finished").await;
     world.settle().await;

@@ -137,6 +137,22 @@ async fn days_older_than_the_retention_are_dropped_unless_a_delivery_is_pending(
 }
 
 #[tokio::test]
+async fn a_day_that_a_wrong_clock_dated_ahead_keeps_no_worker_from_starting() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    let ahead = old_event(&world, &organization, endpoint, -2, "delivered").await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    world.stack_mut().add_worker().await.unwrap();
+    send(&world.producer(&organization), 1).await;
+    receiver.wait_for(1).await;
+    assert_eq!((tables_of(&world, -1).await, tables_of(&world, -2).await), (4, 1));
+    assert_eq!(world.stored_data(ahead).await, [b"[1]"]);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn payloads_go_after_their_organisations_retention_and_not_before_they_are_delivered() {
     let mut world = setup().replicas(1, 0).start().await;
     let (organization, other) = (world.organization().await, world.organization().await);

@@ -1,5 +1,6 @@
 //! Floods of keys that are none: they cost no argon2, and whoever holds a valid key does not notice.
 
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE32_NOPAD;
@@ -8,7 +9,6 @@ use futures_util::{StreamExt as _, stream};
 use shared::secret::SecretsKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::keys::tried;
@@ -140,78 +140,110 @@ fn request(key: &str) -> Vec<u8> {
     format!("GET /v1/events/none HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n").into_bytes()
 }
 
-/// Sends a request over a connection that stays open and returns the answer's status, at as little cost as possible:
-/// the client runs on the machine that it measures.
+/// Sends a request over a connection that stays open and returns the answer's status.
 async fn exchange(connection: &mut TcpStream, request: &[u8]) -> u16 {
     connection.write_all(request).await.expect("it is open");
     let mut answer = Vec::with_capacity(1_024);
     loop {
         let read = connection.read_buf(&mut answer).await.expect("it is open");
         assert!(read > 0, "ingest-api closed a connection");
-        let text = String::from_utf8_lossy(&answer);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let length = head.split_once("content-length: ").expect("it has a length").1;
-        let length: usize = length
-            .lines()
-            .next()
-            .and_then(|line| line.parse().ok())
-            .expect("it has one");
-        if body.len() >= length {
-            return head[9..12].parse().expect("the status is a number");
+        if let Some(status) = status_of(&answer) {
+            return status;
         }
     }
 }
 
+/// The status of an answer, once it is complete; found at as little cost as possible, because the client runs on the
+/// machine that it measures.
+fn status_of(answer: &[u8]) -> Option<u16> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let (_, rest) = head
+        .split_once("content-length: ")
+        .expect("an answer has a length");
+    let length: usize = rest
+        .lines()
+        .next()
+        .and_then(|line| line.parse().ok())
+        .expect("the length is a number");
+    let status = || head[9..12].parse().expect("the status is a number");
+    (body.len() >= length).then(status)
+}
+
+fn address(world: &World) -> String {
+    world.url("").trim_start_matches("http://").to_owned()
+}
+
 async fn connect(world: &World) -> TcpStream {
-    let url = world.url("");
-    let connection = TcpStream::connect(url.trim_start_matches("http://")).await;
+    let connection = TcpStream::connect(address(world)).await;
     let connection = connection.expect("ingest-api accepts connections");
     connection.set_nodelay(true).expect("it is a TCP connection");
     connection
 }
 
-/// A connection, and the requests that go over it.
-type Line = (TcpStream, Vec<Vec<u8>>);
-
-/// Makes what `RATE` requests a second take for `LENGTH`.
-async fn prepare(world: &World, key: impl Fn(u64) -> String) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for number in 0..CONNECTIONS {
-        let numbers = (0..RATE * LENGTH.as_secs() / CONNECTIONS).map(|index| number + CONNECTIONS * index);
-        let requests = numbers.map(|number| request(&key(number))).collect();
-        lines.push((connect(world).await, requests));
-    }
-    lines
+/// A flood: what it sends, in turn over its connections.
+struct Flood {
+    connections: Vec<std::net::TcpStream>,
+    requests: Vec<Vec<u8>>,
 }
 
-/// Sends them, evenly spread, and says how many were answered how.
-async fn flood_for_a_while(lines: Vec<Line>) -> String {
-    let (begin, between) = (Instant::now(), Duration::from_micros(1_000_000 / RATE));
-    let mut tasks = JoinSet::new();
-    for (number, (mut connection, requests)) in (0..).zip(lines) {
-        tasks.spawn(async move {
-            let first = begin + between * number;
-            let mut tick = tokio::time::interval_at(
-                first.into(),
-                between * u32::try_from(CONNECTIONS).expect("they are few"),
-            );
-            let mut statuses = Vec::new();
-            for request in requests {
-                tick.tick().await;
-                statuses.push(exchange(&mut connection, &request).await);
-            }
-            statuses
+impl Flood {
+    /// Makes what `RATE` requests a second take for `LENGTH`.
+    fn prepare(world: &World, key: impl Fn(u64) -> String) -> Self {
+        let connections = (0..CONNECTIONS).map(|_| {
+            let connection =
+                std::net::TcpStream::connect(address(world)).expect("ingest-api accepts connections");
+            connection.set_nodelay(true).expect("it is a TCP connection");
+            connection
         });
+        Self {
+            connections: connections.collect(),
+            requests: (0..RATE * LENGTH.as_secs())
+                .map(|number| request(&key(number)))
+                .collect(),
+        }
     }
-    let statuses = tasks.join_all().await.concat();
-    let counts = [401, 404, 429, 503].map(|status| {
-        let count = statuses.iter().filter(|each| **each == status).count();
-        format!("{count} x {status}")
-    });
-    let (sum, time) = (statuses.len(), begin.elapsed());
-    format!("{sum} requests in {time:?}: {}", counts.join(", "))
+
+    /// Sends them evenly spread, and says how many were answered how.
+    async fn run(self) -> String {
+        let sending = tokio::task::spawn_blocking(|| self.send());
+        sending.await.expect("all requests are answered")
+    }
+
+    /// In a thread, which wakes at the microsecond: a runtime's timers would send what is due within a millisecond at
+    /// once. An answer is read when its connection's next turn comes.
+    fn send(mut self) -> String {
+        let (begin, between) = (Instant::now(), Duration::from_micros(1_000_000 / RATE));
+        let mut statuses = Vec::new();
+        let turns = self.connections.len();
+        for (index, request) in (0..).zip(&self.requests) {
+            std::thread::sleep((begin + between * index).saturating_duration_since(Instant::now()));
+            let connection = &mut self.connections[index as usize % turns];
+            if index as usize >= turns {
+                statuses.push(read_status(connection));
+            }
+            connection.write_all(request).expect("it is open");
+        }
+        statuses.extend(self.connections.iter_mut().map(read_status));
+        let counts = [401, 404, 429, 503].map(|status| {
+            let count = statuses.iter().filter(|each| **each == status).count();
+            format!("{count} x {status}")
+        });
+        let (sum, time) = (statuses.len(), begin.elapsed());
+        format!("{sum} requests in {time:?}: {}", counts.join(", "))
+    }
+}
+
+fn read_status(connection: &mut std::net::TcpStream) -> u16 {
+    let (mut answer, mut length) = ([0; 2_048], 0);
+    loop {
+        let read = connection.read(&mut answer[length..]).expect("it is open");
+        assert!(read > 0, "ingest-api closed a connection");
+        length += read;
+        if let Some(status) = status_of(&answer[..length]) {
+            return status;
+        }
+    }
 }
 
 /// Uses a valid key steadily until `meanwhile` is done; how long the answers took, shortest first.
@@ -260,13 +292,13 @@ async fn measure_what_a_valid_key_notices_of_a_flood() {
         );
     };
     report("quiet", &quiet, "");
-    let flood = prepare(&world, |_| other.clone()).await;
-    let (times, detail) = use_steadily(&world, &valid, flood_for_a_while(flood)).await;
+    let flood = Flood::prepare(&world, |_| other.clone());
+    let (times, detail) = use_steadily(&world, &valid, flood.run()).await;
     report("valid requests", &times, &detail);
     for (name, maker) in [("made-up keys", Maker::Guesses), ("right checks", Maker::Knows)] {
-        let flood = prepare(&world, |number| maker.key(number)).await;
+        let flood = Flood::prepare(&world, |number| maker.key(number));
         let before = counts(&world).await;
-        let (times, detail) = use_steadily(&world, &valid, flood_for_a_while(flood)).await;
+        let (times, detail) = use_steadily(&world, &valid, flood.run()).await;
         let after = counts(&world).await;
         let counted: [u64; 3] = std::array::from_fn(|index| after[index] - before[index]);
         report(

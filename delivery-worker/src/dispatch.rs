@@ -71,7 +71,7 @@ impl Dispatcher {
     }
 
     /// Starts a delivery. Should its attempt panic, that is a failure like others: recorded, and bounded by the schedule.
-    pub fn start(&self, job: Job, permit: Permit) {
+    pub fn start(&self, job: Job, mut permit: Permit) {
         let (sender, recorder) = (self.sender.clone(), self.recorder.clone());
         self.tasks.spawn("delivery", async move {
             crash::reach(Point::Sending);
@@ -79,6 +79,10 @@ impl Dispatcher {
             crash::reach(Point::Answered);
             let verdict = attempt.verdict();
             count(&job, &attempt, verdict);
+            // One that fails stays until that is recorded: it may open the circuit.
+            if verdict == Verdict::Delivered {
+                permit.leave_endpoint();
+            }
             let age = job.age + attempt.duration;
             let next = job.policy().next(job.attempt, verdict, age, rand::random());
             recorder.record(Report {

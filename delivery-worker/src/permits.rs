@@ -63,7 +63,8 @@ impl Permits {
         let endpoint = gate.slots.clone().try_acquire_owned().ok()?;
         let worker = self.slots.clone().try_acquire_owned().ok()?;
         Some(Permit {
-            slots: Some((endpoint, worker)),
+            endpoint: Some(endpoint),
+            worker: Some(worker),
             gate: gate.clone(),
             freed: self.freed.clone(),
         })
@@ -77,6 +78,15 @@ impl Permits {
             gate.set_backlogged(true);
         }
         permit
+    }
+
+    /// Says that a due delivery of the endpoint has come into the table. The claimer may have searched it, and let new
+    /// events pass, after the delivery found no permit and before it was there.
+    pub fn note_waiting(&self, gate: &Gate) {
+        gate.set_backlogged(true);
+        if gate.available() > 0 && !gate.circuit_open.load(Ordering::Relaxed) {
+            self.wake_claimer();
+        }
     }
 
     /// Returns when a permit of a backlogged endpoint was freed, or after [`Permits::wake_claimer`].
@@ -98,18 +108,32 @@ impl Permits {
 /// The right to have one delivery in flight.
 #[derive(Debug)]
 pub struct Permit {
-    slots: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    endpoint: Option<OwnedSemaphorePermit>,
+    worker: Option<OwnedSemaphorePermit>,
     gate: Arc<Gate>,
     freed: Arc<Notify>,
+}
+
+impl Permit {
+    /// Lets the endpoint's next delivery go: the receiver has taken this one. The worker's share is kept, so that what
+    /// waits to be recorded stays bounded.
+    pub fn leave_endpoint(&mut self) {
+        self.endpoint = None;
+        self.wake_claimer();
+    }
+
+    fn wake_claimer(&self) {
+        if self.gate.backlogged.load(Ordering::Relaxed) {
+            self.freed.notify_one();
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         // Freed first, so that whoever is woken finds it.
-        self.slots = None;
-        if self.gate.backlogged.load(Ordering::Relaxed) {
-            self.freed.notify_one();
-        }
+        (self.endpoint, self.worker) = (None, None);
+        self.wake_claimer();
     }
 }
 
@@ -131,6 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn a_delivery_that_was_taken_leaves_its_endpoint_and_not_the_worker() {
+        let permits = Permits::new(2);
+        let gate = Arc::new(Gate::new(1));
+        let mut first = permits.try_acquire(&gate).unwrap();
+        assert!(permits.try_acquire(&gate).is_none(), "the endpoint's limit");
+        first.leave_endpoint();
+        let mut second = permits.try_acquire(&gate).unwrap();
+        second.leave_endpoint();
+        assert!(permits.try_acquire(&gate).is_none(), "the worker's limit");
+        drop(first);
+        assert!(permits.try_acquire(&gate).is_some());
+    }
+
+    #[test]
     fn new_events_queue_up_behind_a_backlog() {
         let permits = Permits::new(3);
         let gate = Arc::new(Gate::new(2));
@@ -147,6 +185,20 @@ mod tests {
         gate.set_circuit_open(true);
         assert!(permits.try_acquire_for_new(&gate).is_none());
         assert!(permits.try_acquire(&gate).is_some(), "a probe out of the table");
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_comes_into_the_table_after_it_was_searched_wakes_the_claimer() {
+        let permits = Permits::new(1);
+        let gate = Arc::new(Gate::new(1));
+        let permit = permits.try_acquire(&gate).unwrap();
+        assert!(permits.try_acquire_for_new(&gate).is_none());
+        drop(permit);
+        permits.freed().await;
+        gate.set_backlogged(false);
+        permits.note_waiting(&gate);
+        permits.freed().await;
+        assert!(permits.try_acquire_for_new(&gate).is_none(), "it goes first");
     }
 
     #[tokio::test]

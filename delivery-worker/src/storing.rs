@@ -73,6 +73,8 @@ struct FannedOut<'a> {
     starts: Vec<Option<Start>>,
     /// Some are due, in order or at a pace that only the claimer keeps.
     is_for_claimer: bool,
+    /// Endpoints with deliveries that found no permit.
+    parked: Vec<Arc<Endpoint>>,
 }
 
 struct Start {
@@ -109,6 +111,19 @@ impl<'a> Frame<'a> {
             frame_version: self.version,
             reason,
             bytes,
+        }
+    }
+}
+
+impl FannedOut<'_> {
+    fn park(&mut self, endpoint: &Arc<Endpoint>) {
+        if !self
+            .parked
+            .iter()
+            .rev()
+            .any(|parked| Arc::ptr_eq(parked, endpoint))
+        {
+            self.parked.push(endpoint.clone());
         }
     }
 }
@@ -226,6 +241,7 @@ impl Storing {
             deliveries: Vec::new(),
             starts: Vec::new(),
             is_for_claimer: false,
+            parked: Vec::new(),
         };
         for (index, located) in events.iter().enumerate() {
             for subscriber in endpoints.matching(&located.event) {
@@ -234,8 +250,11 @@ impl Storing {
                 let lease = start
                     .as_ref()
                     .map(|start| (start.lease, start.endpoint.timeout + self.lease_margin));
-                let starts_here = push.is_none_or(|endpoint| endpoint.may_start(&located.event));
-                fanned_out.is_for_claimer |= !starts_here;
+                match push {
+                    Some(endpoint) if !endpoint.may_start(&located.event) => fanned_out.is_for_claimer = true,
+                    Some(endpoint) if start.is_none() => fanned_out.park(endpoint),
+                    _ => {}
+                }
                 let in_order = push.is_some_and(|endpoint| endpoint.ordered);
                 fanned_out.deliveries.push(NewDelivery {
                     event: index,
@@ -268,6 +287,9 @@ impl Storing {
 
     /// Starts the leased deliveries of the events that were new. The permits of the others are freed.
     fn start(&self, events: &[&Event<'_>], fanned_out: FannedOut<'_>, new: &[EventId]) {
+        for endpoint in &fanned_out.parked {
+            self.permits.note_waiting(&endpoint.gate);
+        }
         if fanned_out.is_for_claimer {
             self.permits.wake_claimer();
         }

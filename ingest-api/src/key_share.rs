@@ -24,6 +24,7 @@ use async_nats::jetstream::stream::StorageType;
 use shared::clock::UnixMicros;
 use shared::nats::Nats;
 use shared::secret::SecretsKey;
+use shared::telemetry::Readiness;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,9 @@ use crate::config::KeyShareConfig;
 use crate::key_cache::KeyCache;
 use crate::key_proof::Proof;
 use crate::verified_key::VerifiedKey;
+
+/// The readiness condition that [`KeyShare::run`] fulfils.
+pub const KEYS_SHARED: &str = "shared keys";
 
 /// The bucket's name.
 const BUCKET: &str = "KEYS";
@@ -135,7 +139,8 @@ impl KeyShare {
         }
     }
 
-    /// Keeps the bucket in being and writes the entries that are offered, until the stop.
+    /// Keeps the bucket in being and writes the entries that are offered, until the stop. Fulfils
+    /// [`KEYS_SHARED`] once NATS has answered, whatever it said: without the bucket there is only more to verify.
     ///
     /// # Errors
     /// Never yet; it returns a result because it runs as a long-lived task.
@@ -144,6 +149,7 @@ impl KeyShare {
         bucket: kv::Config,
         mut offers: Offers,
         writing: Writing,
+        readiness: Readiness,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let mut connections = self.nats.connections();
@@ -154,10 +160,13 @@ impl KeyShare {
                 .jetstream()
                 .create_or_update_key_value(bucket.clone())
                 .await;
+            let created = created.map(|store| self.bucket.get_or_init(|| store));
+            if created.is_ok() || self.nats.is_connected() {
+                readiness.set(KEYS_SHARED, true);
+            }
             let work = async {
                 match created {
                     Ok(store) => {
-                        let store = self.bucket.get_or_init(|| store);
                         while let Some(offer) = offers.0.recv().await {
                             self.write(store, offer, &writing).await;
                         }

@@ -58,7 +58,7 @@ use crate::auth::{Authenticator, AuthenticatorParts};
 pub use crate::config::Config;
 use crate::key_cache::KeyCache;
 use crate::key_changes::KeyChanges;
-use crate::key_share::{KeyShare, Writing};
+use crate::key_share::{KEYS_SHARED, KeyShare, Writing};
 use crate::publish::{Publisher, STREAMS_READY};
 use crate::rate_exchange::RateExchange;
 use crate::rate_limit::RateLimiter;
@@ -67,7 +67,7 @@ use crate::routes::legacy::RecentIds;
 use crate::store::Store;
 use crate::waiters::Waiters;
 
-/// How often a replica looks whether the NATS connection is up, for its readiness.
+/// How often a replica looks whether the NATS connection is still up, for its readiness.
 const CONNECTION_CHECK: Duration = Duration::from_millis(200);
 
 /// How long the last uses of keys may take to be written at the end.
@@ -114,7 +114,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     metric_names::describe();
     let tasks = Tasks::new(stop.clone());
-    let readiness = Readiness::waiting_for([NATS_CONNECTED, STREAMS_READY]);
+    let readiness = Readiness::waiting_for([NATS_CONNECTED, STREAMS_READY, KEYS_SHARED]);
     let nats = Nats::connect(&config.nats, "ingest-api").await?;
     let pool = shared::db::pool(
         &config.database_url,
@@ -126,7 +126,7 @@ pub async fn run(
     let publishing = Tasks::new(CancellationToken::new());
     let publisher = Publisher::start(&config.publish, config.streams.event_streams, &nats, &publishing);
     let store = Store::new(pool);
-    let keys = start_keys(&config, store.clone(), &nats, &tasks);
+    let keys = start_keys(&config, store.clone(), &nats, &readiness, &tasks);
     let rate_limiter = start_rate_limits(&config, &nats, &tasks);
     let app = Arc::new(App {
         authenticator: keys.authenticator,
@@ -199,7 +199,7 @@ struct Keys {
 }
 
 /// Starts what keeps the replicas' knowledge of keys together.
-fn start_keys(config: &Config, store: Store, nats: &Nats, tasks: &Tasks) -> Keys {
+fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness, tasks: &Tasks) -> Keys {
     let cache = Arc::new(KeyCache::new(config.keys.clone()));
     let (share, offers) = KeyShare::new(nats.clone(), &config.secrets_key);
     let share = Arc::new(share);
@@ -218,7 +218,8 @@ fn start_keys(config: &Config, store: Store, nats: &Nats, tasks: &Tasks) -> Keys
     };
     let bucket = key_share::bucket(&config.key_share, config.streams.event_stream_replicas);
     let stop = || tasks.stop().clone();
-    tasks.spawn_long_lived("key share", share.run(bucket, offers, writing, stop()));
+    let sharing = share.run(bucket, offers, writing, readiness.clone(), stop());
+    tasks.spawn_long_lived("key share", sharing);
     tasks.spawn_long_lived("key changes", changes.clone().listen(stop()));
     tasks.spawn_long_lived(
         "missed key changes",
@@ -265,9 +266,14 @@ fn start_servers(config: &Config, listeners: Listeners, routes: Routes, tasks: &
 
 /// Keeps the readiness in step with the connection.
 async fn watch_connection(nats: Nats, readiness: Readiness, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut connections = nats.connections();
     let mut tick = tokio::time::interval(CONNECTION_CHECK);
-    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            Ok(()) = connections.changed() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
         readiness.set(NATS_CONNECTED, nats.is_connected());
     }
-    Ok(())
 }

@@ -188,7 +188,11 @@ async fn write(pool: &PgPool, group: &[Report]) -> Result<Recorded, sqlx::Error>
         group.iter().map(field).collect()
     }
     let successes = successful_endpoints(group);
-    let accepted_at = || group.iter().map(|report| report.job.event.accepted_at.to_date_time());
+    let accepted_at = || {
+        group
+            .iter()
+            .map(|report| report.job.event.accepted_at.to_date_time())
+    };
     sqlx::query_as!(
         Recorded,
         r#"

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use shared::id::EndpointId;
+use sqlx::PgPool;
 
 use crate::request::{EVENT_BYTES, FIRST_NUMBER};
 use crate::site::Site;
@@ -85,6 +86,14 @@ pub(crate) async fn events(site: &Site, count: usize, mut done: impl FnMut(usize
             .context("cannot make events")?;
         left -= rows;
         done(count - left);
+    }
+    settle(&site.database).await
+}
+
+/// Gets what follows on so many rows over with, so that it is not measured with something else.
+async fn settle(database: &PgPool) -> anyhow::Result<()> {
+    for statement in ["vacuum (analyze) events", "checkpoint"] {
+        sqlx::query(statement).execute(database).await?;
     }
     Ok(())
 }

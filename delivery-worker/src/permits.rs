@@ -1,5 +1,8 @@
 //! Permits: how much may be in flight, for each endpoint and in all. A permit is taken before a delivery is
 //! leased, travels with it, and is freed by its drop, also when the task panics.
+//!
+//! What is in flight is at the receiver; what is leased may also be answered and wait to be recorded. Of those an
+//! endpoint has at most as many again, however long the database takes: they are what a crash sends twice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 #[derive(Debug)]
 pub struct Gate {
     slots: Arc<Semaphore>,
+    leases: Arc<Semaphore>,
     // Due deliveries wait in the table. New events queue up behind them, and a freed permit wakes the claimer.
     backlogged: AtomicBool,
     // The endpoint fails: all its deliveries go through the table, where probes are chosen.
@@ -21,6 +25,7 @@ impl Gate {
     pub fn new(slots: usize) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(slots)),
+            leases: Arc::new(Semaphore::new(2 * slots)),
             backlogged: AtomicBool::new(false),
             circuit_open: AtomicBool::new(false),
         }
@@ -38,7 +43,9 @@ impl Gate {
 
     /// Deliveries that may still be started, as far as the endpoint is concerned.
     pub fn available(&self) -> usize {
-        self.slots.available_permits()
+        self.slots
+            .available_permits()
+            .min(self.leases.available_permits())
     }
 }
 
@@ -60,11 +67,12 @@ impl Permits {
 
     /// A permit for a delivery out of the table.
     pub fn try_acquire(&self, gate: &Arc<Gate>) -> Option<Permit> {
-        let endpoint = gate.slots.clone().try_acquire_owned().ok()?;
+        let slot = gate.slots.clone().try_acquire_owned().ok()?;
+        let lease = gate.leases.clone().try_acquire_owned().ok()?;
         let worker = self.slots.clone().try_acquire_owned().ok()?;
         Some(Permit {
-            endpoint: Some(endpoint),
-            worker: Some(worker),
+            slot: Some(slot),
+            lease: Some((lease, worker)),
             gate: gate.clone(),
             freed: self.freed.clone(),
         })
@@ -108,17 +116,17 @@ impl Permits {
 /// The right to have one delivery in flight.
 #[derive(Debug)]
 pub struct Permit {
-    endpoint: Option<OwnedSemaphorePermit>,
-    worker: Option<OwnedSemaphorePermit>,
+    slot: Option<OwnedSemaphorePermit>,
+    lease: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
     gate: Arc<Gate>,
     freed: Arc<Notify>,
 }
 
 impl Permit {
-    /// Lets the endpoint's next delivery go: the receiver has taken this one. The worker's share is kept, so that what
-    /// waits to be recorded stays bounded.
+    /// Lets the endpoint's next delivery go: the receiver has taken this one. The rest is kept, so that what waits to be
+    /// recorded stays bounded.
     pub fn leave_endpoint(&mut self) {
-        self.endpoint = None;
+        self.slot = None;
         self.wake_claimer();
     }
 
@@ -132,7 +140,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         // Freed first, so that whoever is woken finds it.
-        (self.endpoint, self.worker) = (None, None);
+        (self.slot, self.lease) = (None, None);
         self.wake_claimer();
     }
 }
@@ -155,15 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_that_was_taken_leaves_its_endpoint_and_not_the_worker() {
-        let permits = Permits::new(2);
+    fn a_delivery_that_was_taken_leaves_its_endpoint_but_as_many_again_wait_to_be_recorded() {
+        let permits = Permits::new(10);
         let gate = Arc::new(Gate::new(1));
         let mut first = permits.try_acquire(&gate).unwrap();
-        assert!(permits.try_acquire(&gate).is_none(), "the endpoint's limit");
+        assert!(permits.try_acquire(&gate).is_none(), "one is in flight");
         first.leave_endpoint();
         let mut second = permits.try_acquire(&gate).unwrap();
         second.leave_endpoint();
-        assert!(permits.try_acquire(&gate).is_none(), "the worker's limit");
+        assert!(permits.try_acquire(&gate).is_none(), "two are not recorded");
+        assert_eq!((gate.available(), permits.available()), (0, 8));
         drop(first);
         assert!(permits.try_acquire(&gate).is_some());
     }

@@ -15,21 +15,18 @@ use crate::crash::{self, Point};
 use crate::dispatch::{Dispatcher, Job};
 use crate::endpoint::Endpoint;
 use crate::fan_out::{Directory, Snapshot};
+use crate::incoming::{Frame, Located, split_repeats};
 use crate::isolate::{Faulty, store_good};
 use crate::outgoing::Outgoing;
 use crate::permits::{Permit, Permits};
-use crate::persist::{self, NewDelivery, Order, Stored, Unreadable};
+use crate::persist::{self, NewDelivery, Stored, Unreadable};
 
-/// A frame of an unknown version is offered this often, to whichever worker can read it, before it is set aside.
-const UNKNOWN_VERSION_TRIES: i64 = 5;
+/// Pause before a frame that may be for a worker of another release is offered again.
 const UNKNOWN_VERSION_DELAY: Duration = Duration::from_secs(5);
 
 /// Deliveries in one statement, beyond which the next event waits for the next one: an organisation may have many
 /// endpoints.
 const MAX_DELIVERIES: usize = 20_000;
-
-/// Places of events within a frame, which holds at most [`frame::MAX_EVENTS`].
-const PLACES: i64 = 1_024;
 
 /// Stores frames.
 #[derive(Clone, Debug)]
@@ -44,25 +41,6 @@ pub struct Storing {
     pub dispatcher: Dispatcher,
     /// How much longer a lease lasts than the endpoint's timeout.
     pub lease_margin: Duration,
-}
-
-/// A message of a stream.
-#[derive(Clone, Copy, Debug)]
-struct Frame<'a> {
-    stream: &'a str,
-    sequence: u64,
-    /// How often it was handed out, to any worker.
-    delivered: i64,
-    version: Option<&'a str>,
-    payload: &'a [u8],
-}
-
-/// An event with its place in the streams.
-#[derive(Clone, Copy, Debug)]
-struct Located<'a> {
-    event: Event<'a>,
-    frame: &'a Frame<'a>,
-    position: usize,
 }
 
 /// What comes of the first `events` of some events.
@@ -83,38 +61,6 @@ struct Start {
     lease: LeaseToken,
 }
 
-impl<'a> Frame<'a> {
-    fn of(stream: &'a str, message: &'a Message) -> Option<Self> {
-        let info = message.info().ok()?;
-        let headers = message.headers.as_ref();
-        let version = headers.and_then(|headers| headers.get(frame::VERSION_HEADER));
-        Some(Self {
-            stream,
-            sequence: info.stream_sequence,
-            delivered: info.delivered,
-            version: version.map(async_nats::HeaderValue::as_str),
-            payload: &message.payload,
-        })
-    }
-
-    /// Whether a worker of another release may be able to read it.
-    fn is_for_others(&self) -> bool {
-        self.version != Some(frame::VERSION) && self.delivered < UNKNOWN_VERSION_TRIES
-    }
-
-    /// `position` is the event's in this frame; nothing stands for the whole frame.
-    fn unreadable(&self, position: Option<usize>, reason: &'a str, bytes: &'a [u8]) -> Unreadable<'a> {
-        Unreadable {
-            stream: self.stream,
-            sequence: self.sequence,
-            position,
-            frame_version: self.version,
-            reason,
-            bytes,
-        }
-    }
-}
-
 impl FannedOut<'_> {
     fn park(&mut self, endpoint: &Arc<Endpoint>) {
         if !self
@@ -125,18 +71,6 @@ impl FannedOut<'_> {
         {
             self.parked.push(endpoint.clone());
         }
-    }
-}
-
-impl<'a> Located<'a> {
-    fn order(&self) -> Option<Order<'a>> {
-        let (sequence, position) = (i64::try_from(self.frame.sequence), i64::try_from(self.position));
-        let ordinal = sequence.unwrap_or(i64::MAX).saturating_mul(PLACES);
-        self.event.ordering_key.map(|key| Order {
-            key,
-            stream: self.frame.stream,
-            ordinal: ordinal.saturating_add(position.unwrap_or(PLACES)),
-        })
     }
 }
 
@@ -330,12 +264,4 @@ impl Storing {
         );
         Ok(())
     }
-}
-
-/// Splits off events whose id stands among the first ones already: one statement can store an id only once.
-fn split_repeats(events: Vec<Located<'_>>) -> (Vec<Located<'_>>, Vec<Located<'_>>) {
-    let mut seen = HashSet::new();
-    events
-        .into_iter()
-        .partition(|located| seen.insert(located.event.id))
 }

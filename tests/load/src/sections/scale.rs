@@ -11,8 +11,9 @@ use crate::site::{Site, SiteOptions};
 
 const NAME: &str = "scale";
 
-/// Events a second, well below what one replica can do here.
-const PER_SECOND: f64 = 2_000.0;
+/// Events a second for each replica. What grows with their number is the load: at one rate for all, more replicas would
+/// only store smaller batches each.
+const PER_REPLICA: f64 = 500.0;
 
 pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let mut found = Vec::new();
@@ -44,12 +45,13 @@ async fn with_replicas(bench: &mut Bench, replicas: usize) -> anyhow::Result<(f6
     let sink = Sink::start().await?;
     site.endpoint(&sink, "load.sent", json!({})).await?;
     let mut course = Course::new(&site, vec![site.event("load.sent")]);
+    let per_second = PER_REPLICA * f64::from(u32::try_from(replicas)?);
     course
-        .hold(PER_SECOND, Duration::from_secs(1), &[&sink], 1.0)
+        .hold(per_second, Duration::from_secs(1), &[&sink], 1.0)
         .await?;
     let (mut ingest, mut worker) = (Vec::new(), Vec::new());
     for _ in 0..bench.effort.rounds {
-        let held = course.hold(PER_SECOND, bench.effort.slice, &[&sink], 1.0).await?;
+        let held = course.hold(per_second, bench.effort.slice, &[&sink], 1.0).await?;
         let mut measured = Measured::new("");
         measured.add(held.driven, held.cpu);
         ingest.push(measured.cpu_ms("server"));

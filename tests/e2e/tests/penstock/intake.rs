@@ -165,10 +165,9 @@ async fn a_delivery_to_an_ordered_endpoint_has_its_place_in_the_stream() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
-    let endpoint = world.endpoint(&organization, &receiver).await;
+    let ordered = json!({"ordered": true});
+    let endpoint = world.endpoint_with(&organization, &receiver, ordered).await;
     let plain = world.endpoint(&organization, &receiver).await;
-    let query = sqlx::query("update endpoints set ordered = true where id = $1");
-    query.bind(endpoint.id).execute(world.database()).await.unwrap();
     let with_key = |data| event::Event {
         ordering_key: Some("k"),
         ..new_event(organization.id, "a", data)

@@ -27,12 +27,8 @@ async fn ordered_endpoint(
     on_exhausted: &str,
 ) -> (Receiver, Endpoint) {
     let receiver = world.receiver().await;
-    let endpoint = world
-        .endpoint_with(organization, &receiver, json!({"max_in_flight": 30}))
-        .await;
-    let order = sqlx::query("update endpoints set ordered = true, on_exhausted = $2 where id = $1");
-    let order = order.bind(endpoint.id).bind(on_exhausted);
-    order.execute(world.database()).await.expect("Postgres answers");
+    let fields = json!({"max_in_flight": 30, "ordered": true, "on_exhausted": on_exhausted});
+    let endpoint = world.endpoint_with(organization, &receiver, fields).await;
     (receiver, endpoint)
 }
 

@@ -10,11 +10,9 @@ async fn all_workers_together_keep_an_endpoints_rate_limit() {
     let mut world = setup().replicas(1, 2).start().await;
     let organization = world.organization().await;
     let (receiver, other) = (world.receiver().await, world.receiver().await);
-    let endpoint = world.endpoint(&organization, &receiver).await;
+    let fields = serde_json::json!({"rate_limit_per_second": 20});
+    world.endpoint_with(&organization, &receiver, fields).await;
     world.endpoint(&organization, &other).await;
-    let limit =
-        sqlx::query("update endpoints set rate_limit_per_second = 20 where id = $1").bind(endpoint.id);
-    limit.execute(world.database()).await.unwrap();
     let start = Instant::now();
     send(&world.producer(&organization), 100).await;
     let others_last = other.wait_for(100).await[99].arrived;

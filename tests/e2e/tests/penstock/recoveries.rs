@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use e2e::{Answer, Endpoint, Organization, Receiver, Setup, World, until};
-use sqlx::Row as _;
+use serde_json::{Value, json};
+use shared::clock::UnixMicros;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::faults::send;
@@ -28,37 +30,61 @@ async fn with_dead(world: &mut World, organization: &Organization, number: usize
     (receiver, endpoint)
 }
 
+/// A recovery that was asked for.
+struct Recovery {
+    id: Uuid,
+    url: String,
+    key: String,
+}
+
 async fn recover(
     world: &World,
     organization: &Organization,
     endpoint: Endpoint,
     status: &str,
     per_second: i32,
-) -> Uuid {
-    let id = Uuid::now_v7();
-    let query = sqlx::query(
-        "insert into recoveries (id, org_id, endpoint_id, since, until, statuses, per_second, matched)
-         values ($1, $2, $3, now() - interval '1 hour', now(), array[$4], $5, 0)",
-    );
-    let query = query
-        .bind(id)
-        .bind(organization.id)
-        .bind(endpoint.id)
-        .bind(status)
-        .bind(per_second);
-    query.execute(world.database()).await.expect("Postgres answers");
-    id
+) -> Recovery {
+    let hour_ago = UnixMicros::new(UnixMicros::now().get() - 3_600_000_000).to_date_time();
+    let hour_ago = hour_ago.format(&Rfc3339).expect("it has a form");
+    let url = world.url(&format!("/v1/endpoints/{}", endpoint.id));
+    let body = json!({"since": hour_ago, "statuses": [status], "per_second": per_second});
+    let request = world.http().post(format!("{url}/recover")).json(&body);
+    let answer = request.bearer_auth(&organization.key).send().await;
+    let answer = answer.expect("ingest-api answers");
+    assert_eq!(answer.status(), 202);
+    let started: Value = answer.json().await.expect("it is JSON");
+    let id: Uuid = serde_json::from_value(started["id"].clone()).expect("it has an id");
+    Recovery {
+        id,
+        url: format!("{url}/recoveries/{id}"),
+        key: organization.key.clone(),
+    }
 }
 
-async fn progress(world: &World, id: Uuid) -> (String, i64) {
-    let query = sqlx::query("select status, recovered from recoveries where id = $1").bind(id);
-    let row = query.fetch_one(world.database()).await.expect("Postgres answers");
-    (row.get(0), row.get(1))
+/// Its status, and how many deliveries it has made pending.
+async fn progress(world: &World, recovery: &Recovery) -> (String, i64) {
+    let request = world.http().get(&recovery.url).bearer_auth(&recovery.key);
+    let shown: Value = request
+        .send()
+        .await
+        .expect("ingest-api answers")
+        .json()
+        .await
+        .expect("it is JSON");
+    let field = |name: &str| shown[name].clone();
+    (
+        serde_json::from_value(field("status")).expect("it has a status"),
+        serde_json::from_value(field("recovered")).expect("it counts"),
+    )
 }
 
-async fn until_progress(world: &World, id: Uuid, holds: impl Fn(&(String, i64)) -> bool) -> (String, i64) {
+async fn until_progress(
+    world: &World,
+    recovery: &Recovery,
+    holds: impl Fn(&(String, i64)) -> bool,
+) -> (String, i64) {
     until("the recovery to go on", async || {
-        let seen = progress(world, id).await;
+        let seen = progress(world, recovery).await;
         if holds(&seen) {
             Ok(seen)
         } else {
@@ -79,12 +105,12 @@ async fn dead_deliveries_come_back_at_the_pace_that_was_asked_for_with_all_their
     receiver.answer(|webhook| Answer::status(if webhook.number <= 3 { 500 } else { 204 }));
 
     let start = Instant::now();
-    let id = recover(&world, &organization, endpoint, "dead", 100).await;
-    until_progress(&world, id, |(status, recovered)| {
+    let recovery = recover(&world, &organization, endpoint, "dead", 100).await;
+    until_progress(&world, &recovery, |(status, recovered)| {
         status == "running" && (90..=200).contains(recovered)
     })
     .await;
-    until_progress(&world, id, |seen| *seen == ("finished".to_owned(), 299)).await;
+    until_progress(&world, &recovery, |seen| *seen == ("finished".to_owned(), 299)).await;
     world.until_deliveries_are(299, "delivered").await;
     // Steps at 0, about 1 and 2 seconds.
     assert!(
@@ -108,18 +134,22 @@ async fn a_cancelled_recovery_makes_nothing_more_pending() {
     let organization = world.organization().await;
     let (receiver, endpoint) = with_dead(&mut world, &organization, 100).await;
     receiver.answer(|_| Answer::status(204));
-    let id = recover(&world, &organization, endpoint, "dead", 10).await;
-    until_progress(&world, id, |(_, recovered)| *recovered >= 10).await;
+    let recovery = recover(&world, &organization, endpoint, "dead", 10).await;
+    until_progress(&world, &recovery, |(_, recovered)| *recovered >= 10).await;
+    let cancel = world.http().delete(&recovery.url).bearer_auth(&recovery.key);
+    assert_eq!(cancel.send().await.expect("ingest-api answers").status(), 204);
     // Its next step would be due before the first of the other recovery.
-    let cancel = sqlx::query_scalar(
-        "update recoveries set status = 'cancelled', next_step_at = now() where id = $1 returning recovered",
-    );
-    let recovered: i64 = cancel.bind(id).fetch_one(world.database()).await.unwrap();
+    let due = sqlx::query("update recoveries set next_step_at = now() where id = $1").bind(recovery.id);
+    due.execute(world.database()).await.expect("Postgres answers");
+    let (_, recovered) = progress(&world, &recovery).await;
     assert!(recovered < 100);
     let other = recover(&world, &organization, endpoint, "delivered", 1_000).await;
-    until_progress(&world, other, |(status, _)| status == "finished").await;
+    until_progress(&world, &other, |(status, _)| status == "finished").await;
     world.settle().await;
-    assert_eq!(progress(&world, id).await, ("cancelled".to_owned(), recovered));
+    assert_eq!(
+        progress(&world, &recovery).await,
+        ("cancelled".to_owned(), recovered)
+    );
     world.until_deliveries_are(100 - recovered, "dead").await;
     world.finish().await;
 }
@@ -133,8 +163,8 @@ async fn delivered_events_are_sent_again_when_their_owner_wants_them_again() {
     world.endpoint(&organization, &other).await;
     let accepted = send(&world.producer(&organization), 5).await;
     world.settle().await;
-    let id = recover(&world, &organization, endpoint, "delivered", 2).await;
-    until_progress(&world, id, |seen| *seen == ("finished".to_owned(), 5)).await;
+    let recovery = recover(&world, &organization, endpoint, "delivered", 2).await;
+    until_progress(&world, &recovery, |seen| *seen == ("finished".to_owned(), 5)).await;
     world.settle().await;
     for (event, _) in accepted {
         assert_eq!(

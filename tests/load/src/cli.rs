@@ -18,7 +18,7 @@ struct Cli {
     /// What to measure [default: everything].
     sections: Vec<Section>,
 
-    /// Less of everything, in under two minutes.
+    /// Less of everything.
     #[arg(long)]
     quick: bool,
 

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use e2e::{Answer, Endpoint, Organization, Receiver, Setup, World, until};
+use reqwest::Method;
 use serde_json::{Value, json};
 use shared::clock::UnixMicros;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use crate::endpoints::call;
 use crate::faults::send;
+use crate::keys::{json, status};
 use crate::setup;
 
 fn quick() -> Setup {
@@ -31,56 +34,45 @@ async fn with_dead(world: &mut World, organization: &Organization, number: usize
 }
 
 /// A recovery that was asked for.
-struct Recovery {
+struct Recovery<'a> {
     id: Uuid,
-    url: String,
-    key: String,
+    organization: &'a Organization,
+    path: String,
 }
 
-async fn recover(
+async fn recover<'a>(
     world: &World,
-    organization: &Organization,
+    organization: &'a Organization,
     endpoint: Endpoint,
     status: &str,
     per_second: i32,
-) -> Recovery {
+) -> Recovery<'a> {
     let hour_ago = UnixMicros::new(UnixMicros::now().get() - 3_600_000_000).to_date_time();
     let hour_ago = hour_ago.format(&Rfc3339).expect("it has a form");
-    let url = world.url(&format!("/v1/endpoints/{}", endpoint.id));
+    let path = format!("/{}/recover", endpoint.id);
     let body = json!({"since": hour_ago, "statuses": [status], "per_second": per_second});
-    let request = world.http().post(format!("{url}/recover")).json(&body);
-    let answer = request.bearer_auth(&organization.key).send().await;
-    let answer = answer.expect("ingest-api answers");
+    let request = call(world, organization, Method::POST, &path).json(&body);
+    let answer = request.send().await.expect("ingest-api answers");
     assert_eq!(answer.status(), 202);
     let started: Value = answer.json().await.expect("it is JSON");
     let id: Uuid = serde_json::from_value(started["id"].clone()).expect("it has an id");
     Recovery {
         id,
-        url: format!("{url}/recoveries/{id}"),
-        key: organization.key.clone(),
+        organization,
+        path: format!("/{}/recoveries/{id}", endpoint.id),
     }
 }
 
 /// Its status, and how many deliveries it has made pending.
-async fn progress(world: &World, recovery: &Recovery) -> (String, i64) {
-    let request = world.http().get(&recovery.url).bearer_auth(&recovery.key);
-    let shown: Value = request
-        .send()
-        .await
-        .expect("ingest-api answers")
-        .json()
-        .await
-        .expect("it is JSON");
-    let field = |name: &str| shown[name].clone();
-    (
-        serde_json::from_value(field("status")).expect("it has a status"),
-        serde_json::from_value(field("recovered")).expect("it counts"),
-    )
+async fn progress(world: &World, recovery: &Recovery<'_>) -> (String, i64) {
+    let shown = json(call(world, recovery.organization, Method::GET, &recovery.path)).await;
+    let status = shown["status"].as_str().expect("it has a status").to_owned();
+    (status, shown["recovered"].as_i64().expect("it counts"))
 }
 
 async fn until_progress(
     world: &World,
-    recovery: &Recovery,
+    recovery: &Recovery<'_>,
     holds: impl Fn(&(String, i64)) -> bool,
 ) -> (String, i64) {
     until("the recovery to go on", async || {
@@ -136,8 +128,8 @@ async fn a_cancelled_recovery_makes_nothing_more_pending() {
     receiver.answer(|_| Answer::status(204));
     let recovery = recover(&world, &organization, endpoint, "dead", 10).await;
     until_progress(&world, &recovery, |(_, recovered)| *recovered >= 10).await;
-    let cancel = world.http().delete(&recovery.url).bearer_auth(&recovery.key);
-    assert_eq!(cancel.send().await.expect("ingest-api answers").status(), 204);
+    let cancel = call(&world, &organization, Method::DELETE, &recovery.path);
+    assert_eq!(status(cancel).await, 204);
     // Its next step would be due before the first of the other recovery.
     let due = sqlx::query("update recoveries set next_step_at = now() where id = $1").bind(recovery.id);
     due.execute(world.database()).await.expect("Postgres answers");

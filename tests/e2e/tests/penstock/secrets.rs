@@ -1,8 +1,9 @@
 //! What must never be written down: keys, signing secrets, tokens, payloads.
 
 use e2e::{Answer, Event, World};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::keys::json;
 use crate::setup;
 
 /// Stands in payloads, idempotency keys and URLs.
@@ -19,14 +20,7 @@ async fn endpoint(world: &World, organization: &e2e::Organization, url: String) 
         .post(world.url(&path))
         .bearer_auth(world.stack().admin_token());
     let request = request.json(&json!({"url": url, "timeout_ms": 500}));
-    let answer: Value = request
-        .send()
-        .await
-        .expect("ingest-api answers")
-        .json()
-        .await
-        .expect("it is JSON");
-    answer["secret"]
+    json(request).await["secret"]
         .as_str()
         .expect("a new endpoint has a secret")
         .to_owned()

@@ -6,16 +6,15 @@ use std::fmt;
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
-use async_nats::jetstream::context::ConsumerInfoErrorKind;
-use futures_util::TryStreamExt as _;
+use async_nats::jetstream::stream::Info;
 use serde::Serialize;
 use shared::id::{EndpointId, OrgId};
-use shared::stream;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::config::AuditOptions;
+use crate::streams::{event_streams, workers_consumer};
 
 /// Prints what there is.
 ///
@@ -118,24 +117,18 @@ impl Audit {
 }
 
 async fn streams(jetstream: &jetstream::Context) -> anyhow::Result<Vec<Stream>> {
-    let mut names: Vec<String> = jetstream.stream_names().try_collect().await?;
-    names.retain(|name| name.starts_with(stream::NAME_PREFIX));
-    names.sort_unstable();
+    let mut infos = event_streams(jetstream).await?;
+    infos.sort_unstable_by(|one, other| one.config.name.cmp(&other.config.name));
     let mut streams = Vec::new();
-    for name in names {
-        let stream = jetstream.get_stream(&name).await?;
-        let consumer = match stream.consumer_info(stream::CONSUMER).await {
-            Ok(info) => Some(info),
-            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
-        let state = &stream.cached_info().state;
+    for Info { config, state, .. } in infos {
+        let stream = jetstream.get_stream_no_info(&config.name).await?;
+        let consumer = workers_consumer(&stream).await?;
         streams.push(Stream {
             frames: state.messages,
             bytes: state.bytes,
             pending: consumer.as_ref().map(|info| info.num_pending),
             ack_pending: consumer.as_ref().map(|info| info.num_ack_pending),
-            name,
+            name: config.name,
         });
     }
     Ok(streams)

@@ -9,17 +9,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use async_nats::jetstream::stream;
-use futures_util::TryStreamExt as _;
 use shared::nats::Nats;
-use shared::stream::NAME_PREFIX;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::permits::Permits;
+use crate::streams::event_streams;
 
 /// Pause between two looks at the streams, and the longest time without one: a floor that nobody asks for is kept up too, so
 /// that a stream's successor is not taken for the stream.
@@ -95,17 +93,8 @@ impl Floors {
         let now = sqlx::query_scalar!(r#"select now() as "now!""#)
             .fetch_one(&self.pool)
             .await?;
-        let jetstream = self.nats.jetstream();
-        let streams: Vec<stream::Info> = jetstream
-            .streams()
-            .try_collect()
-            .await
-            .context("cannot list the streams")?;
-        let floors: Vec<_> = streams
-            .iter()
-            .filter(|stream| stream.config.name.starts_with(NAME_PREFIX))
-            .map(|stream| Floor::of(stream, now))
-            .collect();
+        let streams = event_streams(&self.nats.jetstream()).await?;
+        let floors: Vec<_> = streams.iter().map(|stream| Floor::of(stream, now)).collect();
         Ok(write(&self.pool, &floors).await?)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::Message;
+use async_nats::jetstream::message::StreamMessage;
 use shared::event::Event;
 use shared::frame;
 
@@ -44,15 +46,24 @@ impl<'a> Frame<'a> {
     /// Nothing when the message came from no stream.
     pub fn of(stream: &'a str, message: &'a Message) -> Option<Self> {
         let info = message.info().ok()?;
-        let headers = message.headers.as_ref();
-        let version = headers.and_then(|headers| headers.get(frame::VERSION_HEADER));
         Some(Self {
             stream,
             sequence: info.stream_sequence,
             delivered: info.delivered,
-            version: version.map(async_nats::HeaderValue::as_str),
+            version: message.headers.as_ref().and_then(version),
             payload: &message.payload,
         })
+    }
+
+    /// A message that was read, not handed out, and that will not be handed out again.
+    pub fn of_leftover(stream: &'a str, message: &'a StreamMessage) -> Self {
+        Self {
+            stream,
+            sequence: message.sequence,
+            delivered: UNKNOWN_VERSION_TRIES,
+            version: version(&message.headers),
+            payload: &message.payload,
+        }
     }
 
     /// Whether a worker of another release may be able to read it.
@@ -71,6 +82,12 @@ impl<'a> Frame<'a> {
             bytes,
         }
     }
+}
+
+fn version(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get(frame::VERSION_HEADER)
+        .map(async_nats::HeaderValue::as_str)
 }
 
 impl<'a> Located<'a> {

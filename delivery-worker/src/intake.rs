@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::{Consumer, pull};
-use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
+use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, Info};
 use async_nats::jetstream::{self, AckKind, Message};
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _};
 use shared::nats::Nats;
 use shared::shutdown::Tasks;
 use shared::stream;
@@ -20,7 +20,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::crash::{self, Point};
+use crate::leftovers::Leftovers;
 use crate::storing::Storing;
+use crate::streams::event_streams;
 
 /// The readiness condition that intake fulfils.
 pub const STREAMS_FOUND: &str = "event streams";
@@ -36,8 +38,8 @@ const PREFETCH_BYTES: usize = 8 << 20;
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// How often new streams are looked for, and how often until the first is there.
-const DISCOVERY_INTERVAL: Duration = Duration::from_secs(10);
+/// How often new streams and leftovers are looked for, and how often until the first stream is there.
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_DISCOVERY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Storing is followed by a pause as long as it took, though not longer than this, in which frames gather: under load
@@ -62,23 +64,21 @@ impl Intake {
     /// Consumes every event stream until the stop; streams that appear later are found.
     ///
     /// # Errors
-    /// Never; each stream is a task of its own.
+    /// When Postgres refuses a statement for another reason than being away. Each stream is a task of its own.
     pub async fn run(self, tasks: Tasks, readiness: Readiness) -> anyhow::Result<()> {
-        let jetstream = self.nats.jetstream();
         let mut known = HashSet::new();
+        let mut leftovers = Leftovers::default();
         while !tasks.stop().is_cancelled() {
-            match stream_names(&jetstream).await {
-                Ok(names) => {
-                    for name in names {
-                        if known.insert(name.clone()) {
-                            readiness.set(STREAMS_FOUND, true);
-                            let (intake, readiness) = (self.clone(), readiness.clone());
-                            let consuming = intake.consume(name, readiness, tasks.stop().clone());
-                            tasks.spawn_long_lived("intake", consuming);
-                        }
+            let looking = self.discover(&mut known, &mut leftovers, &tasks, &readiness);
+            match tasks.stop().run_until_cancelled(looking).await {
+                None | Some(Ok(())) => {}
+                Some(Err(error)) => match error.downcast::<sqlx::Error>() {
+                    Ok(error) if !shared::db::is_transient(&error) => return Err(error.into()),
+                    Ok(error) => tracing::warn!(%error, "cannot store what is left over, trying again"),
+                    Err(error) => {
+                        tracing::debug!(error = format!("{error:#}"), "cannot look at the event streams");
                     }
-                }
-                Err(error) => tracing::debug!(error = format!("{error:#}"), "cannot list the event streams"),
+                },
             }
             let pause = if known.is_empty() {
                 FIRST_DISCOVERY_INTERVAL
@@ -88,6 +88,26 @@ impl Intake {
             let _ = tasks.stop().run_until_cancelled(tokio::time::sleep(pause)).await;
         }
         Ok(())
+    }
+
+    async fn discover(
+        &self,
+        known: &mut HashSet<String>,
+        leftovers: &mut Leftovers,
+        tasks: &Tasks,
+        readiness: &Readiness,
+    ) -> anyhow::Result<()> {
+        let jetstream = self.nats.jetstream();
+        let streams = event_streams(&jetstream).await?;
+        for Info { config, .. } in &streams {
+            if known.insert(config.name.clone()) {
+                readiness.set(STREAMS_FOUND, true);
+                let (intake, readiness) = (self.clone(), readiness.clone());
+                let consuming = intake.consume(config.name.clone(), readiness, tasks.stop().clone());
+                tasks.spawn_long_lived("intake", consuming);
+            }
+        }
+        leftovers.take_in(&jetstream, &self.storing, &streams).await
     }
 
     /// Consumes one stream until the stop. A consumer that was deleted is made again.
@@ -215,14 +235,6 @@ async fn next_batch(messages: &mut pull::Stream) -> anyhow::Result<Vec<Message>>
         batch.push(message);
     }
     Ok(batch)
-}
-
-async fn stream_names(jetstream: &jetstream::Context) -> anyhow::Result<Vec<String>> {
-    let names: Vec<String> = jetstream.stream_names().try_collect().await?;
-    Ok(names
-        .into_iter()
-        .filter(|name| name.starts_with(stream::NAME_PREFIX))
-        .collect())
 }
 
 fn is_stream_gone(error: &anyhow::Error) -> bool {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{AckKind, Message};
 use shared::event::Event;
 use shared::frame;
@@ -96,11 +97,25 @@ impl Storing {
             frames.push(frame);
             done.push(message);
         }
-        for Faulty { item: frame, reason } in store_good(&frames, |part| self.store_frames(part)).await? {
+        self.store_good_frames(&frames).await?;
+        Ok(done)
+    }
+
+    /// Stores or sets aside a message that is not handed out any more.
+    ///
+    /// # Errors
+    /// When Postgres does not answer, or refuses more than a value.
+    pub async fn store_leftover(&self, stream: &str, message: &StreamMessage) -> Result<(), sqlx::Error> {
+        self.store_good_frames(&[Frame::of_leftover(stream, message)])
+            .await
+    }
+
+    async fn store_good_frames(&self, frames: &[Frame<'_>]) -> Result<(), sqlx::Error> {
+        for Faulty { item: frame, reason } in store_good(frames, |part| self.store_frames(part)).await? {
             self.set_aside(&frame.unreadable(None, &reason, frame.payload))
                 .await?;
         }
-        Ok(done)
+        Ok(())
     }
 
     async fn store_frames(&self, frames: &[Frame<'_>]) -> Result<(), sqlx::Error> {

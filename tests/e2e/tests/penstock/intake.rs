@@ -1,6 +1,10 @@
 //! How events come out of the streams, and where they go.
 
-use e2e::{Event, new_event, until};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer;
+use e2e::{Event, World, new_event, until};
+use futures_util::StreamExt as _;
 use serde_json::json;
 use shared::event::{self, OPERATIONAL_TYPES};
 use shared::stream;
@@ -24,6 +28,60 @@ async fn a_consumer_that_was_deleted_is_made_again() {
         producer.send(&Event::new("a", "1")).await;
         receiver.wait_for(count).await;
     }
+    world.finish().await;
+}
+
+/// nats-server gives up a frame after the tries that its consumer allows, keeps it, and counts it as done with, as it does
+/// after a stop between writing an acknowledgement and removing the frame.
+async fn leave_a_frame_behind(world: &World, events: &[event::Event<'_>]) {
+    let jetstream = world.jetstream().await;
+    let deleted = jetstream.delete_consumer_from_stream(stream::CONSUMER, stream::name(0));
+    deleted.await.expect("the consumer was there");
+    let config = consumer::pull::Config {
+        max_deliver: 1,
+        ..stream::consumer(Duration::from_millis(100))
+    };
+    let consumer = jetstream.create_consumer_on_stream(config, stream::name(0));
+    let mut consumer = consumer.await.expect("there is none");
+    world.publish_events(events).await;
+    until("the frame to be given up", async || {
+        let mut messages = consumer.fetch().max_messages(1).messages().await;
+        let messages = messages.as_mut().map_err(|error| error.to_string())?;
+        while messages.next().await.is_some() {}
+        let info = consumer.info().await.map_err(|error| error.to_string())?;
+        if info.num_pending == 0 && info.num_ack_pending == 0 && info.delivered.stream_sequence > 0 {
+            Ok(())
+        } else {
+            Err(format!("{info:?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_frame_that_its_consumer_passed_over_is_taken_in() {
+    let mut world = setup().nats_users().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let ordered = json!({"ordered": true});
+    world.endpoint_with(&organization, &receiver, ordered).await;
+    let of_key = |data| event::Event {
+        ordering_key: Some("k"),
+        ..new_event(organization.id, "a", data)
+    };
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    leave_a_frame_behind(&world, &[of_key("1")]).await;
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    world.publish_events(&[of_key("2")]).await;
+    receiver.wait_for(2).await;
+    let arrived = receiver.webhooks();
+    let arrived: Vec<_> = arrived
+        .iter()
+        .map(|webhook| webhook.parse().data.get().to_owned())
+        .collect();
+    assert_eq!(arrived, ["1", "2"]);
+    let log = world.stack().nats().log();
+    assert!(!log.contains("Violation"), "{log}");
     world.finish().await;
 }
 

@@ -73,12 +73,12 @@ pub fn start(config: Config) -> ExitCode {
         config.runtime,
         async |stop| match config.command {
             Some(Command::Migrate) => {
-                let pool = shared::db::connect(&config.database_url, 1).await?;
+                let pool = shared::db::connect("delivery-worker migrate", &config.database_url, 1).await?;
                 shared::db::migrate(&pool).await
             }
             Some(Command::Audit(options)) => {
                 let nats = Nats::connect(&config.nats, "delivery-worker audit").await?;
-                let pool = shared::db::connect(&config.database_url, 1).await?;
+                let pool = shared::db::connect("delivery-worker audit", &config.database_url, 1).await?;
                 audit::run(&options, &nats.jetstream(), &pool).await
             }
             None => {
@@ -107,6 +107,7 @@ pub async fn run(
     let readiness = Readiness::waiting_for([DATABASE_READY, STREAMS_FOUND]);
     let nats = Nats::connect(&config.nats, "delivery-worker").await?;
     let pool = shared::db::pool(
+        "delivery-worker",
         &config.database_url,
         config.database_connections,
         shared::db::SESSION_SETTINGS,

@@ -202,6 +202,9 @@ async fn write(pool: &PgPool, group: &[Report]) -> Result<Recorded, sqlx::Error>
                                  $12::bytea[], $13::text[], $14::uuid[])
                 as r (org_id, event_id, endpoint_id, accepted_at, lease_token, status, wait_ms, started_at,
                       duration_ms, outcome, response_status, response_body, error, notice_id)
+            -- All of them. A limit that it does not know makes the planner expect a single row, and so look deliveries up
+            -- by their keys; for the ten that it expects of arrays it would read all deliveries of the day.
+            limit cardinality($1)
         ),
         recorded as (
             update deliveries d

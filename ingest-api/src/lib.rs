@@ -117,6 +117,7 @@ pub async fn run(
     let readiness = Readiness::waiting_for([NATS_CONNECTED, STREAMS_READY, KEYS_SHARED]);
     let nats = Nats::connect(&config.nats, "ingest-api").await?;
     let pool = shared::db::pool(
+        "ingest-api",
         &config.database_url,
         config.database_connections,
         shared::db::SESSION_SETTINGS,

@@ -21,14 +21,21 @@ pub const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("jit", "off"),
 ];
 
-/// A pool that connects when it is first used, so that a service starts while Postgres is away. `settings` are
-/// server parameters of its sessions.
+/// A pool that connects when it is first used, so that a service starts while Postgres is away. `application` is what
+/// Postgres lists its sessions as; `settings` are their server parameters.
 ///
 /// # Errors
 /// When `url` is not a Postgres URL.
-pub fn pool(url: &str, max_connections: u32, settings: &[(&str, &str)]) -> anyhow::Result<PgPool> {
+pub fn pool(
+    application: &str,
+    url: &str,
+    max_connections: u32,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<PgPool> {
     let options: PgConnectOptions = url.parse().context("DATABASE_URL is not a Postgres URL")?;
-    let options = options.options(settings.iter().copied());
+    let options = options
+        .application_name(application)
+        .options(settings.iter().copied());
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -39,8 +46,8 @@ pub fn pool(url: &str, max_connections: u32, settings: &[(&str, &str)]) -> anyho
 ///
 /// # Errors
 /// When `url` is not a Postgres URL or Postgres could not be reached in that time.
-pub async fn connect(url: &str, max_connections: u32) -> anyhow::Result<PgPool> {
-    let pool = pool(url, max_connections, &[])?;
+pub async fn connect(application: &str, url: &str, max_connections: u32) -> anyhow::Result<PgPool> {
+    let pool = pool(application, url, max_connections, &[])?;
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(2))

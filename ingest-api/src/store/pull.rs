@@ -119,6 +119,8 @@ impl Store {
             with given as materialized (
                 select * from unnest($3::uuid[], $4::timestamptz[], $5::uuid[], $6::timestamptz[]) with ordinality
                     as g (event_id, accepted_at, lease_token, leased_at, position)
+                -- All of them; with a limit that it does not know the planner expects one row, and looks it up by its key.
+                limit cardinality($3)
             ),
             acknowledged as (
                 update deliveries d

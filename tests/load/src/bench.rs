@@ -13,8 +13,12 @@ use crate::report::{Latency, Report, Row};
 use crate::site::Site;
 use crate::usage::{Snapshot, Watched};
 
-/// Load before each measurement that does not count.
-const WARM_UP: Duration = Duration::from_millis(400);
+/// Load before each measurement that does not count, as a part of the measurement.
+const WARM_UP: f64 = 0.2;
+
+/// The part of a full length that is measured with `--quick`, and the shortest that says anything.
+const QUICK_PART: f64 = 0.1;
+const SHORTEST: Duration = Duration::from_millis(1_500);
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +34,21 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
+    /// Rounds of what is done one after the other and takes long.
+    pub(crate) fn few_rounds(&self) -> usize {
+        if self.quick { 1 } else { 3 }
+    }
+
+    /// A full length in seconds, or a short one.
+    pub(crate) fn lasting(&self, seconds: u32) -> Duration {
+        let full = Duration::from_secs(seconds.into());
+        if self.quick {
+            full.mul_f64(QUICK_PART).max(SHORTEST)
+        } else {
+            full
+        }
+    }
+
     /// A full count, scaled down.
     #[expect(
         clippy::cast_precision_loss,
@@ -150,7 +169,7 @@ impl Bench {
         subject: &Subject<'_>,
         load: Load,
     ) -> anyhow::Result<(Driven, Vec<(&'static str, Duration)>)> {
-        drive(&subject.target, load, WARM_UP).await?;
+        drive(&subject.target, load, self.effort.slice.mul_f64(WARM_UP)).await?;
         let before = Snapshot::take(&subject.watched);
         let driven = drive(&subject.target, load, self.effort.slice).await?;
         Ok((driven, before.since(&subject.watched)))

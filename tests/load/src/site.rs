@@ -35,6 +35,8 @@ pub(crate) struct SiteOptions {
     pub(crate) sync: NatsSync,
     pub(crate) ingest: usize,
     pub(crate) workers: usize,
+    /// nats-servers, and replicas of each stream.
+    pub(crate) nats_nodes: u8,
     /// Another build of this program, to be the services.
     pub(crate) program: Option<PathBuf>,
 }
@@ -45,6 +47,7 @@ impl SiteOptions {
         sync: NatsSync::Always,
         ingest: 1,
         workers: 1,
+        nats_nodes: 1,
         program: None,
     };
 
@@ -82,10 +85,14 @@ impl Site {
             workers: options.workers,
             nats: NatsOptions {
                 sync: options.sync,
+                nodes: options.nats_nodes.into(),
                 ..NatsOptions::default()
             },
             program: options.program.clone(),
-            ingest_env: env(&[("EVENT_STREAM_MAX_BYTES", STREAM_BYTES)]),
+            ingest_env: env(&[
+                ("EVENT_STREAM_MAX_BYTES", STREAM_BYTES),
+                ("EVENT_STREAM_REPLICAS", &options.nats_nodes.to_string()),
+            ]),
             worker_env: env(&[]),
             ..StackOptions::default()
         };

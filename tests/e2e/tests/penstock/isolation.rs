@@ -27,7 +27,7 @@ async fn fill(world: &World, org: OrgId, endpoint: EndpointId, rows: i32) {
 }
 
 /// The text of the worker's one query that has this in it, as it is checked against the schema.
-fn query_with(text: &str) -> String {
+pub fn query_with(text: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.sqlx");
     let files = std::fs::read_dir(folder).expect("it is what the test wrote");
     let queries = files.map(|file| {

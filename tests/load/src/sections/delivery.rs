@@ -140,8 +140,8 @@ fn missing(ledger: &Ledger, share: f64) -> f64 {
 
 async fn low_rate(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> anyhow::Result<()> {
     bench.step("200 events/s");
-    course.hold(200.0, Duration::from_secs(2), &[sink], 1.0).await?;
-    let length = Duration::from_secs(if bench.effort.quick { 5 } else { 20 });
+    course.hold(200.0, bench.effort.lasting(2), &[sink], 1.0).await?;
+    let length = bench.effort.lasting(20);
     let held = course.hold(200.0, length, &[sink], 1.0).await?;
     let arrival = held.ledger.accept_to_arrival(|_| true);
     bench.report.at_most(
@@ -172,7 +172,7 @@ async fn low_rate(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> an
 
 /// Finds the highest rate at which webhooks keep up.
 async fn search(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> anyhow::Result<f64> {
-    let length = Duration::from_secs(if bench.effort.quick { 3 } else { 6 });
+    let length = bench.effort.lasting(6);
     let (mut good, mut bad) = (LOWEST, None);
     while good < HIGHEST {
         let rate = bad.map_or(good * 1.4, |bad| f64::midpoint(good, bad));
@@ -196,7 +196,7 @@ async fn hold_for_long(
     sink: &Sink,
     best: f64,
 ) -> anyhow::Result<()> {
-    let length = Duration::from_secs(if bench.effort.quick { 8 } else { 30 });
+    let length = bench.effort.lasting(30);
     let mut rate = best;
     let held = loop {
         bench.step(format!("holding {rate:.0} events/s for {length:?}"));

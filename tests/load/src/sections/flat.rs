@@ -28,9 +28,7 @@ const DUE: usize = 20_000;
 /// Stored events, and events that are inserted beside them.
 const STORED: usize = 10_000_000;
 const INSERTED: u64 = 200_000;
-
-/// Rounds of what has to be done one after the other.
-const ROUNDS: usize = 3;
+const FEW_INSERTED: u64 = 20_000;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -57,7 +55,7 @@ async fn keys(bench: &mut Bench) -> anyhow::Result<()> {
     while used < many.len() as u64 {
         // Each pass begins with the first key again, and gets further than the one before.
         used = used.max(
-            drive::closed_loop(&all, started.elapsed().max(Duration::from_secs(3)))
+            drive::closed_loop(&all, started.elapsed().max(bench.effort.lasting(3)))
                 .await?
                 .events,
         );
@@ -105,10 +103,8 @@ async fn claims(bench: &mut Bench) -> anyhow::Result<()> {
         seed::deliveries(&site, endpoint, wanted - retries, Due::Later).await?;
         retries = wanted;
         let mut times = Vec::new();
-        for round in 1..=ROUNDS {
-            bench.step(format!(
-                "{DUE} claims beside {wanted} retries, round {round} of {ROUNDS}"
-            ));
+        for round in 1..=bench.effort.few_rounds() {
+            bench.step(format!("{DUE} claims beside {wanted} retries, round {round}"));
             seed::deliveries(&site, endpoint, DUE, Due::Now).await?;
             times.push(time_of_claims(&mut site, &sink).await?);
         }
@@ -171,11 +167,16 @@ async fn inserts(bench: &mut Bench) -> anyhow::Result<()> {
 /// Lets events wait in the stream, starts the worker and measures until all are stored: seconds a round.
 async fn time_of_inserts(bench: &mut Bench, site: &mut Site, stored: &str) -> anyhow::Result<f64> {
     let (mut times, mut cpu) = (Vec::new(), Vec::new());
-    for round in 1..=ROUNDS {
+    let inserted = if bench.effort.quick {
+        FEW_INSERTED
+    } else {
+        INSERTED
+    };
+    for round in 1..=bench.effort.few_rounds() {
         bench.step(format!(
-            "{INSERTED} inserts beside {stored} events, round {round} of {ROUNDS}"
+            "{inserted} inserts beside {stored} events, round {round}"
         ));
-        let sent = fill_stream(site, INSERTED).await?;
+        let sent = fill_stream(site, inserted).await?;
         let postgres = site.watched();
         let before = Snapshot::take(&postgres);
         site.stack.worker_mut(0).start().await?;

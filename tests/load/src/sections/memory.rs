@@ -36,7 +36,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
 
 async fn usual_load(bench: &mut Bench, site: &Site, sink: &Sink) -> anyhow::Result<()> {
     bench.step(format!("{PER_SECOND} events/s"));
-    let length = Duration::from_secs(if bench.effort.quick { 4 } else { 20 });
+    let length = bench.effort.lasting(20);
     let mut course = Course::new(site, vec![site.event("load.sent")]);
     course.hold(PER_SECOND, length, &[sink], 1.0).await?;
     peaks(bench, site, &format!("at {PER_SECOND} events/s"))
@@ -88,7 +88,7 @@ async fn backlog_in_the_table(bench: &mut Bench, site: &Site, sink: &Sink) -> an
     let endpoint = site.endpoint(&hanging, "load.hangs", json!({})).await?;
     seed::deliveries(site, endpoint, rows, Due::Now).await?;
     let mut course = Course::new(site, vec![site.event("load.sent")]);
-    let length = Duration::from_secs(if bench.effort.quick { 4 } else { 20 });
+    let length = bench.effort.lasting(20);
     course.hold(PER_SECOND, length, &[sink], 1.0).await?;
     peaks(bench, site, &format!("beside {rows} due deliveries"))
 }

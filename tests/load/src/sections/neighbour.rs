@@ -27,7 +27,7 @@ struct Found {
 
 pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let mut found = Found::default();
-    for round in 1..=(if bench.effort.quick { 1 } else { 2 }) {
+    for round in 1..=bench.effort.few_rounds() {
         one_round(bench, &mut found, round).await?;
     }
     let [healthy, hanging, backlog] = [found.healthy, found.hanging, found.backlog].map(median);
@@ -58,7 +58,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 async fn one_round(bench: &mut Bench, found: &mut Found, round: usize) -> anyhow::Result<()> {
-    let length = Duration::from_secs(if bench.effort.quick { 4 } else { 20 });
+    let length = bench.effort.lasting(20);
     let site = Site::start(&SiteOptions::WHOLE).await?;
     let (healthy, tenth) = (Sink::start().await?, Sink::start().await?);
     let mut requests = Vec::new();
@@ -74,7 +74,7 @@ async fn one_round(bench: &mut Bench, found: &mut Found, round: usize) -> anyhow
 
     bench.step(format!("all healthy, round {round}"));
     course
-        .hold(PER_SECOND, Duration::from_secs(2), &sinks, nine)
+        .hold(PER_SECOND, bench.effort.lasting(2), &sinks, nine)
         .await?;
     found
         .healthy

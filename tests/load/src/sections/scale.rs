@@ -1,6 +1,4 @@
-//! Whether an event costs more processor time with more replicas.
-
-use std::time::Duration;
+//! Whether an event costs more processor time with more replicas, on one nats-server and on a cluster.
 
 use serde_json::json;
 
@@ -25,9 +23,19 @@ struct Cost {
 }
 
 pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+    compare(bench, 1).await?;
+    if !bench.effort.quick {
+        compare(bench, 3).await?;
+    }
+    Ok(())
+}
+
+/// Compares numbers of replicas of the services, with so many nats-servers and replicas of each stream.
+async fn compare(bench: &mut Bench, nats_nodes: u8) -> anyhow::Result<()> {
+    let most = if bench.effort.quick { 2 } else { 4 };
     let mut first = None;
-    for replicas in [1, 2, 4] {
-        let costs = with_replicas(bench, replicas).await?;
+    for replicas in [1, 2, 4].into_iter().filter(|replicas| *replicas <= most) {
+        let costs = with_replicas(bench, nats_nodes, replicas).await?;
         let Some(of_one) = &first else {
             first = Some(costs);
             continue;
@@ -44,10 +52,15 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn with_replicas(bench: &mut Bench, replicas: usize) -> anyhow::Result<[(String, Cost); 2]> {
+async fn with_replicas(
+    bench: &mut Bench,
+    nats_nodes: u8,
+    replicas: usize,
+) -> anyhow::Result<Vec<(String, Cost)>> {
     let options = SiteOptions {
         ingest: replicas,
         workers: replicas,
+        nats_nodes,
         ..SiteOptions::WHOLE
     };
     let site = Site::start(&options).await?;
@@ -55,33 +68,28 @@ async fn with_replicas(bench: &mut Bench, replicas: usize) -> anyhow::Result<[(S
     site.endpoint(&sink, "load.sent", json!({})).await?;
     let mut course = Course::new(&site, vec![site.event("load.sent")]);
     let each = EACH * f64::from(u32::try_from(replicas)?);
-    let costs = [
-        (
-            format!("{IN_ALL}/s in all"),
-            cost(bench, &mut course, &sink, IN_ALL, replicas).await?,
-        ),
-        (
-            format!("{EACH}/s each"),
-            cost(bench, &mut course, &sink, each, replicas).await?,
-        ),
-    ];
+    let mut costs = Vec::new();
+    for (rate, load) in [
+        (IN_ALL, format!("{IN_ALL}/s in all")),
+        (each, format!("{EACH}/s each")),
+    ] {
+        let load = format!("{load}, R{nats_nodes}");
+        bench.step(format!("{replicas} replicas of each service, {load}"));
+        let cost = cost(bench, &mut course, &sink, rate).await?;
+        let name = |service| format!("CPU of {service} a 1 000 events, {replicas} ×, {load}");
+        bench.report.figure(NAME, name("ingest-api"), cost.ingest, "ms");
+        bench
+            .report
+            .figure(NAME, name("delivery-worker"), cost.worker, "ms");
+        costs.push((load, cost));
+    }
     site.stop().await?;
     Ok(costs)
 }
 
-async fn cost(
-    bench: &mut Bench,
-    course: &mut Course<'_>,
-    sink: &Sink,
-    per_second: f64,
-    replicas: usize,
-) -> anyhow::Result<Cost> {
-    bench.step(format!(
-        "{replicas} replicas of each service, {per_second} events/s"
-    ));
-    course
-        .hold(per_second, Duration::from_secs(1), &[sink], 1.0)
-        .await?;
+async fn cost(bench: &Bench, course: &mut Course<'_>, sink: &Sink, per_second: f64) -> anyhow::Result<Cost> {
+    let warm_up = bench.effort.slice.mul_f64(0.2);
+    course.hold(per_second, warm_up, &[sink], 1.0).await?;
     let (mut ingest, mut worker) = (Vec::new(), Vec::new());
     for _ in 0..bench.effort.rounds {
         let held = course.hold(per_second, bench.effort.slice, &[sink], 1.0).await?;
@@ -90,14 +98,8 @@ async fn cost(
         ingest.push(measured.cpu_ms("server"));
         worker.push(measured.cpu_ms("worker"));
     }
-    let cost = Cost {
+    Ok(Cost {
         ingest: median(ingest),
         worker: median(worker),
-    };
-    let name = |service| format!("CPU of {service} a 1 000 events, {replicas} × at {per_second}/s");
-    bench.report.figure(NAME, name("ingest-api"), cost.ingest, "ms");
-    bench
-        .report
-        .figure(NAME, name("delivery-worker"), cost.worker, "ms");
-    Ok(cost)
+    })
 }

@@ -32,7 +32,7 @@ const MAX_BATCH_FRAMES: usize = 64;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// Bytes of frames that the server sends ahead.
-const PREFETCH_BYTES: usize = 8 << 20;
+const PREFETCH_BYTES: usize = 4 << 20;
 
 /// How long one request for frames stays open, and how often the server says that it is still there.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);

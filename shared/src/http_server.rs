@@ -1,10 +1,9 @@
-//! Serving HTTP with the limits that `axum::serve` does not set: a deadline for request headers, a cap on
-//! connections, and a bounded drain.
+//! Serving HTTP with the limits that `axum::serve` does not set: deadlines for request headers and for idle
+//! connections, a cap on connections, and a bounded drain.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +20,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use crate::head_timeout::{Heads, Noting};
 
 /// Request headers beyond this many bytes are refused with 431.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -41,9 +42,14 @@ pub struct HttpServerConfig {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
-    /// How long a connection may take to send its request headers, or stay idle between two requests.
+    /// How long a connection may take to send the headers of a request.
     #[arg(long, env, value_name = "HEADER_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
     pub header_timeout: Duration,
+
+    /// How long a connection may stay idle between two requests. Longer than a load balancer keeps its own, so that it is
+    /// the one that closes them.
+    #[arg(long, env, value_name = "IDLE_TIMEOUT", default_value = "75s", value_parser = humantime::parse_duration)]
+    pub idle_timeout: Duration,
 }
 
 impl Default for HttpServerConfig {
@@ -51,6 +57,7 @@ impl Default for HttpServerConfig {
         Self {
             max_connections: 100,
             header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
         }
     }
 }
@@ -111,45 +118,45 @@ struct Connections {
 impl Connections {
     /// Serves a connection, which keeps `slot` until it ends.
     fn serve(&self, stream: TcpStream, slot: Option<OwnedSemaphorePermit>) {
-        let requested = Arc::new(AtomicBool::new(false));
-        let (noted, stop) = (requested.clone(), self.stop.clone());
+        let heads = Heads::new();
+        let (noted, stop) = (heads.clone(), self.stop.clone());
         let routes = TowerToHyperService::new(self.app.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            noted.store(true, Ordering::Relaxed);
-            // HTTP/2 has a message of its own for this.
-            let closes = request.version() <= Version::HTTP_11;
-            let (answer, stop) = (routes.call(request), stop.clone());
+            let is_http1 = request.version() <= Version::HTTP_11;
+            if is_http1 {
+                noted.complete();
+            } else {
+                noted.complete_for_good();
+            }
+            let (answer, noted, stop) = (routes.call(request), noted.clone(), stop.clone());
             async move {
                 let mut answer = answer.await?;
-                if closes && stop.is_cancelled() {
+                noted.answered();
+                // HTTP/2 has a message of its own for this.
+                if is_http1 && stop.is_cancelled() {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }
                 Ok::<_, Infallible>(answer)
             }
         });
+        let stream = Noting {
+            stream,
+            heads: heads.clone(),
+        };
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection.into_owned());
-        let silence = silence(requested, self.header_timeout);
+        let late = heads.late(self.header_timeout);
         #[expect(clippy::disallowed_methods, reason = "`graceful` tracks connections")]
         tokio::spawn(async move {
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(error, "connection ended");
                 },
-                () = silence => tracing::debug!("closed a connection that made no request"),
+                () = late => tracing::debug!("closed a connection that took too long to send a request's headers"),
             }
             drop(slot);
         });
-    }
-}
-
-/// Ends when a connection has made no request in time. The builder's own deadline for headers begins when it
-/// knows the version of HTTP; a client that says nothing, or half of HTTP/2's greeting, never gets there.
-async fn silence(requested: Arc<AtomicBool>, timeout: Duration) {
-    tokio::time::sleep(timeout).await;
-    if requested.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
     }
 }
 
@@ -158,7 +165,7 @@ fn connection_builder(config: &HttpServerConfig) -> auto::Builder<TokioExecutor>
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
+        .header_read_timeout(config.idle_timeout)
         .max_buf_size(MAX_HEADER_BYTES);
     builder
         .http2()

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::setup;
 
-/// What `HEADER_TIMEOUT` and `BODY_TIMEOUT` are set to.
+/// What a timeout is set to.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 async fn world() -> World {
@@ -64,11 +64,40 @@ async fn a_connection_that_says_nothing_is_closed() {
     world.finish().await;
 }
 
+const REQUEST: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+
 #[tokio::test]
 async fn a_connection_that_sends_no_second_request_is_closed() {
-    let world = world().await;
-    let answer = say(&world, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let setup = setup().replicas(1, 0).ingest_env("IDLE_TIMEOUT", "1s");
+    let world = setup.start().await;
+    let answer = say(&world, REQUEST).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_connection_may_be_idle_for_longer_than_it_may_send_headers() {
+    let world = world().await;
+    let mut connection = connect(&world).await;
+    for _ in 0..2 {
+        connection
+            .write_all(REQUEST.as_bytes())
+            .await
+            .expect("it is open");
+        let mut answer = [0; 1_024];
+        let length = connection.read(&mut answer).await.expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        tokio::time::sleep(TIMEOUT * 2).await;
+    }
+    let (head, begun) = (&REQUEST.as_bytes()[..20], Instant::now());
+    connection.write_all(head).await.expect("it is open");
+    assert_eq!(hear(connection).await, "");
+    let taken = begun.elapsed();
+    assert!(
+        (TIMEOUT.mul_f32(0.9)..TIMEOUT * 5).contains(&taken),
+        "closed after {taken:?}"
+    );
     world.finish().await;
 }
 
@@ -121,13 +150,13 @@ async fn occupy(world: &World, key: &str) -> TcpStream {
 #[tokio::test]
 async fn connections_beyond_the_cap_wait_until_others_close() {
     const CAP: usize = 3;
-    let setup = setup().replicas(1, 0).ingest_env("HEADER_TIMEOUT", "1s");
+    let setup = setup().replicas(1, 0).ingest_env("IDLE_TIMEOUT", "1s");
     let world = setup
         .ingest_env("MAX_CONNECTIONS", &CAP.to_string())
         .start()
         .await;
     let key = world.organization().await.key;
-    // Those that the harness has left open are closed after `HEADER_TIMEOUT`.
+    // Those that the harness has left open are closed after `IDLE_TIMEOUT`.
     let mut served = join_all((0..CAP).map(|_| occupy(&world, &key))).await;
     let mut waiting = Vec::new();
     for _ in 0..CAP {
@@ -185,8 +214,14 @@ async fn a_request_whose_head_is_too_large_is_refused_and_the_next_is_served() {
         get(&format!("/healthz?{}", fill(60_000)), ""),
     ];
     for request in large {
-        let answer = say(&world, &request).await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let mut connection = connect(&world).await;
+        connection
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is open");
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200");
     }
     world.finish().await;
 }

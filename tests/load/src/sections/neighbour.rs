@@ -1,7 +1,5 @@
 //! Ten endpoints at a hundred events a second each: what one that hangs, or a dead one's backlog, does to the rest.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::delivery::{Course, Held};

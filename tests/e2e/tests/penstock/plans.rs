@@ -10,10 +10,16 @@ use crate::setup;
 async fn plan(session: &mut PgConnection, query: &str, parameters: &[(usize, &str)]) -> Value {
     for (name, value) in shared::db::SESSION_SETTINGS {
         let set = AssertSqlSafe(format!("set {name} = {value}"));
-        session.execute(sqlx::raw_sql(set)).await.unwrap();
+        session
+            .execute(sqlx::raw_sql(set))
+            .await
+            .expect("Postgres takes it");
     }
     let prepare = AssertSqlSafe(format!("prepare statement as {query}"));
-    session.execute(sqlx::raw_sql(prepare)).await.unwrap();
+    session
+        .execute(sqlx::raw_sql(prepare))
+        .await
+        .expect("Postgres takes it");
     let last = (1..).take_while(|number| query.contains(&format!("${number}")));
     let values = last.map(|number| {
         let given = parameters.iter().find(|(given, _)| *given == number);
@@ -24,8 +30,11 @@ async fn plan(session: &mut PgConnection, query: &str, parameters: &[(usize, &st
     let plan = sqlx::query_scalar(explain)
         .fetch_one(&mut *session)
         .await
-        .unwrap();
-    session.execute("deallocate statement").await.unwrap();
+        .expect("Postgres takes it");
+    session
+        .execute("deallocate statement")
+        .await
+        .expect("Postgres takes it");
     plan
 }
 

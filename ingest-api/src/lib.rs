@@ -28,6 +28,9 @@ pub mod validate;
 mod cloudevents;
 mod accept;
 mod publish;
+mod gathering;
+mod sending;
+mod event_streams;
 mod extract;
 mod cursor;
 mod lease;
@@ -56,10 +59,11 @@ use tokio_util::sync::CancellationToken;
 use crate::api_key::KeySecrets;
 use crate::auth::{Authenticator, AuthenticatorParts};
 pub use crate::config::Config;
+use crate::event_streams::STREAMS_READY;
 use crate::key_cache::KeyCache;
 use crate::key_changes::KeyChanges;
 use crate::key_share::{KEYS_SHARED, KeyShare, Writing};
-use crate::publish::{Publisher, STREAMS_READY};
+use crate::publish::Publisher;
 use crate::rate_exchange::RateExchange;
 use crate::rate_limit::RateLimiter;
 use crate::router::App;
@@ -147,7 +151,7 @@ pub async fn run(
 
     tasks.spawn_long_lived(
         "streams",
-        publish::keep_streams(
+        event_streams::keep_streams(
             config.streams.clone(),
             nats.clone(),
             readiness.clone(),

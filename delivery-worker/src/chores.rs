@@ -20,11 +20,28 @@ pub async fn repeat(
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         match stop.run_until_cancelled(chore()).await {
             None | Some(Ok(())) => {}
-            Some(Err(error)) if shared::db::is_transient(&error) => {
-                tracing::warn!(chore = name, %error, "interrupted, trying again later");
-            }
-            Some(Err(error)) => return Err(anyhow::Error::from(error).context(name)),
+            Some(Err(error)) => pass_over(name, error.into())?,
         }
+    }
+    Ok(())
+}
+
+/// Logs why a task that goes on did not get its work done this time.
+///
+/// # Errors
+/// When Postgres has refused a statement for another reason than being away: the worker is broken.
+pub fn pass_over(task: &'static str, error: anyhow::Error) -> anyhow::Result<()> {
+    match error.downcast::<sqlx::Error>() {
+        Ok(error) if shared::db::is_transient(&error) => {
+            tracing::warn!(task, %error, "interrupted, trying again later");
+        }
+        Ok(error) => return Err(anyhow::Error::from(error).context(task)),
+        // NATS is away, as the connection's own log says.
+        Err(error) => tracing::debug!(
+            task,
+            error = format!("{error:#}"),
+            "interrupted, trying again later"
+        ),
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::chores;
 use crate::permits::Permits;
 use crate::streams::event_streams;
 
@@ -59,7 +60,13 @@ impl Floors {
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         loop {
             for _ in 0..LOOKS {
-                let changed = self.refresh_or_log().await?;
+                let changed = match self.refresh().await {
+                    Ok(changed) => changed,
+                    Err(error) => {
+                        chores::pass_over("floors", error)?;
+                        false
+                    }
+                };
                 if changed {
                     self.permits.wake_claimer();
                 }
@@ -73,18 +80,6 @@ impl Floors {
                 return Ok(());
             }
         }
-    }
-
-    async fn refresh_or_log(&self) -> anyhow::Result<bool> {
-        match self.refresh().await {
-            Ok(changed) => return Ok(changed),
-            Err(error) => match error.downcast::<sqlx::Error>() {
-                Ok(error) if !shared::db::is_transient(&error) => return Err(error.into()),
-                Ok(error) => tracing::warn!(%error, "cannot write how far the streams are stored"),
-                Err(error) => tracing::debug!(error = format!("{error:#}"), "cannot list the streams"),
-            },
-        }
-        Ok(false)
     }
 
     /// Whether a floor has changed.

@@ -19,6 +19,7 @@ use shared::telemetry::Readiness;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::chores;
 use crate::crash::{self, Point};
 use crate::leftovers::Leftovers;
 use crate::storing::Storing;
@@ -70,15 +71,8 @@ impl Intake {
         let mut leftovers = Leftovers::default();
         while !tasks.stop().is_cancelled() {
             let looking = self.discover(&mut known, &mut leftovers, &tasks, &readiness);
-            match tasks.stop().run_until_cancelled(looking).await {
-                None | Some(Ok(())) => {}
-                Some(Err(error)) => match error.downcast::<sqlx::Error>() {
-                    Ok(error) if !shared::db::is_transient(&error) => return Err(error.into()),
-                    Ok(error) => tracing::warn!(%error, "cannot store what is left over, trying again"),
-                    Err(error) => {
-                        tracing::debug!(error = format!("{error:#}"), "cannot look at the event streams");
-                    }
-                },
+            if let Some(Err(error)) = tasks.stop().run_until_cancelled(looking).await {
+                chores::pass_over("stream discovery", error)?;
             }
             let pause = if known.is_empty() {
                 FIRST_DISCOVERY_INTERVAL

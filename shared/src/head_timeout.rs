@@ -2,6 +2,9 @@
 //!
 //! hyper's own deadline begins when the request before has been answered. It would also close connections that are only
 //! idle, and a load balancer that is about to send its next request on one gets no answer.
+//!
+//! The part of a head that comes before the request before it is answered is not noticed; if no more follows, the deadline for
+//! idle connections is the one.
 
 use std::io;
 use std::pin::Pin;

@@ -1,14 +1,14 @@
 //! One endpoint's trouble is not another's.
 
-use std::path::Path;
 use std::time::Duration;
 
 use e2e::{Answer, World};
 use serde_json::{Value, json};
 use shared::id::{EndpointId, OrgId};
-use sqlx::{AssertSqlSafe, Executor as _};
+use sqlx::AssertSqlSafe;
 
 use crate::faults::send;
+use crate::plans::{query_with, service_session};
 use crate::setup;
 
 /// Due rows of one endpoint, each with its event.
@@ -24,26 +24,6 @@ async fn fill(world: &World, org: OrgId, endpoint: EndpointId, rows: i32) {
     );
     let query = query.bind(org).bind(endpoint).bind(rows);
     query.execute(world.database()).await.expect("Postgres answers");
-}
-
-/// The text of the worker's one query that has this in it, as it is checked against the schema.
-pub fn query_with(text: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.sqlx");
-    let files = std::fs::read_dir(folder).expect("it is what the test wrote");
-    let queries = files.map(|file| {
-        let described: Value = serde_json::from_slice(
-            &std::fs::read(file.expect("it is what the test wrote").path())
-                .expect("it is what the test wrote"),
-        )
-        .expect("it is what the test wrote");
-        described["query"]
-            .as_str()
-            .expect("it is what the test wrote")
-            .to_owned()
-    });
-    let found: Vec<_> = queries.filter(|query| query.contains(text)).collect();
-    assert_eq!(found.len(), 1, "{found:?}");
-    found[0].clone()
 }
 
 /// Rows that the scans of a plan have read, and whether one of them reads a whole table.
@@ -112,11 +92,7 @@ async fn a_claim_reads_as_many_rows_as_it_takes_however_many_are_due() {
     disable.execute(world.database()).await.unwrap();
     fill(&world, organization.id, endpoint.id, 50_000).await;
 
-    let mut connection = world.database().acquire().await.unwrap();
-    for (name, value) in shared::db::SESSION_SETTINGS {
-        let set = AssertSqlSafe(format!("set {name} = {value}"));
-        connection.execute(sqlx::raw_sql(set)).await.unwrap();
-    }
+    let mut connection = service_session(&world).await;
     let explain = |query: String| AssertSqlSafe(format!("explain (analyze, format json) {query}"));
     let survey = explain(query_with("keyed as ("));
     let plan: Value = sqlx::query_scalar(survey)

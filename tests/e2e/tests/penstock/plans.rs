@@ -1,13 +1,37 @@
 //! How Postgres finds the rows that a statement is about.
 
-use serde_json::Value;
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use std::path::Path;
 
-use crate::isolation::query_with;
+use e2e::World;
+use serde_json::Value;
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Postgres};
+
 use crate::setup;
 
-/// The plan of a statement for a session of a service, which knows nothing of the parameters but those given.
-async fn plan(session: &mut PgConnection, query: &str, parameters: &[(usize, &str)]) -> Value {
+/// The text of the services' one query that has this in it, as it is checked against the schema.
+pub fn query_with(text: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.sqlx");
+    let files = std::fs::read_dir(folder).expect("it is what the test wrote");
+    let queries = files.map(|file| {
+        let described: Value = serde_json::from_slice(
+            &std::fs::read(file.expect("it is what the test wrote").path())
+                .expect("it is what the test wrote"),
+        )
+        .expect("it is what the test wrote");
+        described["query"]
+            .as_str()
+            .expect("it is what the test wrote")
+            .to_owned()
+    });
+    let found: Vec<_> = queries.filter(|query| query.contains(text)).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].clone()
+}
+
+/// A session with the settings of the services' own.
+pub async fn service_session(world: &World) -> PoolConnection<Postgres> {
+    let mut session = world.database().acquire().await.expect("Postgres runs");
     for (name, value) in shared::db::SESSION_SETTINGS {
         let set = AssertSqlSafe(format!("set {name} = {value}"));
         session
@@ -15,6 +39,11 @@ async fn plan(session: &mut PgConnection, query: &str, parameters: &[(usize, &st
             .await
             .expect("Postgres takes it");
     }
+    session
+}
+
+/// The plan of a statement for a session of a service, which knows nothing of the parameters but those given.
+async fn plan(session: &mut PgConnection, query: &str, parameters: &[(usize, &str)]) -> Value {
     let prepare = AssertSqlSafe(format!("prepare statement as {query}"));
     session
         .execute(sqlx::raw_sql(prepare))
@@ -56,7 +85,7 @@ fn index_conditions(plan: &Value, table: &str) -> Vec<String> {
 #[tokio::test]
 async fn results_are_written_by_key_also_in_tables_without_statistics() {
     let world = setup().start().await;
-    let mut session = world.database().acquire().await.unwrap();
+    let mut session = service_session(&world).await;
     // The times between which the events were accepted.
     let of_workers = ("recorded as (", &[(20, "now()"), (21, "now()")][..]);
     let of_pullers = ("with given as materialized (", &[][..]);

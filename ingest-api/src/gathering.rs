@@ -54,8 +54,11 @@ impl Gathering {
     pub async fn next_frame(&mut self, stop: &CancellationToken) -> Option<Vec<Pending>> {
         loop {
             if self.gathered.is_empty() {
-                let first = stop.run_until_cancelled(self.arriving.recv()).await??;
-                self.gathered.push_back(first);
+                match stop.run_until_cancelled(self.arriving.recv()).await? {
+                    Some(first) => self.gathered.push_back(first),
+                    // Nobody is left who could send one.
+                    None => stop.cancelled().await,
+                }
             }
             self.gather().await;
             if self.last >= LOADED {
@@ -132,6 +135,8 @@ mod tests {
         let (arrivals, arriving) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(pauses.len()));
         let mut gathering = Gathering::new(arriving);
+        let stop = CancellationToken::new();
+        let end = stop.clone();
         let sending = async move {
             for pause in pauses {
                 if !pause.is_zero() {
@@ -159,10 +164,12 @@ mod tests {
                 };
                 arrivals.send(pending).expect("somebody gathers");
             }
+            tokio::time::sleep(MAX_WAIT * 10).await;
+            end.cancel();
         };
         let gathering = async {
-            let (never, mut sizes) = (CancellationToken::new(), Vec::new());
-            while let Some(frame) = gathering.next_frame(&never).await {
+            let mut sizes = Vec::new();
+            while let Some(frame) = gathering.next_frame(&stop).await {
                 sizes.push(frame.len());
             }
             sizes

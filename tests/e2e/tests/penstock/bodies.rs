@@ -84,10 +84,13 @@ async fn an_endpoints_own_headers_are_sent_beside_ours() {
         .replace(host, "[host]")
         .replace(header(&webhooks[0], "webhook-timestamp"), "[now]")
         .replace(header(&webhooks[0], "webhook-signature"), "[signature]");
+    // The body has the time in it, whose fraction of a second ends with its last digit that is not zero.
+    let length = format!("content-length: {}", webhooks[0].body.len());
+    let text = text.replace(&length, "content-length: [length of the body]");
     insta::assert_snapshot!(text, @r"
     accept: */*
     authorization: Bearer t
-    content-length: 107
+    content-length: [length of the body]
     content-type: application/json
     host: [host]
     traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01

@@ -16,7 +16,6 @@ use shared::nats::Nats;
 use shared::shutdown::Tasks;
 use shared::stream;
 use shared::telemetry::Readiness;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::chores;
@@ -43,9 +42,9 @@ const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_DISCOVERY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Storing is followed by a pause as long as it took, though not longer than this, in which frames gather: under load
-/// one statement does the work of several. A frame that comes alone does not meet it.
-const MAX_PAUSE: Duration = Duration::from_millis(2);
+/// A pause after each batch, in which frames gather: under load one statement does the work of several. A frame that comes
+/// alone does not meet it.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Pause before trying again what NATS or Postgres could not do.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -163,13 +162,12 @@ impl Intake {
     ) -> anyhow::Result<()> {
         while let Some(batch) = stop.run_until_cancelled(next_batch(&mut messages)).await {
             let batch = batch?;
-            let started = Instant::now();
             crash::reach(Point::Fetched);
             if !self.take_in(name, &batch, stop).await? {
                 return Ok(());
             }
             if batch.len() < MAX_BATCH_FRAMES {
-                tokio::time::sleep(started.elapsed().min(MAX_PAUSE)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         }
         Ok(())

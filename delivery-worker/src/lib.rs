@@ -14,6 +14,7 @@ mod endpoint;
 mod fan_out;
 mod permits;
 mod persist;
+mod warm;
 mod streams;
 mod floors;
 mod claim;
@@ -63,6 +64,7 @@ use crate::permits::Permits;
 use crate::record::Recorder;
 use crate::retention::RetentionConfig;
 use crate::storing::Storing;
+use crate::warm::WarmPool;
 
 const DATABASE_READY: &str = "database";
 
@@ -127,7 +129,8 @@ pub async fn run(
     let recording = Tasks::new(stop.clone());
 
     let (recorder, reports) = Recorder::channel();
-    let recording_task = record::run(pool.clone(), reports, config.breaker, permits.clone());
+    let database = WarmPool::new(pool.clone());
+    let recording_task = record::run(database.clone(), reports, config.breaker, permits.clone());
     recording.spawn_long_lived("recorder", recording_task);
     let sender = Sender::new(egress::client(&config.egress)?, config.egress.clone());
     let dispatcher = Dispatcher::new(sender, recorder, deliveries.clone());
@@ -147,7 +150,7 @@ pub async fn run(
         lease_margin: config.dispatch.lease_margin,
     };
     let storing = Storing {
-        pool: pool.clone(),
+        database,
         directory: directory.clone(),
         permits: permits.clone(),
         dispatcher,

@@ -46,11 +46,12 @@ pub async fn store(pool: &PgPool, directory: &Arc<Directory>, permits: &Permits)
     if notices.is_empty() {
         return Ok(());
     }
+    let mut connection = pool.acquire().await?;
     loop {
         let endpoints = directory.snapshot();
         let (events, deliveries) = fan_out(&endpoints, &notices);
         let events: Vec<_> = events.iter().collect();
-        match persist::store(pool, endpoints.version, &events, &deliveries).await? {
+        match persist::store(&mut connection, endpoints.version, &events, &deliveries).await? {
             Stored::New(_) => break,
             Stored::Stale => _ = directory.refresh().await?,
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::event::Event;
 use shared::id::{EndpointId, EventId, LeaseToken};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ pub enum Stored {
 /// # Errors
 /// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.
 pub async fn store(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     version: i64,
     events: &[&Event<'_>],
     deliveries: &[NewDelivery<'_>],
@@ -123,7 +123,7 @@ pub async fn store(
         &deliveries.iter().map(|delivery| event_of(delivery).org_id.as_uuid()).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| event_of(delivery).accepted_at.to_date_time()).collect::<Vec<_>>(),
     )
-    .fetch_one(pool)
+    .fetch_one(connection)
     .await?;
     Ok(if row.matches {
         Stored::New(row.new)

@@ -8,9 +8,8 @@ use std::time::Duration;
 use shared::clock::UnixMicros;
 use shared::event::{DELIVERY_DEAD, ENDPOINT_RECOVERED, OPERATIONAL_TYPES};
 use shared::id::EventId;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::breaker::Breaker;
@@ -20,13 +19,13 @@ use crate::dispatch::Job;
 use crate::health;
 use crate::permits::{Permit, Permits};
 use crate::retry::Next;
+use crate::warm::WarmPool;
 
 const MAX_GROUP: usize = 500;
 
-/// A write is followed by a pause as long as it took, though not longer than this, in which the next group gathers:
-/// so half as many statements do the same under load, and no receiver waits for a result to be written. Nothing
-/// but the next delivery of an ordering key does.
-const MAX_PAUSE: Duration = Duration::from_millis(5);
+/// A pause after each write, in which the next group gathers: no receiver waits for a result to be written. Nothing but
+/// the next delivery of an ordering key does.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Pauses between two tries to write a group while Postgres is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -110,18 +109,17 @@ impl Recorder {
 /// # Errors
 /// When Postgres refuses a group for another reason than being away: the worker is broken.
 pub async fn run(
-    pool: PgPool,
+    database: WarmPool,
     mut reports: Reports,
     breaker: Breaker,
     permits: Permits,
 ) -> anyhow::Result<()> {
     let mut group = Vec::new();
     while reports.reports.recv_many(&mut group, MAX_GROUP).await > 0 {
-        let started = Instant::now();
         crash::reach(Point::Recording);
-        health::disable_gone(&pool, &group).await;
+        health::disable_gone(database.pool(), &group).await;
         let recorded = loop {
-            match write(&pool, &group).await {
+            match try_to_write(&database, &group).await {
                 Ok(recorded) => break recorded,
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, results = group.len(), "cannot record results, trying again");
@@ -134,14 +132,15 @@ pub async fn run(
         crash::reach(Point::Recorded);
         reports.behind.store(false, Ordering::Relaxed);
         count(&group, &recorded);
-        health::count_failures(&pool, &breaker, &group).await;
+        health::count_failures(database.pool(), &breaker, &group).await;
         let next_of_a_key = group.iter().any(|report| report.job.ordered);
+        let is_full = group.len() == MAX_GROUP;
         group.clear();
         if next_of_a_key || !recorded.recovered.is_empty() {
             permits.wake_claimer();
         }
-        if !next_of_a_key {
-            tokio::time::sleep(started.elapsed().min(MAX_PAUSE)).await;
+        if !next_of_a_key && !is_full {
+            tokio::time::sleep(PAUSE).await;
         }
     }
     Ok(())
@@ -181,9 +180,16 @@ fn count(group: &[Report], recorded: &Recorded) {
     }
 }
 
+async fn try_to_write(database: &WarmPool, group: &[Report]) -> Result<Recorded, sqlx::Error> {
+    let mut connection = database.acquire().await?;
+    let recorded = write(&mut connection, group).await?;
+    connection.keep();
+    Ok(recorded)
+}
+
 /// Writes the results whose lease still holds, with their attempts; forgets the failures of endpoints that succeeded;
 /// and writes down the operational events that follow, for those who want them.
-async fn write(pool: &PgPool, group: &[Report]) -> Result<Recorded, sqlx::Error> {
+async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Recorded, sqlx::Error> {
     fn all<T>(group: &[Report], field: impl Fn(&Report) -> T) -> Vec<T> {
         group.iter().map(field).collect()
     }
@@ -279,7 +285,7 @@ async fn write(pool: &PgPool, group: &[Report]) -> Result<Recorded, sqlx::Error>
         accepted_at().min(),
         accepted_at().max(),
     )
-    .fetch_one(pool)
+    .fetch_one(connection)
     .await
 }
 

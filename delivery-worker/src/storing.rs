@@ -10,7 +10,6 @@ use async_nats::jetstream::{AckKind, Message};
 use shared::event::Event;
 use shared::frame;
 use shared::id::{EventId, LeaseToken};
-use sqlx::PgPool;
 
 use crate::crash::{self, Point};
 use crate::dispatch::{Dispatcher, Job};
@@ -21,6 +20,7 @@ use crate::isolate::{Faulty, store_good};
 use crate::outgoing::Outgoing;
 use crate::permits::{Permit, Permits};
 use crate::persist::{self, NewDelivery, Stored, Unreadable};
+use crate::warm::WarmPool;
 
 /// Pause before a frame that may be for a worker of another release is offered again.
 const UNKNOWN_VERSION_DELAY: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ const MAX_DELIVERIES: usize = 20_000;
 #[derive(Clone, Debug)]
 pub struct Storing {
     /// The database.
-    pub pool: PgPool,
+    pub database: WarmPool,
     /// The endpoints.
     pub directory: Arc<Directory>,
     /// What limits the deliveries that start at once.
@@ -170,7 +170,11 @@ impl Storing {
             let fanned_out = self.fan_out(&endpoints, events);
             let (now, later) = events.split_at(fanned_out.events);
             let now: Vec<_> = now.iter().map(|located| &located.event).collect();
-            match persist::store(&self.pool, endpoints.version, &now, &fanned_out.deliveries).await? {
+            let mut connection = self.database.acquire().await?;
+            let stored =
+                persist::store(&mut connection, endpoints.version, &now, &fanned_out.deliveries).await?;
+            connection.keep();
+            match stored {
                 Stored::Stale => _ = self.directory.refresh().await?,
                 Stored::New(new) => {
                     crash::reach(Point::Stored);
@@ -267,7 +271,7 @@ impl Storing {
     }
 
     async fn set_aside(&self, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
-        persist::quarantine(&self.pool, unreadable).await?;
+        persist::quarantine(self.database.pool(), unreadable).await?;
         metrics::counter!("quarantined_total").increment(1);
         let (stream, sequence, reason) = (unreadable.stream, unreadable.sequence, unreadable.reason);
         tracing::error!(

@@ -215,3 +215,33 @@ async fn an_ingest_api_killed_under_load_loses_no_accepted_event() {
     assert!(verdict.is_flawless(), "{verdict:?}");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn sessions_that_postgres_ends_under_load_are_replaced_and_no_result_is_lost() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = slow_receiver(&mut world, &organization).await;
+    let load = Load::start(&world.producer(&organization), 8);
+    for _ in 0..3 {
+        load.accepts(100).await;
+        let ended: i64 = sqlx::query_scalar(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity
+             where application_name = 'delivery-worker'",
+        )
+        .fetch_one(world.database())
+        .await
+        .unwrap();
+        assert!(ended > 0);
+    }
+    load.accepts(100).await;
+    let sent = load.stop().await;
+    assert!(sent.refused.is_empty() && sent.unanswered.is_empty(), "{sent:?}");
+    let count = sent.accepted.len();
+    let verdict = world.history(sent.accepted, &receiver).await.judge();
+    assert_eq!((verdict.delivered, verdict.stored), (count, count));
+    assert!(verdict.lost.is_empty(), "{verdict:?}");
+    world
+        .until_deliveries_are(i64::try_from(count).unwrap(), "delivered")
+        .await;
+    world.finish().await;
+}

@@ -1,0 +1,98 @@
+//! Connections to Postgres for statements that run all the time. The pool asks Postgres whether a connection still
+//! works whenever one is taken and whenever one is given back: two round trips for each that a statement takes. These
+//! go from one statement straight to the next, and back to the pool a second after they came from it.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
+use tokio::time::Instant;
+
+/// How long a connection is used without the pool's looking at it.
+const KEEP: Duration = Duration::from_secs(1);
+
+/// A pool, and those of its connections that wait for the next statement.
+#[derive(Clone, Debug)]
+pub struct WarmPool {
+    pool: PgPool,
+    waiting: Arc<Mutex<Vec<Warm>>>,
+}
+
+#[derive(Debug)]
+struct Warm {
+    connection: PoolConnection<Postgres>,
+    /// When the pool has last looked at it.
+    taken: Instant,
+}
+
+impl WarmPool {
+    /// Keeps half the connections of `pool` at most: the others' tasks need some too.
+    pub fn new(pool: PgPool) -> Self {
+        let waiting = Arc::default();
+        Self { pool, waiting }
+    }
+
+    /// For the statements that run now and then.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A connection that waits, or one of the pool. Dropped, it goes back to the pool, which closes it if it is broken.
+    ///
+    /// # Errors
+    /// When none waits and Postgres does not answer.
+    pub async fn acquire(&self) -> Result<WarmConnection<'_>, sqlx::Error> {
+        let warm = match self.take() {
+            Some(warm) => warm,
+            None => Warm {
+                connection: self.pool.acquire().await?,
+                taken: Instant::now(),
+            },
+        };
+        Ok(WarmConnection { warm, home: self })
+    }
+
+    fn take(&self) -> Option<Warm> {
+        let mut waiting = self.waiting();
+        waiting.retain(|warm| warm.taken.elapsed() < KEEP);
+        waiting.pop()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Warm>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection for one statement.
+#[derive(Debug)]
+pub struct WarmConnection<'a> {
+    warm: Warm,
+    home: &'a WarmPool,
+}
+
+impl WarmConnection<'_> {
+    /// Keeps it for the next statement. Only after one that has ended well: it must be in no transaction, and it works.
+    pub fn keep(self) {
+        let most = self.home.pool.options().get_max_connections() / 2;
+        let mut waiting = self.home.waiting();
+        if waiting.len() < most as usize {
+            waiting.push(self.warm);
+        }
+    }
+}
+
+impl Deref for WarmConnection<'_> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.warm.connection
+    }
+}
+
+impl DerefMut for WarmConnection<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.warm.connection
+    }
+}

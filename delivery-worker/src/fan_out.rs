@@ -11,10 +11,10 @@ use shared::event::{Event, OPERATIONAL_TYPES, is_json};
 use shared::filter::PayloadFilter;
 use shared::id::{EndpointId, OrgId};
 use shared::secret::SecretsKey;
-use sqlx::PgPool;
 
 use crate::endpoint::{Endpoint, EndpointRow, Format, OnExhausted};
 use crate::retry::RetryPolicy;
+use crate::warm::WarmPool;
 
 /// An enabled endpoint of either kind, and which of its organisation's events it wants.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ impl Snapshot {
 /// The endpoints in memory.
 #[derive(Debug)]
 pub struct Directory {
-    pool: PgPool,
+    database: WarmPool,
     secrets_key: SecretsKey,
     policy: RetryPolicy,
     snapshot: RwLock<Arc<Snapshot>>,
@@ -108,13 +108,13 @@ pub struct Directory {
 
 impl Directory {
     /// Empty; its version is older than any. `policy` is for the endpoints that have none of their own.
-    pub fn new(pool: PgPool, secrets_key: SecretsKey, policy: RetryPolicy) -> Self {
+    pub fn new(database: WarmPool, secrets_key: SecretsKey, policy: RetryPolicy) -> Self {
         let snapshot = Snapshot {
             version: -1,
             ..Snapshot::default()
         };
         Self {
-            pool,
+            database,
             secrets_key,
             policy,
             snapshot: RwLock::new(Arc::new(snapshot)),
@@ -137,11 +137,13 @@ impl Directory {
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let _turn = self.refresh.lock().await;
         let before = self.snapshot();
+        let mut connection = self.database.acquire().await?;
         // Read first: the rows read after it hold every change up to it, and perhaps later ones.
         let version = sqlx::query_scalar!("select version from endpoint_version")
-            .fetch_one(&self.pool)
+            .fetch_one(&mut *connection)
             .await?;
         if version == before.version {
+            connection.keep();
             return Ok(before);
         }
         let rows = sqlx::query_as!(
@@ -154,8 +156,9 @@ impl Directory {
                from endpoints where version > $1"#,
             before.version,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *connection)
         .await?;
+        connection.keep();
         let mut next = Snapshot {
             version,
             ..(*before).clone()

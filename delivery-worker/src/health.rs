@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shared::clock::UnixMicros;
 use shared::id::{EndpointId, EventId};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::breaker::{Breaker, Circuit};
 use crate::endpoint::Endpoint;
@@ -181,11 +181,11 @@ async fn give_up(pool: &PgPool, endpoint: &Endpoint, reason: &str) -> Result<(),
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn open_circuits(pool: &PgPool) -> Result<Vec<EndpointId>, sqlx::Error> {
+pub async fn open_circuits(connection: &mut PgConnection) -> Result<Vec<EndpointId>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select endpoint_id as "endpoint_id: EndpointId" from endpoint_health where open_until is not null"#
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }
 
@@ -195,7 +195,7 @@ pub async fn open_circuits(pool: &PgPool) -> Result<Vec<EndpointId>, sqlx::Error
 /// # Errors
 /// When Postgres does not answer.
 pub async fn take_probes(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     probes: &[(EndpointId, Duration)],
 ) -> Result<Vec<EndpointId>, sqlx::Error> {
     sqlx::query_scalar!(
@@ -214,6 +214,6 @@ pub async fn take_probes(
             .map(|(_, lease)| lease.as_secs_f64())
             .collect::<Vec<_>>(),
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }

@@ -114,8 +114,9 @@ pub async fn run(
         config.database_connections,
         shared::db::SESSION_SETTINGS,
     )?;
+    let database = WarmPool::new(pool.clone());
     let directory = Arc::new(Directory::new(
-        pool.clone(),
+        database.clone(),
         config.secrets_key.clone(),
         config.retry,
     ));
@@ -129,7 +130,6 @@ pub async fn run(
     let recording = Tasks::new(stop.clone());
 
     let (recorder, reports) = Recorder::channel();
-    let database = WarmPool::new(pool.clone());
     let recording_task = record::run(database.clone(), reports, config.breaker, permits.clone());
     recording.spawn_long_lived("recorder", recording_task);
     let sender = Sender::new(egress::client(&config.egress)?, config.egress.clone());
@@ -141,7 +141,7 @@ pub async fn run(
         requests: FloorRequests::default(),
     };
     let claimer = Claimer {
-        pool: pool.clone(),
+        database: database.clone(),
         directory: directory.clone(),
         permits: permits.clone(),
         dispatcher: dispatcher.clone(),

@@ -22,9 +22,11 @@ use crate::retry::Next;
 use crate::warm::WarmPool;
 
 const MAX_GROUP: usize = 500;
+const SMALL_GROUP: usize = 32;
 
-/// A pause after each write, in which the next group gathers: no receiver waits for a result to be written. Nothing but
-/// the next delivery of an ordering key does.
+/// A pause after each small group, in which the next one gathers: no receiver waits for a result to be written. Nothing but
+/// the next delivery of an ordering key does. Under load, groups gather while the one before is written; a pause would only
+/// hold permits.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Pauses between two tries to write a group while Postgres is away.
@@ -134,12 +136,12 @@ pub async fn run(
         count(&group, &recorded);
         health::count_failures(database.pool(), &breaker, &group).await;
         let next_of_a_key = group.iter().any(|report| report.job.ordered);
-        let is_full = group.len() == MAX_GROUP;
+        let is_small = group.len() < SMALL_GROUP;
         group.clear();
         if next_of_a_key || !recorded.recovered.is_empty() {
             permits.wake_claimer();
         }
-        if !next_of_a_key && !is_full {
+        if !next_of_a_key && is_small {
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ use crate::floors::FloorRequests;
 use crate::health;
 use crate::outgoing::{Bodies, Outgoing};
 use crate::permits::{Permit, Permits};
+use crate::warm::WarmPool;
 
 /// Most deliveries of one endpoint in one claim.
 const MAX_PER_ENDPOINT: usize = 50;
@@ -36,7 +37,7 @@ const MAX_PER_ENDPOINT: usize = 50;
 #[derive(Debug)]
 pub struct Claimer {
     /// The database.
-    pub pool: PgPool,
+    pub database: WarmPool,
     /// The endpoints.
     pub directory: Arc<Directory>,
     /// What limits the claims.
@@ -116,19 +117,21 @@ impl Claimer {
             return Ok(());
         }
         let endpoints = self.directory.refresh().await?;
+        let mut connection = self.database.acquire().await?;
         if is_tick {
-            self.mark_open_circuits(&endpoints, &mut rounds.open).await?;
+            self.mark_open_circuits(&mut connection, &endpoints, &mut rounds.open)
+                .await?;
         }
-        let waiting = survey::waiting(&self.pool).await?;
-        let mut shares = self.shares(&endpoints, waiting).await?;
+        let waiting = survey::waiting(&mut connection).await?;
+        let mut shares = self.shares(&mut connection, &endpoints, waiting).await?;
         // In turn, so that neither kind of an endpoint's deliveries can take all its permits for long.
         rounds.ordered_first = !rounds.ordered_first;
         crash::reach(Point::Claiming);
         for ordered in [rounds.ordered_first, !rounds.ordered_first] {
             let claimed = if ordered {
-                ordered::claim(&self.pool, &shares, &mut rounds.cursors, &self.floors).await?
+                ordered::claim(&mut connection, &shares, &mut rounds.cursors, &self.floors).await?
             } else {
-                unordered::claim(&self.pool, &shares).await?
+                unordered::claim(&mut connection, &shares).await?
             };
             if !claimed.is_empty() {
                 crash::reach(Point::Claimed);
@@ -136,7 +139,8 @@ impl Claimer {
             metrics::counter!("deliveries_claimed_total").increment(claimed.len() as u64);
             self.start(&mut shares, claimed);
         }
-        pace::give_back(&self.pool, &shares).await?;
+        pace::give_back(&mut connection, &shares).await?;
+        connection.keep();
         for share in shares {
             // A permit that found no row: the endpoint has no more due ones.
             share.endpoint.gate.set_backlogged(share.permits.is_empty());
@@ -147,10 +151,11 @@ impl Claimer {
     /// Tells the gates which circuits are open, so that new events of these endpoints do not start at once.
     async fn mark_open_circuits(
         &self,
+        connection: &mut PgConnection,
         endpoints: &Snapshot,
         marked: &mut HashSet<EndpointId>,
     ) -> Result<(), sqlx::Error> {
-        let open: HashSet<_> = health::open_circuits(&self.pool).await?.into_iter().collect();
+        let open: HashSet<_> = health::open_circuits(connection).await?.into_iter().collect();
         for id in marked.union(&open) {
             if let Some(endpoint) = endpoints.get(*id) {
                 endpoint.gate.set_circuit_open(open.contains(id));
@@ -162,7 +167,12 @@ impl Claimer {
 
     /// What each endpoint with waiting deliveries may be sent now: as many as there are permits, as its pace allows,
     /// and one where it is a probe that no other worker sends.
-    async fn shares(&self, endpoints: &Snapshot, waiting: Vec<Waiting>) -> Result<Vec<Share>, sqlx::Error> {
+    async fn shares(
+        &self,
+        connection: &mut PgConnection,
+        endpoints: &Snapshot,
+        waiting: Vec<Waiting>,
+    ) -> Result<Vec<Share>, sqlx::Error> {
         let enabled: Vec<_> = waiting
             .into_iter()
             .filter_map(|waiting| Some((endpoints.get(waiting.endpoint_id)?.clone(), waiting)))
@@ -182,21 +192,25 @@ impl Claimer {
             }
         });
         let mut shares: Vec<_> = shares.filter(|share| share.turns > 0).collect();
-        pace::take_turns(&self.pool, &mut shares).await?;
-        self.take_probes(&mut shares).await?;
+        pace::take_turns(connection, &mut shares).await?;
+        self.take_probes(connection, &mut shares).await?;
         for share in &mut shares {
             share.take_permits(&self.permits);
         }
         Ok(shares)
     }
 
-    async fn take_probes(&self, shares: &mut Vec<Share>) -> Result<(), sqlx::Error> {
+    async fn take_probes(
+        &self,
+        connection: &mut PgConnection,
+        shares: &mut Vec<Share>,
+    ) -> Result<(), sqlx::Error> {
         let probes = shares.iter().filter(|share| share.waiting.probe);
         let probes: Vec<_> = probes.map(|share| (share.endpoint.id, share.lease)).collect();
         if probes.is_empty() {
             return Ok(());
         }
-        let taken: HashSet<_> = health::take_probes(&self.pool, &probes)
+        let taken: HashSet<_> = health::take_probes(connection, &probes)
             .await?
             .into_iter()
             .collect();

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{Claimed, Share};
@@ -40,7 +40,7 @@ struct Head {
 /// # Errors
 /// When Postgres does not answer.
 pub async fn claim(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     shares: &[Share],
     cursors: &mut Cursors,
     floors: &FloorRequests,
@@ -53,7 +53,7 @@ pub async fn claim(
     if shares.is_empty() {
         return Ok(Vec::new());
     }
-    let heads = look(pool, &shares, cursors).await?;
+    let heads = look(connection, &shares, cursors).await?;
     cursors.advance(&shares, &heads);
     if heads.iter().any(|head| head.due && !head.stored) {
         floors.ask();
@@ -66,7 +66,7 @@ pub async fn claim(
     if ready.is_empty() {
         return Ok(Vec::new());
     }
-    lease(pool, &ready).await
+    lease(connection, &ready).await
 }
 
 impl Cursors {
@@ -92,7 +92,7 @@ impl Cursors {
 
 /// The first pending deliveries of each endpoint's next keys, by endpoint and key, until enough of them are ready.
 async fn look(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     shares: &HashMap<EndpointId, &Share>,
     cursors: &Cursors,
 ) -> Result<Vec<Head>, sqlx::Error> {
@@ -129,11 +129,11 @@ async fn look(
         &shares.keys().map(after).collect::<Vec<_>>(),
         MAX_KEYS,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }
 
-async fn lease(pool: &PgPool, heads: &[(&Head, i64)]) -> Result<Vec<Claimed>, sqlx::Error> {
+async fn lease(connection: &mut PgConnection, heads: &[(&Head, i64)]) -> Result<Vec<Claimed>, sqlx::Error> {
     sqlx::query_as!(
         Claimed,
         r#"
@@ -165,6 +165,6 @@ async fn lease(pool: &PgPool, heads: &[(&Head, i64)]) -> Result<Vec<Claimed>, sq
         &heads.iter().map(|(head, _)| head.accepted_at).collect::<Vec<_>>(),
         &heads.iter().map(|(_, lease_ms)| *lease_ms).collect::<Vec<_>>(),
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use shared::id::EndpointId;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use super::Share;
 
@@ -12,7 +12,7 @@ use super::Share;
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn take_turns(pool: &PgPool, shares: &mut Vec<Share>) -> Result<(), sqlx::Error> {
+pub async fn take_turns(connection: &mut PgConnection, shares: &mut Vec<Share>) -> Result<(), sqlx::Error> {
     let paced: Vec<_> = limited(shares).collect();
     if paced.is_empty() {
         return Ok(());
@@ -47,7 +47,7 @@ pub async fn take_turns(pool: &PgPool, shares: &mut Vec<Share>) -> Result<(), sq
         &paced.iter().map(|(share, _)| turns(share)).collect::<Vec<_>>(),
         &paced.iter().map(|(_, rate)| *rate).collect::<Vec<_>>(),
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     let given: HashMap<_, _> = given
         .into_iter()
@@ -68,7 +68,7 @@ pub async fn take_turns(pool: &PgPool, shares: &mut Vec<Share>) -> Result<(), sq
 ///
 /// # Errors
 /// When Postgres does not answer; then the turns are lost, and the endpoint is sent less for a moment.
-pub async fn give_back(pool: &PgPool, shares: &[Share]) -> Result<(), sqlx::Error> {
+pub async fn give_back(connection: &mut PgConnection, shares: &[Share]) -> Result<(), sqlx::Error> {
     let unused: Vec<_> = limited(shares)
         .filter(|(share, _)| share.turns > 0)
         .map(|(share, rate)| (share.endpoint.id, f64::from(turns(share)) / rate))
@@ -88,7 +88,7 @@ pub async fn give_back(pool: &PgPool, shares: &[Share]) -> Result<(), sqlx::Erro
         &unused.iter().map(|(id, _)| id.as_uuid()).collect::<Vec<_>>(),
         &unused.iter().map(|(_, seconds)| *seconds).collect::<Vec<_>>(),
     )
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Which endpoints have deliveries that may be sent.
 
 use shared::id::EndpointId;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 /// An endpoint with waiting deliveries and a circuit that lets one through.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub struct Waiting {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn waiting(pool: &PgPool) -> Result<Vec<Waiting>, sqlx::Error> {
+pub async fn waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>, sqlx::Error> {
     sqlx::query_as!(
         Waiting,
         r#"
@@ -61,6 +61,6 @@ pub async fn waiting(pool: &PgPool) -> Result<Vec<Waiting>, sqlx::Error> {
         group by w.endpoint_id
         "#,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }

@@ -1,7 +1,7 @@
 //! Claiming deliveries without an ordering key: those that are due longest first.
 
 use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use super::{Claimed, Share};
 
@@ -9,7 +9,7 @@ use super::{Claimed, Share};
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn claim(pool: &PgPool, shares: &[Share]) -> Result<Vec<Claimed>, sqlx::Error> {
+pub async fn claim(connection: &mut PgConnection, shares: &[Share]) -> Result<Vec<Claimed>, sqlx::Error> {
     let shares: Vec<_> = shares
         .iter()
         .filter(|share| share.waiting.unordered && !share.permits.is_empty())
@@ -46,6 +46,6 @@ pub async fn claim(pool: &PgPool, shares: &[Share]) -> Result<Vec<Claimed>, sqlx
         &shares.iter().map(|share| share.take()).collect::<Vec<_>>(),
         &shares.iter().map(|share| share.lease_ms()).collect::<Vec<_>>(),
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use serde_json::json;
 
-use crate::bench::{Bench, Measured, curve, millis};
+use crate::bench::{Bench, Measured, curve, median, millis};
 use crate::drive::{self, Driven, Target};
 use crate::ledger::Ledger;
 use crate::report::{Latency, Row};
@@ -20,6 +20,9 @@ const NAME: &str = "delivery";
 /// Rates between which the highest one is looked for, in events a second.
 const LOWEST: f64 = 1_000.0;
 const HIGHEST: f64 = 30_000.0;
+
+/// How often the backlog is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How long the webhooks of a rate that was too high may take to arrive.
 const DRAIN: Duration = Duration::from_secs(120);
@@ -101,12 +104,9 @@ impl<'a> Course<'a> {
         let watched = self.site.watched();
         let before = Snapshot::take(&watched);
         let driving = drive::open_loop(&target, per_second, length, Some(ledger.clone()));
-        let half = async {
-            tokio::time::sleep(length / 2).await;
-            missing(&ledger, share)
-        };
-        let (driven, at_half) = tokio::join!(driving, half);
-        let (driven, at_end) = (driven?, missing(&ledger, share));
+        let watching = backlogs(length, || missing(&ledger, share));
+        let (driven, backlogs) = tokio::join!(driving, watching);
+        let driven = driven?;
         let cpu = before.since(&watched);
         ensure!(
             driven.failed == 0,
@@ -114,7 +114,7 @@ impl<'a> Course<'a> {
             driven.failed
         );
         let on_time = driven.elapsed < length.mul_f64(1.02) + Duration::from_millis(100);
-        let kept_up = on_time && at_end <= at_half.max(0.0) + per_second * 0.1;
+        let kept_up = on_time && !is_growing(backlogs, per_second * 0.1);
         let started = Instant::now();
         while missing(&ledger, share) > 0.0 && started.elapsed() < DRAIN {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -136,6 +136,27 @@ impl<'a> Course<'a> {
 fn missing(ledger: &Ledger, share: f64) -> f64 {
     let (accepted, arrived) = ledger.counts();
     (accepted as f64 * share).floor() - arrived as f64
+}
+
+/// The backlog at each [`LOOK`] of so long a time.
+async fn backlogs(length: Duration, missing: impl Fn() -> f64) -> Vec<f64> {
+    let mut looks = tokio::time::interval(LOOK);
+    let mut backlogs = Vec::new();
+    let end = Instant::now() + length;
+    while Instant::now() < end {
+        looks.tick().await;
+        backlogs.push(missing());
+    }
+    backlogs
+}
+
+/// Whether a backlog is longer in its last quarter than it was in its second by more than `allowed`: in the median, since
+/// a look may fall into a moment in which Postgres or the machine does something else.
+fn is_growing(mut backlogs: Vec<f64>, allowed: f64) -> bool {
+    let quarter = backlogs.len() / 4;
+    let last = median(backlogs.split_off(3 * quarter));
+    let second = median(backlogs[quarter..2 * quarter].to_vec());
+    last > second.max(0.0) + allowed
 }
 
 async fn low_rate(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> anyhow::Result<()> {

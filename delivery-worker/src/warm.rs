@@ -47,7 +47,8 @@ impl WarmPool {
         let warm = match self.take() {
             Some(warm) => warm,
             None => Warm {
-                connection: self.pool.acquire().await?,
+                // Boxed: it is large, and seldom needed.
+                connection: Box::pin(self.pool.acquire()).await?,
                 taken: Instant::now(),
             },
         };

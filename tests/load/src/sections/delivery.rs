@@ -42,9 +42,15 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     site.endpoint(&sink, "load.sent", json!({})).await?;
     let mut course = Course::new(&site, vec![site.event("load.sent")]);
     low_rate(bench, &mut course, &sink).await?;
-    let best = search(bench, &mut course, &sink).await?;
-    hold_for_long(bench, &mut course, &sink, best).await?;
-    let duplicates = course.repeated;
+    highest_rate(bench, &mut course, &sink, "highest rate", 4_000.0).await?;
+    let mut duplicates = course.repeated;
+    if !bench.effort.quick {
+        site.endpoint(&sink, "load.wide", json!({"max_in_flight": 256}))
+            .await?;
+        let mut course = Course::new(&site, vec![site.event("load.wide")]);
+        highest_rate(bench, &mut course, &sink, "256 in flight", 8_000.0).await?;
+        duplicates += course.repeated;
+    }
     #[expect(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
     bench.report.at_most(
         NAME,
@@ -191,8 +197,27 @@ async fn low_rate(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> an
     Ok(())
 }
 
-/// Finds the highest rate at which webhooks keep up.
-async fn search(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> anyhow::Result<f64> {
+/// Finds the highest rate at which the webhooks of one endpoint keep up, and holds it.
+async fn highest_rate(
+    bench: &mut Bench,
+    course: &mut Course<'_>,
+    sink: &Sink,
+    name: &str,
+    aim: f64,
+) -> anyhow::Result<()> {
+    let best = search(bench, course, sink, name).await?;
+    let held = hold_for_long(bench, course, sink, best).await?;
+    let what = format!("events/s delivered without a backlog, {name}");
+    bench
+        .report
+        .at_least(NAME, what, held.driven.per_second(), aim, "/s");
+    let arrival = held.ledger.accept_to_arrival(|_| true);
+    bench.report.rows.push(row(name, &held, &arrival));
+    Ok(())
+}
+
+/// Finds the highest rate at which webhooks keep up for a short time.
+async fn search(bench: &Bench, course: &mut Course<'_>, sink: &Sink, name: &str) -> anyhow::Result<f64> {
     let length = bench.effort.lasting(6);
     let (mut good, mut bad) = (LOWEST, None);
     while good < HIGHEST {
@@ -200,7 +225,7 @@ async fn search(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> anyh
         if bad.is_some_and(|bad| bad / good < 1.08) {
             break;
         }
-        bench.step(format!("the highest rate: {rate:.0} events/s?"));
+        bench.step(format!("{name}: {rate:.0} events/s?"));
         let held = course.hold(rate, length, &[sink], 1.0).await?;
         if held.kept_up {
             good = rate;
@@ -211,29 +236,23 @@ async fn search(bench: &mut Bench, course: &mut Course<'_>, sink: &Sink) -> anyh
     Ok(good)
 }
 
+/// Holds a rate for long, or the next lower one at which webhooks keep up so long.
 async fn hold_for_long(
-    bench: &mut Bench,
+    bench: &Bench,
     course: &mut Course<'_>,
     sink: &Sink,
     best: f64,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Held> {
     let length = bench.effort.lasting(30);
     let mut rate = best;
-    let held = loop {
+    loop {
         bench.step(format!("holding {rate:.0} events/s for {length:?}"));
         let held = course.hold(rate, length, &[sink], 1.0).await?;
         if held.kept_up || rate < LOWEST / 2.0 {
-            break held;
+            return Ok(held);
         }
         rate *= 0.92;
-    };
-    let what = format!("events/s delivered for {} s, no backlog", length.as_secs());
-    bench
-        .report
-        .at_least(NAME, what, held.driven.per_second(), 4_000.0, "/s");
-    let arrival = held.ledger.accept_to_arrival(|_| true);
-    bench.report.rows.push(row("highest rate", &held, &arrival));
-    Ok(())
+    }
 }
 
 /// A row whose latency is that from accept to arrival.

@@ -66,7 +66,7 @@ impl WarmPool {
     }
 }
 
-/// A connection for one statement.
+/// A connection for one statement, or for some that follow each other.
 #[derive(Debug)]
 pub struct WarmConnection<'a> {
     warm: Warm,
@@ -74,7 +74,8 @@ pub struct WarmConnection<'a> {
 }
 
 impl WarmConnection<'_> {
-    /// Keeps it for the next statement. Only after one that has ended well: it must be in no transaction, and it works.
+    /// Keeps it for the next statement. Only after one that has ended well, so that it works, and outside any
+    /// transaction.
     pub fn keep(self) {
         let most = self.home.pool.options().get_max_connections() / 2;
         let mut waiting = self.home.waiting();

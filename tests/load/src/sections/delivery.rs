@@ -123,7 +123,7 @@ impl<'a> Course<'a> {
         let kept_up = on_time && !is_growing(backlogs, per_second * 0.1);
         let started = Instant::now();
         while missing(&ledger, share) > 0.0 && started.elapsed() < DRAIN {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK).await;
         }
         let left = missing(&ledger, share);
         ensure!(left <= 0.0, "{left} webhooks have not arrived after {DRAIN:?}");

@@ -75,7 +75,7 @@ struct Tables {
     overdue: Vec<Overdue>,
     /// Dead deliveries by the outcome of their last attempt.
     dead: Vec<Count>,
-    /// What was set aside since then, by the reason.
+    /// What was set aside, by the reason.
     quarantine: Vec<Count>,
 }
 
@@ -164,16 +164,14 @@ async fn tables(pool: &PgPool, since: OffsetDateTime) -> Result<Tables, sqlx::Er
     let dead = dead.fetch_all(&mut *snapshot).await?;
     let quarantine = sqlx::query_as!(
         Count,
-        r#"select reason as what, count(*) as "count!" from quarantine where set_aside_at >= $1
-           group by reason order by 2 desc, 1"#,
-        since
+        r#"select reason as what, count(*) as "count!" from quarantine group by reason order by 2 desc, 1"#,
     );
     let quarantine = quarantine.fetch_all(&mut *snapshot).await?;
     Ok(Tables {
         events: events.stored,
         events_without_deliveries: events.unwanted,
         deliveries,
-        overdue: overdue(&mut snapshot, since).await?,
+        overdue: overdue(&mut snapshot).await?,
         dead,
         quarantine,
     })
@@ -181,7 +179,7 @@ async fn tables(pool: &PgPool, since: OffsetDateTime) -> Result<Tables, sqlx::Er
 
 /// A lease ends when its delivery comes due, so what is overdue is leased by nobody; a token says that somebody died
 /// or was late.
-async fn overdue(snapshot: &mut PgConnection, since: OffsetDateTime) -> Result<Vec<Overdue>, sqlx::Error> {
+async fn overdue(snapshot: &mut PgConnection) -> Result<Vec<Overdue>, sqlx::Error> {
     let query = sqlx::query_as!(
         Overdue,
         r#"with late as (
@@ -203,14 +201,12 @@ async fn overdue(snapshot: &mut PgConnection, since: OffsetDateTime) -> Result<V
                join endpoints e on e.id = d.endpoint_id
                left join endpoint_health h on h.endpoint_id = d.endpoint_id
                left join endpoint_pace p on p.endpoint_id = d.endpoint_id
-               where d.accepted_at >= $1 and d.status = 'pending'
-                 and d.next_attempt_at < now() - interval '1 minute'
+               where d.status = 'pending' and d.next_attempt_at < now() - interval '1 minute'
            )
            select endpoint_id as "endpoint_id: EndpointId", org_id as "org_id: OrgId", reason as "reason!",
                   reason in ('lease ran out', 'backlog') as "stuck!", count(*) as "deliveries!",
                   min(next_attempt_at) as "due_since!"
            from late group by endpoint_id, org_id, reason order by 5 desc, 1"#,
-        since
     );
     query.fetch_all(snapshot).await
 }

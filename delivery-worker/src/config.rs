@@ -98,7 +98,8 @@ pub enum Command {
 /// What an audit looks at.
 #[derive(Args, Clone, Debug)]
 pub struct AuditOptions {
-    /// Events accepted since then: a time (RFC 3339), or how long ago (`36h`).
+    /// Counts events accepted since then: a time (RFC 3339), or how long ago (`36h`). What is overdue or in quarantine is
+    /// counted whatever its age.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_since)]
     pub since: OffsetDateTime,
 

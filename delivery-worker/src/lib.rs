@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::clock::UnixMicros;
 use shared::http_server::{self, HttpServerConfig};
-use shared::nats::Nats;
+use shared::nats::{NATS_CONNECTED, Nats};
 use shared::shutdown::{Tasks, run_service};
 use shared::telemetry::{self, Readiness, bind};
 use sqlx::PgPool;
@@ -65,6 +65,9 @@ use crate::record::Recorder;
 use crate::retention::RetentionConfig;
 use crate::storing::Storing;
 use crate::warm::WarmPool;
+
+/// How often the worker looks whether it can work.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 const DATABASE_READY: &str = "database";
 
@@ -106,7 +109,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     metric_names::describe();
-    let readiness = Readiness::waiting_for([DATABASE_READY, STREAMS_FOUND]);
+    let readiness = Readiness::waiting_for([DATABASE_READY, NATS_CONNECTED, STREAMS_FOUND]);
     let nats = Nats::connect(&config.nats, "delivery-worker").await?;
     let pool = shared::db::pool(
         "delivery-worker",
@@ -157,11 +160,15 @@ pub async fn run(
         lease_margin: config.dispatch.lease_margin,
     };
     let intake = Intake {
-        nats,
+        nats: nats.clone(),
         storing,
         ack_wait: config.intake.intake_ack_wait,
     };
     tasks.spawn_long_lived("metrics", telemetry::keep_metrics(metrics.clone(), stop.clone()));
+    tasks.spawn_long_lived(
+        "connection check",
+        nats.clone().watch(readiness.clone(), stop.clone()),
+    );
     let routes = telemetry::operations_routes(metrics, readiness.clone());
     let server = http_server::serve(
         operations,
@@ -175,7 +182,8 @@ pub async fn run(
         let (tasks, stop) = (tasks.clone(), stop.clone());
         async move {
             if partitions::prepare(&pool, &stop).await? {
-                readiness.set(DATABASE_READY, true);
+                let looks = look_regularly(pool.clone(), permits.clone(), readiness.clone(), stop.clone());
+                tasks.spawn_long_lived("looks", looks);
                 start_chores(&tasks, &pool, directory, permits, config.retention);
                 tasks.spawn_long_lived("floors", floors.run(stop.clone()));
                 tasks.spawn_long_lived("claimer", claimer.run(stop.clone()));
@@ -217,6 +225,26 @@ fn start_chores(
     let maintain = async move || retention::maintain(&db, retention, UnixMicros::now()).await;
     let rounds = chores::repeat("retention", retention::INTERVAL, stop.clone(), maintain);
     tasks.spawn_long_lived("retention", rounds);
+}
+
+/// Keeps the readiness in step with the database, and the gauges with the permits, until the stop.
+async fn look_regularly(
+    pool: PgPool,
+    permits: Permits,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut tick = tokio::time::interval(LOOK_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let in_use = u32::try_from(permits.in_use()).unwrap_or(u32::MAX);
+        metrics::gauge!("deliveries_in_flight").set(in_use);
+        // The pool asks Postgres whether the connection works.
+        if let Some(connection) = stop.run_until_cancelled(pool.acquire()).await {
+            readiness.set(DATABASE_READY, connection.is_ok());
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the stop, then for each group within what is left of `drain`.

@@ -1,8 +1,9 @@
 //! What this service's metrics mean.
 
-use metrics::{Unit, describe_counter, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 
-/// Writes the help texts of all metrics.
+/// Writes the help texts of all metrics, and starts those that an alert looks at with zero: an increase can only be seen
+/// of a series that was there before.
 pub fn describe() {
     describe_counter!(
         "intake_events_total",
@@ -36,5 +37,23 @@ pub fn describe() {
         "Endpoints whose circuit was opened because they kept failing."
     );
     describe_counter!("endpoints_disabled_total", "Endpoints that were disabled.");
+    describe_gauge!(
+        "deliveries_in_flight",
+        "Deliveries that this worker has started and not recorded."
+    );
+    describe_gauge!(
+        "deliveries_due_for_seconds",
+        Unit::Seconds,
+        "How long the oldest due delivery has waited in the table, of endpoints that are enabled, closed in their \
+         circuit and without a rate limit. Every worker sees the same table."
+    );
     describe_counter!("task_panics_total", "Panics of short tasks.");
+    for name in [
+        "quarantined_total",
+        "leases_lost_total",
+        "circuits_opened_total",
+        "endpoints_disabled_total",
+    ] {
+        counter!(name).increment(0);
+    }
 }

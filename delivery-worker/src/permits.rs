@@ -52,6 +52,7 @@ impl Gate {
 /// The worker's share.
 #[derive(Clone, Debug)]
 pub struct Permits {
+    most: usize,
     slots: Arc<Semaphore>,
     freed: Arc<Notify>,
 }
@@ -60,6 +61,7 @@ impl Permits {
     /// Lets `slots` deliveries through at once.
     pub fn new(slots: usize) -> Self {
         Self {
+            most: slots,
             slots: Arc::new(Semaphore::new(slots)),
             freed: Arc::default(),
         }
@@ -110,6 +112,11 @@ impl Permits {
     /// Deliveries that may still be started.
     pub fn available(&self) -> usize {
         self.slots.available_permits()
+    }
+
+    /// Deliveries that were started and are not recorded.
+    pub fn in_use(&self) -> usize {
+        self.most - self.available()
     }
 }
 
@@ -172,7 +179,10 @@ mod tests {
         let mut second = permits.try_acquire(&gate).unwrap();
         second.leave_endpoint();
         assert!(permits.try_acquire(&gate).is_none(), "two are not recorded");
-        assert_eq!((gate.available(), permits.available()), (0, 8));
+        assert_eq!(
+            (gate.available(), permits.available(), permits.in_use()),
+            (0, 8, 2)
+        );
         drop(first);
         assert!(permits.try_acquire(&gate).is_some());
     }

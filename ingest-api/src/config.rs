@@ -57,7 +57,12 @@ pub struct Config {
     #[arg(long, env, value_name = "BODY_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
     pub body_timeout: Duration,
 
-    /// How long requests in progress may take after SIGTERM.
+    /// How long requests are still taken after SIGTERM, while /readyz answers 503: as long as the load balancer takes to
+    /// learn that this replica is going.
+    #[arg(long, env, value_name = "STOP_DELAY", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub stop_delay: Duration,
+
+    /// How long requests in progress may take after SIGTERM and `STOP_DELAY`.
     #[arg(long, env, value_name = "DRAIN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 
@@ -127,7 +132,8 @@ pub struct StreamsConfig {
           value_parser = clap::value_parser!(u8).range(1..=5))]
     pub event_stream_replicas: u8,
 
-    /// Bytes at which a stream is full and the API answers 503. Keep the sum well below NATS's disk.
+    /// Bytes at which a stream is full and the API answers 503. Each stream
+    /// reserves them out of what NATS may store (`max_file_store`), which must be well below the size of its disk.
     #[arg(long, env, value_name = "EVENT_STREAM_MAX_BYTES", default_value_t = 1 << 30,
           value_parser = clap::value_parser!(i64).range(1 << 20..))]
     pub event_stream_max_bytes: i64,

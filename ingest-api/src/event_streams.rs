@@ -1,8 +1,11 @@
-//! Making the event streams.
+//! Making the event streams, and looking how full they are.
 
 use std::time::Duration;
 
 use async_nats::jetstream;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::Info;
+use metrics::Gauge;
 use shared::nats::Nats;
 use shared::stream;
 use shared::telemetry::Readiness;
@@ -16,7 +19,11 @@ pub const STREAMS_READY: &str = "event streams";
 /// Pause before streams are created again that could not be.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Creates the event streams, and again after every reconnection: the server may be a new, empty one.
+/// How often the streams are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Creates the event streams, and again after every reconnection, because the server may be a new, empty one, and when
+/// one is gone.
 pub async fn keep_streams(
     config: StreamsConfig,
     nats: Nats,
@@ -30,7 +37,14 @@ pub async fn keep_streams(
         match create_streams(&config, &jetstream).await {
             Ok(()) => {
                 readiness.set(STREAMS_READY, true);
-                let _ = stop.run_until_cancelled(connections.changed()).await;
+                tokio::select! {
+                    name = watch(&config, &jetstream) => {
+                        tracing::warn!(stream = name, "an event stream is gone, creating it again");
+                        readiness.set(STREAMS_READY, false);
+                    }
+                    _ = connections.changed() => {}
+                    () = stop.cancelled() => {}
+                }
             }
             Err(error) => {
                 if nats.is_connected() {
@@ -58,4 +72,48 @@ async fn create_streams(config: &StreamsConfig, jetstream: &jetstream::Context) 
         jetstream.create_or_update_stream(stream).await?;
     }
     Ok(())
+}
+
+/// Measures the streams regularly; returns the name of one that is not there any more.
+async fn watch(config: &StreamsConfig, jetstream: &jetstream::Context) -> String {
+    loop {
+        for partition in 0..config.event_streams {
+            let name = stream::name(partition);
+            match jetstream.get_stream(&name).await {
+                Ok(stream) => measure(&name, stream.cached_info()),
+                Err(error) if is_gone(&error) => return name,
+                // The connection's own log says why.
+                Err(error) => {
+                    tracing::debug!(%error, stream = name, "cannot look at a stream, trying again later")
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+fn measure(name: &str, info: &Info) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    let set = |gauge: Gauge, value: u64| gauge.set(value as f64);
+    let stream = || name.to_owned();
+    set(
+        metrics::gauge!("event_stream_frames", "stream" => stream()),
+        info.state.messages,
+    );
+    set(
+        metrics::gauge!("event_stream_bytes", "stream" => stream()),
+        info.state.bytes,
+    );
+    let most = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
+    set(
+        metrics::gauge!("event_stream_max_bytes", "stream" => stream()),
+        most,
+    );
+}
+
+fn is_gone(error: &GetStreamError) -> bool {
+    let GetStreamErrorKind::JetStream(error) = error.kind() else {
+        return false;
+    };
+    error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
 }

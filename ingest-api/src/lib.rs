@@ -49,7 +49,7 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::http_server::{self, HttpServerConfig};
-use shared::nats::Nats;
+use shared::nats::{NATS_CONNECTED, Nats};
 use shared::shutdown::{Tasks, run_service};
 use shared::telemetry::{self, Readiness, bind};
 use tokio::net::TcpListener;
@@ -71,13 +71,11 @@ use crate::routes::legacy::RecentIds;
 use crate::store::Store;
 use crate::waiters::Waiters;
 
-/// How often a replica looks whether the NATS connection is still up, for its readiness.
-const CONNECTION_CHECK: Duration = Duration::from_millis(200);
-
 /// How long the last uses of keys may take to be written at the end.
 const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(2);
 
-const NATS_CONNECTED: &str = "NATS connection";
+/// The readiness condition that ends with the stop.
+const NOT_STOPPING: &str = "not stopping";
 
 /// The sockets a replica serves, already bound.
 #[derive(Debug)]
@@ -106,7 +104,7 @@ pub fn start(config: Config) -> ExitCode {
     })
 }
 
-/// Runs one replica until `stop`, then drains: requests in progress get their answers.
+/// Runs one replica until `signal`, goes on for the configured delay, then drains: requests in progress get their answers.
 ///
 /// # Errors
 /// When a setting cannot be used, or when a long-lived task dies.
@@ -114,11 +112,14 @@ pub async fn run(
     config: Config,
     listeners: Listeners,
     metrics: PrometheusHandle,
-    stop: CancellationToken,
+    signal: CancellationToken,
 ) -> anyhow::Result<()> {
     metric_names::describe();
+    let stop = CancellationToken::new();
     let tasks = Tasks::new(stop.clone());
     let readiness = Readiness::waiting_for([NATS_CONNECTED, STREAMS_READY, KEYS_SHARED]);
+    let stopping = stop_after(signal, config.stop_delay, readiness.clone(), stop.clone());
+    tasks.spawn_long_lived("stop", stopping);
     let nats = Nats::connect(&config.nats, "ingest-api").await?;
     let pool = shared::db::pool(
         "ingest-api",
@@ -159,10 +160,7 @@ pub async fn run(
         ),
     );
     tasks.spawn_long_lived("pull watcher", app.waiters.clone().watch(store.clone()));
-    tasks.spawn_long_lived(
-        "connection check",
-        watch_connection(nats, readiness.clone(), stop.clone()),
-    );
+    tasks.spawn_long_lived("connection check", nats.watch(readiness.clone(), stop.clone()));
     let sweep = router::sweep(keys.cache.clone(), rate_limiter, stop);
     tasks.spawn_long_lived("sweeper", sweep);
     tasks.spawn_long_lived(
@@ -269,16 +267,17 @@ fn start_servers(config: &Config, listeners: Listeners, routes: Routes, tasks: &
     serve("API server", listeners.api, routes.api, config.http.clone());
 }
 
-/// Keeps the readiness in step with the connection.
-async fn watch_connection(nats: Nats, readiness: Readiness, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut connections = nats.connections();
-    let mut tick = tokio::time::interval(CONNECTION_CHECK);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            Ok(()) = connections.changed() => {}
-            () = stop.cancelled() => return Ok(()),
-        }
-        readiness.set(NATS_CONNECTED, nats.is_connected());
+/// Passes the stop signal on after `delay`, and tells load balancers at once.
+async fn stop_after(
+    signal: CancellationToken,
+    delay: Duration,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    if stop.run_until_cancelled(signal.cancelled()).await.is_some() {
+        readiness.set(NOT_STOPPING, false);
+        let _ = stop.run_until_cancelled(tokio::time::sleep(delay)).await;
+        stop.cancel();
     }
+    Ok(())
 }

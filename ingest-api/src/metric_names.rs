@@ -1,8 +1,11 @@
 //! What this service's metrics mean.
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 
-/// Writes the help texts of all metrics.
+use crate::publish::PublishError;
+
+/// Writes the help texts of all metrics, and starts those that an alert looks at with zero: an increase can only be seen
+/// of a series that was there before.
 pub fn describe() {
     describe_counter!("http_requests_total", "Requests by route, method and status.");
     describe_histogram!(
@@ -62,5 +65,19 @@ pub fn describe() {
         "Leases handed back by consumers that pull, by outcome."
     );
     describe_gauge!("pulls_waiting", "Pulls that wait for a delivery.");
+    describe_gauge!(
+        "event_stream_frames",
+        "Frames in an event stream that no worker has stored."
+    );
+    describe_gauge!("event_stream_bytes", Unit::Bytes, "Bytes of these frames.");
+    describe_gauge!(
+        "event_stream_max_bytes",
+        Unit::Bytes,
+        "Bytes at which the stream is full and events are answered 503."
+    );
     describe_counter!("task_panics_total", "Panics of short tasks.");
+    for error in PublishError::ALL {
+        counter!("publish_refusals_total", "reason" => error.code()).increment(0);
+    }
+    counter!("publish_resends_total").increment(0);
 }

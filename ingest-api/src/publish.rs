@@ -39,15 +39,30 @@ pub enum PublishError {
     Stopping,
 }
 
+impl PublishError {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::TimedOut, Self::Full, Self::QueueFull, Self::Stopping];
+
+    /// Its name in metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed_out",
+            Self::Full => "stream_full",
+            Self::QueueFull => "queue_full",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
+        metrics::counter!("publish_refusals_total", "reason" => error.code()).increment(1);
         let (reason, retry_after) = match error {
             PublishError::TimedOut => ("the event stream does not answer", 2),
             PublishError::Full => ("the event stream is full; deliveries are behind", 5),
             PublishError::QueueFull => ("too many events are waiting to be stored", 1),
             PublishError::Stopping => ("this replica is stopping", 1),
         };
-        metrics::counter!("publish_refusals_total", "reason" => reason).increment(1);
         Self::Unavailable { reason, retry_after }
     }
 }

@@ -10,6 +10,9 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use clap::Args;
 use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::Readiness;
 
 /// How long one request to JetStream's API may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,6 +23,12 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The longest pause between two attempts to reconnect.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
+
+/// How often the connection is looked at, for the readiness.
+const CONNECTION_CHECK: Duration = Duration::from_millis(200);
+
+/// The readiness condition that [`Nats::watch`] keeps.
+pub const NATS_CONNECTED: &str = "NATS connection";
 
 /// Where NATS is.
 #[derive(Args, Clone, Debug)]
@@ -101,6 +110,23 @@ impl Nats {
     /// Counts the connections made so far. A change means that whatever was in flight may have been lost.
     pub fn connections(&self) -> watch::Receiver<u64> {
         self.connections.clone()
+    }
+
+    /// Keeps the readiness in step with the connection, until the stop.
+    ///
+    /// # Errors
+    /// Never; it returns a result because it runs as a long-lived task.
+    pub async fn watch(self, readiness: Readiness, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut connections = self.connections();
+        let mut tick = tokio::time::interval(CONNECTION_CHECK);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                Ok(()) = connections.changed() => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            readiness.set(NATS_CONNECTED, self.is_connected());
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub struct TelemetryConfig {
     #[arg(long, env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info,async_nats=warn", value_parser = filter)]
     pub log: String,
 
-    /// Form of the log lines.
+    /// Form of the log lines: `text`, or `json`, one object a line.
     #[arg(long, env, value_name = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }

@@ -123,6 +123,7 @@ impl Claimer {
                 .await?;
         }
         let waiting = survey::waiting(&mut connection).await?;
+        metrics::gauge!("deliveries_due_for_seconds").set(behind(&endpoints, &waiting));
         let mut shares = self.shares(&mut connection, &endpoints, waiting).await?;
         // In turn, so that neither kind of an endpoint's deliveries can take all its permits for long.
         rounds.ordered_first = !rounds.ordered_first;
@@ -180,7 +181,7 @@ impl Claimer {
         let fair_share = (self.permits.available() / enabled.len().max(1)).clamp(1, MAX_PER_ENDPOINT);
         let shares = enabled.into_iter().map(|(endpoint, waiting)| {
             let most = if waiting.probe { 1 } else { fair_share };
-            if waiting.unordered {
+            if waiting.due_seconds.is_some() {
                 endpoint.gate.set_backlogged(true);
             }
             Share {
@@ -234,6 +235,16 @@ impl Claimer {
             }
         }
     }
+}
+
+/// For how many seconds that delivery has been due which has been so the longest, of those that nothing but the workers
+/// keeps back: their endpoints are enabled, without a rate limit, and their circuits closed.
+fn behind(endpoints: &Snapshot, waiting: &[Waiting]) -> f64 {
+    let ours = waiting.iter().filter(|waiting| {
+        let endpoint = endpoints.get(waiting.endpoint_id);
+        !waiting.probe && endpoint.is_some_and(|endpoint| endpoint.rate_limit.is_none())
+    });
+    ours.filter_map(|waiting| waiting.due_seconds).fold(0.0, f64::max)
 }
 
 struct Claimed {

@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 pub struct Waiting {
     /// The endpoint.
     pub endpoint_id: EndpointId,
-    /// It has a delivery without an ordering key that is due.
-    pub unordered: bool,
+    /// It has a delivery without an ordering key that is due, the first of them for so many seconds.
+    pub due_seconds: Option<f64>,
     /// It has a pending delivery with an ordering key; whether one is due is seen key by key.
     pub ordered: bool,
     /// Its circuit is open and the pause is over: one delivery may be sent, by one worker.
@@ -49,11 +49,11 @@ pub async fn waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>, sqlx
             ) next
         ),
         waiting as (
-            select endpoint_id, false as keyed from first where next_attempt_at <= now()
+            select endpoint_id, next_attempt_at as due_at, false as keyed from first where next_attempt_at <= now()
             union all
-            select endpoint_id, true from keyed
+            select endpoint_id, null, true from keyed
         )
-        select w.endpoint_id as "endpoint_id!: EndpointId", bool_or(not w.keyed) as "unordered!",
+        select w.endpoint_id as "endpoint_id!: EndpointId", extract(epoch from now() - min(w.due_at))::float8 as due_seconds,
                bool_or(w.keyed) as "ordered!", bool_or(h.open_until is not null) as "probe!"
         from waiting w
         left join endpoint_health h on h.endpoint_id = w.endpoint_id

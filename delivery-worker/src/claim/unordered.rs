@@ -12,7 +12,7 @@ use super::{Claimed, Share};
 pub async fn claim(connection: &mut PgConnection, shares: &[Share]) -> Result<Vec<Claimed>, sqlx::Error> {
     let shares: Vec<_> = shares
         .iter()
-        .filter(|share| share.waiting.unordered && !share.permits.is_empty())
+        .filter(|share| share.waiting.due_seconds.is_some() && !share.permits.is_empty())
         .collect();
     if shares.is_empty() {
         return Ok(Vec::new());

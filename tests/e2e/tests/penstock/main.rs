@@ -23,6 +23,7 @@ mod faults;
 mod restarts;
 mod backlog;
 mod audit;
+mod operating;
 mod plans;
 mod pull;
 mod endpoints;

@@ -132,8 +132,9 @@ pub struct IntakeConfig {
 /// How deliveries go out.
 #[derive(Args, Clone, Debug)]
 pub struct DispatchConfig {
-    /// Deliveries that this worker sends at once, to all endpoints together.
-    #[arg(long, env, value_name = "MAX_IN_FLIGHT", default_value_t = 512,
+    /// Deliveries that this worker sends at once, to all endpoints together. No endpoint gets more of them than it leaves
+    /// free.
+    #[arg(long, env, value_name = "MAX_IN_FLIGHT", default_value_t = 1_024,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_in_flight: u32,
 

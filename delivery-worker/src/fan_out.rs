@@ -21,7 +21,12 @@ use crate::warm::WarmPool;
 pub struct Subscriber {
     /// The endpoint.
     pub endpoint_id: EndpointId,
-    /// Where deliveries are sent; nothing when their owner pulls them.
+    /// Its owner pulls the deliveries.
+    pub pull: bool,
+    /// Deliveries that have an ordering key keep their order.
+    pub ordered: bool,
+    /// Where deliveries are sent. Nothing when they are pulled, or when this worker cannot send them: they wait in the
+    /// table for one that can.
     pub push: Option<Arc<Endpoint>>,
     event_types: Vec<String>,
     filter: Option<Arc<PayloadFilter>>,
@@ -81,6 +86,11 @@ impl Snapshot {
         self.by_id.get(&id)
     }
 
+    /// All endpoints that deliveries are sent to.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.by_id.values()
+    }
+
     fn remove(&mut self, org_id: OrgId, id: EndpointId) -> Option<Arc<Endpoint>> {
         if let Some(subscribers) = self.by_organization.get_mut(&org_id) {
             subscribers.retain(|subscriber| subscriber.endpoint_id != id);
@@ -133,7 +143,8 @@ impl Directory {
     /// Reads what has changed since.
     ///
     /// # Errors
-    /// When Postgres does not answer.
+    /// When Postgres does not answer; also when it cannot be known what an endpoint wants, because a later release wrote
+    /// its filter: this worker must not store events then.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let _turn = self.refresh.lock().await;
         let before = self.snapshot();
@@ -164,38 +175,42 @@ impl Directory {
             ..(*before).clone()
         };
         for row in &rows {
-            self.apply(&mut next, row);
+            self.apply(&mut next, row)?;
         }
         let next = Arc::new(next);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = next.clone();
         Ok(next)
     }
 
-    fn apply(&self, snapshot: &mut Snapshot, row: &EndpointRow) {
+    fn apply(&self, snapshot: &mut Snapshot, row: &EndpointRow) -> Result<(), sqlx::Error> {
         let known = snapshot.remove(row.org_id, row.id);
-        if !row.enabled {
-            return;
+        if row.enabled {
+            let filter = row.filter().map_err(|error| {
+                let text = format!("endpoint {}: the filter cannot be read: {error:#}", row.id);
+                sqlx::Error::Decode(text.into())
+            })?;
+            let subscriber = Subscriber {
+                endpoint_id: row.id,
+                pull: row.url.is_none(),
+                ordered: row.ordered,
+                push: self.endpoint(row, known.as_deref()).map(Arc::new),
+                event_types: row.event_types.clone(),
+                filter: filter.map(Arc::new),
+            };
+            snapshot.insert(row.org_id, subscriber);
         }
-        match self.subscriber(row, known.as_deref()) {
-            Ok(subscriber) => snapshot.insert(row.org_id, subscriber),
-            // Its deliveries stay in the table until the operator has mended it.
-            Err(error) => {
-                tracing::error!(endpoint_id = %row.id, error = format!("{error:#}"), "unusable endpoint");
-            }
-        }
+        Ok(())
     }
 
-    fn subscriber(&self, row: &EndpointRow, known: Option<&Endpoint>) -> anyhow::Result<Subscriber> {
-        let endpoint = row
-            .url
-            .as_deref()
-            .map(|url| row.endpoint(url, known, &self.secrets_key, &self.policy));
-        Ok(Subscriber {
-            endpoint_id: row.id,
-            push: endpoint.transpose()?.map(Arc::new),
-            event_types: row.event_types.clone(),
-            filter: row.filter()?.map(Arc::new),
-        })
+    fn endpoint(&self, row: &EndpointRow, known: Option<&Endpoint>) -> Option<Endpoint> {
+        let url = row.url.as_deref()?;
+        let endpoint = row.endpoint(url, known, &self.secrets_key, &self.policy);
+        endpoint
+            .inspect_err(|error| {
+                let error = format!("{error:#}");
+                tracing::error!(endpoint_id = %row.id, error, "unusable endpoint, its deliveries wait in the table");
+            })
+            .ok()
     }
 }
 
@@ -226,6 +241,8 @@ mod tests {
     fn subscriber(event_types: &[&str], filter: Option<&str>) -> Subscriber {
         Subscriber {
             endpoint_id: EndpointId::generate(),
+            pull: true,
+            ordered: false,
             push: None,
             event_types: event_types.iter().map(ToString::to_string).collect(),
             filter: filter.map(|filter| Arc::new(PayloadFilter::parse(filter).unwrap())),

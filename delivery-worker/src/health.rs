@@ -217,3 +217,24 @@ pub async fn take_probes(
     .fetch_all(connection)
     .await
 }
+
+/// Lets other workers send these probes after a moment: there was nothing due to send.
+///
+/// # Errors
+/// When Postgres does not answer; then the probes come after a lease.
+pub async fn give_back_probes(
+    connection: &mut PgConnection,
+    unused: &[EndpointId],
+) -> Result<(), sqlx::Error> {
+    if unused.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update endpoint_health set open_until = least(open_until, now() + interval '1 second')
+         where endpoint_id = any($1)",
+        &unused.iter().map(|id| id.as_uuid()).collect::<Vec<_>>(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

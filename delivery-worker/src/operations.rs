@@ -81,7 +81,7 @@ fn fan_out<'a>(endpoints: &Snapshot, notices: &'a [Notice]) -> (Vec<Event<'a>>, 
         deliveries.extend(takers.map(|subscriber| NewDelivery {
             event: events.len(),
             endpoint_id: subscriber.endpoint_id,
-            pull: subscriber.push.is_none(),
+            pull: subscriber.pull,
             lease: None,
             order: None,
         }));

@@ -3,6 +3,9 @@
 //!
 //! What is in flight is at the receiver; what is leased may also be answered and wait to be recorded. Of those an
 //! endpoint has at most as many again, however long the database takes: they are what a crash sends twice.
+//!
+//! No endpoint gets more of the worker's permits than it leaves free. So there are always some for those that have
+//! none, however many slow receivers hold theirs (dynamic thresholds: Choudhury and Hahne, 1998).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 /// One endpoint's share.
 #[derive(Debug)]
 pub struct Gate {
+    most_leases: usize,
     slots: Arc<Semaphore>,
     leases: Arc<Semaphore>,
     // Due deliveries wait in the table. New events queue up behind them, and a freed permit wakes the claimer.
@@ -24,6 +28,7 @@ impl Gate {
     /// Lets `slots` deliveries through at once.
     pub fn new(slots: usize) -> Self {
         Self {
+            most_leases: 2 * slots,
             slots: Arc::new(Semaphore::new(slots)),
             leases: Arc::new(Semaphore::new(2 * slots)),
             backlogged: AtomicBool::new(false),
@@ -47,6 +52,10 @@ impl Gate {
             .available_permits()
             .min(self.leases.available_permits())
     }
+
+    fn in_use(&self) -> usize {
+        self.most_leases - self.leases.available_permits()
+    }
 }
 
 /// The worker's share.
@@ -54,7 +63,15 @@ impl Gate {
 pub struct Permits {
     most: usize,
     slots: Arc<Semaphore>,
-    freed: Arc<Notify>,
+    wakeup: Arc<Wakeup>,
+}
+
+/// Wakes the claimer.
+#[derive(Debug, Default)]
+struct Wakeup {
+    notify: Notify,
+    // An endpoint with free slots of its own found none of the worker's for it: any that comes free may be it.
+    starved: AtomicBool,
 }
 
 impl Permits {
@@ -63,12 +80,22 @@ impl Permits {
         Self {
             most: slots,
             slots: Arc::new(Semaphore::new(slots)),
-            freed: Arc::default(),
+            wakeup: Arc::default(),
         }
     }
 
     /// A permit for a delivery out of the table.
     pub fn try_acquire(&self, gate: &Arc<Gate>) -> Option<Permit> {
+        if gate.available() == 0 {
+            return None;
+        }
+        if !self.has_room_for(gate) {
+            self.wakeup.starved.store(true, Ordering::SeqCst);
+            // One that was freed in between has woken nobody.
+            if !self.has_room_for(gate) {
+                return None;
+            }
+        }
         let slot = gate.slots.clone().try_acquire_owned().ok()?;
         let lease = gate.leases.clone().try_acquire_owned().ok()?;
         let worker = self.slots.clone().try_acquire_owned().ok()?;
@@ -76,8 +103,12 @@ impl Permits {
             slot: Some(slot),
             lease: Some((lease, worker)),
             gate: gate.clone(),
-            freed: self.freed.clone(),
+            wakeup: self.wakeup.clone(),
         })
+    }
+
+    fn has_room_for(&self, gate: &Gate) -> bool {
+        gate.in_use() < self.available()
     }
 
     /// A permit for a new event, which must not overtake older ones.
@@ -99,14 +130,14 @@ impl Permits {
         }
     }
 
-    /// Returns when a permit of a backlogged endpoint was freed, or after [`Permits::wake_claimer`].
+    /// Returns when a permit was freed that a backlogged endpoint can use, or after [`Permits::wake_claimer`].
     pub async fn freed(&self) {
-        self.freed.notified().await;
+        self.wakeup.notify.notified().await;
     }
 
     /// Has the table searched at once: something became due that no permit waits for.
     pub fn wake_claimer(&self) {
-        self.freed.notify_one();
+        self.wakeup.notify.notify_one();
     }
 
     /// Deliveries that may still be started.
@@ -126,7 +157,7 @@ pub struct Permit {
     slot: Option<OwnedSemaphorePermit>,
     lease: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
     gate: Arc<Gate>,
-    freed: Arc<Notify>,
+    wakeup: Arc<Wakeup>,
 }
 
 impl Permit {
@@ -134,12 +165,8 @@ impl Permit {
     /// recorded stays bounded.
     pub fn leave_endpoint(&mut self) {
         self.slot = None;
-        self.wake_claimer();
-    }
-
-    fn wake_claimer(&self) {
         if self.gate.backlogged.load(Ordering::Relaxed) {
-            self.freed.notify_one();
+            self.wakeup.notify.notify_one();
         }
     }
 }
@@ -148,7 +175,10 @@ impl Drop for Permit {
     fn drop(&mut self) {
         // Freed first, so that whoever is woken finds it.
         (self.slot, self.lease) = (None, None);
-        self.wake_claimer();
+        let starved = self.wakeup.starved.swap(false, Ordering::SeqCst);
+        if starved || self.gate.backlogged.load(Ordering::Relaxed) {
+            self.wakeup.notify.notify_one();
+        }
     }
 }
 
@@ -167,6 +197,22 @@ mod tests {
         assert!(permits.try_acquire(&two).is_none(), "the worker's limit");
         drop(first);
         assert!(permits.try_acquire(&two).is_some());
+    }
+
+    #[tokio::test]
+    async fn no_endpoint_takes_more_than_it_leaves_free_and_who_finds_none_is_woken() {
+        let permits = Permits::new(9);
+        let take = || -> Vec<_> {
+            let gate = Arc::new(Gate::new(100));
+            std::iter::from_fn(|| permits.try_acquire(&gate)).collect()
+        };
+        let mut taken = vec![take(), take(), take(), take()];
+        let counts: Vec<_> = taken.iter().map(Vec::len).collect();
+        assert_eq!(counts, [5, 2, 1, 1]);
+        assert!(take().is_empty());
+        taken.pop();
+        permits.freed().await;
+        assert_eq!(take().len(), 1);
     }
 
     #[test]

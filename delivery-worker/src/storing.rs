@@ -208,13 +208,12 @@ impl Storing {
                     Some(endpoint) if start.is_none() => fanned_out.park(endpoint),
                     _ => {}
                 }
-                let in_order = push.is_some_and(|endpoint| endpoint.ordered);
                 fanned_out.deliveries.push(NewDelivery {
                     event: index,
                     endpoint_id: subscriber.endpoint_id,
-                    pull: push.is_none(),
+                    pull: subscriber.pull,
                     lease,
-                    order: in_order.then(|| located.order()).flatten(),
+                    order: subscriber.ordered.then(|| located.order()).flatten(),
                 });
                 fanned_out.starts.push(start);
             }

@@ -5,6 +5,7 @@
 //! gets a few of its own due rows; a million due rows of one endpoint cost the others nothing.
 
 mod survey;
+mod share;
 mod unordered;
 mod ordered;
 mod pace;
@@ -19,6 +20,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::ordered::Cursors;
+use crate::claim::share::Share;
 use crate::claim::survey::Waiting;
 use crate::crash::{self, Point};
 use crate::dispatch::{Dispatcher, Job};
@@ -27,7 +29,7 @@ use crate::fan_out::{Directory, Snapshot};
 use crate::floors::FloorRequests;
 use crate::health;
 use crate::outgoing::{Bodies, Outgoing};
-use crate::permits::{Permit, Permits};
+use crate::permits::Permits;
 use crate::warm::WarmPool;
 
 /// Most deliveries of one endpoint in one claim.
@@ -59,31 +61,8 @@ struct Rounds {
     open: HashSet<EndpointId>,
     cursors: Cursors,
     ordered_first: bool,
-}
-
-/// What one endpoint may be sent in a claim.
-struct Share {
-    endpoint: Arc<Endpoint>,
-    waiting: Waiting,
-    /// How many deliveries it may still take.
-    turns: usize,
-    permits: Vec<Permit>,
-    lease: Duration,
-}
-
-impl Share {
-    fn take_permits(&mut self, permits: &Permits) {
-        let found = std::iter::from_fn(|| permits.try_acquire(&self.endpoint.gate));
-        self.permits = found.take(self.turns).collect();
-    }
-
-    fn lease_ms(&self) -> i64 {
-        i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX)
-    }
-
-    fn take(&self) -> i32 {
-        i32::try_from(self.permits.len()).unwrap_or(1)
-    }
+    /// The last endpoint that was given permits. The next claim begins after it.
+    last_served: Option<EndpointId>,
 }
 
 impl Claimer {
@@ -123,29 +102,40 @@ impl Claimer {
                 .await?;
         }
         let waiting = survey::waiting(&mut connection).await?;
-        metrics::gauge!("deliveries_due_for_seconds").set(behind(&endpoints, &waiting));
+        metrics::gauge!("deliveries_due_for_seconds").set(survey::behind(&endpoints, &waiting));
+        if is_tick {
+            survey::end_backlogs(&endpoints, &waiting);
+        }
         let mut shares = self.shares(&mut connection, &endpoints, waiting).await?;
+        share::begin_after(&mut shares, rounds.last_served);
         // In turn, so that neither kind of an endpoint's deliveries can take all its permits for long.
         rounds.ordered_first = !rounds.ordered_first;
         crash::reach(Point::Claiming);
         for ordered in [rounds.ordered_first, !rounds.ordered_first] {
             let claimed = if ordered {
-                ordered::claim(&mut connection, &shares, &mut rounds.cursors, &self.floors).await?
+                let cursors = &mut rounds.cursors;
+                ordered::claim(&mut connection, &mut shares, cursors, &self.permits, &self.floors).await?
             } else {
-                unordered::claim(&mut connection, &shares).await?
+                unordered::claim(&mut connection, &mut shares, &self.permits).await?
             };
             if !claimed.is_empty() {
                 crash::reach(Point::Claimed);
             }
             metrics::counter!("deliveries_claimed_total").increment(claimed.len() as u64);
             self.start(&mut shares, claimed);
+            if !ordered {
+                for share in shares.iter().filter(|share| share.waiting.due_seconds.is_some()) {
+                    // A permit that found no row: the endpoint has no more due ones.
+                    share.endpoint.gate.set_backlogged(share.permits.is_empty());
+                }
+            }
         }
+        if let Some(last) = shares.iter().rfind(|share| share.served) {
+            rounds.last_served = Some(last.endpoint.id);
+        }
+        health::give_back_probes(&mut connection, &share::unused_probes(&shares)).await?;
         pace::give_back(&mut connection, &shares).await?;
         connection.keep();
-        for share in shares {
-            // A permit that found no row: the endpoint has no more due ones.
-            share.endpoint.gate.set_backlogged(share.permits.is_empty());
-        }
         Ok(())
     }
 
@@ -178,7 +168,12 @@ impl Claimer {
             .into_iter()
             .filter_map(|waiting| Some((endpoints.get(waiting.endpoint_id)?.clone(), waiting)))
             .collect();
-        let fair_share = (self.permits.available() / enabled.len().max(1)).clamp(1, MAX_PER_ENDPOINT);
+        // Of ordered deliveries it is not known yet whether any is due.
+        let due = enabled
+            .iter()
+            .filter(|(_, waiting)| waiting.due_seconds.is_some())
+            .count();
+        let fair_share = (self.permits.available() / due.max(1)).clamp(1, MAX_PER_ENDPOINT);
         let shares = enabled.into_iter().map(|(endpoint, waiting)| {
             let most = if waiting.probe { 1 } else { fair_share };
             if waiting.due_seconds.is_some() {
@@ -188,6 +183,7 @@ impl Claimer {
                 turns: endpoint.gate.available().min(most),
                 lease: endpoint.timeout + self.lease_margin,
                 permits: Vec::new(),
+                served: false,
                 endpoint,
                 waiting,
             }
@@ -195,9 +191,6 @@ impl Claimer {
         let mut shares: Vec<_> = shares.filter(|share| share.turns > 0).collect();
         pace::take_turns(connection, &mut shares).await?;
         self.take_probes(connection, &mut shares).await?;
-        for share in &mut shares {
-            share.take_permits(&self.permits);
-        }
         Ok(shares)
     }
 
@@ -206,6 +199,11 @@ impl Claimer {
         connection: &mut PgConnection,
         shares: &mut Vec<Share>,
     ) -> Result<(), sqlx::Error> {
+        for share in shares.iter_mut().filter(|share| share.waiting.probe) {
+            share.take_permits(&self.permits, 1);
+        }
+        // Left to a worker that has a permit.
+        shares.retain(|share| !share.waiting.probe || share.served);
         let probes = shares.iter().filter(|share| share.waiting.probe);
         let probes: Vec<_> = probes.map(|share| (share.endpoint.id, share.lease)).collect();
         if probes.is_empty() {
@@ -235,16 +233,6 @@ impl Claimer {
             }
         }
     }
-}
-
-/// For how many seconds that delivery has been due which has been so the longest, of those that nothing but the workers
-/// keeps back: their endpoints are enabled, without a rate limit, and their circuits closed.
-fn behind(endpoints: &Snapshot, waiting: &[Waiting]) -> f64 {
-    let ours = waiting.iter().filter(|waiting| {
-        let endpoint = endpoints.get(waiting.endpoint_id);
-        !waiting.probe && endpoint.is_some_and(|endpoint| endpoint.rate_limit.is_none())
-    });
-    ours.filter_map(|waiting| waiting.due_seconds).fold(0.0, f64::max)
 }
 
 struct Claimed {

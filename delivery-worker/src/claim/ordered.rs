@@ -12,10 +12,11 @@ use time::OffsetDateTime;
 
 use super::{Claimed, Share};
 use crate::floors::FloorRequests;
+use crate::permits::Permits;
 
 /// Keys of one endpoint that are looked at in one claim. The next claim goes on after the last of them, so that any
 /// number of keys has its turn and no claim takes long.
-const MAX_KEYS: i32 = 256;
+const MAX_KEYS: u16 = 256;
 
 /// After which key the walk over an endpoint's keys goes on; from the first one where there is no entry.
 #[derive(Debug, Default)]
@@ -34,35 +35,43 @@ struct Head {
     stored: bool,
 }
 
-/// Leases the first deliveries of as many keys of each endpoint as its share has permits. Asks for the floors of the
-/// streams when one waits only for them.
+/// Leases the first deliveries of as many keys of each endpoint as its share can get permits. Asks for the floors of
+/// the streams when one waits only for them.
 ///
 /// # Errors
 /// When Postgres does not answer.
 pub async fn claim(
     connection: &mut PgConnection,
-    shares: &[Share],
+    shares: &mut [Share],
     cursors: &mut Cursors,
+    permits: &Permits,
     floors: &FloorRequests,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    let shares: HashMap<_, _> = shares
-        .iter()
-        .filter(|share| share.waiting.ordered && !share.permits.is_empty())
-        .map(|share| (share.endpoint.id, share))
-        .collect();
+    let with_keys = shares
+        .iter_mut()
+        .filter(|share| share.waiting.ordered && share.turns > 0);
+    let mut shares: HashMap<_, _> = with_keys.map(|share| (share.endpoint.id, share)).collect();
     if shares.is_empty() {
         return Ok(Vec::new());
     }
     let heads = look(connection, &shares, cursors).await?;
-    cursors.advance(&shares, &heads);
     if heads.iter().any(|head| head.due && !head.stored) {
         floors.ask();
     }
-    let ready: Vec<_> = heads
-        .iter()
-        .filter(|head| head.due && head.stored)
-        .filter_map(|head| Some((head, shares.get(&head.endpoint_id)?.lease_ms())))
-        .collect();
+    let mut ready = Vec::new();
+    let mut walks = heads
+        .chunk_by(|one, next| one.endpoint_id == next.endpoint_id)
+        .map(|walk| (walk[0].endpoint_id, walk))
+        .collect::<HashMap<_, _>>();
+    for (id, share) in &mut shares {
+        let walk = walks.remove(id).unwrap_or_default();
+        let begin = ready.len();
+        let is_ready = walk.iter().filter(|head| head.due && head.stored);
+        share.take_permits(permits, is_ready.clone().count());
+        let lease_ms = share.lease_ms();
+        ready.extend(is_ready.take(share.permits.len()).map(|head| (head, lease_ms)));
+        cursors.advance(share, walk, &ready[begin..]);
+    }
     if ready.is_empty() {
         return Ok(Vec::new());
     }
@@ -70,22 +79,21 @@ pub async fn claim(
 }
 
 impl Cursors {
-    fn advance(&mut self, shares: &HashMap<EndpointId, &Share>, heads: &[Head]) {
-        let mut seen: HashMap<_, (i32, i32, &str)> = HashMap::new();
-        for head in heads {
-            let (keys, ready, last) = seen.entry(head.endpoint_id).or_default();
-            *keys += 1;
-            *ready += i32::from(head.due && head.stored);
-            *last = &head.ordering_key;
-        }
-        for (id, share) in shares {
-            match seen.get(id) {
-                Some((keys, ready, last)) if *keys == MAX_KEYS || *ready == share.take() => {
-                    self.0.insert(*id, (*last).to_owned());
-                }
-                // The walk came to the end.
-                _ => _ = self.0.remove(id),
-            }
+    /// After the walk over an endpoint's keys, of which the heads in `leased` are leased now.
+    fn advance(&mut self, share: &Share, walk: &[Head], leased: &[(&Head, i64)]) {
+        let ready = walk.iter().filter(|head| head.due && head.stored).count();
+        let next = if ready > leased.len() {
+            // The rest had no permit.
+            leased.last().map(|(head, _)| *head)
+        } else if walk.len() == usize::from(MAX_KEYS) || ready == share.turns {
+            walk.last()
+        } else {
+            // The walk came to the end.
+            self.0.remove(&share.endpoint.id);
+            None
+        };
+        if let Some(head) = next {
+            self.0.insert(share.endpoint.id, head.ordering_key.clone());
         }
     }
 }
@@ -93,7 +101,7 @@ impl Cursors {
 /// The first pending deliveries of each endpoint's next keys, by endpoint and key, until enough of them are ready.
 async fn look(
     connection: &mut PgConnection,
-    shares: &HashMap<EndpointId, &Share>,
+    shares: &HashMap<EndpointId, &mut Share>,
     cursors: &Cursors,
 ) -> Result<Vec<Head>, sqlx::Error> {
     let after = |id: &EndpointId| cursors.0.get(id).cloned().unwrap_or_default();
@@ -125,9 +133,9 @@ async fn look(
         from heads where step > 0 order by endpoint_id, step
         "#,
         &shares.keys().map(|id| id.as_uuid()).collect::<Vec<_>>(),
-        &shares.values().map(|share| share.take()).collect::<Vec<_>>(),
+        &shares.values().map(|share| share.turns()).collect::<Vec<_>>(),
         &shares.keys().map(after).collect::<Vec<_>>(),
-        MAX_KEYS,
+        i32::from(MAX_KEYS),
     )
     .fetch_all(connection)
     .await

@@ -44,7 +44,7 @@ pub async fn take_turns(connection: &mut PgConnection, shares: &mut Vec<Share>) 
         "#,
         &paced.iter().map(|(share, _)| share.endpoint.id.as_uuid()).collect::<Vec<_>>(),
         &paced.iter().map(|(share, _)| share.endpoint.org_id.as_uuid()).collect::<Vec<_>>(),
-        &paced.iter().map(|(share, _)| turns(share)).collect::<Vec<_>>(),
+        &paced.iter().map(|(share, _)| share.turns()).collect::<Vec<_>>(),
         &paced.iter().map(|(_, rate)| *rate).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
@@ -71,7 +71,7 @@ pub async fn take_turns(connection: &mut PgConnection, shares: &mut Vec<Share>) 
 pub async fn give_back(connection: &mut PgConnection, shares: &[Share]) -> Result<(), sqlx::Error> {
     let unused: Vec<_> = limited(shares)
         .filter(|(share, _)| share.turns > 0)
-        .map(|(share, rate)| (share.endpoint.id, f64::from(turns(share)) / rate))
+        .map(|(share, rate)| (share.endpoint.id, f64::from(share.turns()) / rate))
         .collect();
     if unused.is_empty() {
         return Ok(());
@@ -91,10 +91,6 @@ pub async fn give_back(connection: &mut PgConnection, shares: &[Share]) -> Resul
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn turns(share: &Share) -> i32 {
-    i32::try_from(share.turns).unwrap_or(i32::MAX)
 }
 
 /// The shares whose endpoint has a rate limit, with it.

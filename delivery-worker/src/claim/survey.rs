@@ -1,7 +1,11 @@
 //! Which endpoints have deliveries that may be sent.
 
+use std::collections::HashSet;
+
 use shared::id::EndpointId;
 use sqlx::PgConnection;
+
+use crate::fan_out::Snapshot;
 
 /// An endpoint with waiting deliveries and a circuit that lets one through.
 #[derive(Clone, Copy, Debug)]
@@ -63,4 +67,27 @@ pub async fn waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>, sqlx
     )
     .fetch_all(connection)
     .await
+}
+
+/// Lets new events of endpoints start at once again for which nothing waits any more: another worker may have taken the
+/// last of it.
+pub fn end_backlogs(endpoints: &Snapshot, waiting: &[Waiting]) {
+    let due = waiting.iter().filter(|waiting| waiting.due_seconds.is_some());
+    let due: HashSet<_> = due.map(|waiting| waiting.endpoint_id).collect();
+    for endpoint in endpoints
+        .endpoints()
+        .filter(|endpoint| !due.contains(&endpoint.id))
+    {
+        endpoint.gate.set_backlogged(false);
+    }
+}
+
+/// For how many seconds that delivery has been due which has been so the longest, of those that nothing but the workers
+/// keeps back: their endpoints are enabled, without a rate limit, and their circuits closed.
+pub fn behind(endpoints: &Snapshot, waiting: &[Waiting]) -> f64 {
+    let ours = waiting.iter().filter(|waiting| {
+        let endpoint = endpoints.get(waiting.endpoint_id);
+        !waiting.probe && endpoint.is_some_and(|endpoint| endpoint.rate_limit.is_none())
+    });
+    ours.filter_map(|waiting| waiting.due_seconds).fold(0.0, f64::max)
 }

@@ -4,16 +4,25 @@ use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
 use sqlx::PgConnection;
 
 use super::{Claimed, Share};
+use crate::permits::Permits;
 
-/// Leases as many due deliveries of each endpoint as its share has permits.
+/// Leases as many due deliveries of each endpoint as its share can get permits.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn claim(connection: &mut PgConnection, shares: &[Share]) -> Result<Vec<Claimed>, sqlx::Error> {
-    let shares: Vec<_> = shares
-        .iter()
-        .filter(|share| share.waiting.due_seconds.is_some() && !share.permits.is_empty())
-        .collect();
+pub async fn claim(
+    connection: &mut PgConnection,
+    shares: &mut [Share],
+    permits: &Permits,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let due = shares
+        .iter_mut()
+        .filter(|share| share.waiting.due_seconds.is_some());
+    let due = due.map(|share| {
+        share.take_permits(permits, share.turns);
+        &*share
+    });
+    let shares: Vec<_> = due.filter(|share| !share.permits.is_empty()).collect();
     if shares.is_empty() {
         return Ok(Vec::new());
     }

@@ -284,3 +284,56 @@ async fn an_event_that_cannot_be_stored_is_set_aside_and_its_neighbours_are_deli
     assert_eq!(set_aside, [(stream::name(0), 1, 17, bytes)]);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn deliveries_to_an_endpoint_that_a_worker_cannot_use_wait_for_one_that_can() {
+    let mut world = setup().start().await;
+    world.tolerate("unusable endpoint");
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let endpoint = world.endpoint(&organization, &receiver).await;
+    let set_secret = async |secret: &[u8]| -> Vec<u8> {
+        let query = sqlx::query_scalar(
+            "update endpoints e set secret = $2 from endpoints before
+             where e.id = $1 and before.id = $1 returning before.secret",
+        );
+        let query = query.bind(endpoint.id).bind(secret).fetch_one(world.database());
+        query.await.expect("the endpoint is there")
+    };
+    let secret = set_secret(b"of another key").await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    world.until_delivery_is(id, "pending").await;
+    assert_eq!(receiver.count(), 0);
+    set_secret(&secret).await;
+    receiver.wait_for(1).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_read_a_filter_stores_nothing_without_it() {
+    let mut world = setup().start().await;
+    world.tolerate("the filter cannot be read");
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let endpoint = world.endpoint(&organization, &receiver).await;
+    let set_filter = async |world: &World, filter: Option<&str>| {
+        let query = sqlx::query("update endpoints set filter = $2 where id = $1");
+        let query = query.bind(endpoint.id).bind(filter).execute(world.database());
+        query.await.expect("Postgres answers");
+    };
+    set_filter(&world, Some(r#"{"/a":{"of_a_later_release":1}}"#)).await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    let ended = until("the worker to end", async || {
+        let ended = world.stack_mut().worker_mut(0).try_wait();
+        ended
+            .map_err(|error| error.to_string())?
+            .ok_or_else(|| "it runs".to_owned())
+    })
+    .await;
+    assert_eq!(ended.code(), Some(1));
+    assert!(world.deliveries_of(id).await.is_empty());
+    set_filter(&world, None).await;
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    receiver.wait_for(1).await;
+    world.finish().await;
+}

@@ -118,3 +118,28 @@ async fn a_claim_reads_as_many_rows_as_it_takes_however_many_are_due() {
     drop(connection);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn endpoints_take_turns_when_a_worker_has_fewer_permits_than_there_are_endpoints() {
+    const EACH: i32 = 20;
+    let mut world = setup().worker_env("MAX_IN_FLIGHT", "1").start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let mut endpoints = Vec::new();
+    for _ in 0..3 {
+        let of_none = json!({"event_types": ["none"]});
+        endpoints.push(world.endpoint_with(&organization, &receiver, of_none).await.id);
+    }
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    for endpoint in &endpoints {
+        fill(&world, organization.id, *endpoint, EACH).await;
+    }
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    world.until_deliveries_are(3 * i64::from(EACH), "delivered").await;
+    let webhooks = receiver.webhooks();
+    for endpoint in endpoints {
+        let first = webhooks.iter().position(|webhook| webhook.endpoint == endpoint);
+        assert!(first < Some(9), "{endpoint} had its first turn after {first:?}");
+    }
+    world.finish().await;
+}

@@ -255,3 +255,23 @@ async fn an_event_of_a_stream_that_was_deleted_does_not_wait_for_the_stream_that
     world.until_deliveries_are(1, "delivered").await;
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_probe_for_which_nothing_was_due_is_not_spent() {
+    // The circuit's pause ends long before the retry is due.
+    let setup = setup()
+        .worker_env("CIRCUIT_FAILURES", "1")
+        .worker_env("CIRCUIT_PAUSE", "100ms")
+        .worker_env("RETRY_FACTOR", "1");
+    let mut world = setup.worker_env("RETRY_INITIAL", "3s").start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    // A probe that was spent would come again after the timeout, and longer than a test waits.
+    let fields = json!({"ordered": true, "timeout_ms": 30_000});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    receiver.answer(|webhook| Answer::status(if webhook.number == 1 { 500 } else { 204 }));
+    send(&world, &organization, "k", 1).await;
+    receiver.wait_for(2).await;
+    world.settle().await;
+    world.finish().await;
+}

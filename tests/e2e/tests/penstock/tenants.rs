@@ -53,6 +53,27 @@ async fn an_organisation_sees_and_gets_only_what_is_its_own() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_hangs_cannot_take_a_whole_worker() {
+    const EVENTS: usize = 150;
+    let mut world = setup().worker_env("MAX_IN_FLIGHT", "60").start().await;
+    let organization = world.organization().await;
+    let (hanging, quick) = (world.receiver().await, world.receiver().await);
+    hanging.answer(|_| Answer::status(204).held());
+    let fields = json!({"timeout_ms": 30_000, "max_in_flight": 1_000});
+    world.endpoint_with(&organization, &hanging, fields).await;
+    world.endpoint(&organization, &quick).await;
+
+    let producer = world.producer(&organization);
+    let event = Event::new("a", "1");
+    join_all((0..EVENTS).map(|_| producer.send(&event))).await;
+    quick.wait_for(EVENTS).await;
+    assert!(hanging.requests() <= 30, "no more than it leaves free");
+    hanging.release();
+    world.settle().await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_receiver_that_hangs_does_not_hold_up_the_others() {
     const EVENTS: usize = 300;
     let mut world = setup().worker_env("MAX_IN_FLIGHT", "100").start().await;

@@ -1,0 +1,64 @@
+//! What each endpoint may be sent in one claim.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::id::EndpointId;
+
+use super::survey::Waiting;
+use crate::endpoint::Endpoint;
+use crate::permits::{Permit, Permits};
+
+/// What one endpoint may be sent in a claim.
+pub struct Share {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// What waits.
+    pub waiting: Waiting,
+    /// How many deliveries it may still take.
+    pub turns: usize,
+    /// Taken when it is known that something is due.
+    pub permits: Vec<Permit>,
+    /// It was given permits.
+    pub served: bool,
+    /// How long its deliveries are leased.
+    pub lease: Duration,
+}
+
+impl Share {
+    /// Takes permits until it has `count`, or as many as there are turns or free permits.
+    pub fn take_permits(&mut self, permits: &Permits, count: usize) {
+        let missing = count.min(self.turns).saturating_sub(self.permits.len());
+        let found = std::iter::from_fn(|| permits.try_acquire(&self.endpoint.gate));
+        self.permits.extend(found.take(missing));
+        self.served |= !self.permits.is_empty();
+    }
+
+    /// The lease in milliseconds.
+    pub fn lease_ms(&self) -> i64 {
+        i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// How many permits it has.
+    pub fn take(&self) -> i32 {
+        i32::try_from(self.permits.len()).unwrap_or(i32::MAX)
+    }
+
+    /// How many turns it has.
+    pub fn turns(&self) -> i32 {
+        i32::try_from(self.turns).unwrap_or(i32::MAX)
+    }
+}
+
+/// Puts the shares in the order in which they are given permits: all of them in turn, however few there are.
+pub fn begin_after(shares: &mut [Share], last: Option<EndpointId>) {
+    shares.sort_unstable_by_key(|share| (Some(share.endpoint.id) <= last, share.endpoint.id));
+}
+
+/// Probes for which there was no due delivery: an ordered one may wait for its next attempt.
+pub fn unused_probes(shares: &[Share]) -> Vec<EndpointId> {
+    let unused = shares
+        .iter()
+        .filter(|share| share.waiting.probe && share.turns > 0);
+    unused.map(|share| share.endpoint.id).collect()
+}

@@ -1,8 +1,10 @@
 //! What makes a key stop working everywhere: signals between the replicas, over core NATS.
 //!
 //! Whoever changes a key writes Postgres first. Then it publishes the change, and every replica drops what it
-//! holds in memory: the next request with that key asks Postgres. Last it removes the shared verification. A
-//! caller who saw the change fail half-way repeats it, and a repeated revocation is signalled again.
+//! holds in memory: the next request with that key asks Postgres. Last it removes the shared verification.
+//!
+//! A change may be written and never be signalled: its client went away in between, the replica died, or it cannot reach
+//! NATS. So each replica also asks Postgres which keys were changed lately, twice a second.
 //!
 //! Core NATS delivers at most once, so a replica that was cut off must reckon with missed signals. Whenever its
 //! connection is made anew it sends itself a marker. When that comes back, the subscription is known to be in
@@ -10,21 +12,23 @@
 //!
 //! Signals are not authenticated: the worst that a forged one does is to make a replica ask Postgres again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use shared::nats::Nats;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Authenticator;
 use crate::key_cache::{KeyCache, KeyChange};
 use crate::key_share::KeyShare;
+use crate::store::Store;
 
 const SUBJECT: &str = "ingest.key-changes";
 
@@ -33,6 +37,11 @@ const PUBLISH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Pause after Postgres did not answer.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often Postgres is asked for changes, and how far back. A replica that did not get an answer for half as long
+/// asks about all its keys.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_BACK: Duration = Duration::from_secs(10);
 
 /// What replicas tell each other.
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,6 +131,36 @@ impl KeyChanges {
             Ok(Signal::Marker(marker)) if marker == self.marker => self.back_in_touch.notify_one(),
             Ok(Signal::Marker(_)) => {}
             Err(error) => tracing::warn!(%error, "a signal that this version cannot read"),
+        }
+        Ok(())
+    }
+
+    /// Drops the keys that were changed in Postgres, whether or not it was signalled, until the stop.
+    ///
+    /// # Errors
+    /// Never yet; it returns a result because it runs as a long-lived task.
+    pub async fn watch(self: Arc<Self>, store: Store, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut tick = tokio::time::interval(LOOK_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut seen, mut answered) = (HashSet::new(), Instant::now());
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let changes = match stop.run_until_cancelled(store.changed_keys(LOOK_BACK)).await {
+                None => break,
+                Some(Ok(changes)) => changes,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "cannot look for changes of keys, trying again");
+                    continue;
+                }
+            };
+            if answered.elapsed() > LOOK_BACK / 2 {
+                self.back_in_touch.notify_one();
+            }
+            answered = Instant::now();
+            for change in changes.iter().filter(|change| !seen.contains(*change)) {
+                self.cache.change(&KeyChange::Key(change.id.clone()));
+                self.share.remove(&change.id).await;
+            }
+            seen = changes;
         }
         Ok(())
     }

@@ -224,6 +224,7 @@ fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness,
     let sharing = share.run(bucket, offers, writing, readiness.clone(), stop());
     tasks.spawn_long_lived("key share", sharing);
     tasks.spawn_long_lived("key changes", changes.clone().listen(stop()));
+    tasks.spawn_long_lived("keys changed", changes.clone().watch(store.clone(), stop()));
     tasks.spawn_long_lived(
         "missed key changes",
         changes.clone().catch_up(authenticator.clone(), stop()),

@@ -1,5 +1,8 @@
 //! API keys.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use shared::clock::UnixMicros;
 use shared::id::OrgId;
 use time::OffsetDateTime;
@@ -95,13 +98,22 @@ pub struct KeyToStore<'a> {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+/// A key's last change.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct ChangedKey {
+    /// The key.
+    pub id: KeyId,
+    /// When it was changed.
+    pub at: OffsetDateTime,
+}
+
 /// What a rotation does.
 #[derive(Debug)]
 pub struct Rotation<'a> {
     /// The key to be replaced.
     pub old: &'a KeyId,
-    /// Until when it stays valid.
-    pub old_expires_at: OffsetDateTime,
+    /// How long it stays valid; revoked at once when that is no time.
+    pub overlap: Duration,
     /// The key that takes its place, its name and its scopes.
     pub new: &'a NewKey,
     /// When the new key will stop being valid.
@@ -208,6 +220,17 @@ impl Store {
         Ok(done.execute(&self.pool).await?.rows_affected() == 1)
     }
 
+    /// The keys of all organisations that were changed in the last `within`, otherwise than by being used.
+    pub async fn changed_keys(&self, within: Duration) -> Result<HashSet<ChangedKey>> {
+        let rows = sqlx::query_as!(
+            ChangedKey,
+            r#"select id as "id: KeyId", changed_at as "at!" from api_keys
+               where changed_at > now() - $1 * interval '1 second'"#,
+            within.as_secs_f64(),
+        );
+        Ok(rows.fetch_all(&self.pool).await?.into_iter().collect())
+    }
+
     /// Replaces a key that may still be used. Nothing when it may not, or was replaced before.
     pub async fn rotate_key(&self, org_id: OrgId, rotation: &Rotation<'_>) -> Result<Option<Key>> {
         let row = sqlx::query_as!(
@@ -225,7 +248,9 @@ impl Store {
                ),
                replaced as (
                    update api_keys k
-                   set replaced_by = new.id, expires_at = least(k.expires_at, $6)
+                   set replaced_by = new.id,
+                       expires_at = least(k.expires_at, now() + $6 * interval '1 second'),
+                       revoked_at = case when $6 = 0 then now() end
                    from new where k.org_id = $1 and k.id = $2
                )
                select id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
@@ -236,7 +261,7 @@ impl Store {
             rotation.new.id.as_str(),
             rotation.new.hash,
             rotation.new_expires_at,
-            rotation.old_expires_at,
+            rotation.overlap.as_secs_f64(),
         );
         Ok(row.fetch_optional(&self.pool).await?.map(Key::from))
     }

@@ -1,13 +1,14 @@
 //! `/v1/keys`: an organisation's own keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use shared::clock::UnixMicros;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{CreatedKey, Key, KeyPage, KeyRequest, RotationRequest, create_for, list_for, revoke_for};
 use crate::admission::Admitted;
@@ -162,7 +163,7 @@ pub async fn rotate(
     let now = UnixMicros::now().to_date_time();
     let rotation = Rotation {
         old: &id,
-        old_expires_at: now + Duration::seconds(request.overlap_seconds.into()),
+        overlap: Duration::from_secs(request.overlap_seconds.into()),
         new: &new,
         new_expires_at: request.expires_at.or_else(|| same_lifetime(&old, now)),
     };

@@ -1,13 +1,13 @@
 //! `/api/keys`. Its keys start with `zap_live_` and have all scopes; they are ordinary keys otherwise.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use shared::clock::UnixMicros;
 use shared::id::OrgId;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -176,13 +176,11 @@ pub async fn rotate(State(app): State<Arc<App>>, admitted: Admitted) -> Result<J
     let new = app.authenticator.make_key(KeyPrefix::Zapier).await?;
     let rotation = Rotation {
         old: id,
-        old_expires_at: UnixMicros::now().to_date_time(),
+        overlap: Duration::ZERO,
         new: &new,
         new_expires_at: old.expires_at,
     };
     app.store.rotate_key(org_id, &rotation).await?.ok_or(REPLACED)?;
-    // Expired by this replica's clock; revoked by everyone's.
-    app.store.revoke_key(org_id, id).await?;
     app.key_changes.announce(KeyChange::Key(id.clone())).await;
     Ok(Json(IssuedKey::new(new.text, organization)))
 }

@@ -41,6 +41,28 @@ async fn a_revoked_key_is_refused_by_every_replica_within_a_second() {
 }
 
 #[tokio::test]
+async fn a_key_whose_revocation_was_never_signalled_is_refused_within_a_second() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let made = make(&world, &owner, &json!({"name": "a", "scopes": ["ingest"]})).await;
+    let (id, key) = (text(&made, "id"), text(&made, "key"));
+    for index in 0..2 {
+        assert_eq!(tried(&world, index, key).await, 404);
+    }
+    let query = sqlx::query("update api_keys set revoked_at = now() where id = $1");
+    query.bind(id).execute(world.database()).await.unwrap();
+    let revoked = Instant::now();
+    let times = join_all((0..2).map(async |index| {
+        until_refused(&world, index, key).await;
+        revoked.elapsed()
+    }));
+    let times = times.await;
+    println!("refused after {times:?}");
+    assert!(times.iter().all(|time| *time < PROMISE), "{times:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_key_can_revoke_itself_and_again_and_no_other_organisations() {
     let world = two_replicas().await;
     let owner = world.organization().await.key;

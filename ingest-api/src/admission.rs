@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::HeaderMap;
@@ -16,7 +17,7 @@ use tower::{Layer, Service};
 use crate::api_key::KeyId;
 use crate::error::ApiError;
 use crate::gcra::Decision;
-use crate::rate_limit::RateLimiter;
+use crate::guarded_body::{GuardedBody, KeyChanged};
 use crate::router::App;
 use crate::scope::{Scope, Scopes};
 use crate::verified_key::VerifiedKey;
@@ -25,15 +26,39 @@ use crate::verified_key::VerifiedKey;
 #[derive(Clone, Debug)]
 pub struct Admitted(Arc<Admittance>);
 
+/// What was decided on a request.
 #[derive(Debug)]
-struct Admittance {
+pub struct Admittance {
     key: Arc<VerifiedKey>,
-    rate_limiter: Arc<RateLimiter>,
+    app: Arc<App>,
+    /// Before the key was looked at.
+    at: Instant,
     // The last decision on this request: what its answer's headers say.
     decision: Mutex<Decision>,
 }
 
+impl Admittance {
+    /// Whether its key is still the one that was looked at.
+    ///
+    /// # Errors
+    /// When it was changed since: revoked, for example.
+    pub fn check_unchanged(&self) -> Result<(), KeyChanged> {
+        if self.app.authenticator.changed_since(&self.key, self.at) {
+            return Err(KeyChanged);
+        }
+        Ok(())
+    }
+}
+
 impl Admitted {
+    /// Whether the key is still the one that was looked at. Asked by handlers that wait before they answer.
+    ///
+    /// # Errors
+    /// 503 when it was changed since: the request should be repeated, and may be refused then.
+    pub fn check_unchanged(&self) -> Result<(), ApiError> {
+        Ok(self.0.check_unchanged()?)
+    }
+
     /// The organisation, when its key has the scope.
     ///
     /// # Errors
@@ -82,7 +107,7 @@ impl Admitted {
             );
             return Err(ApiError::invalid("body", detail));
         }
-        let mut decision = self.0.rate_limiter.check(grant.org_id, grant.limit, cost);
+        let mut decision = self.0.app.rate_limiter.check(grant.org_id, grant.limit, cost);
         if !decision.admitted {
             decision = decision.for_a_repeat();
         }
@@ -164,10 +189,11 @@ where
     }
 }
 
-async fn admit<S>(app: Arc<App>, mut request: Request, mut inner: S) -> Result<Response, S::Error>
+async fn admit<S>(app: Arc<App>, request: Request, mut inner: S) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response>,
 {
+    let at = Instant::now();
     let key = match presented_key(request.headers()) {
         Ok(key) => app.authenticator.authenticate(key).await,
         Err(error) => Err(error),
@@ -184,9 +210,11 @@ where
     }
     let admitted = Admitted(Arc::new(Admittance {
         key,
-        rate_limiter: app.rate_limiter.clone(),
+        app,
+        at,
         decision: Mutex::new(decision),
     }));
+    let mut request = request.map(|body| GuardedBody::guard(body, &admitted.0));
     request.extensions_mut().insert(admitted.clone());
     let mut response = inner.call(request).await?;
     admitted.decision().write_headers(response.headers_mut());

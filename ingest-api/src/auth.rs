@@ -215,6 +215,11 @@ impl Authenticator {
         with_argon2(&self.verifications, verify).await
     }
 
+    /// Whether a key was changed after `since`, lately.
+    pub fn changed_since(&self, key: &VerifiedKey, since: Instant) -> bool {
+        self.cache.key_changed_since(&key.id, since)
+    }
+
     /// Makes a new key.
     ///
     /// # Errors

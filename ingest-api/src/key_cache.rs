@@ -156,6 +156,12 @@ impl KeyCache {
                 .any(|change| self.changes.get(change).is_some_and(|at| *at >= asked_at))
     }
 
+    /// Whether a key was changed in the last half minute and after `since`.
+    pub fn key_changed_since(&self, id: &KeyId, since: Instant) -> bool {
+        let change = self.changes.get(&KeyChange::Key(id.clone()));
+        change.is_some_and(|at| *at >= since)
+    }
+
     /// The keys with uses that Postgres does not know of.
     pub fn unsaved_uses(&self) -> Vec<Arc<VerifiedKey>> {
         let entries = self.verified.iter();

@@ -10,6 +10,7 @@ mod openapi;
 mod http_metrics;
 mod metric_names;
 mod admission;
+mod guarded_body;
 pub mod api_key;
 mod scope;
 mod verified_key;

@@ -1,5 +1,6 @@
 //! Reading request bodies, bounded in size and in time.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::error::{ApiError, FieldError};
+use crate::guarded_body::KeyChanged;
 
 /// Largest body of the management routes, in bytes.
 const MAX_FORM_BYTES: usize = 64 * 1024;
@@ -47,8 +49,7 @@ pub async fn read(
 async fn read_bounded(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let (mut whole, mut length) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| ApiError::Malformed(format!("the body cannot be read: {error}")))?;
+        let frame = frame.map_err(|error| broken(&error))?;
         let Ok(chunk) = frame.into_data() else { continue };
         length += chunk.len();
         if length > limit + MAX_DISCARDED_BYTES {
@@ -66,6 +67,14 @@ async fn read_bounded(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
         Err(ApiError::TooLarge { limit })
     } else {
         Ok(whole.into())
+    }
+}
+
+fn broken(error: &axum::Error) -> ApiError {
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    match causes.find_map(|cause| cause.downcast_ref::<KeyChanged>()) {
+        Some(changed) => (*changed).into(),
+        None => ApiError::Malformed(format!("the body cannot be read: {error}")),
     }
 }
 

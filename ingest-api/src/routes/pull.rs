@@ -206,7 +206,10 @@ pub async fn pull(
         max: request.max,
         lease_seconds: request.lease_seconds,
     };
-    let look = async || lease(&app, &pull).await;
+    let look = async || {
+        admitted.check_unchanged()?;
+        lease(&app, &pull).await
+    };
     let mut deliveries = look().await?;
     if deliveries.is_empty() && request.wait_seconds > 0 {
         let place = app.waiters.enter(org_id, endpoint_id);

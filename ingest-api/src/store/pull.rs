@@ -71,6 +71,10 @@ impl Store {
             with due as materialized (
                 select event_id, accepted_at, next_attempt_at from deliveries
                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull and next_attempt_at <= now()
+                  and exists (
+                      select from endpoints
+                      where id = $2 and org_id = $1 and status = 'enabled' and deleted_at is null
+                  )
                 order by next_attempt_at limit $3
                 for update skip locked
             ),

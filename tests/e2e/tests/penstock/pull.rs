@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::{Answer, Attempt, Event, Organization, STOP_DEADLINE, World, transcript, until};
 use futures_util::future::join_all;
-use reqwest::RequestBuilder;
+use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use shared::id::{EndpointId, EventId};
 use tokio::task::JoinSet;
 
 use crate::contract::answer;
+use crate::keys::{make, request, status, text};
 use crate::setup;
 
 /// A consumer of one pull endpoint at one `ingest-api`.
@@ -492,5 +493,68 @@ async fn what_cannot_be_pulled_is_refused() {
 
     {"type":"about:blank","title":"Conflict","status":409,"detail":"the endpoint is disabled"}
     "#);
+    world.finish().await;
+}
+
+async fn until_somebody_waits(world: &World) {
+    until("a pull to wait", async || {
+        let waiting = world.gauge(world.stack().ingest(0), "pulls_waiting").await;
+        waiting
+            .filter(|count| *count > 0.0)
+            .map(drop)
+            .ok_or_else(|| format!("{waiting:?}"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pull_that_waits_gets_nothing_any_more_when_its_key_is_revoked_or_its_endpoint_disabled() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    let consumer = Consumer::new(&world, &organization).await;
+    let made = make(
+        &world,
+        &organization.key,
+        &json!({"name": "a", "scopes": ["manage"]}),
+    )
+    .await;
+    let (id, key) = (text(&made, "id"), text(&made, "key"));
+    let revoked = Consumer {
+        key: key.to_owned(),
+        ..consumer.clone()
+    };
+    let pull = revoked.post("pull", &json!({"wait_seconds": 20})).send();
+    let revoking = async {
+        until_somebody_waits(&world).await;
+        let revoke = request(
+            &world,
+            0,
+            Method::DELETE,
+            &format!("/v1/keys/{id}"),
+            &organization.key,
+        );
+        assert_eq!(status(revoke).await, 204);
+        send(&world, &organization, "1").await;
+    };
+    let (pulled, ()) = tokio::join!(pull, revoking);
+    assert_eq!(pulled.expect("ingest-api answers").status(), 503);
+
+    let leased = consumer
+        .pull(json!({"wait_seconds": 20, "lease_seconds": 1}))
+        .await;
+    assert_eq!(leased.len(), 1);
+    let disabling = async {
+        until_somebody_waits(&world).await;
+        let path = format!("/v1/endpoints/{}", consumer.endpoint);
+        let disable = request(&world, 0, Method::PATCH, &path, &organization.key);
+        assert_eq!(status(disable.json(&json!({"status": "disabled"}))).await, 200);
+    };
+    let pull = consumer.pull(json!({"wait_seconds": 4}));
+    let (pulled, ()) = tokio::join!(pull, disabling);
+    assert!(pulled.is_empty());
+    let path = format!("/v1/endpoints/{}", consumer.endpoint);
+    let delete = request(&world, 0, Method::DELETE, &path, &organization.key);
+    assert_eq!(status(delete).await, 204);
+    world.settle().await;
     world.finish().await;
 }

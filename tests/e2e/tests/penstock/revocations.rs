@@ -6,6 +6,8 @@ use e2e::{Organization, Shutdown, World, until};
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::keys::{make, request, status, text, tried, two_replicas, until_refused};
 use crate::setup;
@@ -59,6 +61,36 @@ async fn a_key_whose_revocation_was_never_signalled_is_refused_within_a_second()
     let times = times.await;
     println!("refused after {times:?}");
     assert!(times.iter().all(|time| *time < PROMISE), "{times:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_request_whose_key_is_revoked_while_its_body_comes_does_nothing() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let made = make(&world, &owner, &json!({"name": "a", "scopes": ["ingest"]})).await;
+    let (id, key) = (text(&made, "id"), text(&made, "key"));
+    let address = world.url("").replace("http://", "");
+    let mut connection = TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: 21\r\nExpect: 100-continue\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    // It asks for the body when it waits for it.
+    let mut interim = [0; 25];
+    connection.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let revoke = request(&world, 1, Method::DELETE, &format!("/v1/keys/{id}"), &owner);
+    assert_eq!(status(revoke).await, 204);
+    until_refused(&world, 0, key).await;
+    connection.write_all(br#"{"type":"a","data":1}"#).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"),
+        "{answer}"
+    );
     world.finish().await;
 }
 

@@ -1,9 +1,10 @@
 //! Reading a service's configuration: environment variables, or flags of the same names.
 
+use std::error::Error as _;
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 /// Parses the command line and the environment.
 ///
@@ -16,9 +17,27 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        eprintln!("{}", one_line(&error.to_string()));
+        eprintln!("{}", message::<C>(&error));
         ExitCode::from(2)
     })
+}
+
+/// What is wrong, on one line. A secret that is wrong is not shown: it may be right but for a line break.
+fn message<C: CommandFactory>(error: &clap::Error) -> String {
+    match (error.get(ContextKind::InvalidArg), error.source()) {
+        (Some(ContextValue::String(argument)), Some(source)) if is_secret::<C>(argument) => {
+            format!("error: invalid value for '{argument}': {source}")
+        }
+        _ => one_line(&error.to_string()),
+    }
+}
+
+fn is_secret<C: CommandFactory>(argument: &str) -> bool {
+    let mut command = C::command();
+    command.build();
+    command
+        .get_arguments()
+        .any(|known| known.is_hide_env_values_set() && known.to_string() == argument)
 }
 
 /// The first paragraph of clap's message on one line, without its hints.
@@ -41,14 +60,27 @@ mod tests {
         example_url: String,
         #[arg(long, env, value_name = "EXAMPLE_COUNT", default_value_t = 1)]
         example_count: u32,
+        #[arg(
+            long,
+            env,
+            hide_env_values = true,
+            value_name = "EXAMPLE_PIN",
+            default_value_t = 1
+        )]
+        example_pin: u32,
     }
 
     fn error(arguments: &[&str]) -> String {
-        one_line(
-            &Example::try_parse_from([&["x"], arguments].concat())
-                .unwrap_err()
-                .to_string(),
-        )
+        let error = Example::try_parse_from([&["x"], arguments].concat());
+        message::<Example>(&error.unwrap_err())
+    }
+
+    #[test]
+    fn a_wrong_secret_is_not_shown() {
+        assert_eq!(
+            error(&["--example-url=x", "--example-pin=12E4"]),
+            "error: invalid value for '--example-pin <EXAMPLE_PIN>': invalid digit found in string",
+        );
     }
 
     #[test]

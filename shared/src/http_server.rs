@@ -1,5 +1,5 @@
-//! Serving HTTP with the limits that `axum::serve` does not set: deadlines for request headers and for idle
-//! connections, a cap on connections, and a bounded drain.
+//! Serving HTTP with the limits that `axum::serve` does not set: deadlines for request headers, for clients that do not
+//! take their answers and for idle connections, a cap on connections, and a bounded drain.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::head_timeout::{Heads, Noting};
+use crate::progress::{Noting, Progress};
 
 /// Request headers beyond this many bytes are refused with 431.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -42,7 +42,7 @@ pub struct HttpServerConfig {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
-    /// How long a connection may take to send the headers of a request.
+    /// How long a connection may take to send the headers of a request, and how long it may take nothing of an answer.
     #[arg(long, env, value_name = "HEADER_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
     pub header_timeout: Duration,
 
@@ -81,6 +81,7 @@ pub async fn serve(
         app,
         stop: stop.clone(),
         header_timeout: config.header_timeout,
+        idle_timeout: config.idle_timeout,
     };
     let linger = LINGER.min(drain);
     let mut closing = pin!(closing(&stop, linger));
@@ -113,25 +114,22 @@ struct Connections {
     app: Router,
     stop: CancellationToken,
     header_timeout: Duration,
+    idle_timeout: Duration,
 }
 
 impl Connections {
     /// Serves a connection, which keeps `slot` until it ends.
     fn serve(&self, stream: TcpStream, slot: Option<OwnedSemaphorePermit>) {
-        let heads = Heads::new();
-        let (noted, stop) = (heads.clone(), self.stop.clone());
+        let progress = Progress::new();
+        let (noted, stop) = (progress.clone(), self.stop.clone());
         let routes = TowerToHyperService::new(self.app.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let is_http1 = request.version() <= Version::HTTP_11;
-            if is_http1 {
-                noted.complete();
-            } else {
-                noted.complete_for_good();
-            }
-            let (answer, noted, stop) = (routes.call(request), noted.clone(), stop.clone());
+            let open = noted.request(is_http1);
+            let (answer, stop) = (routes.call(request), stop.clone());
             async move {
                 let mut answer = answer.await?;
-                noted.answered();
+                drop(open);
                 // HTTP/2 has a message of its own for this.
                 if is_http1 && stop.is_cancelled() {
                     let close = HeaderValue::from_static("close");
@@ -142,18 +140,18 @@ impl Connections {
         });
         let stream = Noting {
             stream,
-            heads: heads.clone(),
+            progress: progress.clone(),
         };
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection.into_owned());
-        let late = heads.late(self.header_timeout);
+        let late = progress.late(self.header_timeout, self.idle_timeout);
         #[expect(clippy::disallowed_methods, reason = "`graceful` tracks connections")]
         tokio::spawn(async move {
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(error, "connection ended");
                 },
-                () = late => tracing::debug!("closed a connection that took too long to send a request's headers"),
+                () = late => tracing::debug!("closed a connection that took too long"),
             }
             drop(slot);
         });
@@ -212,6 +210,7 @@ async fn accept(
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
     use tokio::io::AsyncReadExt as _;
     use tokio::io::AsyncWriteExt as _;
     use tokio::task::JoinSet;
@@ -220,13 +219,79 @@ mod tests {
 
     const DRAIN: Duration = Duration::from_secs(2);
 
-    async fn start(stop: CancellationToken) -> (std::net::SocketAddr, JoinSet<anyhow::Result<()>>) {
+    /// Only a failing test takes this long.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    async fn start(
+        config: HttpServerConfig,
+        stop: CancellationToken,
+    ) -> (std::net::SocketAddr, JoinSet<anyhow::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let app = Router::new().fallback(|| async { "here" });
+        let app = Router::new()
+            .route("/large", get(|| async { vec![0; 64 << 20] }))
+            .fallback(|| async { "here" });
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, app, HttpServerConfig::default(), stop, DRAIN));
+        server.spawn(serve(listener, app, config, stop, DRAIN));
         (address, server)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_take_its_answer_makes_room_for_the_next() {
+        let config = HttpServerConfig {
+            max_connections: 1,
+            header_timeout: Duration::from_millis(200),
+            ..HttpServerConfig::default()
+        };
+        let (address, _server) = start(config, CancellationToken::new()).await;
+        let mut first = TcpStream::connect(address).await.expect("it listens");
+        let request = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+        first.write_all(request).await.expect("it is open");
+        let mut second = TcpStream::connect(address).await.expect("it listens");
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        second.write_all(request).await.expect("it is open");
+        let mut answer = [0; 15];
+        let answered = tokio::time::timeout(PATIENCE, second.read_exact(&mut answer)).await;
+        answered.expect("it had its turn").expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    }
+
+    #[tokio::test]
+    async fn an_http2_connection_without_requests_is_closed_although_it_answers_pings() {
+        const REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+            \0\0\0\x04\0\0\0\0\0\
+            \0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01x";
+        let config = HttpServerConfig {
+            header_timeout: Duration::from_millis(100),
+            idle_timeout: Duration::from_millis(500),
+            ..HttpServerConfig::default()
+        };
+        let (address, _server) = start(config, CancellationToken::new()).await;
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        client.write_all(REQUEST).await.expect("it is open");
+        let until_closed = async {
+            let (mut answers, mut pings) = (0, 0);
+            let mut head = [0; 9];
+            while client.read_exact(&mut head).await.is_ok() {
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                let mut payload = vec![0; length as usize];
+                client.read_exact(&mut payload).await.expect("a whole frame");
+                match (head[3], head[4]) {
+                    (1, _) => answers += 1,
+                    (6, 0) => {
+                        pings += 1;
+                        head[4] = 1;
+                        let _ = client.write_all(&[&head[..], &payload].concat()).await;
+                    }
+                    _ => {}
+                }
+            }
+            (answers, pings)
+        };
+        let (answers, pings) = tokio::time::timeout(PATIENCE, until_closed)
+            .await
+            .expect("it is closed");
+        assert!(answers == 1 && pings > 0, "{answers} answers, {pings} pings");
     }
 
     #[tokio::test]
@@ -251,7 +316,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_client_that_sends_after_the_stop_is_answered_and_let_go() {
         let stop = CancellationToken::new();
-        let (address, _server) = start(stop.clone()).await;
+        let (address, _server) = start(HttpServerConfig::default(), stop.clone()).await;
         let mut client = TcpStream::connect(address).await.expect("it listens");
         let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         client.write_all(request).await.expect("it is open");

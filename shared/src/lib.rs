@@ -18,7 +18,7 @@ pub mod headers;
 pub mod config;
 pub mod telemetry;
 pub mod http_server;
-mod head_timeout;
+mod progress;
 pub mod shutdown;
 
 #[cfg(test)]

@@ -1,0 +1,260 @@
+//! Deadlines of a connection that hyper does not set: for the head of each request, for an answer that its client does not
+//! take, and for HTTP/2 connections without requests.
+//!
+//! hyper's own deadline for heads begins when the request before has been answered. It would also close connections that
+//! are only idle, and a load balancer that is about to send its next request on one gets no answer.
+//!
+//! The part of a head that comes before the request before it is answered is not noticed; if no more follows, the deadline for
+//! idle connections is the one.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+// What a connection is reading, besides the time since which it has been sending a head.
+const NOTHING: u64 = u64::MAX;
+const BODY: u64 = u64::MAX - 1;
+const HTTP2: u64 = u64::MAX - 2;
+
+/// What one connection is doing. Its first head is due from the start.
+#[derive(Clone, Debug)]
+pub struct Progress(Arc<State>);
+
+// Times are milliseconds after `opened`.
+#[derive(Debug)]
+struct State {
+    opened: Instant,
+    /// Since when a head is read, or one of the constants.
+    reading: AtomicU64,
+    /// Since when the client has taken nothing of what is to be written, or `NOTHING`.
+    blocked: AtomicU64,
+    /// Requests of an HTTP/2 connection that are not answered, and when the last one was.
+    open: AtomicU32,
+    answered: AtomicU64,
+}
+
+/// A request that is not answered.
+#[derive(Debug)]
+pub struct OpenRequest {
+    progress: Progress,
+    is_http1: bool,
+}
+
+impl Progress {
+    /// Of a connection that was just accepted.
+    pub fn new() -> Self {
+        Self(Arc::new(State {
+            opened: Instant::now(),
+            reading: AtomicU64::new(0),
+            blocked: AtomicU64::new(NOTHING),
+            open: AtomicU32::new(0),
+            answered: AtomicU64::new(0),
+        }))
+    }
+
+    /// A request's head is there. It is answered, or given up, when what is returned is dropped.
+    pub fn request(&self, is_http1: bool) -> OpenRequest {
+        // HTTP/2 mixes requests: what comes from now on is no matter of heads.
+        let reading = if is_http1 { BODY } else { HTTP2 };
+        self.0.reading.store(reading, Ordering::Relaxed);
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        OpenRequest {
+            progress: self.clone(),
+            is_http1,
+        }
+    }
+
+    fn byte_came(&self) {
+        if self.0.reading.load(Ordering::Relaxed) == NOTHING {
+            self.change(NOTHING, self.now());
+        }
+    }
+
+    fn wrote(&self, is_blocked: bool) {
+        let was_blocked = self.0.blocked.load(Ordering::Relaxed) != NOTHING;
+        if is_blocked != was_blocked {
+            let since = if is_blocked { self.now() } else { NOTHING };
+            self.0.blocked.store(since, Ordering::Relaxed);
+        }
+    }
+
+    fn change(&self, from: u64, to: u64) {
+        // A failure says that something else came first.
+        let _ = self
+            .0
+            .reading
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(0)
+    }
+
+    /// Ends when a head, or a client that should take an answer, takes longer than `patience`, or when an HTTP/2
+    /// connection has been without requests for `idle`.
+    pub async fn late(self, patience: Duration, idle: Duration) {
+        let state = &*self.0;
+        let at = |millis, wait| state.opened + Duration::from_millis(millis) + wait;
+        loop {
+            let mut due = Instant::now() + patience;
+            match state.reading.load(Ordering::Relaxed) {
+                NOTHING | BODY => {}
+                HTTP2 if state.open.load(Ordering::Relaxed) > 0 => {}
+                HTTP2 => due = due.min(at(state.answered.load(Ordering::Relaxed), idle)),
+                since => due = due.min(at(since, patience)),
+            }
+            match state.blocked.load(Ordering::Relaxed) {
+                NOTHING => {}
+                since => due = due.min(at(since, patience)),
+            }
+            if due <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        let progress = &self.progress;
+        if self.is_http1 {
+            // What comes next is the next head.
+            progress.change(BODY, NOTHING);
+        }
+        progress.0.answered.store(progress.now(), Ordering::Relaxed);
+        progress.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection's stream that notes what comes and what goes.
+#[derive(Debug)]
+pub struct Noting<S> {
+    /// The stream.
+    pub stream: S,
+    /// Where it is noted.
+    pub progress: Progress,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noting<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.progress.byte_came();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.progress.wrote(written.is_pending());
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.progress.wrote(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+
+    fn is_late(progress: &Progress) -> bool {
+        progress.clone().late(PATIENCE, IDLE).now_or_never().is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_is_for_heads_and_not_for_the_time_between_them() {
+        let progress = Progress::new();
+        let request = progress.request(true);
+        tokio::time::advance(PATIENCE * 3).await;
+        assert!(!is_late(&progress), "it sends a body");
+        drop(request);
+        tokio::time::advance(PATIENCE * 30).await;
+        assert!(!is_late(&progress), "it is idle");
+        progress.byte_came();
+        tokio::time::advance(PATIENCE / 2).await;
+        progress.byte_came();
+        assert!(!is_late(&progress), "it sends a head");
+        tokio::time::advance(PATIENCE / 2).await;
+        assert!(is_late(&progress), "counted from the first byte");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_head_is_due_from_the_start() {
+        let progress = Progress::new();
+        tokio::time::advance(PATIENCE).await;
+        assert!(is_late(&progress));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_connection_is_late_when_it_has_been_without_requests_for_long() {
+        let progress = Progress::new();
+        let (first, second) = (progress.request(false), progress.request(false));
+        drop(first);
+        progress.byte_came();
+        tokio::time::advance(IDLE * 2).await;
+        assert!(!is_late(&progress), "one is not answered");
+        drop(second);
+        tokio::time::advance(IDLE / 2).await;
+        assert!(!is_late(&progress));
+        tokio::time::advance(IDLE / 2).await;
+        assert!(is_late(&progress));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_late_and_one_that_is_slow_is_not() {
+        let progress = Progress::new();
+        let _request = progress.request(true);
+        progress.wrote(true);
+        tokio::time::advance(PATIENCE / 2).await;
+        progress.wrote(false);
+        progress.wrote(true);
+        tokio::time::advance(PATIENCE / 2).await;
+        progress.wrote(true);
+        assert!(!is_late(&progress), "it took some");
+        tokio::time::advance(PATIENCE / 2).await;
+        assert!(is_late(&progress));
+    }
+}

@@ -32,6 +32,7 @@ mod gathering;
 mod sending;
 mod event_streams;
 mod extract;
+mod utc;
 mod cursor;
 mod lease;
 mod waiters;

@@ -1,7 +1,7 @@
 //! Events, their deliveries and their attempts, as workers have stored them.
 
 use shared::id::{EndpointId, EventId, OrgId};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{Result, Store};
 use crate::cursor::Cursor;
@@ -163,31 +163,19 @@ impl Store {
         .await
     }
 
-    /// One event. An id that tells its time is found by it; a derived one by its own index, and names the
-    /// newest event when its key was used again after a day.
+    /// One event; the newest of an id that is stored at several places.
     pub async fn find_event(&self, org_id: OrgId, id: EventId) -> Result<Option<EventRow>> {
-        let Some(millis) = id.accepted_millis() else {
-            return sqlx::query_as!(
-                EventRow,
-                r#"select id as "id: EventId", accepted_at, type as event_type, content_type, idempotency_key,
-                          cloudevent, ordering_key, expunged_at, data
-                   from events where id = $1 and org_id = $2 and idempotency_key is not null
-                   order by accepted_at desc limit 1"#,
-                id.as_uuid(),
-                org_id.as_uuid(),
-            )
-            .fetch_optional(&self.pool)
-            .await;
+        let places = self.find_event_places(org_id, id).await?;
+        let Some(newest) = places.first() else {
+            return Ok(None);
         };
-        let from = shared::clock::UnixMicros::new(millis * 1_000).to_date_time();
         sqlx::query_as!(
             EventRow,
             r#"select id as "id: EventId", accepted_at, type as event_type, content_type, idempotency_key,
                       cloudevent, ordering_key, expunged_at, data
-               from events where org_id = $1 and accepted_at >= $2 and accepted_at < $3 and id = $4"#,
+               from events where org_id = $1 and accepted_at = $2 and id = $3"#,
             org_id.as_uuid(),
-            from,
-            from + Duration::MILLISECOND,
+            newest.accepted_at,
             id.as_uuid(),
         )
         .fetch_optional(&self.pool)

@@ -6,6 +6,7 @@ mod endpoints;
 mod deliveries;
 mod recoveries;
 mod events;
+mod places;
 mod replay;
 mod pull;
 mod legacy;
@@ -17,9 +18,10 @@ pub use self::endpoints::{EndpointRow, EndpointToStore};
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
 pub use self::keys::{KeyRow, KeyToStore, Rotation};
 pub use self::legacy::{InboxFilter, InboxRow};
+pub use self::places::EventPlace;
 pub use self::pull::{AcknowledgedRow, Pull, PulledRow};
 pub use self::recoveries::{NewRecovery, RecoveryRow};
-pub use self::replay::{EventPlace, Replayed};
+pub use self::replay::Replayed;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 

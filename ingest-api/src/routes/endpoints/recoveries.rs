@@ -25,6 +25,7 @@ use crate::routes::body::read_form;
 use crate::routes::page::PageParams;
 use crate::scope::Scope;
 use crate::store::{NewRecovery, RecoveryRow};
+use crate::utc::UtcTime;
 
 const PER_SECOND: RangeInclusive<i32> = 1..=10_000;
 
@@ -43,11 +44,11 @@ pub enum RecoverableStatus {
 #[serde(deny_unknown_fields)]
 pub struct RecoveryRequest {
     /// Those of events accepted at this time or later (RFC 3339).
-    #[serde(with = "time::serde::rfc3339")]
-    since: OffsetDateTime,
+    #[schema(value_type = OffsetDateTime)]
+    since: UtcTime,
     /// Those of events accepted before this time (RFC 3339); now unless given.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    until: Option<OffsetDateTime>,
+    #[schema(value_type = Option<OffsetDateTime>)]
+    until: Option<UtcTime>,
     /// Those in these statuses; the dead ones unless given.
     #[serde(default = "only_dead")]
     #[schema(min_items = 1)]
@@ -128,8 +129,9 @@ impl From<RecoveryRow> for Recovery {
 
 impl RecoveryRequest {
     fn check(&self, org_id: OrgId, endpoint_id: EndpointId) -> Result<NewRecovery, ApiError> {
-        let until = self.until.unwrap_or_else(|| UnixMicros::now().to_date_time());
-        let since = if self.since < until {
+        let until = self.until.map(|until| until.0);
+        let until = until.unwrap_or_else(|| UnixMicros::now().to_date_time());
+        let since = if self.since.0 < until {
             Ok(())
         } else {
             Err("must be before `until`, which is now unless given".to_owned())
@@ -148,7 +150,7 @@ impl RecoveryRequest {
             id: RecoveryId::generate(),
             org_id,
             endpoint_id,
-            since: self.since,
+            since: self.since.0,
             until,
             dead: self.statuses.contains(&RecoverableStatus::Dead),
             delivered: self.statuses.contains(&RecoverableStatus::Delivered),

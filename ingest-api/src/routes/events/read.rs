@@ -9,7 +9,6 @@ use axum::http::header::LINK;
 use axum::http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use shared::id::{EndpointId, EventId};
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admission::Admitted;
@@ -21,6 +20,7 @@ use crate::routes::events::view::{DeliveryView, EventView};
 use crate::routes::page::page;
 use crate::scope::Scope;
 use crate::store::EventFilter;
+use crate::utc::UtcTime;
 
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -54,11 +54,11 @@ pub struct ListParams {
     #[serde(rename = "type")]
     event_type: Option<String>,
     /// Only events accepted at this time or later (RFC 3339).
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    from: Option<OffsetDateTime>,
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<UtcTime>,
     /// Only events accepted before this time (RFC 3339).
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    to: Option<OffsetDateTime>,
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<UtcTime>,
     /// Only events with a delivery in this status.
     #[param(inline)]
     status: Option<DeliveryStatus>,
@@ -86,8 +86,8 @@ impl ListParams {
         Ok(EventFilter {
             org_id: admitted.organization_with(Scope::Manage)?,
             event_type: self.event_type.as_deref(),
-            from: self.from,
-            to: self.to,
+            from: self.from.map(|from| from.0),
+            to: self.to.map(|to| to.0),
             status: self.status.map(DeliveryStatus::name),
             endpoint_id: self.endpoint,
             after: page.after,

@@ -19,6 +19,7 @@ use crate::router::App;
 use crate::routes::page::Page;
 use crate::scope::{Scope, Scopes};
 use crate::store::KeyToStore;
+use crate::utc::UtcTime;
 
 const MAX_NAME_CHARS: usize = 200;
 
@@ -36,8 +37,8 @@ pub struct KeyRequest {
     #[schema(value_type = Option<Vec<Scope>>)]
     scopes: Option<Scopes>,
     /// When it stops being valid; never unless given.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    expires_at: Option<OffsetDateTime>,
+    #[schema(value_type = Option<OffsetDateTime>)]
+    expires_at: Option<UtcTime>,
 }
 
 /// How a key is replaced by a new one.
@@ -49,8 +50,8 @@ pub struct RotationRequest {
     #[schema(maximum = 2_592_000)]
     overlap_seconds: u32,
     /// When the new key stops being valid. Unless given, it is valid as long as the old one was to be in all.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    expires_at: Option<OffsetDateTime>,
+    #[schema(value_type = Option<OffsetDateTime>)]
+    expires_at: Option<UtcTime>,
 }
 
 /// An API key, as its owner sees it. The key itself is nowhere but with its owner.
@@ -112,7 +113,7 @@ async fn create_for(
         org_id,
         name: &request.name,
         scopes,
-        expires_at: request.expires_at,
+        expires_at: request.expires_at.map(|at| at.0),
     };
     let info = app.store.create_key(key).await?.ok_or(ApiError::NotFound)?;
     let key = new.text;
@@ -185,9 +186,9 @@ pub fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-fn check_future(at: Option<OffsetDateTime>) -> Result<(), String> {
+fn check_future(at: Option<UtcTime>) -> Result<(), String> {
     match at {
-        Some(at) if at <= UnixMicros::now().to_date_time() => Err("must be in the future".to_owned()),
+        Some(at) if at.0 <= UnixMicros::now().to_date_time() => Err("must be in the future".to_owned()),
         _ => Ok(()),
     }
 }

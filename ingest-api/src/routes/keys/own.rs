@@ -164,7 +164,10 @@ pub async fn rotate(
         old: &id,
         old_expires_at: now + Duration::seconds(request.overlap_seconds.into()),
         new: &new,
-        new_expires_at: request.expires_at.or_else(|| same_lifetime(&old, now)),
+        new_expires_at: request
+            .expires_at
+            .map(|at| at.0)
+            .or_else(|| same_lifetime(&old, now)),
     };
     let info = app.store.rotate_key(org_id, &rotation).await?;
     let info = info.ok_or(ApiError::Conflict(

@@ -40,6 +40,7 @@ mod nats_users;
 mod admin;
 mod rate_limits;
 mod hostile;
+mod extremes;
 mod checker;
 
 mod python;

@@ -18,7 +18,7 @@ use crate::admission::{Admin, Admitted};
 use crate::error::{ApiError, Problem};
 use crate::extract::PathId;
 use crate::router::App;
-use crate::routes::body::read_form;
+use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::scope::Scope;
 use crate::store::{EndpointRow, EndpointToStore};
@@ -181,7 +181,10 @@ pub async fn show(
         ("id" = String, Path, format = Uuid),
         ("If-Match" = Option<String>, Header, description = "An `ETag`: the change is made only while it is the endpoint's."),
     ),
-    request_body = EndpointForm,
+    request_body(content(
+        (EndpointForm = "application/json"),
+        (EndpointForm = "application/merge-patch+json"),
+    )),
     responses(
         (status = 200, description = "The endpoint as it is now.", body = Endpoint, headers(("etag" = String, description = "Its version."))),
         (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
@@ -207,7 +210,7 @@ pub async fn change(
 ) -> Result<Shown<Endpoint>, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, id).await?;
-    let form: EndpointForm = read_form(&headers, body, app.body_timeout).await?;
+    let form: EndpointForm = read_change(&headers, body, app.body_timeout).await?;
     for _ in 0..MAX_TRIES {
         let row = find(&app, org_id, id).await?;
         check_match(&headers, row.version)?;

@@ -22,7 +22,7 @@ use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId, PathIds};
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::routes::page::PageParams;
+use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scope;
 use crate::store::{NewRecovery, RecoveryRow};
 use crate::utc::UtcTime;
@@ -232,6 +232,7 @@ pub async fn list(
     State(app): State<Arc<App>>,
     admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
+    this_page: ThisPage,
     Params(params): Params<PageParams>,
 ) -> Result<(HeaderMap, Json<RecoveryPage>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
@@ -242,8 +243,7 @@ pub async fn list(
         at: last.created_at,
         id: last.id.as_uuid(),
     });
-    let path = format!("/v1/endpoints/{endpoint_id}/recoveries");
-    let links = page.links(&path, next_cursor.as_deref());
+    let links = this_page.links(next_cursor.as_deref());
     let data = rows.into_iter().map(Into::into).collect();
     Ok((links, Json(RecoveryPage { data, next_cursor })))
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::LINK;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use shared::id::{EndpointId, EventId};
 use utoipa::{IntoParams, ToSchema};
@@ -17,7 +16,7 @@ use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId};
 use crate::router::App;
 use crate::routes::events::view::{DeliveryView, EventView};
-use crate::routes::page::page;
+use crate::routes::page::{ThisPage, page};
 use crate::scope::Scope;
 use crate::store::EventFilter;
 use crate::utc::UtcTime;
@@ -116,7 +115,7 @@ pub struct EventPage {
     security(("api_key" = []), ("bearer" = [])),
     params(ListParams),
     responses(
-        (status = 200, description = "A page of events.", body = EventPage),
+        (status = 200, description = "A page of events.", body = EventPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
         (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -127,6 +126,7 @@ pub struct EventPage {
 pub async fn list(
     State(app): State<Arc<App>>,
     admitted: Admitted,
+    this_page: ThisPage,
     Params(params): Params<ListParams>,
 ) -> Result<(HeaderMap, Json<EventPage>), ApiError> {
     let filter = params.filter(&admitted)?;
@@ -153,19 +153,8 @@ pub async fn list(
         EventView::new(event, deliveries)
     });
     let data = data.collect::<Result<_, _>>()?;
-    let link = next_cursor
-        .as_deref()
-        .map(|cursor| next_link("/v1/events", cursor));
-    Ok((
-        link.into_iter().map(|link| (LINK, link)).collect(),
-        Json(EventPage { data, next_cursor }),
-    ))
-}
-
-/// `Link: <…>; rel="next"` (RFC 8288). The other parameters of the request have to be sent again.
-pub fn next_link(path: &str, cursor: &str) -> HeaderValue {
-    let link = format!("<{path}?cursor={cursor}>; rel=\"next\"");
-    HeaderValue::try_from(link).expect("paths and cursors are ASCII")
+    let links = this_page.links(next_cursor.as_deref());
+    Ok((links, Json(EventPage { data, next_cursor })))
 }
 
 /// Shows an event with its deliveries and their attempts.

@@ -15,7 +15,7 @@ use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId, PathIds};
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::routes::page::PageParams;
+use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scopes;
 
 /// Makes a key for an organisation, with all scopes unless some are named.
@@ -78,14 +78,14 @@ pub async fn list(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
+    this_page: ThisPage,
     Params(params): Params<PageParams>,
 ) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
     let page = params.page()?;
     if app.store.get_organization(org_id).await?.is_none() {
         return Err(ApiError::NotFound);
     }
-    let path = format!("/admin/v1/organizations/{org_id}/keys");
-    list_for(&app, org_id, &page, &path).await
+    list_for(&app, org_id, &page, &this_page).await
 }
 
 /// Revokes an organisation's key: within a second it is refused everywhere. Revoking it again changes nothing.

@@ -16,7 +16,7 @@ use crate::cursor::Cursor;
 use crate::error::ApiError;
 use crate::key_cache::KeyChange;
 use crate::router::App;
-use crate::routes::page::Page;
+use crate::routes::page::{Page, ThisPage};
 use crate::scope::{Scope, Scopes};
 use crate::store::KeyToStore;
 use crate::utc::UtcTime;
@@ -124,14 +124,14 @@ async fn list_for(
     app: &App,
     org_id: OrgId,
     page: &Page<KeyId>,
-    path: &str,
+    this_page: &ThisPage,
 ) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
     let mut data = app.store.list_keys(org_id, page).await?;
     let next_cursor = page.cut(&mut data, |last| Cursor {
         at: last.created_at,
         id: last.id.clone(),
     });
-    let links = page.links(path, next_cursor.as_deref());
+    let links = this_page.links(next_cursor.as_deref());
     Ok((links, Json(KeyPage { data, next_cursor })))
 }
 

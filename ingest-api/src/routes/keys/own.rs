@@ -17,7 +17,7 @@ use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::routes::page::PageParams;
+use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scope;
 use crate::store::Rotation;
 
@@ -84,10 +84,11 @@ pub async fn create(
 pub async fn list(
     State(app): State<Arc<App>>,
     admitted: Admitted,
+    this_page: ThisPage,
     Params(params): Params<PageParams>,
 ) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
-    list_for(&app, org_id, &params.page()?, "/v1/keys").await
+    list_for(&app, org_id, &params.page()?, &this_page).await
 }
 
 /// Revokes a key: within a second it is refused everywhere. Revoking it again changes nothing.

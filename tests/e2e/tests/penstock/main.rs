@@ -5,6 +5,7 @@ mod batches;
 mod repeats;
 mod cloudevents;
 mod reading;
+mod pages;
 mod openapi;
 mod browsers;
 mod tenants;

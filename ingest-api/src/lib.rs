@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod router;
+mod cors;
 mod openapi;
 mod http_metrics;
 mod metric_names;

@@ -36,6 +36,7 @@ mod secrets;
 mod keys;
 mod revocations;
 mod shared_keys;
+mod database;
 mod floods;
 mod nats_users;
 mod admin;

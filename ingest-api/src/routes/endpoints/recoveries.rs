@@ -88,7 +88,7 @@ pub struct Recovery {
     statuses: Vec<String>,
     /// How many are made due in a second.
     per_second: i32,
-    /// Deliveries that matched at the start.
+    /// Deliveries that matched at the start; 10 000 when more than so many had to be looked at.
     matched: i64,
     /// Deliveries made due so far.
     recovered: i64,

@@ -84,7 +84,7 @@ async fn watch(config: &StreamsConfig, jetstream: &jetstream::Context) -> String
                 Err(error) if is_gone(&error) => return name,
                 // The connection's own log says why.
                 Err(error) => {
-                    tracing::debug!(%error, stream = name, "cannot look at a stream, trying again later")
+                    tracing::debug!(%error, stream = name, "cannot look at a stream, trying again later");
                 }
             }
         }

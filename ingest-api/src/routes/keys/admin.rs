@@ -21,7 +21,7 @@ use crate::scope::Scopes;
 /// Makes a key for an organisation, with all scopes unless some are named.
 ///
 /// # Errors
-/// 400, 401, 404, 408, 413, 415, 422, 503.
+/// 400, 401, 404, 408, 409, 413, 415, 422, 503.
 #[utoipa::path(
     post,
     path = "/admin/v1/organizations/{org_id}/keys",
@@ -36,6 +36,7 @@ use crate::scope::Scopes;
         (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),

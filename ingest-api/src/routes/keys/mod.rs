@@ -18,10 +18,20 @@ use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::page::{Page, ThisPage};
 use crate::scope::{Scope, Scopes};
-use crate::store::KeyToStore;
+use crate::store::{KeyToStore, MAX_LIVE_KEYS, Stored};
 use crate::utc::UtcTime;
 
 const MAX_NAME_CHARS: usize = 200;
+
+/// The answer to who wants to replace a key that is past it.
+pub const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
+
+/// The answer to a key too many.
+pub const TOO_MANY_KEYS: ApiError = ApiError::LimitReached {
+    what: "valid API keys",
+    limit: MAX_LIVE_KEYS,
+    remedy: "revoke",
+};
 
 /// The longest overlap of a rotation: 30 days.
 const MAX_OVERLAP_SECONDS: u32 = 2_592_000;
@@ -115,7 +125,11 @@ async fn create_for(
         scopes,
         expires_at: request.expires_at.map(|at| at.0),
     };
-    let info = app.store.create_key(key).await?.ok_or(ApiError::NotFound)?;
+    let info = match app.store.create_key(key).await? {
+        Stored::Done(info) => info,
+        Stored::Missing => return Err(ApiError::NotFound),
+        Stored::Full => return Err(TOO_MANY_KEYS),
+    };
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))
 }

@@ -9,7 +9,10 @@ use axum::http::{HeaderMap, StatusCode};
 use shared::clock::UnixMicros;
 use time::{Duration, OffsetDateTime};
 
-use super::{CreatedKey, Key, KeyPage, KeyRequest, RotationRequest, create_for, list_for, revoke_for};
+use super::{
+    CreatedKey, Key, KeyPage, KeyRequest, REPLACED, RotationRequest, TOO_MANY_KEYS, create_for, list_for,
+    revoke_for,
+};
 use crate::admission::Admitted;
 use crate::api_key::{KeyId, KeyPrefix};
 use crate::error::{ApiError, Problem};
@@ -19,12 +22,12 @@ use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scope;
-use crate::store::Rotation;
+use crate::store::{Rotation, Stored};
 
 /// Makes a key.
 ///
 /// # Errors
-/// 400, 401, 403, 408, 413, 415, 422, 429, 503.
+/// 400, 401, 403, 408, 409, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/keys",
@@ -38,6 +41,7 @@ use crate::store::Rotation;
         (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The calling key lacks the scope `manage`, or one that the new key should have.", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -139,7 +143,7 @@ pub async fn revoke(
         (status = 403, description = "The calling key lacks the scope `manage`, or one that the old key has.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The organisation has no such key.", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The old key is revoked, expired or replaced already.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The old key is revoked, expired or replaced already; or it would stay valid beside the new one, and the organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -164,16 +168,18 @@ pub async fn rotate(
     let rotation = Rotation {
         old: &id,
         old_expires_at: now + Duration::seconds(request.overlap_seconds.into()),
+        overlaps: request.overlap_seconds > 0,
         new: &new,
         new_expires_at: request
             .expires_at
             .map(|at| at.0)
             .or_else(|| same_lifetime(&old, now)),
     };
-    let info = app.store.rotate_key(org_id, &rotation).await?;
-    let info = info.ok_or(ApiError::Conflict(
-        "the key is revoked, expired or replaced already",
-    ))?;
+    let info = match app.store.rotate_key(org_id, &rotation).await? {
+        Stored::Done(info) => info,
+        Stored::Missing => return Err(REPLACED),
+        Stored::Full => return Err(TOO_MANY_KEYS),
+    };
     app.key_changes.announce(KeyChange::Key(id)).await;
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))

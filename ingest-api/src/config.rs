@@ -284,7 +284,11 @@ mod tests {
             ("--rate-limit-exchange=0s", "RATE_LIMIT_EXCHANGE"),
         ] {
             let refused = Config::try_parse_from(["ingest-api", flag]).expect_err("zero is refused");
-            assert!(refused.to_string().contains(variable), "{refused}");
+            let words = format!(
+                "invalid value '0s' for '{} <{variable}>'",
+                flag.trim_end_matches("=0s")
+            );
+            assert!(refused.to_string().contains(&words), "{refused}");
         }
     }
 }

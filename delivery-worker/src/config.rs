@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use humantime::parse_duration;
 use shared::clock::UnixMicros;
+use shared::config::nonzero_duration;
 use shared::egress::EgressConfig;
 use shared::nats::NatsConfig;
 use shared::secret::SecretsKey;
@@ -144,6 +145,6 @@ pub struct DispatchConfig {
     pub lease_margin: Duration,
 
     /// How often due deliveries are looked for in the table.
-    #[arg(long, env, value_name = "CLAIM_INTERVAL", default_value = "250ms", value_parser = parse_duration)]
+    #[arg(long, env, value_name = "CLAIM_INTERVAL", default_value = "250ms", value_parser = nonzero_duration)]
     pub claim_interval: Duration,
 }

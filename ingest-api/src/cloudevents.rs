@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::accept::{Identity, NewEvent, check_event_type, check_name};
-use crate::error::{ApiError, FieldError};
+use crate::error::{ApiError, FieldErrors};
 use crate::json::{RawFields, check_depth, is_string};
 use crate::validate::unquote;
 
@@ -21,6 +21,8 @@ use crate::validate::unquote;
 const PARTITION_KEY: &str = "partitionkey";
 
 const HEADER_PREFIX: &str = "ce-";
+
+const REQUIRED: [&str; 4] = ["id", "source", "specversion", "type"];
 
 /// What an attribute's value may take, in bytes; the specification asks for 64 KiB for a whole event.
 const MAX_ATTRIBUTE_BYTES: usize = 4 * 1024;
@@ -133,10 +135,10 @@ fn check_payload(bytes: &[u8], content_type: &str) -> Result<(), String> {
     check_depth(json.get())
 }
 
-/// Decodes a header value: a quoted string is unquoted (RFC 9110, 5.6.4), then percent decoded once (HTTP
-/// binding, 3.1.3.2). Nothing when what comes out is not UTF-8.
+/// Decodes a header value: a quoted string is unquoted, in which a backslash may stand before any character (RFC 9110,
+/// 5.6.4), then percent decoded once (HTTP binding, 3.1.3.2). Nothing when what comes out is not UTF-8.
 fn decode_header(value: &[u8]) -> Option<String> {
-    let text = unquote(std::str::from_utf8(value).ok()?)?;
+    let text = unquote(std::str::from_utf8(value).ok()?, |_| true)?;
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -161,12 +163,17 @@ fn decode_header(value: &[u8]) -> Option<String> {
 #[derive(Debug, Default)]
 struct Reader {
     attributes: Map<String, Value>,
-    errors: Vec<FieldError>,
+    errors: FieldErrors,
+    // The required attributes that are there, and wrong.
+    wrong_required: Vec<&'static str>,
 }
 
 impl Reader {
     fn wrong(&mut self, name: &str, detail: impl Into<String>) {
-        self.errors.push(FieldError::new(name, detail));
+        let attribute = name.strip_prefix(HEADER_PREFIX).unwrap_or(name);
+        self.wrong_required
+            .extend(REQUIRED.iter().find(|required| **required == attribute));
+        self.errors.push(name, detail);
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -196,12 +203,8 @@ impl Reader {
     }
 
     fn finish(mut self, payload: Payload<'_>) -> Result<NewEvent<'_>, ApiError> {
-        for required in ["id", "source", "specversion", "type"] {
-            let told = self
-                .errors
-                .iter()
-                .any(|error| error.field.trim_start_matches(HEADER_PREFIX) == required);
-            if self.text(required).is_none() && !told {
+        for required in REQUIRED {
+            if self.text(required).is_none() && !self.wrong_required.contains(&required) {
                 self.wrong(required, "is missing");
             }
         }
@@ -213,7 +216,7 @@ impl Reader {
             }
         };
         if !self.errors.is_empty() {
-            return Err(ApiError::Invalid(self.errors));
+            return Err(self.errors.into());
         }
         let text = |name| self.text(name).unwrap_or_default().to_owned();
         Ok(NewEvent {
@@ -381,7 +384,7 @@ mod tests {
     fn binary_headers_are_decoded_once() {
         let headers = headers(&[
             ("ce-subject", "%C3%BC%2525"),
-            ("ce-ext", "\"a \\\" b\""),
+            ("ce-ext", "\"a \\\" \\b\""),
             ("content-type", "text/plain"),
         ]);
         let event = parse_binary(&headers, b"hi").unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use clap::{ArgAction, Args, Parser};
+use shared::config;
 use shared::egress::EgressConfig;
 use shared::http_server::HttpServerConfig;
 use shared::nats::NatsConfig;
@@ -44,15 +45,6 @@ pub struct Config {
     #[arg(long, env, hide_env_values = true, value_name = "SECRETS_KEY")]
     pub secrets_key: SecretsKey,
 
-    /// Postgres URL.
-    #[arg(long, env, hide_env_values = true, value_name = "DATABASE_URL")]
-    pub database_url: String,
-
-    /// Most connections to Postgres.
-    #[arg(long, env, value_name = "DATABASE_CONNECTIONS", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub database_connections: u32,
-
     /// How long a request may take to send its whole body.
     #[arg(long, env, value_name = "BODY_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
     pub body_timeout: Duration,
@@ -69,6 +61,10 @@ pub struct Config {
     /// Origins, comma separated, whose web pages may call the API; `*` allows all. None unless set.
     #[arg(long, env, value_name = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<HeaderValue>,
+
+    /// Postgres.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
 
     /// The event streams.
     #[command(flatten)]
@@ -117,6 +113,24 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
             .is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text);
     let value = HeaderValue::from_str(text).ok().filter(|_| is_origin);
     value.ok_or_else(|| "must be `*` or an origin such as https://app.example.com".to_owned())
+}
+
+/// Postgres.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseConfig {
+    /// Postgres URL.
+    #[arg(long, env, hide_env_values = true, value_name = "DATABASE_URL")]
+    pub database_url: String,
+
+    /// Most connections to Postgres for what is asked with a key. Look-ups of keys (`KEY_LOOKUPS`) and changes of keys
+    /// (two) have connections of their own beside these.
+    #[arg(long, env, value_name = "DATABASE_CONNECTIONS", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub database_connections: u32,
+
+    /// How long a statement may take before Postgres ends it and its request is answered 503.
+    #[arg(long, env, value_name = "STATEMENT_TIMEOUT", default_value = "10s", value_parser = config::nonzero_duration)]
+    pub statement_timeout: Duration,
 }
 
 /// The event streams, which ingest creates and keeps as configured here.
@@ -174,14 +188,14 @@ pub struct KeyCacheConfig {
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub key_verifications: u32,
 
-    /// Look-ups of keys in Postgres that run at once. Keep it below `DATABASE_CONNECTIONS`, so that unknown
-    /// keys cannot take every connection.
+    /// Look-ups of keys in Postgres that run at once, and the connections kept for them: lists cannot keep a key from being
+    /// looked up, nor unknown keys a list from being made.
     #[arg(long, env, value_name = "KEY_LOOKUPS", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub key_lookups: u32,
 
     /// How often the keys' last uses are written to Postgres.
-    #[arg(long, env, value_name = "KEY_USE_INTERVAL", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env, value_name = "KEY_USE_INTERVAL", default_value = "30s", value_parser = config::nonzero_duration)]
     pub key_use_interval: Duration,
 }
 
@@ -255,5 +269,26 @@ impl FromStr for AdminToken {
 impl fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AdminToken")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_nothing_is_refused_by_the_name_of_its_variable() {
+        for (flag, variable) in [
+            ("--key-use-interval=0s", "KEY_USE_INTERVAL"),
+            ("--statement-timeout=0s", "STATEMENT_TIMEOUT"),
+            ("--rate-limit-exchange=0s", "RATE_LIMIT_EXCHANGE"),
+        ] {
+            let refused = Config::try_parse_from(["ingest-api", flag]).expect_err("zero is refused");
+            let words = format!(
+                "invalid value '0s' for '{} <{variable}>'",
+                flag.trim_end_matches("=0s")
+            );
+            assert!(refused.to_string().contains(&words), "{refused}");
+        }
     }
 }

@@ -7,10 +7,17 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use sqlx::error::DatabaseError;
 use utoipa::ToSchema;
 
 /// Problem type of RFC 9457's registry for an exceeded quota.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// SQLSTATE of a statement that `statement_timeout` has ended.
+const QUERY_CANCELED: &str = "57014";
+
+/// Most wrong fields of one request, or of one event of a batch, that are told one by one.
+const MAX_TOLD: usize = 20;
 
 /// Why a request was not done. Each variant is something that its sender can act on, but the last.
 #[derive(Debug)]
@@ -27,6 +34,15 @@ pub enum ApiError {
     MethodNotAllowed,
     /// 409: it is not in a state in which this can be done.
     Conflict(&'static str),
+    /// 409: the organisation has as many as it may have.
+    LimitReached {
+        /// What it has so many of.
+        what: &'static str,
+        /// How many.
+        limit: i64,
+        /// What makes room.
+        remedy: &'static str,
+    },
     /// 412: it is not at the version that the request names any more.
     PreconditionFailed,
     /// 408: the body did not arrive in time.
@@ -80,6 +96,46 @@ impl FieldError {
     }
 }
 
+/// What is wrong with a body, gathered field by field. A body may hold any number of wrong fields: those that are told
+/// are kept, the others only counted.
+#[derive(Debug, Default)]
+pub struct FieldErrors {
+    told: Vec<FieldError>,
+    more: usize,
+}
+
+impl FieldErrors {
+    /// One more wrong field.
+    pub fn push(&mut self, field: &str, detail: impl Into<String>) {
+        if self.told.len() < MAX_TOLD {
+            self.told.push(FieldError::new(field, detail));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// A field that is wrong when it was refused.
+    pub fn check<E: Into<String>>(&mut self, field: &str, outcome: Result<(), E>) {
+        if let Err(detail) = outcome {
+            self.push(field, detail);
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+}
+
+impl From<FieldErrors> for ApiError {
+    fn from(FieldErrors { mut told, more }: FieldErrors) -> Self {
+        if more > 0 {
+            told.push(FieldError::new("body", format!("has {more} more wrong fields")));
+        }
+        Self::Invalid(told)
+    }
+}
+
 /// The body of every error answer, and of each refused event of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -104,21 +160,20 @@ pub struct ErrorText(pub String);
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
-                tracing::warn!(%error, "Postgres is not available");
-                Self::Unavailable {
-                    reason: "the database is not available",
-                    retry_after: 2,
-                }
-            }
-            sqlx::Error::Database(ref database) if shared::db::is_shutting_down(database.as_ref()) => {
-                Self::Unavailable {
-                    reason: "the database is restarting",
-                    retry_after: 2,
-                }
-            }
-            other => Self::Internal(other.into()),
+        let database = error.as_database_error();
+        let reason = if database.and_then(DatabaseError::code).as_deref() == Some(QUERY_CANCELED) {
+            "the database took too long for this request"
+        } else if database.is_some_and(shared::db::is_shutting_down) {
+            "the database is restarting"
+        } else if shared::db::is_transient(&error) {
+            "the database is not available"
+        } else {
+            return Self::Internal(error.into());
+        };
+        tracing::warn!(%error, "Postgres did not do what a request needs");
+        Self::Unavailable {
+            reason,
+            retry_after: 2,
         }
     }
 }
@@ -159,7 +214,7 @@ impl ApiError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::LimitReached { .. } => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -175,6 +230,10 @@ impl ApiError {
         match self {
             Self::Malformed(detail) => detail.clone().into(),
             Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::Conflict(detail) => (*detail).into(),
+            Self::LimitReached { what, limit, remedy } => {
+                format!("the organisation has {limit} {what}, the most it may have: {remedy} some first")
+                    .into()
+            }
             Self::NotFound => "there is nothing here under this path".into(),
             Self::MethodNotAllowed => "this path does not know this method".into(),
             Self::PreconditionFailed => "it was changed since: `If-Match` names another version".into(),

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod router;
+mod cors;
 mod openapi;
 mod http_metrics;
 mod metric_names;
@@ -33,6 +34,7 @@ mod gathering;
 mod sending;
 mod event_streams;
 mod extract;
+mod utc;
 mod cursor;
 mod lease;
 mod waiters;
@@ -122,17 +124,11 @@ pub async fn run(
     let stopping = stop_after(signal, config.stop_delay, readiness.clone(), stop.clone());
     tasks.spawn_long_lived("stop", stopping);
     let nats = Nats::connect(&config.nats, "ingest-api").await?;
-    let pool = shared::db::pool(
-        "ingest-api",
-        &config.database_url,
-        config.database_connections,
-        shared::db::SESSION_SETTINGS,
-    )?;
 
     // The publisher outlives the servers: requests in progress at the stop still need its answers.
     let publishing = Tasks::new(CancellationToken::new());
     let publisher = Publisher::start(&config.publish, config.streams.event_streams, &nats, &publishing);
-    let store = Store::new(pool);
+    let store = Store::new(&config.database, config.keys.key_lookups)?;
     let keys = start_keys(&config, store.clone(), &nats, &readiness, &tasks);
     let rate_limiter = start_rate_limits(&config, &nats, &tasks);
     let app = Arc::new(App {

@@ -56,7 +56,6 @@ impl PublishError {
 
 impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
-        metrics::counter!("publish_refusals_total", "reason" => error.code()).increment(1);
         let (reason, retry_after) = match error {
             PublishError::TimedOut => ("the event stream does not answer", 2),
             PublishError::Full => ("the event stream is full; deliveries are behind", 5),
@@ -99,9 +98,7 @@ impl Publisher {
     /// # Errors
     /// [`PublishError`].
     pub async fn publish(&self, org_id: OrgId, event: EncodedEvent) -> Result<(), PublishError> {
-        self.enqueue(org_id, event)?
-            .await
-            .unwrap_or(Err(PublishError::Stopping))
+        outcome(self.enqueue(org_id, event)).await
     }
 
     /// Publishes events of one organisation, in their order; each has an outcome of its own.
@@ -116,10 +113,7 @@ impl Publisher {
             .collect();
         let mut outcomes = Vec::with_capacity(waiting.len());
         for answered in waiting {
-            outcomes.push(match answered {
-                Ok(answered) => answered.await.unwrap_or(Err(PublishError::Stopping)),
-                Err(error) => Err(error),
-            });
+            outcomes.push(outcome(answered).await);
         }
         outcomes
     }
@@ -150,6 +144,18 @@ impl Publisher {
 
 /// Comes when an event's frame was acknowledged, or given up.
 type Answer = oneshot::Receiver<Result<(), PublishError>>;
+
+/// What became of an event, which is counted when it was refused.
+async fn outcome(enqueued: Result<Answer, PublishError>) -> Result<(), PublishError> {
+    let outcome = match enqueued {
+        Ok(answer) => answer.await.unwrap_or(Err(PublishError::Stopping)),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = outcome {
+        metrics::counter!("publish_refusals_total", "reason" => error.code()).increment(1);
+    }
+    outcome
+}
 
 /// One stream's publishing task.
 async fn lane(mut gathering: Gathering, mut sending: Sending, stop: CancellationToken) -> anyhow::Result<()> {

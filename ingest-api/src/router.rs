@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::header::{CACHE_CONTROL, ETAG, LINK, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
-use axum::http::{HeaderValue, Method};
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, options, post};
@@ -18,14 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::admission::AdmissionLayer;
 use crate::auth::Authenticator;
 use crate::config::AdminToken;
+use crate::cors::CorsLayer;
 use crate::error::ApiError;
-use crate::gcra::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use crate::http_metrics::RecordLayer;
 use crate::key_cache::KeyCache;
 use crate::key_changes::KeyChanges;
@@ -80,7 +79,7 @@ pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
         .route("/v1/keys/{id}", delete(keys::own::revoke))
         .route("/v1/keys/{id}/rotate", post(keys::own::rotate))
         .route_layer(AdmissionLayer::new(app.clone()));
-    let cors = cors_layer(&app.cors_origins);
+    let cors = CorsLayer::new(&app.cors_origins);
     let without_key = Router::new()
         .route("/v1/events", options(events::create::handshake))
         .route("/v1/events/batch", options(events::create::handshake));
@@ -199,32 +198,6 @@ fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(layers)
-}
-
-/// Lets web pages of the configured origins call the API.
-fn cors_layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
-    if origins.is_empty() {
-        return None;
-    }
-    let all = origins.iter().any(|origin| origin == "*");
-    let allowed = if all {
-        AllowOrigin::any()
-    } else {
-        AllowOrigin::list(origins.iter().cloned())
-    };
-    let layer = CorsLayer::new()
-        .allow_origin(allowed)
-        .allow_methods([
-            Method::GET,
-            Method::POST,
-            Method::PUT,
-            Method::PATCH,
-            Method::DELETE,
-        ])
-        .allow_headers(tower_http::cors::Any)
-        .expose_headers([ETAG, RETRY_AFTER, LINK, RATE_LIMIT, RATE_LIMIT_POLICY])
-        .max_age(Duration::from_hours(1));
-    Some(layer)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the layer calls")]

@@ -9,10 +9,13 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::accept::{Identity, NewEvent, check_event_type, check_name};
-use crate::error::{ApiError, FieldError};
+use crate::error::{ApiError, FieldErrors};
 use crate::json::{RawFields, check_depth};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The header as errors name it.
+const IDEMPOTENCY_HEADER: &str = "Idempotency-Key";
 
 /// An event as its producer described it.
 #[derive(Debug, Deserialize)]
@@ -34,23 +37,17 @@ struct Envelope<'a> {
 /// 400 when it is not JSON, 422 with every wrong field when it is not an event.
 pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| explain(body, &error))?;
-    let mut errors = Vec::new();
-    let mut check = |field: &str, outcome: Result<(), String>| {
-        errors.extend(outcome.err().map(|detail| FieldError::new(field, detail)));
-    };
-    check(
-        "type",
-        check_event_type(&envelope.event_type).map_err(str::to_owned),
-    );
-    check("data", check_depth(envelope.data.get()));
+    let mut errors = FieldErrors::default();
+    errors.check("type", check_event_type(&envelope.event_type));
+    errors.check("data", check_depth(envelope.data.get()));
     if let Some(key) = &envelope.idempotency_key {
-        check("idempotency_key", check_name(key).map_err(str::to_owned));
+        errors.check("idempotency_key", check_name(key));
     }
     if let Some(key) = &envelope.ordering_key {
-        check("ordering_key", check_name(key).map_err(str::to_owned));
+        errors.check("ordering_key", check_name(key));
     }
     if !errors.is_empty() {
-        return Err(ApiError::Invalid(errors));
+        return Err(errors.into());
     }
     Ok(NewEvent {
         event_type: envelope.event_type,
@@ -75,12 +72,14 @@ pub fn merge_idempotency_header<'a>(
     let Some(value) = values.next() else {
         return Ok(());
     };
-    let invalid = |detail: &str| ApiError::Invalid(vec![FieldError::new("Idempotency-Key", detail)]);
+    let invalid = |detail: &str| ApiError::invalid(IDEMPOTENCY_HEADER, detail);
     if values.next().is_some() {
         return Err(invalid("stands more than once"));
     }
     let text = value.to_str().map_err(|_| invalid("must be visible ASCII"))?;
-    let key = unquote(text).ok_or_else(|| invalid("a quote or backslash is not closed or not escaped"))?;
+    // RFC 9651, 3.3.3.
+    let key = unquote(text, |c| matches!(c, '"' | '\\'))
+        .ok_or_else(|| invalid("a quote or backslash is not closed or not escaped"))?;
     check_name(&key).map_err(invalid)?;
     match &event.identity {
         Identity::Key(body) if *body != key => Err(invalid("differs from `idempotency_key` in the body")),
@@ -92,8 +91,20 @@ pub fn merge_idempotency_header<'a>(
     }
 }
 
-/// Reads a structured-field string (RFC 9651, 3.3.3); the bare form without quotes is taken as it is.
-pub fn unquote(text: &str) -> Option<Cow<'_, str>> {
+/// Refuses an idempotency key in a header, where it would name many events, or one that has a name of its own.
+///
+/// # Errors
+/// 422 with where the key belongs.
+pub fn refuse_idempotency_header(headers: &HeaderMap, instead: &str) -> Result<(), ApiError> {
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        return Err(ApiError::invalid(IDEMPOTENCY_HEADER, instead));
+    }
+    Ok(())
+}
+
+/// Reads a quoted string in which a backslash may stand before what `escaped` allows; text without quotes is taken as
+/// it is. Nothing when a quote or backslash is not closed or not escaped.
+pub fn unquote(text: &str, escaped: fn(char) -> bool) -> Option<Cow<'_, str>> {
     let text = text.trim();
     let Some(rest) = text.strip_prefix('"') else {
         return Some(text.into());
@@ -106,7 +117,7 @@ pub fn unquote(text: &str) -> Option<Cow<'_, str>> {
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {
         match c {
-            '\\' => plain.push(chars.next().filter(|next| matches!(next, '"' | '\\'))?),
+            '\\' => plain.push(chars.next().filter(|next| escaped(*next))?),
             '"' => return None,
             c => plain.push(c),
         }
@@ -124,7 +135,7 @@ fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
         Ok(fields) => fields,
         Err(error) => return error,
     };
-    let mut errors = Vec::new();
+    let mut errors = FieldErrors::default();
     for name in fields.0.keys() {
         let outcome = match name.as_ref() {
             "type" => fields.string(name),
@@ -132,17 +143,17 @@ fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
             "idempotency_key" | "ordering_key" => fields.nullable_string(name),
             _ => fields.value(name).and(Err("is not a field of an event")),
         };
-        errors.extend(outcome.err().map(|detail| FieldError::new(name.as_ref(), detail)));
+        errors.check(name, outcome.map(drop));
     }
     for required in ["type", "data"] {
         if !fields.0.contains_key(required) {
-            errors.push(FieldError::new(required, "is missing"));
+            errors.push(required, "is missing");
         }
     }
     if errors.is_empty() {
-        errors.push(FieldError::new("body", error.to_string()));
+        errors.push("body", error.to_string());
     }
-    ApiError::Invalid(errors)
+    errors.into()
 }
 
 #[cfg(test)]

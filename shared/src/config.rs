@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
@@ -38,6 +39,17 @@ fn is_secret<C: CommandFactory>(argument: &str) -> bool {
     command
         .get_arguments()
         .any(|known| known.is_hide_env_values_set() && known.to_string() == argument)
+}
+
+/// Reads a duration that zero is none of, for what is done again and again or must have some time.
+///
+/// # Errors
+/// With what is wrong.
+pub fn nonzero_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 /// The first paragraph of clap's message on one line, without its hints.
@@ -93,5 +105,12 @@ mod tests {
             error(&[]),
             "error: the following required arguments were not provided: --example-url <EXAMPLE_URL>",
         );
+    }
+
+    #[test]
+    fn a_duration_that_must_be_one_is_longer_than_nothing() {
+        assert_eq!(nonzero_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(nonzero_duration("0s").unwrap_err(), "must be longer than nothing");
+        assert!(nonzero_duration("soon").is_err());
     }
 }

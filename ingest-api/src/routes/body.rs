@@ -11,12 +11,16 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use shared::event::JSON;
 
 use crate::error::{ApiError, FieldError};
 use crate::guarded_body::KeyChanged;
 
 /// Largest body of the management routes, in bytes.
 const MAX_FORM_BYTES: usize = 64 * 1024;
+
+/// Media type of a change in which null is a value.
+const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// How much of a body that is too large is read all the same.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
@@ -96,7 +100,7 @@ pub fn media_type(headers: &HeaderMap) -> Option<String> {
 /// # Errors
 /// 415.
 pub fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    if media_type(headers).as_deref() == Some(shared::event::JSON) {
+    if media_type(headers).as_deref() == Some(JSON) {
         return Ok(());
     }
     Err(ApiError::UnsupportedMediaType(
@@ -114,6 +118,22 @@ pub async fn read_form<T: DeserializeOwned>(
     timeout: Duration,
 ) -> Result<T, ApiError> {
     require_json(headers)?;
+    parse_form(&read(headers, body, MAX_FORM_BYTES, timeout).await?)
+}
+
+/// Reads a change: JSON, or called the merge patch (RFC 7396) that it is.
+///
+/// # Errors
+/// As [`read_form`].
+pub async fn read_change<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    timeout: Duration,
+) -> Result<T, ApiError> {
+    if !matches!(media_type(headers).as_deref(), Some(JSON | MERGE_PATCH)) {
+        let detail = format!("send `Content-Type: {JSON}` or `{MERGE_PATCH}`");
+        return Err(ApiError::UnsupportedMediaType(detail.into()));
+    }
     parse_form(&read(headers, body, MAX_FORM_BYTES, timeout).await?)
 }
 

@@ -18,12 +18,10 @@ use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
-use crate::routes::body::read_form;
+use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::routes::keys::check_name;
-use crate::routes::page::PageParams;
-
-const PATH: &str = "/admin/v1/organizations";
+use crate::routes::page::{PageParams, ThisPage};
 
 /// Most days that payloads are kept by an organisation's own wish: ten years.
 const MAX_RETENTION_DAYS: u32 = 3_650;
@@ -203,6 +201,7 @@ pub async fn create(
 pub async fn list(
     _: Admin,
     State(app): State<Arc<App>>,
+    this_page: ThisPage,
     Params(params): Params<PageParams>,
 ) -> Result<(HeaderMap, Json<OrganizationPage>), ApiError> {
     let page = params.page()?;
@@ -211,7 +210,7 @@ pub async fn list(
         at: last.created_at,
         id: last.id.as_uuid(),
     });
-    let links = page.links(PATH, next_cursor.as_deref());
+    let links = this_page.links(next_cursor.as_deref());
     Ok((links, Json(OrganizationPage { data, next_cursor })))
 }
 
@@ -253,7 +252,10 @@ pub async fn show(
     tag = "admin",
     security(("admin_token" = [])),
     params(("org_id" = String, Path, format = Uuid)),
-    request_body = OrganizationChange,
+    request_body(content(
+        (OrganizationChange = "application/json"),
+        (OrganizationChange = "application/merge-patch+json"),
+    )),
     responses(
         (status = 200, description = "The organisation as it is now.", body = Organization),
         (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
@@ -273,7 +275,7 @@ pub async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Organization>, ApiError> {
-    let change: OrganizationChange = read_form(&headers, body, app.body_timeout).await?;
+    let change: OrganizationChange = read_change(&headers, body, app.body_timeout).await?;
     let retention = change.payload_retention_days.value().copied();
     ApiError::all_valid([
         ("name", change.name.as_deref().map_or(Ok(()), check_name)),

@@ -1,8 +1,13 @@
 //! Lists in pages: the query's parameters and the way to the next page.
 
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
 use axum::http::header::LINK;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
+use url::form_urlencoded;
 use utoipa::IntoParams;
 
 use crate::cursor::Cursor;
@@ -71,14 +76,34 @@ impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Page<Id> {
         rows.truncate(limit);
         rows.last().map(|last| position(last).encode())
     }
+}
 
-    /// `Link: <…>; rel="next"` (RFC 8288), when there is a next page.
-    pub fn links(&self, path: &str, next_cursor: Option<&str>) -> HeaderMap {
+/// The request for a page, from which the one for the next page is made.
+#[derive(Debug)]
+pub struct ThisPage(Uri);
+
+impl<S: Send + Sync> FromRequestParts<S> for ThisPage {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.uri.clone()))
+    }
+}
+
+impl ThisPage {
+    /// `Link: <…>; rel="next"` (RFC 8288), when there is a next page: the same request with another cursor.
+    pub fn links(&self, next_cursor: Option<&str>) -> HeaderMap {
         let link = next_cursor.map(|cursor| {
-            let link = format!("<{path}?cursor={cursor}&limit={}>; rel=\"next\"", self.limit);
+            let query = form_urlencoded::parse(self.0.query().unwrap_or_default().as_bytes());
+            let query = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(query.filter(|(name, _)| name != "cursor"))
+                .append_pair("cursor", cursor)
+                .finish();
+            let link = format!("<{}?{query}>; rel=\"next\"", self.0.path());
+            let link = HeaderValue::try_from(link);
             (
                 LINK,
-                HeaderValue::try_from(link).expect("paths and cursors are ASCII"),
+                link.expect("the path is a route's, and such a query is ASCII"),
             )
         });
         link.into_iter().collect()

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use shared::id::{EndpointId, OrgId};
+use sqlx::PgTransaction;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store};
+use super::{Result, Store, Stored, lock_organization};
 use crate::routes::endpoints::{EndpointKind, EndpointStatus, Format, OnExhausted, Settings};
 use crate::routes::page::Page;
+
+/// Most endpoints of an organisation that are not deleted: workers hold them all in memory, and an event may go to each.
+pub const MAX_ENDPOINTS: i64 = 1_000;
 
 /// A stored endpoint.
 #[derive(Debug)]
@@ -62,49 +66,28 @@ fn millis(duration: Option<Duration>) -> Option<i64> {
 }
 
 impl Store {
-    /// Stores a new endpoint with its sealed signing secret. False when the organisation does not exist.
+    /// Stores a new endpoint with its sealed signing secret, unless the organisation has [`MAX_ENDPOINTS`].
     pub async fn create_endpoint(
         &self,
         org_id: OrgId,
         kind: EndpointKind,
         new: &EndpointToStore<'_>,
         secret: &[u8],
-    ) -> Result<bool> {
-        let settings = new.settings;
-        let done = sqlx::query!(
-            "insert into endpoints (id, org_id, kind, secret, url, description, event_types, filter, headers, format,
-                                    retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
-                                    timeout_ms, max_in_flight, rate_limit_per_second, ordered, on_exhausted, status,
-                                    disabled_reason)
-             select $1, o.id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                    case when $21 = 'disabled' then $22 end
-             from organizations o where o.id = $2",
-            new.id.as_uuid(),
+    ) -> Result<Stored<()>> {
+        let mut transaction = self.pool.begin().await?;
+        if !lock_organization(&mut transaction, org_id).await? {
+            return Ok(Stored::Missing);
+        }
+        let endpoints = sqlx::query_scalar!(
+            r#"select count(*) as "count!" from endpoints where org_id = $1 and deleted_at is null"#,
             org_id.as_uuid(),
-            kind as _,
-            secret,
-            settings.url,
-            settings.description,
-            &settings.event_types,
-            settings.filter,
-            new.headers,
-            settings.format as _,
-            settings.retry.attempts,
-            millis(settings.retry.initial),
-            settings.retry.factor,
-            millis(settings.retry.max),
-            millis(settings.retry.max_age),
-            settings.limits.timeout_ms,
-            settings.limits.max_in_flight,
-            settings.rate_limit_per_second,
-            settings.ordered,
-            settings.on_exhausted as _,
-            settings.status as _,
-            new.disabled_reason,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        );
+        if endpoints.fetch_one(&mut *transaction).await? >= MAX_ENDPOINTS {
+            return Ok(Stored::Full);
+        }
+        insert(&mut transaction, org_id, kind, new, secret).await?;
+        transaction.commit().await?;
+        Ok(Stored::Done(()))
     }
 
     /// Replaces what its owner sets of an endpoint. False when it is not at `version` any more, or deleted. With
@@ -253,4 +236,47 @@ impl Store {
         .fetch_all(&self.pool)
         .await
     }
+}
+
+async fn insert(
+    transaction: &mut PgTransaction<'_>,
+    org_id: OrgId,
+    kind: EndpointKind,
+    new: &EndpointToStore<'_>,
+    secret: &[u8],
+) -> Result<()> {
+    let settings = new.settings;
+    sqlx::query!(
+        "insert into endpoints (id, org_id, kind, secret, url, description, event_types, filter, headers, format,
+                                retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
+                                timeout_ms, max_in_flight, rate_limit_per_second, ordered, on_exhausted, status,
+                                disabled_reason)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                 case when $21 = 'disabled' then $22 end)",
+        new.id.as_uuid(),
+        org_id.as_uuid(),
+        kind as _,
+        secret,
+        settings.url,
+        settings.description,
+        &settings.event_types,
+        settings.filter,
+        new.headers,
+        settings.format as _,
+        settings.retry.attempts,
+        millis(settings.retry.initial),
+        settings.retry.factor,
+        millis(settings.retry.max),
+        millis(settings.retry.max_age),
+        settings.limits.timeout_ms,
+        settings.limits.max_in_flight,
+        settings.rate_limit_per_second,
+        settings.ordered,
+        settings.on_exhausted as _,
+        settings.status as _,
+        new.disabled_reason,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }

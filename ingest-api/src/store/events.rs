@@ -1,7 +1,7 @@
 //! Events, their deliveries and their attempts, as workers have stored them.
 
 use shared::id::{EndpointId, EventId, OrgId};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{Result, Store};
 use crate::cursor::Cursor;
@@ -30,6 +30,22 @@ pub struct EventFilter<'a> {
     pub limit: i64,
 }
 
+impl EventFilter<'_> {
+    // Bounds that are always there: a condition that may be null would hide them from the planner.
+    fn from(&self) -> OffsetDateTime {
+        self.from.unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    fn to(&self) -> OffsetDateTime {
+        self.to.unwrap_or(Cursor::NEWEST.at)
+    }
+
+    /// Whether it may pass over events within its times.
+    fn leaves_out(&self) -> bool {
+        self.event_type.is_some() || self.status.is_some() || self.endpoint_id.is_some()
+    }
+}
+
 /// A stored event.
 #[derive(Debug)]
 pub struct EventRow {
@@ -56,6 +72,8 @@ pub struct DeliveryRow {
     /// Nothing while an attempt is in progress.
     pub next_attempt_at: Option<OffsetDateTime>,
     pub finished_at: Option<OffsetDateTime>,
+    /// How many deliveries the event has.
+    pub of_event: i64,
 }
 
 /// One attempt of a delivery.
@@ -69,28 +87,34 @@ pub struct AttemptRow {
     pub response_status: Option<i16>,
     pub response_body: Option<Vec<u8>>,
     pub error: Option<String>,
+    /// How many attempts of the delivery are recorded.
+    pub of_delivery: i64,
 }
 
 impl Store {
-    /// A page of events, newest first, and whether there are more.
-    pub async fn list_events(&self, filter: &EventFilter<'_>) -> Result<(Vec<EventRow>, bool)> {
-        // Bounds that are always there: a condition that may be null would hide them from the planner.
+    /// A page of events, newest first, and where the next one begins. It looks at 10 000 events: beyond them it leads on,
+    /// whatever it has found. The number is a literal because the planner would sort all events under a limit that it
+    /// does not know.
+    pub async fn list_events(&self, filter: &EventFilter<'_>) -> Result<(Vec<EventRow>, Option<Cursor>)> {
         let after = filter.after.unwrap_or(Cursor::NEWEST);
         let rows = sqlx::query!(
             r#"
             with page as materialized (
-                select id, accepted_at, octet_length(data) as size,
-                       row_number() over (order by accepted_at desc, id desc) as number
-                from events e
-                where org_id = $1
-                  and ($2::text is null or type = $2)
-                  and accepted_at >= $3 and accepted_at < $4
-                  and accepted_at <= $5 and (accepted_at, id) < ($5, $6::uuid)
+                select e.id, e.accepted_at, e.size,
+                       row_number() over (order by e.accepted_at desc, e.id desc) as number
+                from (
+                    select id, accepted_at, type, octet_length(data) as size from events
+                    where org_id = $1
+                      and accepted_at >= $3 and accepted_at < $4
+                      and accepted_at <= $5 and (accepted_at, id) < ($5, $6::uuid)
+                    order by accepted_at desc, id desc limit 10000
+                ) e
+                where ($2::text is null or e.type = $2)
                   and (($7::text is null and $8::uuid is null) or exists (
                       select from deliveries d
-                      where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
+                      where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = $1
                         and ($7 is null or d.status = $7) and ($8 is null or d.endpoint_id = $8)))
-                order by accepted_at desc, id desc
+                order by e.accepted_at desc, e.id desc
                 limit $9::bigint + 1
             ),
             sized as (select *, sum(size) over (order by number) as total from page)
@@ -102,8 +126,8 @@ impl Store {
             "#,
             filter.org_id.as_uuid(),
             filter.event_type,
-            filter.from.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-            filter.to.unwrap_or(Cursor::NEWEST.at),
+            filter.from(),
+            filter.to(),
             after.at,
             after.id,
             filter.status,
@@ -115,79 +139,125 @@ impl Store {
         .await?;
         let found = rows.first().map_or(0, |row| row.found);
         let more = usize::try_from(found).is_ok_and(|found| found > rows.len());
-        let events = rows.into_iter().map(|row| EventRow {
-            id: row.id,
-            accepted_at: row.accepted_at,
-            event_type: row.event_type,
-            content_type: row.content_type,
-            idempotency_key: row.idempotency_key,
-            cloudevent: row.cloudevent,
-            ordering_key: row.ordering_key,
-            expunged_at: row.expunged_at,
-            data: row.data,
-        });
-        Ok((events.collect(), more))
+        let events: Vec<_> = rows
+            .into_iter()
+            .map(|row| EventRow {
+                id: row.id,
+                accepted_at: row.accepted_at,
+                event_type: row.event_type,
+                content_type: row.content_type,
+                idempotency_key: row.idempotency_key,
+                cloudevent: row.cloudevent,
+                ordering_key: row.ordering_key,
+                expunged_at: row.expunged_at,
+                data: row.data,
+            })
+            .collect();
+        let next = match events.last() {
+            Some(last) if more => Some(Cursor {
+                at: last.accepted_at,
+                id: last.id.as_uuid(),
+            }),
+            _ if filter.leaves_out() => self.end_of_events(filter).await?,
+            _ => None,
+        };
+        Ok((events, next))
     }
 
-    /// The deliveries of events of one organisation, by event and age of the endpoint.
-    pub async fn list_deliveries(&self, org_id: OrgId, events: &[EventRow]) -> Result<Vec<DeliveryRow>> {
+    /// The last event that `list_events` looks at; nothing when it looks at all that there are.
+    async fn end_of_events(&self, filter: &EventFilter<'_>) -> Result<Option<Cursor>> {
+        let after = filter.after.unwrap_or(Cursor::NEWEST);
+        sqlx::query_as!(
+            Cursor,
+            "select accepted_at as at, id from events
+             where org_id = $1 and accepted_at >= $2 and accepted_at < $3
+               and accepted_at <= $4 and (accepted_at, id) < ($4, $5::uuid)
+             order by accepted_at desc, id desc offset 9999 limit 1",
+            filter.org_id.as_uuid(),
+            filter.from(),
+            filter.to(),
+            after.at,
+            after.id,
+        )
+        .fetch_optional(&self.pool)
+        .await
+    }
+
+    /// The deliveries of events of one organisation, by event and age of the endpoint, at most so many of each event.
+    pub async fn list_deliveries(
+        &self,
+        org_id: OrgId,
+        events: &[EventRow],
+        limit: i64,
+    ) -> Result<Vec<DeliveryRow>> {
         sqlx::query_as!(
             DeliveryRow,
             r#"select d.event_id as "event_id: EventId", d.accepted_at, d.endpoint_id as "endpoint_id: EndpointId",
                       d.status, d.attempts, d.last_outcome, d.finished_at,
-                      case when d.lease_token is null then d.next_attempt_at end as next_attempt_at
+                      case when d.lease_token is null then d.next_attempt_at end as next_attempt_at,
+                      d.of_event as "of_event!"
                from unnest($2::uuid[], $3::timestamptz[]) as e (id, accepted_at)
-               join deliveries d on d.event_id = e.id and d.accepted_at = e.accepted_at
-               where d.org_id = $1 order by d.event_id, d.endpoint_id"#,
+               cross join lateral (
+                   select *, count(*) over () as of_event from deliveries
+                   where event_id = e.id and accepted_at = e.accepted_at and org_id = $1
+                   order by endpoint_id limit $4
+               ) d
+               order by d.event_id, d.endpoint_id"#,
             org_id.as_uuid(),
             &events.iter().map(|event| event.id.as_uuid()).collect::<Vec<_>>(),
             &events.iter().map(|event| event.accepted_at).collect::<Vec<_>>(),
+            limit,
         )
         .fetch_all(&self.pool)
         .await
     }
 
-    /// The attempts of one event's deliveries, in order.
-    pub async fn list_attempts(&self, org_id: OrgId, event: &EventRow) -> Result<Vec<AttemptRow>> {
+    /// The newest attempts of some deliveries of one event, in order, at most so many of each.
+    pub async fn list_attempts(
+        &self,
+        org_id: OrgId,
+        event: &EventRow,
+        deliveries: &[DeliveryRow],
+        limit: i64,
+    ) -> Result<Vec<AttemptRow>> {
         sqlx::query_as!(
             AttemptRow,
-            r#"select endpoint_id as "endpoint_id: EndpointId", number, started_at, duration_ms, outcome,
-                      response_status, response_body, error
-               from attempts where org_id = $1 and event_id = $2 and accepted_at = $3
-               order by endpoint_id, number"#,
+            r#"select a.endpoint_id as "endpoint_id: EndpointId", a.number, a.started_at, a.duration_ms, a.outcome,
+                      a.response_status, a.response_body, a.error, c.of_delivery as "of_delivery!"
+               from unnest($4::uuid[]) as d (endpoint_id)
+               cross join lateral (
+                   select count(*) as of_delivery from attempts
+                   where event_id = $2 and endpoint_id = d.endpoint_id and accepted_at = $3 and org_id = $1
+               ) c
+               cross join lateral (
+                   select * from attempts
+                   where event_id = $2 and endpoint_id = d.endpoint_id and accepted_at = $3 and org_id = $1
+                   order by number desc limit $5
+               ) a
+               order by a.endpoint_id, a.number"#,
             org_id.as_uuid(),
             event.id.as_uuid(),
             event.accepted_at,
+            &deliveries.iter().map(|delivery| delivery.endpoint_id.as_uuid()).collect::<Vec<_>>(),
+            limit,
         )
         .fetch_all(&self.pool)
         .await
     }
 
-    /// One event. An id that tells its time is found by it; a derived one by its own index, and names the
-    /// newest event when its key was used again after a day.
+    /// One event; the newest of an id that is stored at several places.
     pub async fn find_event(&self, org_id: OrgId, id: EventId) -> Result<Option<EventRow>> {
-        let Some(millis) = id.accepted_millis() else {
-            return sqlx::query_as!(
-                EventRow,
-                r#"select id as "id: EventId", accepted_at, type as event_type, content_type, idempotency_key,
-                          cloudevent, ordering_key, expunged_at, data
-                   from events where id = $1 and org_id = $2 and idempotency_key is not null
-                   order by accepted_at desc limit 1"#,
-                id.as_uuid(),
-                org_id.as_uuid(),
-            )
-            .fetch_optional(&self.pool)
-            .await;
+        let places = self.find_event_places(org_id, id).await?;
+        let Some(newest) = places.first() else {
+            return Ok(None);
         };
-        let from = shared::clock::UnixMicros::new(millis * 1_000).to_date_time();
         sqlx::query_as!(
             EventRow,
             r#"select id as "id: EventId", accepted_at, type as event_type, content_type, idempotency_key,
                       cloudevent, ordering_key, expunged_at, data
-               from events where org_id = $1 and accepted_at >= $2 and accepted_at < $3 and id = $4"#,
+               from events where org_id = $1 and accepted_at = $2 and id = $3"#,
             org_id.as_uuid(),
-            from,
-            from + Duration::MILLISECOND,
+            newest.accepted_at,
             id.as_uuid(),
         )
         .fetch_optional(&self.pool)

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use shared::clock::UnixMicros;
 use shared::id::OrgId;
+use sqlx::PgTransaction;
 use time::OffsetDateTime;
 
-use super::{Result, Store};
+use super::{Result, Store, Stored, lock_organization};
 use crate::api_key::{KeyId, NewKey};
 use crate::gcra::Limit;
 use crate::key_uses::KeyUse;
@@ -16,6 +17,9 @@ use crate::routes::organizations::Tier;
 use crate::routes::page::Page;
 use crate::scope::Scopes;
 use crate::verified_key::{Grant, fingerprint};
+
+/// Most keys of an organisation that are neither revoked nor expired.
+pub const MAX_LIVE_KEYS: i64 = 1_000;
 
 /// A key that is neither unknown nor revoked.
 #[derive(Debug)]
@@ -131,7 +135,7 @@ impl Store {
                where k.id = $1 and k.revoked_at is null"#,
             id.as_str(),
         );
-        Ok(found.fetch_optional(&self.pool).await?.map(KeyRow::from))
+        Ok(found.fetch_optional(&self.key_lookups).await?.map(KeyRow::from))
     }
 
     /// Looks up those of these keys that may be used.
@@ -153,19 +157,26 @@ impl Store {
             &ids,
             &org_ids,
         );
-        let found = found.fetch_all(&self.pool).await?;
+        let found = found.fetch_all(&self.key_lookups).await?;
         Ok(found
             .into_iter()
             .map(|row| (row.id.clone(), row.into()))
             .collect())
     }
 
-    /// Stores a new key. Nothing when the organisation does not exist.
-    pub async fn create_key(&self, key: KeyToStore<'_>) -> Result<Option<Key>> {
+    /// Stores a new key, unless the organisation has [`MAX_LIVE_KEYS`].
+    pub async fn create_key(&self, key: KeyToStore<'_>) -> Result<Stored<Key>> {
+        let mut transaction = self.key_changes.begin().await?;
+        if !lock_organization(&mut transaction, key.org_id).await? {
+            return Ok(Stored::Missing);
+        }
+        if !has_room(&mut transaction, key.org_id).await? {
+            return Ok(Stored::Full);
+        }
         let row = sqlx::query_as!(
             KeyView,
             r#"insert into api_keys (id, org_id, name, hash, scopes, expires_at)
-               select $1, o.id, $3, $4, $5, $6 from organizations o where o.id = $2
+               values ($1, $2, $3, $4, $5, $6)
                returning id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
                          replaced_by as "replaced_by: KeyId""#,
             key.new.id.as_str(),
@@ -175,7 +186,9 @@ impl Store {
             &key.scopes.to_names(),
             key.expires_at,
         );
-        Ok(row.fetch_optional(&self.pool).await?.map(Key::from))
+        let row = row.fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Stored::Done(row.into()))
     }
 
     /// An organisation's key, also a revoked one.
@@ -188,7 +201,7 @@ impl Store {
             org_id.as_uuid(),
             id.as_str(),
         );
-        Ok(row.fetch_optional(&self.pool).await?.map(Key::from))
+        Ok(row.fetch_optional(&self.key_changes).await?.map(Key::from))
     }
 
     /// A page of an organisation's keys, newest first, with one more when there are more.
@@ -217,7 +230,7 @@ impl Store {
             org_id.as_uuid(),
             id.as_str(),
         );
-        Ok(done.execute(&self.pool).await?.rows_affected() == 1)
+        Ok(done.execute(&self.key_changes).await?.rows_affected() == 1)
     }
 
     /// The keys of all organisations that were changed in the last `within`, otherwise than by being used.
@@ -228,11 +241,19 @@ impl Store {
                where changed_at > now() - $1 * interval '1 second'"#,
             within.as_secs_f64(),
         );
-        Ok(rows.fetch_all(&self.pool).await?.into_iter().collect())
+        Ok(rows.fetch_all(&self.key_changes).await?.into_iter().collect())
     }
 
-    /// Replaces a key that may still be used. Nothing when it may not, or was replaced before.
-    pub async fn rotate_key(&self, org_id: OrgId, rotation: &Rotation<'_>) -> Result<Option<Key>> {
+    /// Replaces a key that may still be used and was not replaced before. One that stays valid for a while counts beside
+    /// its successor: not while the organisation has [`MAX_LIVE_KEYS`].
+    pub async fn rotate_key(&self, org_id: OrgId, rotation: &Rotation<'_>) -> Result<Stored<Key>> {
+        let mut transaction = self.key_changes.begin().await?;
+        if !lock_organization(&mut transaction, org_id).await? {
+            return Ok(Stored::Missing);
+        }
+        if !rotation.overlap.is_zero() && !has_room(&mut transaction, org_id).await? {
+            return Ok(Stored::Full);
+        }
         let row = sqlx::query_as!(
             KeyView,
             r#"with old as (
@@ -263,7 +284,9 @@ impl Store {
             rotation.new_expires_at,
             rotation.overlap.as_secs_f64(),
         );
-        Ok(row.fetch_optional(&self.pool).await?.map(Key::from))
+        let row = row.fetch_optional(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(row.map_or(Stored::Missing, |row| Stored::Done(row.into())))
     }
 
     /// Writes when keys were last used. A row that another replica is writing is left to it.
@@ -288,7 +311,20 @@ impl Store {
             &org_ids,
             &times,
         );
-        done.execute(&self.pool).await?;
+        done.execute(&self.key_changes).await?;
         Ok(())
     }
+}
+
+/// Whether an organisation may have one more key. To be asked under its lock.
+async fn has_room(transaction: &mut PgTransaction<'_>, org_id: OrgId) -> Result<bool> {
+    let keys = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from (
+               select from api_keys
+               where org_id = $1 and revoked_at is null and (expires_at is null or expires_at > now()) limit $2
+           ) live"#,
+        org_id.as_uuid(),
+        MAX_LIVE_KEYS,
+    );
+    Ok(keys.fetch_one(&mut **transaction).await? < MAX_LIVE_KEYS)
 }

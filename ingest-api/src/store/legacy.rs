@@ -1,8 +1,7 @@
 //! What only the Zapier Triggers API knows: the inbox, its acknowledgements, and the one webhook.
 
-use shared::clock::UnixMicros;
 use shared::id::{EndpointId, EventId, OrgId};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{Result, Store};
 use crate::api_key::NewKey;
@@ -185,43 +184,24 @@ impl Store {
         }))
     }
 
-    /// Acknowledges an event, once or again. False when the organisation has no such event.
+    /// Acknowledges an event, once or again; those that its id names at several places together. False when the
+    /// organisation has no such event.
     pub async fn acknowledge_in_inbox(&self, org_id: OrgId, id: EventId) -> Result<bool> {
-        let Some(millis) = id.accepted_millis() else {
-            // A key that was used again after a day names several events; they are acknowledged together.
-            let found = sqlx::query_scalar!(
-                r#"with found as (
-                       select accepted_at from events
-                       where id = $2 and org_id = $1 and idempotency_key is not null
-                   ),
-                   acknowledged as (
-                       insert into inbox_acknowledgements (org_id, accepted_at, event_id)
-                       select $1, accepted_at, $2 from found on conflict do nothing
-                   )
-                   select exists (select from found) as "found!""#,
-                org_id.as_uuid(),
-                id.as_uuid(),
-            );
-            return found.fetch_one(&self.pool).await;
-        };
-        let from = UnixMicros::new(millis * 1_000).to_date_time();
-        sqlx::query_scalar!(
-            r#"with found as (
-                   select accepted_at from events
-                   where org_id = $1 and accepted_at >= $3 and accepted_at < $4 and id = $2
-               ),
-               acknowledged as (
-                   insert into inbox_acknowledgements (org_id, accepted_at, event_id)
-                   select $1, accepted_at, $2 from found on conflict do nothing
-               )
-               select exists (select from found) as "found!""#,
+        let places = self.find_event_places(org_id, id).await?;
+        if places.is_empty() {
+            return Ok(false);
+        }
+        sqlx::query!(
+            "insert into inbox_acknowledgements (org_id, accepted_at, event_id)
+             select $1, accepted_at, $2 from unnest($3::timestamptz[]) as found (accepted_at)
+             on conflict do nothing",
             org_id.as_uuid(),
             id.as_uuid(),
-            from,
-            from + Duration::MILLISECOND,
+            &places.iter().map(|place| place.accepted_at).collect::<Vec<_>>(),
         )
-        .fetch_one(&self.pool)
-        .await
+        .execute(&self.pool)
+        .await?;
+        Ok(true)
     }
 
     /// Makes an endpoint the organisation's webhook of this API. When it has one, that one keeps its id, its secret

@@ -6,32 +6,79 @@ mod endpoints;
 mod deliveries;
 mod recoveries;
 mod events;
+mod places;
 mod replay;
 mod pull;
 mod legacy;
 
-use sqlx::PgPool;
+use std::time::Duration;
+
+use shared::db::{self, SESSION_SETTINGS};
+use shared::id::OrgId;
+use sqlx::{PgPool, PgTransaction};
+
+use crate::config::DatabaseConfig;
 
 pub use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
-pub use self::endpoints::{EndpointRow, EndpointToStore};
+pub use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
-pub use self::keys::{KeyRow, KeyToStore, Rotation};
+pub use self::keys::{KeyRow, KeyToStore, MAX_LIVE_KEYS, Rotation};
 pub use self::legacy::{InboxFilter, InboxRow};
+pub use self::places::EventPlace;
 pub use self::pull::{AcknowledgedRow, Pull, PulledRow};
 pub use self::recoveries::{NewRecovery, RecoveryRow};
-pub use self::replay::{EventPlace, Replayed};
+pub use self::replay::Replayed;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
+
+/// Connections for changes of keys.
+const KEY_CHANGES: u32 = 2;
 
 /// The database, as far as this service uses it.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    // Apart from the others, so that whatever takes all of those keeps no key from being looked up or revoked.
+    key_lookups: PgPool,
+    key_changes: PgPool,
 }
 
 impl Store {
-    /// On this pool.
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    /// Connects when it is first used.
+    ///
+    /// # Errors
+    /// When the URL is not one of Postgres.
+    pub fn new(config: &DatabaseConfig, key_lookups: u32) -> anyhow::Result<Self> {
+        // Zero would be no limit at all.
+        let timeout = config.statement_timeout.max(Duration::from_millis(1));
+        let timeout = timeout.as_millis().to_string();
+        let settings = [SESSION_SETTINGS, &[("statement_timeout", &timeout)]].concat();
+        let pool = |connections| db::pool("ingest-api", &config.database_url, connections, &settings);
+        Ok(Self {
+            pool: pool(config.database_connections)?,
+            key_lookups: pool(key_lookups)?,
+            key_changes: pool(KEY_CHANGES)?,
+        })
     }
+}
+
+/// What came of storing something of which an organisation may have so many.
+#[derive(Debug)]
+pub enum Stored<T> {
+    /// It is stored.
+    Done(T),
+    /// What it belongs to, or takes the place of, is not there.
+    Missing,
+    /// There are as many as there may be.
+    Full,
+}
+
+/// Keeps others from storing what is counted for an organisation until the transaction ends: the count of a later
+/// statement holds. False when the organisation does not exist.
+async fn lock_organization(transaction: &mut PgTransaction<'_>, org_id: OrgId) -> Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"select true as "there!" from organizations where id = $1 for no key update"#,
+        org_id.as_uuid(),
+    );
+    Ok(found.fetch_optional(&mut **transaction).await?.is_some())
 }

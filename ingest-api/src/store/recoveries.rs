@@ -4,7 +4,7 @@ use shared::id::{EndpointId, OrgId, RecoveryId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store};
+use super::{MAX_COUNTED, Result, Store};
 use crate::routes::page::Page;
 
 /// A stored recovery.
@@ -45,21 +45,26 @@ pub struct NewRecovery {
 }
 
 impl Store {
-    /// How many deliveries a recovery would make pending now.
+    /// How many deliveries a recovery would make pending now; [`MAX_COUNTED`] when more than that have to be looked at.
     pub async fn count_recoverable(&self, new: &NewRecovery) -> Result<i64> {
-        sqlx::query_scalar!(
+        let counted = sqlx::query!(
             r#"
-            select count(*) as "count!" from (
-                select from deliveries d
-                join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
-                where $5 and d.org_id = $1 and d.endpoint_id = $2 and d.status = 'dead'
-                  and d.accepted_at >= $3 and d.accepted_at < $4 and e.expunged_at is null
+            select count(*) filter (where matches) as "matching!", count(*) as "seen!" from (
+                (select e.expunged_at is null as matches
+                 from deliveries d
+                 join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
+                 where $5 and d.org_id = $1 and d.endpoint_id = $2 and d.status = 'dead'
+                   and d.accepted_at >= $3 and d.accepted_at < $4
+                 limit $7)
                 union all
-                select from events e
-                join deliveries d on d.event_id = e.id and d.endpoint_id = $2 and d.accepted_at = e.accepted_at
-                                 and d.org_id = $1 and d.status = 'delivered'
-                where $6 and e.org_id = $1 and e.accepted_at >= $3 and e.accepted_at < $4 and e.expunged_at is null
-            ) matching
+                (select e.expunged_at is null and d.event_id is not null
+                 from (
+                     select id, accepted_at, expunged_at from events
+                     where $6 and org_id = $1 and accepted_at >= $3 and accepted_at < $4 limit $7
+                 ) e
+                 left join deliveries d on d.event_id = e.id and d.endpoint_id = $2 and d.accepted_at = e.accepted_at
+                                       and d.org_id = $1 and d.status = 'delivered')
+            ) seen
             "#,
             new.org_id.as_uuid(),
             new.endpoint_id.as_uuid(),
@@ -67,9 +72,15 @@ impl Store {
             new.until,
             new.dead,
             new.delivered,
+            MAX_COUNTED + 1,
         )
         .fetch_one(&self.pool)
-        .await
+        .await?;
+        Ok(if counted.seen > MAX_COUNTED {
+            MAX_COUNTED
+        } else {
+            counted.matching
+        })
     }
 
     /// Stores a recovery. False when the endpoint has one that runs, or is deleted.

@@ -1,20 +1,8 @@
 //! Deliveries that are made again, and payloads that are removed.
 
-use shared::id::{EndpointId, EventId, OrgId};
-use time::{Duration, OffsetDateTime};
+use shared::id::EndpointId;
 
-use super::{Result, Store};
-
-/// A stored event: its id may have been stored more than once, a day and more apart.
-#[derive(Clone, Copy, Debug)]
-pub struct EventPlace {
-    /// The organisation's.
-    pub org_id: OrgId,
-    /// Its id.
-    pub id: EventId,
-    /// When it was accepted.
-    pub accepted_at: OffsetDateTime,
-}
+use super::{EventPlace, Result, Store};
 
 /// What a replay did.
 #[derive(Debug)]
@@ -90,39 +78,6 @@ impl Store {
         let added = added.fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(Replayed::Revived(added))
-    }
-
-    /// Where an event is stored, newest first.
-    pub async fn find_event_places(&self, org_id: OrgId, id: EventId) -> Result<Vec<EventPlace>> {
-        let times = match id.accepted_millis() {
-            None => {
-                let times = sqlx::query_scalar!(
-                    "select accepted_at from events
-                     where id = $1 and org_id = $2 and idempotency_key is not null order by accepted_at desc",
-                    id.as_uuid(),
-                    org_id.as_uuid(),
-                );
-                times.fetch_all(&self.pool).await?
-            }
-            Some(millis) => {
-                let from = shared::clock::UnixMicros::new(millis * 1_000).to_date_time();
-                let times = sqlx::query_scalar!(
-                    "select accepted_at from events
-                     where org_id = $1 and accepted_at >= $2 and accepted_at < $3 and id = $4",
-                    org_id.as_uuid(),
-                    from,
-                    from + Duration::MILLISECOND,
-                    id.as_uuid(),
-                );
-                times.fetch_all(&self.pool).await?
-            }
-        };
-        let place = |accepted_at| EventPlace {
-            org_id,
-            id,
-            accepted_at,
-        };
-        Ok(times.into_iter().map(place).collect())
     }
 
     /// Removes an event's payload, and what receivers answered, which may repeat it. Its pending deliveries are dead;

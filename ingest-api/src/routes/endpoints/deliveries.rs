@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::http::header::LINK;
 use serde::{Deserialize, Serialize};
 use shared::id::{EndpointId, EventId};
 use time::OffsetDateTime;
@@ -18,7 +17,7 @@ use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId};
 use crate::router::App;
 use crate::routes::events::read::DeliveryStatus;
-use crate::routes::page::{Page, page};
+use crate::routes::page::{Page, ThisPage, page};
 use crate::scope::Scope;
 use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 
@@ -116,6 +115,7 @@ pub async fn list(
     State(app): State<Arc<App>>,
     admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
+    this_page: ThisPage,
     Params(params): Params<DeliveryParams>,
 ) -> Result<(HeaderMap, Json<DeliveryPage>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
@@ -138,15 +138,9 @@ pub async fn list(
     };
     let (rows, next) = app.store.list_endpoint_deliveries(&filter).await?;
     let next_cursor = next.map(|cursor| cursor.encode());
-    let path = format!("/v1/endpoints/{endpoint_id}/deliveries");
-    let links = next_cursor
-        .as_deref()
-        .map(|cursor| (LINK, crate::routes::events::read::next_link(&path, cursor)));
+    let links = this_page.links(next_cursor.as_deref());
     let data = rows.into_iter().map(Into::into).collect();
-    Ok((
-        links.into_iter().collect(),
-        Json(DeliveryPage { data, next_cursor }),
-    ))
+    Ok((links, Json(DeliveryPage { data, next_cursor })))
 }
 
 /// An endpoint's unfinished and lost deliveries, counted by reason.

@@ -14,7 +14,7 @@ use crate::cursor::Cursor;
 use crate::error::{ApiError, Problem};
 use crate::extract::Params;
 use crate::router::App;
-use crate::routes::page::PageParams;
+use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scope;
 
 /// A page of endpoints, newest first.
@@ -49,6 +49,7 @@ pub struct EndpointPage {
 pub async fn list(
     State(app): State<Arc<App>>,
     admitted: Admitted,
+    this_page: ThisPage,
     Params(params): Params<PageParams>,
 ) -> Result<(HeaderMap, Json<EndpointPage>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
@@ -58,7 +59,7 @@ pub async fn list(
         at: last.created_at,
         id: last.id.as_uuid(),
     });
-    let links = page.links("/v1/endpoints", next_cursor.as_deref());
+    let links = this_page.links(next_cursor.as_deref());
     let data = rows.into_iter().map(|row| Endpoint::new(&app, row));
     let data = data.collect::<Result<_, _>>()?;
     Ok((links, Json(EndpointPage { data, next_cursor })))

@@ -18,10 +18,10 @@ use crate::admission::{Admin, Admitted};
 use crate::error::{ApiError, Problem};
 use crate::extract::PathId;
 use crate::router::App;
-use crate::routes::body::read_form;
+use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::scope::Scope;
-use crate::store::{EndpointRow, EndpointToStore};
+use crate::store::{EndpointRow, EndpointToStore, MAX_ENDPOINTS, Stored};
 
 /// How often a change starts over because another one came first.
 const MAX_TRIES: usize = 5;
@@ -42,7 +42,7 @@ pub struct CreatedEndpoint {
 /// Makes an endpoint.
 ///
 /// # Errors
-/// 400, 401, 403, 408, 413, 415, 422, 429, 503.
+/// 400, 401, 403, 408, 409, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/endpoints",
@@ -56,6 +56,7 @@ pub struct CreatedEndpoint {
         (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The organisation has 1 000 endpoints that are not deleted, the most it may have.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -76,7 +77,7 @@ pub async fn create(
 /// Makes an endpoint of an organisation.
 ///
 /// # Errors
-/// 400, 401, 404 for an unknown organisation, 408, 413, 415, 422, 503.
+/// 400, 401, 404 for an unknown organisation, 408, 409, 413, 415, 422, 503.
 #[utoipa::path(
     post,
     path = "/admin/v1/organizations/{org_id}/endpoints",
@@ -91,6 +92,7 @@ pub async fn create(
         (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such organisation.", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The organisation has 1 000 endpoints that are not deleted, the most it may have.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -125,8 +127,16 @@ async fn create_for(
     };
     let secret = SigningSecret::generate();
     let sealed = secret.seal(&app.secrets_key, id);
-    if !app.store.create_endpoint(org_id, kind, &new, &sealed).await? {
-        return Err(ApiError::NotFound);
+    match app.store.create_endpoint(org_id, kind, &new, &sealed).await? {
+        Stored::Done(()) => {}
+        Stored::Missing => return Err(ApiError::NotFound),
+        Stored::Full => {
+            return Err(ApiError::LimitReached {
+                what: "endpoints",
+                limit: MAX_ENDPOINTS,
+                remedy: "delete",
+            });
+        }
     }
     let (etag, Json(endpoint)) = show_stored(app, org_id, id).await?;
     let secret = (kind == EndpointKind::Push).then(|| secret.to_text());
@@ -181,7 +191,10 @@ pub async fn show(
         ("id" = String, Path, format = Uuid),
         ("If-Match" = Option<String>, Header, description = "An `ETag`: the change is made only while it is the endpoint's."),
     ),
-    request_body = EndpointForm,
+    request_body(content(
+        (EndpointForm = "application/json"),
+        (EndpointForm = "application/merge-patch+json"),
+    )),
     responses(
         (status = 200, description = "The endpoint as it is now.", body = Endpoint, headers(("etag" = String, description = "Its version."))),
         (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
@@ -207,7 +220,7 @@ pub async fn change(
 ) -> Result<Shown<Endpoint>, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, id).await?;
-    let form: EndpointForm = read_form(&headers, body, app.body_timeout).await?;
+    let form: EndpointForm = read_change(&headers, body, app.body_timeout).await?;
     for _ in 0..MAX_TRIES {
         let row = find(&app, org_id, id).await?;
         check_match(&headers, row.version)?;

@@ -22,9 +22,10 @@ use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId, PathIds};
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::routes::page::PageParams;
+use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scope;
 use crate::store::{NewRecovery, RecoveryRow};
+use crate::utc::UtcTime;
 
 const PER_SECOND: RangeInclusive<i32> = 1..=10_000;
 
@@ -43,11 +44,11 @@ pub enum RecoverableStatus {
 #[serde(deny_unknown_fields)]
 pub struct RecoveryRequest {
     /// Those of events accepted at this time or later (RFC 3339).
-    #[serde(with = "time::serde::rfc3339")]
-    since: OffsetDateTime,
+    #[schema(value_type = OffsetDateTime)]
+    since: UtcTime,
     /// Those of events accepted before this time (RFC 3339); now unless given.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    until: Option<OffsetDateTime>,
+    #[schema(value_type = Option<OffsetDateTime>)]
+    until: Option<UtcTime>,
     /// Those in these statuses; the dead ones unless given.
     #[serde(default = "only_dead")]
     #[schema(min_items = 1)]
@@ -87,7 +88,7 @@ pub struct Recovery {
     statuses: Vec<String>,
     /// How many are made due in a second.
     per_second: i32,
-    /// Deliveries that matched at the start.
+    /// Deliveries that matched at the start; 10 000 when more than so many had to be looked at.
     matched: i64,
     /// Deliveries made due so far.
     recovered: i64,
@@ -128,8 +129,9 @@ impl From<RecoveryRow> for Recovery {
 
 impl RecoveryRequest {
     fn check(&self, org_id: OrgId, endpoint_id: EndpointId) -> Result<NewRecovery, ApiError> {
-        let until = self.until.unwrap_or_else(|| UnixMicros::now().to_date_time());
-        let since = if self.since < until {
+        let until = self.until.map(|until| until.0);
+        let until = until.unwrap_or_else(|| UnixMicros::now().to_date_time());
+        let since = if self.since.0 < until {
             Ok(())
         } else {
             Err("must be before `until`, which is now unless given".to_owned())
@@ -148,7 +150,7 @@ impl RecoveryRequest {
             id: RecoveryId::generate(),
             org_id,
             endpoint_id,
-            since: self.since,
+            since: self.since.0,
             until,
             dead: self.statuses.contains(&RecoverableStatus::Dead),
             delivered: self.statuses.contains(&RecoverableStatus::Delivered),
@@ -230,6 +232,7 @@ pub async fn list(
     State(app): State<Arc<App>>,
     admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
+    this_page: ThisPage,
     Params(params): Params<PageParams>,
 ) -> Result<(HeaderMap, Json<RecoveryPage>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
@@ -240,8 +243,7 @@ pub async fn list(
         at: last.created_at,
         id: last.id.as_uuid(),
     });
-    let path = format!("/v1/endpoints/{endpoint_id}/recoveries");
-    let links = page.links(&path, next_cursor.as_deref());
+    let links = this_page.links(next_cursor.as_deref());
     let data = rows.into_iter().map(Into::into).collect();
     Ok((links, Json(RecoveryPage { data, next_cursor })))
 }

@@ -1,5 +1,6 @@
 //! `POST /v1/events/batch`: many events in one request, each with an outcome of its own.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::Json;
@@ -7,7 +8,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserializer as _, Serialize};
 use serde_json::value::RawValue;
 use shared::clock::UnixMicros;
 use shared::event::JSON;
@@ -16,7 +18,7 @@ use utoipa::ToSchema;
 
 use crate::accept::{NewEvent, traceparent};
 use crate::admission::Admitted;
-use crate::error::{ApiError, FieldError, Problem};
+use crate::error::{ApiError, Problem};
 use crate::publish::PublishError;
 use crate::router::App;
 use crate::routes::body;
@@ -95,7 +97,7 @@ pub enum ItemOutcome {
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 4 MiB, or more than 1 000 events.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not a media type that carries a batch.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The body is not an array, or is empty.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The body is not an array, or is empty; or there is an `Idempotency-Key`, which stands in each event.", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "The rate limit has less left than the batch costs.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "No event can be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
     ),
@@ -130,6 +132,10 @@ pub async fn accept(
     form: BatchForm,
 ) -> Result<Response, ApiError> {
     let org_id = admitted.organization_with(Scope::Ingest)?;
+    validate::refuse_idempotency_header(
+        headers,
+        "would name every event of the batch: put it into the events",
+    )?;
     let bytes = body::read(headers, request_body, MAX_BATCH_BYTES, app.body_timeout).await?;
     let events = parse(&bytes, form)?;
     admitted.charge(events.len() as u64 - 1)?;
@@ -205,18 +211,13 @@ pub fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, ApiError> {
             .split(|&byte| byte == b'\n')
             .map(<[u8]>::trim_ascii)
             .filter(|l| !l.is_empty())
+            .take(MAX_EVENTS + 1)
             .collect(),
-        BatchForm::Array | BatchForm::CloudEvents => raw_items(body)?
-            .iter()
-            .map(|item| item.get().as_bytes())
-            .collect(),
+        BatchForm::Array | BatchForm::CloudEvents => raw_items(body)?,
     };
     match items.len() {
         0 => {
-            return Err(ApiError::Invalid(vec![FieldError::new(
-                "body",
-                "must hold at least one event",
-            )]));
+            return Err(ApiError::invalid("body", "must hold at least one event"));
         }
         1..=MAX_EVENTS => {}
         _ => return Err(ApiError::TooManyEvents { limit: MAX_EVENTS }),
@@ -241,14 +242,38 @@ pub fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, ApiError> {
         .collect())
 }
 
-fn raw_items(body: &[u8]) -> Result<Vec<&RawValue>, ApiError> {
-    serde_json::from_slice(body).map_err(|error| {
-        if error.is_data() {
-            ApiError::Invalid(vec![FieldError::new("body", "must be a JSON array of events")])
-        } else {
-            ApiError::not_json(&error)
+/// The items of an array, which is read no further than its limit: four megabytes may hold two million of them.
+fn raw_items(body: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
+    let mut items = Vec::new();
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let read = deserializer.deserialize_seq(Items(&mut items));
+    match read.and_then(|()| deserializer.end()) {
+        _ if items.len() > MAX_EVENTS => Err(ApiError::TooManyEvents { limit: MAX_EVENTS }),
+        Ok(()) => Ok(items),
+        Err(error) if error.is_data() => Err(ApiError::invalid("body", "must be a JSON array of events")),
+        Err(error) => Err(ApiError::not_json(&error)),
+    }
+}
+
+/// Takes the items of an array, up to the first one too many.
+struct Items<'a, 'de>(&'a mut Vec<&'de [u8]>);
+
+impl<'de> Visitor<'de> for Items<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an array of at most {MAX_EVENTS} events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element::<&'de RawValue>()? {
+            self.0.push(item.get().as_bytes());
+            if self.0.len() > MAX_EVENTS {
+                return Err(de::Error::invalid_length(self.0.len(), &self));
+            }
         }
-    })
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -289,6 +314,18 @@ mod tests {
             outcomes("1\n".repeat(1_001).as_bytes(), BatchForm::Lines),
             "whole: 413"
         );
+    }
+
+    #[test]
+    fn what_follows_the_first_event_too_many_is_not_read() {
+        let unread = |events: usize, separator| format!("[{}!", vec!["1"; events].join(separator));
+        assert_eq!(
+            outcomes(unread(1_000, ",").as_bytes(), BatchForm::Array),
+            "whole: 400"
+        );
+        for form in [BatchForm::Array, BatchForm::CloudEvents] {
+            assert_eq!(outcomes(unread(1_001, ",").as_bytes(), form), "whole: 413");
+        }
     }
 
     #[test]

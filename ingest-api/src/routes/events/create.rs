@@ -153,7 +153,7 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
     tag = "events",
     security(("api_key" = []), ("bearer" = [])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "As `idempotency_key` in the body: a quoted string (RFC 9651), or bare."),
+        ("Idempotency-Key" = Option<String>, Header, description = "As `idempotency_key` in the body: a quoted string (RFC 9651), or bare. Not for CloudEvents, whose `source` and `id` are the key."),
         ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to receivers."),
     ),
     request_body(content(
@@ -187,6 +187,10 @@ pub async fn create(
         // In a box: it is rare, and would make every request's future larger.
         let batch = batch::accept(&app, &admitted, &headers, request_body, BatchForm::CloudEvents);
         return Box::pin(batch).await;
+    }
+    if !matches!(form, Form::Envelope) {
+        let instead = "is not for CloudEvents: their `source` and `id` are the key";
+        validate::refuse_idempotency_header(&headers, instead)?;
     }
     let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, app.body_timeout).await?;
     let event: NewEvent<'_> = match form {

@@ -5,22 +5,32 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::LINK;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use shared::id::{EndpointId, EventId};
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admission::Admitted;
-use crate::cursor::Cursor;
 use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId};
 use crate::router::App;
-use crate::routes::events::view::{DeliveryView, EventView};
-use crate::routes::page::page;
+use crate::routes::events::view::{Attempts, Deliveries, EventView};
+use crate::routes::page::{ThisPage, page};
 use crate::scope::Scope;
 use crate::store::EventFilter;
+use crate::utc::UtcTime;
+
+/// Most deliveries of each event of a page.
+const MAX_LISTED_DELIVERIES: i64 = 100;
+
+/// Most deliveries of an event that is shown alone.
+const MAX_SHOWN_DELIVERIES: i64 = 1_000;
+
+/// Most attempts of an event that is shown alone; each may hold 4 KiB of what a receiver answered.
+const MAX_ATTEMPTS: i64 = 1_000;
+
+/// Most attempts of one delivery of it.
+const MAX_ATTEMPTS_OF_EACH: i64 = 100;
 
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -54,11 +64,11 @@ pub struct ListParams {
     #[serde(rename = "type")]
     event_type: Option<String>,
     /// Only events accepted at this time or later (RFC 3339).
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    from: Option<OffsetDateTime>,
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<UtcTime>,
     /// Only events accepted before this time (RFC 3339).
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    to: Option<OffsetDateTime>,
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<UtcTime>,
     /// Only events with a delivery in this status.
     #[param(inline)]
     status: Option<DeliveryStatus>,
@@ -86,8 +96,8 @@ impl ListParams {
         Ok(EventFilter {
             org_id: admitted.organization_with(Scope::Manage)?,
             event_type: self.event_type.as_deref(),
-            from: self.from,
-            to: self.to,
+            from: self.from.map(|from| from.0),
+            to: self.to.map(|to| to.0),
             status: self.status.map(DeliveryStatus::name),
             endpoint_id: self.endpoint,
             after: page.after,
@@ -107,7 +117,8 @@ pub struct EventPage {
 
 /// Lists events, newest first. An event appears when a worker has stored it, usually milliseconds after its 202.
 ///
-/// A page may hold fewer events than `limit` when their payloads are large.
+/// A page may hold fewer events than `limit` when their payloads are large. One that is filtered by `type`, `status` or
+/// `endpoint` looks at 10 000 events at the most: it may hold fewer, or none, and there is a next page nevertheless.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -116,7 +127,7 @@ pub struct EventPage {
     security(("api_key" = []), ("bearer" = [])),
     params(ListParams),
     responses(
-        (status = 200, description = "A page of events.", body = EventPage),
+        (status = 200, description = "A page of events.", body = EventPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
         (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -127,25 +138,22 @@ pub struct EventPage {
 pub async fn list(
     State(app): State<Arc<App>>,
     admitted: Admitted,
+    this_page: ThisPage,
     Params(params): Params<ListParams>,
 ) -> Result<(HeaderMap, Json<EventPage>), ApiError> {
     let filter = params.filter(&admitted)?;
-    let (events, more) = app.store.list_events(&filter).await?;
-    let mut deliveries: HashMap<_, Vec<_>> = HashMap::new();
-    for row in app.store.list_deliveries(filter.org_id, &events).await? {
+    let (events, next) = app.store.list_events(&filter).await?;
+    let rows = app
+        .store
+        .list_deliveries(filter.org_id, &events, MAX_LISTED_DELIVERIES);
+    let mut deliveries: HashMap<_, Deliveries> = HashMap::new();
+    for row in rows.await? {
         deliveries
             .entry((row.event_id, row.accepted_at))
             .or_default()
-            .push(row.into());
+            .add(row, None);
     }
-    let last = events.last().filter(|_| more);
-    let next_cursor = last.map(|event| {
-        Cursor {
-            at: event.accepted_at,
-            id: event.id.as_uuid(),
-        }
-        .encode()
-    });
+    let next_cursor = next.map(|cursor| cursor.encode());
     let data = events.into_iter().map(|event| {
         let deliveries = deliveries
             .remove(&(event.id, event.accepted_at))
@@ -153,19 +161,8 @@ pub async fn list(
         EventView::new(event, deliveries)
     });
     let data = data.collect::<Result<_, _>>()?;
-    let link = next_cursor
-        .as_deref()
-        .map(|cursor| next_link("/v1/events", cursor));
-    Ok((
-        link.into_iter().map(|link| (LINK, link)).collect(),
-        Json(EventPage { data, next_cursor }),
-    ))
-}
-
-/// `Link: <…>; rel="next"` (RFC 8288). The other parameters of the request have to be sent again.
-pub fn next_link(path: &str, cursor: &str) -> HeaderValue {
-    let link = format!("<{path}?cursor={cursor}>; rel=\"next\"");
-    HeaderValue::try_from(link).expect("paths and cursors are ASCII")
+    let links = this_page.links(next_cursor.as_deref());
+    Ok((links, Json(EventPage { data, next_cursor })))
 }
 
 /// Shows an event with its deliveries and their attempts.
@@ -196,17 +193,25 @@ pub async fn show(
         .find_event(org_id, id)
         .await?
         .ok_or(ApiError::NotFound)?;
-    let mut attempts: HashMap<_, Vec<_>> = HashMap::new();
-    for row in app.store.list_attempts(org_id, &event).await? {
-        attempts.entry(row.endpoint_id).or_default().push(row.into());
-    }
-    let deliveries = app
+    let rows = app
         .store
-        .list_deliveries(org_id, std::slice::from_ref(&event))
+        .list_deliveries(org_id, std::slice::from_ref(&event), MAX_SHOWN_DELIVERIES)
         .await?;
-    let deliveries = deliveries.into_iter().map(|row| {
-        let attempt_log = attempts.remove(&row.endpoint_id).unwrap_or_default();
-        DeliveryView::from(row).with_attempts(attempt_log)
-    });
-    Ok(Json(EventView::new(event, deliveries.collect())?))
+    let each = attempts_of_each(rows.len());
+    let mut attempts: HashMap<_, Attempts> = HashMap::new();
+    for row in app.store.list_attempts(org_id, &event, &rows, each).await? {
+        attempts.entry(row.endpoint_id).or_default().add(row);
+    }
+    let mut deliveries = Deliveries::default();
+    for row in rows {
+        let attempts = attempts.remove(&row.endpoint_id).unwrap_or_default();
+        deliveries.add(row, Some(attempts));
+    }
+    Ok(Json(EventView::new(event, deliveries)?))
+}
+
+/// How many attempts of each delivery are shown, when so many deliveries are.
+fn attempts_of_each(deliveries: usize) -> i64 {
+    let deliveries = i64::try_from(deliveries).unwrap_or(i64::MAX).max(1);
+    (MAX_ATTEMPTS / deliveries).clamp(1, MAX_ATTEMPTS_OF_EACH)
 }

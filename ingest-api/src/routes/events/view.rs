@@ -48,8 +48,11 @@ pub struct EventView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     data_base64: Option<String>,
-    /// One for each endpoint that wanted the event.
+    /// One for each endpoint that wanted the event, the oldest endpoints first: 100 at the most in a list, 1 000 when one
+    /// event is asked for.
     deliveries: Vec<DeliveryView>,
+    /// How many there are.
+    deliveries_total: i64,
 }
 
 /// A delivery of an event to an endpoint.
@@ -71,10 +74,15 @@ pub struct DeliveryView {
     /// When it was delivered or given up.
     #[serde(with = "time::serde::rfc3339::option")]
     finished_at: Option<OffsetDateTime>,
-    /// The attempts in order; only when one event is asked for.
+    /// The newest attempts in order, 100 at the most, and fewer where an event has more than ten deliveries; only when
+    /// one event is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     attempt_log: Option<Vec<AttemptView>>,
+    /// How many attempts are recorded; only when one event is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    attempts_recorded: Option<i64>,
 }
 
 /// One attempt.
@@ -113,26 +121,43 @@ impl From<AttemptRow> for AttemptView {
     }
 }
 
-impl From<DeliveryRow> for DeliveryView {
-    fn from(row: DeliveryRow) -> Self {
-        Self {
+/// What is shown of an event's deliveries.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    shown: Vec<DeliveryView>,
+    total: i64,
+}
+
+impl Deliveries {
+    /// The next delivery, with its attempts when they are shown.
+    pub fn add(&mut self, row: DeliveryRow, attempts: Option<Attempts>) {
+        let (log, recorded) = attempts.map(|attempts| (attempts.shown, attempts.total)).unzip();
+        self.total = row.of_event;
+        self.shown.push(DeliveryView {
             endpoint_id: row.endpoint_id,
             status: row.status,
             attempts: row.attempts,
             last_outcome: row.last_outcome,
             next_attempt_at: row.next_attempt_at,
             finished_at: row.finished_at,
-            attempt_log: None,
-        }
+            attempt_log: log,
+            attempts_recorded: recorded,
+        });
     }
 }
 
-impl DeliveryView {
-    /// The same with its attempts.
-    #[must_use]
-    pub fn with_attempts(mut self, attempts: Vec<AttemptView>) -> Self {
-        self.attempt_log = Some(attempts);
-        self
+/// What is shown of a delivery's attempts.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    shown: Vec<AttemptView>,
+    total: i64,
+}
+
+impl Attempts {
+    /// The next attempt.
+    pub fn add(&mut self, row: AttemptRow) {
+        self.total = row.of_delivery;
+        self.shown.push(row.into());
     }
 }
 
@@ -141,7 +166,7 @@ impl EventView {
     ///
     /// # Errors
     /// When what is stored cannot be shown.
-    pub fn new(row: EventRow, deliveries: Vec<DeliveryView>) -> Result<Self, ApiError> {
+    pub fn new(row: EventRow, deliveries: Deliveries) -> Result<Self, ApiError> {
         let (data, data_base64) = match row.expunged_at {
             None => payload(&row.content_type, row.data)?,
             Some(_) => (Some(null()), None),
@@ -157,7 +182,8 @@ impl EventView {
             cloudevent: row.cloudevent.map(raw_json).transpose()?,
             data,
             data_base64,
-            deliveries,
+            deliveries: deliveries.shown,
+            deliveries_total: deliveries.total,
         })
     }
 }

@@ -15,13 +15,13 @@ use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId, PathIds};
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::routes::page::PageParams;
+use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scopes;
 
 /// Makes a key for an organisation, with all scopes unless some are named.
 ///
 /// # Errors
-/// 400, 401, 404, 408, 413, 415, 422, 503.
+/// 400, 401, 404, 408, 409, 413, 415, 422, 503.
 #[utoipa::path(
     post,
     path = "/admin/v1/organizations/{org_id}/keys",
@@ -36,6 +36,7 @@ use crate::scope::Scopes;
         (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -78,14 +79,14 @@ pub async fn list(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
+    this_page: ThisPage,
     Params(params): Params<PageParams>,
 ) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
     let page = params.page()?;
     if app.store.get_organization(org_id).await?.is_none() {
         return Err(ApiError::NotFound);
     }
-    let path = format!("/admin/v1/organizations/{org_id}/keys");
-    list_for(&app, org_id, &page, &path).await
+    list_for(&app, org_id, &page, &this_page).await
 }
 
 /// Revokes an organisation's key: within a second it is refused everywhere. Revoking it again changes nothing.

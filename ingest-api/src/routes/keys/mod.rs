@@ -16,11 +16,22 @@ use crate::cursor::Cursor;
 use crate::error::ApiError;
 use crate::key_cache::KeyChange;
 use crate::router::App;
-use crate::routes::page::Page;
+use crate::routes::page::{Page, ThisPage};
 use crate::scope::{Scope, Scopes};
-use crate::store::KeyToStore;
+use crate::store::{KeyToStore, MAX_LIVE_KEYS, Stored};
+use crate::utc::UtcTime;
 
 const MAX_NAME_CHARS: usize = 200;
+
+/// The answer to who wants to replace a key that is past it.
+pub const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
+
+/// The answer to a key too many.
+pub const TOO_MANY_KEYS: ApiError = ApiError::LimitReached {
+    what: "valid API keys",
+    limit: MAX_LIVE_KEYS,
+    remedy: "revoke",
+};
 
 /// The longest overlap of a rotation: 30 days.
 const MAX_OVERLAP_SECONDS: u32 = 2_592_000;
@@ -36,8 +47,8 @@ pub struct KeyRequest {
     #[schema(value_type = Option<Vec<Scope>>)]
     scopes: Option<Scopes>,
     /// When it stops being valid; never unless given.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    expires_at: Option<OffsetDateTime>,
+    #[schema(value_type = Option<OffsetDateTime>)]
+    expires_at: Option<UtcTime>,
 }
 
 /// How a key is replaced by a new one.
@@ -49,8 +60,8 @@ pub struct RotationRequest {
     #[schema(maximum = 2_592_000)]
     overlap_seconds: u32,
     /// When the new key stops being valid. Unless given, it is valid as long as the old one was to be in all.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    expires_at: Option<OffsetDateTime>,
+    #[schema(value_type = Option<OffsetDateTime>)]
+    expires_at: Option<UtcTime>,
 }
 
 /// An API key, as its owner sees it. The key itself is nowhere but with its owner.
@@ -112,9 +123,13 @@ async fn create_for(
         org_id,
         name: &request.name,
         scopes,
-        expires_at: request.expires_at,
+        expires_at: request.expires_at.map(|at| at.0),
     };
-    let info = app.store.create_key(key).await?.ok_or(ApiError::NotFound)?;
+    let info = match app.store.create_key(key).await? {
+        Stored::Done(info) => info,
+        Stored::Missing => return Err(ApiError::NotFound),
+        Stored::Full => return Err(TOO_MANY_KEYS),
+    };
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))
 }
@@ -123,14 +138,14 @@ async fn list_for(
     app: &App,
     org_id: OrgId,
     page: &Page<KeyId>,
-    path: &str,
+    this_page: &ThisPage,
 ) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
     let mut data = app.store.list_keys(org_id, page).await?;
     let next_cursor = page.cut(&mut data, |last| Cursor {
         at: last.created_at,
         id: last.id.clone(),
     });
-    let links = page.links(path, next_cursor.as_deref());
+    let links = this_page.links(next_cursor.as_deref());
     Ok((links, Json(KeyPage { data, next_cursor })))
 }
 
@@ -185,9 +200,9 @@ pub fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-fn check_future(at: Option<OffsetDateTime>) -> Result<(), String> {
+fn check_future(at: Option<UtcTime>) -> Result<(), String> {
     match at {
-        Some(at) if at <= UnixMicros::now().to_date_time() => Err("must be in the future".to_owned()),
+        Some(at) if at.0 <= UnixMicros::now().to_date_time() => Err("must be in the future".to_owned()),
         _ => Ok(()),
     }
 }

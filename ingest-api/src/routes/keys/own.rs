@@ -10,7 +10,10 @@ use axum::http::{HeaderMap, StatusCode};
 use shared::clock::UnixMicros;
 use time::OffsetDateTime;
 
-use super::{CreatedKey, Key, KeyPage, KeyRequest, RotationRequest, create_for, list_for, revoke_for};
+use super::{
+    CreatedKey, Key, KeyPage, KeyRequest, REPLACED, RotationRequest, TOO_MANY_KEYS, create_for, list_for,
+    revoke_for,
+};
 use crate::admission::Admitted;
 use crate::api_key::{KeyId, KeyPrefix};
 use crate::error::{ApiError, Problem};
@@ -18,14 +21,14 @@ use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::routes::page::PageParams;
+use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scope;
-use crate::store::Rotation;
+use crate::store::{Rotation, Stored};
 
 /// Makes a key.
 ///
 /// # Errors
-/// 400, 401, 403, 408, 413, 415, 422, 429, 503.
+/// 400, 401, 403, 408, 409, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/keys",
@@ -39,6 +42,7 @@ use crate::store::Rotation;
         (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The calling key lacks the scope `manage`, or one that the new key should have.", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -85,10 +89,11 @@ pub async fn create(
 pub async fn list(
     State(app): State<Arc<App>>,
     admitted: Admitted,
+    this_page: ThisPage,
     Params(params): Params<PageParams>,
 ) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
-    list_for(&app, org_id, &params.page()?, "/v1/keys").await
+    list_for(&app, org_id, &params.page()?, &this_page).await
 }
 
 /// Revokes a key: within a second it is refused everywhere. Revoking it again changes nothing.
@@ -139,7 +144,7 @@ pub async fn revoke(
         (status = 403, description = "The calling key lacks the scope `manage`, or one that the old key has.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The organisation has no such key.", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The old key is revoked, expired or replaced already.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The old key is revoked, expired or replaced already; or it would stay valid beside the new one, and the organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
@@ -165,12 +170,16 @@ pub async fn rotate(
         old: &id,
         overlap: Duration::from_secs(request.overlap_seconds.into()),
         new: &new,
-        new_expires_at: request.expires_at.or_else(|| same_lifetime(&old, now)),
+        new_expires_at: request
+            .expires_at
+            .map(|at| at.0)
+            .or_else(|| same_lifetime(&old, now)),
     };
-    let info = app.store.rotate_key(org_id, &rotation).await?;
-    let info = info.ok_or(ApiError::Conflict(
-        "the key is revoked, expired or replaced already",
-    ))?;
+    let info = match app.store.rotate_key(org_id, &rotation).await? {
+        Stored::Done(info) => info,
+        Stored::Missing => return Err(REPLACED),
+        Stored::Full => return Err(TOO_MANY_KEYS),
+    };
     app.key_changes.announce(KeyChange::Key(id)).await;
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))

@@ -19,11 +19,11 @@ use crate::error::ApiError;
 use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::body::read_form;
-use crate::routes::keys::{Key, check_name};
+use crate::routes::keys::{Key, REPLACED, check_name};
 use crate::routes::organizations::{Organization, Tier};
 use crate::routes::page::Page;
 use crate::scope::Scope;
-use crate::store::Rotation;
+use crate::store::{Rotation, Stored};
 
 /// Most keys that are listed.
 const MAX_KEYS: i64 = 1_000;
@@ -168,7 +168,6 @@ pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Jso
     ),
 )]
 pub async fn rotate(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Json<IssuedKey>, ApiError> {
-    const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
     let org_id = admitted.organization_with(Scope::Manage)?;
     let id = admitted.key_id();
     let old = app.store.get_key(org_id, id).await?.ok_or(REPLACED)?;
@@ -180,7 +179,9 @@ pub async fn rotate(State(app): State<Arc<App>>, admitted: Admitted) -> Result<J
         new: &new,
         new_expires_at: old.expires_at,
     };
-    app.store.rotate_key(org_id, &rotation).await?.ok_or(REPLACED)?;
+    if !matches!(app.store.rotate_key(org_id, &rotation).await?, Stored::Done(_)) {
+        return Err(REPLACED);
+    }
     app.key_changes.announce(KeyChange::Key(id.clone())).await;
     Ok(Json(IssuedKey::new(new.text, organization)))
 }

@@ -136,3 +136,69 @@ async fn a_batch_that_is_too_large_is_refused_as_a_whole() {
     assert_eq!(send(&producer, "text/plain", String::new()).await.status(), 415);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn an_idempotency_key_for_many_events_or_for_a_cloudevent_is_refused() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let producer = world.producer(&organization);
+    let cloudevent = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
+    for (path, content_type, body) in [
+        (
+            "/v1/events/batch",
+            "application/json",
+            r#"[{"type":"a","data":1}]"#,
+        ),
+        (
+            "/v1/events/batch",
+            "application/x-ndjson",
+            r#"{"type":"a","data":1}"#,
+        ),
+        ("/v1/events", "application/cloudevents+json", cloudevent),
+        (
+            "/v1/events",
+            "application/cloudevents-batch+json",
+            &format!("[{cloudevent}]"),
+        ),
+        ("/v1/events", "text/plain", "binary mode"),
+    ] {
+        let mut request = producer.post(path).header("content-type", content_type);
+        if content_type == "text/plain" {
+            for (name, value) in [
+                ("specversion", "1.0"),
+                ("id", "1"),
+                ("source", "/s"),
+                ("type", "t"),
+            ] {
+                request = request.header(format!("ce-{name}"), value);
+            }
+        }
+        let request = request.header("idempotency-key", "k").body(body.to_owned());
+        let (status, problem) = outcome(request.send().await.unwrap()).await;
+        assert_eq!(
+            (status, &problem["errors"][0]["field"]),
+            (422, &json!("Idempotency-Key")),
+            "{content_type}"
+        );
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn each_event_that_is_not_stored_is_counted_once() {
+    let mut world = setup().ingest_env("PUBLISH_TIMEOUT", "200ms").start().await;
+    let organization = world.organization().await;
+    let producer = world.producer(&organization);
+    let batch = r#"[{"type":"a","data":1},{"type":"a","data":2},{"type":"a","data":3}]"#;
+    // The key is in memory then.
+    producer.send(&Event::new("a", "1")).await;
+    world.stack_mut().nats_mut().kill().await.unwrap();
+    let response = send(&producer, "application/json", batch.to_owned()).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(world.metric(0, "publish_refusals_total").await, 3);
+    let response = producer.try_send(&Event::new("a", "1")).await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(world.metric(0, "publish_refusals_total").await, 4);
+    world.stack_mut().nats_mut().start().await.unwrap();
+    world.finish().await;
+}

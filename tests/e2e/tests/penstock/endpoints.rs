@@ -501,3 +501,41 @@ async fn penstocks_own_event_types_cannot_be_sent() {
     "#);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_change_may_be_called_the_merge_patch_that_it_is() {
+    let world = world().await;
+    let organization = world.organization().await;
+    let endpoint = make(&world, &organization, &everything()).await;
+    let with_body = |request: RequestBuilder, content_type: &str, body: &Value| {
+        request
+            .header("content-type", content_type)
+            .body(body.to_string())
+    };
+    let path = path_of(&endpoint);
+    let change = json!({"description": "changed", "filter": null});
+    let own = || call(&world, &organization, Method::PATCH, &path);
+    let changed = json(with_body(
+        own(),
+        "application/merge-patch+json; charset=utf-8",
+        &change,
+    ))
+    .await;
+    assert_eq!(
+        (&changed["description"], &changed["filter"]),
+        (&json!("changed"), &Value::Null)
+    );
+    for (content_type, expected) in [("application/json", 200), ("application/json-patch+json", 415)] {
+        assert_eq!(status(with_body(own(), content_type, &change)).await, expected);
+    }
+    let made = call(&world, &organization, Method::POST, "");
+    assert_eq!(
+        status(with_body(made, "application/merge-patch+json", &everything())).await,
+        415
+    );
+    let url = world.url(&format!("/admin/v1/organizations/{}", organization.id));
+    let admin = world.http().patch(url).bearer_auth(world.stack().admin_token());
+    let renamed = with_body(admin, "application/merge-patch+json", &json!({"name": "renamed"}));
+    assert_eq!(json(renamed).await["name"], "renamed");
+    world.finish().await;
+}

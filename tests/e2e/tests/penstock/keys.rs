@@ -267,7 +267,7 @@ async fn keys_are_listed_in_pages_and_never_with_their_secret() {
             assert_eq!(link, None);
             break;
         };
-        let next = format!("/v1/keys?cursor={next}&limit=2");
+        let next = format!("/v1/keys?limit=2&cursor={next}");
         assert_eq!(link, Some(format!("<{next}>; rel=\"next\"")));
         path = next;
     }

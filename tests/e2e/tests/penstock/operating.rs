@@ -109,7 +109,7 @@ async fn gauges_tell_how_far_the_workers_are_behind() {
     let receiver = world.receiver().await;
     let one_at_a_time = json!({"max_in_flight": 1});
     world.endpoint_with(&organization, &receiver, one_at_a_time).await;
-    receiver.answer(|_| Answer::Hang);
+    receiver.answer(|_| Answer::status(204).held());
     let producer = world.producer(&organization);
 
     world.stack_mut().worker_mut(0).kill().await.unwrap();

@@ -6,6 +6,7 @@
 
 pub mod config;
 mod intake;
+mod batch;
 mod incoming;
 mod storing;
 mod isolate;

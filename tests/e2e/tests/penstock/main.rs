@@ -21,6 +21,7 @@ mod retention;
 mod isolation;
 mod faults;
 mod restarts;
+mod held_up;
 mod backlog;
 mod audit;
 mod operating;

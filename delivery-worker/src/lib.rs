@@ -45,7 +45,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use metrics_exporter_prometheus::PrometheusHandle;
-use shared::clock::UnixMicros;
 use shared::http_server::{self, HttpServerConfig};
 use shared::nats::{NATS_CONNECTED, Nats};
 use shared::shutdown::{Tasks, run_service};
@@ -227,7 +226,7 @@ fn start_chores(
     tasks.spawn_long_lived("deleted endpoints", endings);
 
     let db = pool.clone();
-    let maintain = async move || retention::maintain(&db, retention, UnixMicros::now()).await;
+    let maintain = async move || retention::maintain(&db, retention).await;
     let rounds = chores::repeat("retention", retention::INTERVAL, stop.clone(), maintain);
     tasks.spawn_long_lived("retention", rounds);
 }

@@ -18,6 +18,7 @@ mod pace;
 mod ordering;
 mod recoveries;
 mod retention;
+mod partitions;
 mod isolation;
 mod faults;
 mod restarts;

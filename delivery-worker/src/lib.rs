@@ -27,6 +27,7 @@ mod egress;
 mod outcome;
 pub mod retry;
 mod record;
+mod results;
 pub mod breaker;
 mod health;
 mod operations;

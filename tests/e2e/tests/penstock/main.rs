@@ -26,6 +26,7 @@ mod held_up;
 mod backlog;
 mod audit;
 mod operating;
+mod counting;
 mod plans;
 mod pull;
 mod endpoints;

@@ -28,44 +28,26 @@ pub async fn end_deliveries(pool: &PgPool) -> Result<(), sqlx::Error> {
     forget(pool).await
 }
 
-/// Deleted endpoints with pending deliveries: a walk over the three indexes of pending ones, from endpoint to endpoint.
+/// Deleted endpoints with pending deliveries: a walk from endpoint to endpoint over the three indexes of pending ones at
+/// once. `least` passes over null; when all three are at their end, it is null and nothing follows.
 async fn with_pending(pool: &PgPool) -> Result<Vec<(EndpointId, OrgId)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        with recursive unordered as (
-            (select endpoint_id from deliveries where status = 'pending' and not pull and ordering_key is null
-             order by endpoint_id, next_attempt_at limit 1)
+        with recursive waiting (endpoint_id) as (
+            select '00000000-0000-0000-0000-000000000000'::uuid
             union all
-            select next.endpoint_id from unordered u cross join lateral (
-                select endpoint_id from deliveries
-                where status = 'pending' and not pull and ordering_key is null and endpoint_id > u.endpoint_id
-                order by endpoint_id, next_attempt_at limit 1
-            ) next
-        ),
-        to_pull as (
-            (select endpoint_id from deliveries where status = 'pending' and pull
-             order by endpoint_id, next_attempt_at limit 1)
-            union all
-            select next.endpoint_id from to_pull p cross join lateral (
-                select endpoint_id from deliveries
-                where status = 'pending' and pull and endpoint_id > p.endpoint_id
-                order by endpoint_id, next_attempt_at limit 1
-            ) next
-        ),
-        ordered as (
-            (select endpoint_id from deliveries where status = 'pending' and ordering_key is not null
-             order by endpoint_id, ordering_key, ordinal limit 1)
-            union all
-            select next.endpoint_id from ordered o cross join lateral (
-                select endpoint_id from deliveries
-                where status = 'pending' and ordering_key is not null and endpoint_id > o.endpoint_id
-                order by endpoint_id, ordering_key, ordinal limit 1
-            ) next
-        ),
-        waiting as (
-            select endpoint_id from unordered
-            union select endpoint_id from to_pull
-            union select endpoint_id from ordered
+            select least(
+                (select endpoint_id from deliveries
+                 where status = 'pending' and not pull and ordering_key is null and endpoint_id > w.endpoint_id
+                 order by endpoint_id, next_attempt_at limit 1),
+                (select endpoint_id from deliveries
+                 where status = 'pending' and pull and endpoint_id > w.endpoint_id
+                 order by endpoint_id, next_attempt_at limit 1),
+                (select endpoint_id from deliveries
+                 where status = 'pending' and ordering_key is not null and endpoint_id > w.endpoint_id
+                 order by endpoint_id, ordering_key, ordinal limit 1)
+            )
+            from waiting w where w.endpoint_id is not null
         )
         select e.id as "id: EndpointId", e.org_id as "org_id: OrgId"
         from waiting w join endpoints e on e.id = w.endpoint_id
@@ -116,6 +98,12 @@ async fn end_some(pool: &PgPool, id: EndpointId, org_id: OrgId) -> Result<u64, s
 }
 
 async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
+    // Its row went with it; a delivery that was in flight then may have written another one.
+    sqlx::query!(
+        "delete from endpoint_health h using endpoints e where e.id = h.endpoint_id and e.deleted_at is not null"
+    )
+    .execute(pool)
+    .await?;
     sqlx::query!(
         "delete from endpoint_pace p using endpoints e where e.id = p.endpoint_id and e.deleted_at is not null"
     )

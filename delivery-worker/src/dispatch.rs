@@ -78,7 +78,7 @@ impl Dispatcher {
             let attempt = contained(sender.attempt(&job.event, &job.endpoint)).await;
             crash::reach(Point::Answered);
             let verdict = attempt.verdict();
-            count(&job, &attempt, verdict);
+            count(&attempt);
             // One that fails stays until that is recorded: it may open the circuit.
             if verdict == Verdict::Delivered {
                 permit.leave_endpoint();
@@ -108,14 +108,9 @@ async fn contained(attempt: impl Future<Output = Attempt>) -> Attempt {
     }
 }
 
-fn count(job: &Job, attempt: &Attempt, verdict: Verdict) {
+fn count(attempt: &Attempt) {
     metrics::counter!("attempts_total", "outcome" => attempt.outcome).increment(1);
     metrics::histogram!("attempt_duration_seconds").record(attempt.duration);
-    if job.attempt == 1 && verdict == Verdict::Delivered {
-        let micros = UnixMicros::now().get() - job.event.accepted_at.get();
-        let latency = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
-        metrics::histogram!("event_to_delivery_seconds").record(latency);
-    }
 }
 
 #[cfg(test)]

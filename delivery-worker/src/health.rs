@@ -148,12 +148,12 @@ async fn open(pool: &PgPool, id: EndpointId, pause: Duration) -> Result<(), sqlx
     Ok(())
 }
 
-/// Disables an endpoint. Its deliveries stay in the table, and are sent when it is enabled again.
+/// Disables an endpoint, unless it was deleted. Its deliveries stay in the table, and are sent when it is enabled again.
 async fn give_up(pool: &PgPool, endpoint: &Endpoint, reason: &str) -> Result<(), sqlx::Error> {
     let done = sqlx::query_scalar!(
         r#"with disabled as (
                update endpoints set status = 'disabled', disabled_reason = $3
-               where id = $1 and org_id = $2 and status = 'enabled'
+               where id = $1 and org_id = $2 and status = 'enabled' and deleted_at is null
                returning id, org_id
            ),
            told as (

@@ -2,7 +2,7 @@
 //! dies in between loses nothing: another one gets the frame, and storing it again changes nothing.
 //!
 //! Memory is bounded whatever waits in a stream: of each, [`PREFETCH_BYTES`] and half as much again may be on its
-//! way or wait here, and one batch of less than [`MAX_BATCH_BYTES`] and one frame is being stored.
+//! way or wait here, and one [batch](crate::batch) is being stored.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use shared::stream;
 use shared::telemetry::Readiness;
 use tokio_util::sync::CancellationToken;
 
+use crate::batch::{MAX_BATCH_FRAMES, next_batch};
 use crate::chores;
 use crate::crash::{self, Point};
 use crate::leftovers::Leftovers;
@@ -26,10 +27,6 @@ use crate::streams::event_streams;
 
 /// The readiness condition that intake fulfils.
 pub const STREAMS_FOUND: &str = "event streams";
-
-/// Most frames, and about the most bytes, that are stored in one statement.
-const MAX_BATCH_FRAMES: usize = 64;
-const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// Bytes of frames that the server sends ahead.
 const PREFETCH_BYTES: usize = 4 << 20;
@@ -48,6 +45,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Pause before trying again what NATS or Postgres could not do.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long giving frames back may take: NATS may be away.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Takes frames out of the streams.
 #[derive(Clone, Debug)]
@@ -118,7 +118,11 @@ impl Intake {
         while !stop.is_cancelled() {
             let outcome = match stop.run_until_cancelled(self.messages(&jetstream, &name)).await {
                 None => return Ok(()),
-                Some(Ok(messages)) => self.consume_messages(&name, messages, &stop).await,
+                Some(Ok(mut messages)) => {
+                    let outcome = self.consume_messages(&name, &mut messages, &stop).await;
+                    self.give_back(messages).await;
+                    outcome
+                }
                 Some(Err(error)) => Err(error),
             };
             if let Err(error) = outcome {
@@ -157,20 +161,42 @@ impl Intake {
     async fn consume_messages(
         &self,
         name: &str,
-        mut messages: pull::Stream,
+        messages: &mut pull::Stream,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        while let Some(batch) = stop.run_until_cancelled(next_batch(&mut messages)).await {
-            let batch = batch?;
+        loop {
+            let next = next_batch(messages, |message| message.payload.len());
+            let Some((batch, outcome)) = stop.run_until_cancelled(next).await else {
+                return Ok(());
+            };
             crash::reach(Point::Fetched);
             if !self.take_in(name, &batch, stop).await? {
+                release(&batch).await;
                 return Ok(());
             }
+            outcome?;
             if batch.len() < MAX_BATCH_FRAMES {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        Ok(())
+    }
+
+    /// Lets other workers have at once what the server sent ahead. They would wait for [`Self::ack_wait`] otherwise, and
+    /// ordered deliveries with them.
+    async fn give_back(&self, mut messages: pull::Stream) {
+        let mut ahead = Vec::new();
+        while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+            ahead.push(message);
+        }
+        // Ends the subscription: the frames would come back to it.
+        drop(messages);
+        let giving = async {
+            release(&ahead).await;
+            self.nats.client.flush().await
+        };
+        if !matches!(tokio::time::timeout(GIVE_BACK_TIMEOUT, giving).await, Ok(Ok(()))) {
+            tracing::debug!(frames = ahead.len(), "frames could not be given back");
+        }
     }
 
     /// Stores a batch and acknowledges it. While Postgres is away it tries again and keeps the frames; false
@@ -213,20 +239,12 @@ impl Intake {
     }
 }
 
-/// The next frame, and those that are there already.
-async fn next_batch(messages: &mut pull::Stream) -> anyhow::Result<Vec<Message>> {
-    let first = messages.next().await.context("the stream of frames ended")??;
-    let mut bytes = first.payload.len();
-    let mut batch = vec![first];
-    while batch.len() < MAX_BATCH_FRAMES && bytes < MAX_BATCH_BYTES {
-        // An error ends the stream and comes again with the next call.
-        let Some(Some(Ok(message))) = messages.next().now_or_never() else {
-            break;
-        };
-        bytes += message.payload.len();
-        batch.push(message);
+/// Asks the server to hand frames out again.
+async fn release(batch: &[Message]) {
+    for message in batch {
+        // Without it they come again all the same, when the time for their acknowledgement is over.
+        let _ = message.ack_with(AckKind::Nak(None)).await;
     }
-    Ok(batch)
 }
 
 fn is_stream_gone(error: &anyhow::Error) -> bool {

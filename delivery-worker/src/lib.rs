@@ -6,6 +6,7 @@
 
 pub mod config;
 mod intake;
+mod batch;
 mod incoming;
 mod storing;
 mod isolate;
@@ -26,6 +27,7 @@ mod egress;
 mod outcome;
 pub mod retry;
 mod record;
+mod results;
 pub mod breaker;
 mod health;
 mod operations;
@@ -42,8 +44,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use metrics_exporter_prometheus::PrometheusHandle;
-use shared::clock::UnixMicros;
 use shared::http_server::{self, HttpServerConfig};
 use shared::nats::{NATS_CONNECTED, Nats};
 use shared::shutdown::{Tasks, run_service};
@@ -72,29 +74,32 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const DATABASE_READY: &str = "database";
 
 /// Runs one worker as this process until SIGTERM or SIGINT, or the command that the configuration names.
-pub fn start(config: Config) -> ExitCode {
-    run_service(
-        &config.telemetry.clone(),
-        config.runtime,
-        async |stop| match config.command {
-            Some(Command::Migrate) => {
-                let pool = shared::db::connect("delivery-worker migrate", &config.database_url, 1).await?;
-                shared::db::migrate(&pool).await
-            }
-            Some(Command::Audit(options)) => {
-                let nats = Nats::connect(&config.nats, "delivery-worker audit").await?;
-                let pool = shared::db::connect("delivery-worker audit", &config.database_url, 1).await?;
-                audit::run(&options, &nats.jetstream(), &pool).await
-            }
-            None => {
-                // The HTTP client takes the process's TLS implementation. An error says that there is one already.
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                let metrics = telemetry::init_metrics()?;
-                let operations = bind(config.metrics_addr, "METRICS_ADDR").await?;
-                run(config, operations, metrics, stop).await
-            }
-        },
-    )
+pub fn start(mut config: Config) -> ExitCode {
+    run_service(&config.telemetry.clone(), config.runtime, async |stop| {
+        if let Some(command) = config.command.take() {
+            let outcome = stop.run_until_cancelled(run_command(command, &config)).await;
+            return outcome.unwrap_or_else(|| Err(anyhow!("it was told to stop before it was done")));
+        }
+        // The HTTP client takes the process's TLS implementation. An error says that there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let metrics = telemetry::init_metrics()?;
+        let operations = bind(config.metrics_addr, "METRICS_ADDR").await?;
+        run(config, operations, metrics, stop).await
+    })
+}
+
+async fn run_command(command: Command, config: &Config) -> anyhow::Result<()> {
+    match command {
+        Command::Migrate => {
+            let pool = shared::db::connect("delivery-worker migrate", &config.database_url, 1).await?;
+            shared::db::migrate(&pool).await
+        }
+        Command::Audit(options) => {
+            let nats = Nats::connect(&config.nats, "delivery-worker audit").await?;
+            let pool = shared::db::connect("delivery-worker audit", &config.database_url, 1).await?;
+            audit::run(&options, &nats.jetstream(), &pool).await
+        }
+    }
 }
 
 /// Runs one worker until `stop`, then lets deliveries in progress finish and records their results.
@@ -222,7 +227,7 @@ fn start_chores(
     tasks.spawn_long_lived("deleted endpoints", endings);
 
     let db = pool.clone();
-    let maintain = async move || retention::maintain(&db, retention, UnixMicros::now()).await;
+    let maintain = async move || retention::maintain(&db, retention).await;
     let rounds = chores::repeat("retention", retention::INTERVAL, stop.clone(), maintain);
     tasks.spawn_long_lived("retention", rounds);
 }

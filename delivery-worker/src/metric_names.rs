@@ -7,7 +7,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 pub fn describe() {
     describe_counter!(
         "intake_events_total",
-        "Events taken out of the streams, repeats included."
+        "Events taken out of the streams and stored, or found to be stored already."
     );
     describe_counter!(
         "quarantined_total",
@@ -22,7 +22,8 @@ pub fn describe() {
     describe_histogram!(
         "event_to_delivery_seconds",
         Unit::Seconds,
-        "Time from an event's acceptance to its delivery, where the first attempt succeeded."
+        "Time from an event's acceptance to its delivery, where the first attempt succeeded. Replays and recoveries \
+         are not counted."
     );
     describe_counter!(
         "delivery_results_total",
@@ -30,7 +31,8 @@ pub fn describe() {
     );
     describe_counter!(
         "leases_lost_total",
-        "Results that came after their lease had run out: duplicates."
+        "Results that came after their lease had run out: duplicates. One that was written, and whose writing was not \
+         confirmed because the connection broke, counts here and not in delivery_results_total."
     );
     describe_counter!(
         "circuits_opened_total",

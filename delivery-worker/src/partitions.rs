@@ -9,63 +9,90 @@ use tokio_util::sync::CancellationToken;
 
 const TABLES: [&str; 4] = ["events", "deliveries", "attempts", "inbox_acknowledgements"];
 
-/// Days before and after today that have partitions: events may come late out of a backlog, and the clocks of
-/// the ingest replicas differ.
-const DAYS_BEHIND: i64 = 2;
-const DAYS_AHEAD: i64 = 3;
+/// The days that have partitions, counted from today, which comes first: events may come late out of a backlog, and the
+/// clocks of the ingest replicas differ.
+const DAYS: [i64; 6] = [0, 1, -1, 2, -2, 3];
 
+/// Pauses at the start: while Postgres is away, and while somebody holds what making a partition needs for itself.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Held while partitions are made or dropped: one worker at a time.
 const ADVISORY_LOCK: i64 = 0x7065_6e73_746f_636b;
 
-/// Taking a partition out of its table needs the table for itself, for a moment. Readers and writers queue up behind
-/// whoever waits for that, so the wait is short, and the next maintenance tries again.
+/// Taking a partition out of its table needs the table for itself, for a moment, and adding one the default partition,
+/// which is looked through for rows of that day. Readers and writers queue up behind whoever waits for that, so the wait
+/// is short, and the next maintenance tries again.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '500ms'";
 
 /// SQLSTATEs: the table stayed busy; the default partition holds rows that belong into a new one.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const CHECK_VIOLATION: &str = "23514";
 
-/// Makes the partitions that must be there before the first event, however long Postgres is away. False when
-/// the stop came first.
+/// Makes the partitions that must be there before the first event, however long Postgres is away or today's cannot be
+/// made. False when the stop came first.
 ///
 /// # Errors
 /// When Postgres refuses for another reason than being away: it was not migrated, for example.
 pub async fn prepare(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<bool> {
     loop {
-        match make(pool, now()).await {
-            Ok(()) => return Ok(true),
+        let pause = match make_around_now(pool).await {
+            Ok(true) => return Ok(true),
+            Ok(false) => BUSY_PAUSE,
             Err(error) if shared::db::is_transient(&error) => {
                 tracing::warn!(%error, "Postgres is not ready, trying again");
-                if stop
-                    .run_until_cancelled(tokio::time::sleep(RETRY_PAUSE))
-                    .await
-                    .is_none()
-                {
-                    return Ok(false);
-                }
+                RETRY_PAUSE
             }
             Err(error) => {
                 return Err(
                     anyhow::Error::from(error).context("cannot make partitions; was the database migrated?")
                 );
             }
+        };
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
+            return Ok(false);
         }
     }
 }
 
-/// Makes the partitions of the days around `today`.
+async fn make_around_now(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    make(pool, now(pool).await?).await
+}
+
+/// Postgres's time. The clock of one worker may be wrong, and what it dropped by that would be gone for all.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn make(pool: &PgPool, today: OffsetDateTime) -> Result<(), sqlx::Error> {
-    for offset in -DAYS_BEHIND..=DAYS_AHEAD {
-        for table in TABLES {
-            make_partition(pool, table, today + time::Duration::days(offset)).await?;
+pub async fn now(pool: &PgPool) -> Result<OffsetDateTime, sqlx::Error> {
+    sqlx::query_scalar!(r#"select now() as "now!""#)
+        .fetch_one(pool)
+        .await
+}
+
+/// Makes the partitions of the days around `today`, as far as their tables are not busy. Whether today's are there.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn make(pool: &PgPool, today: OffsetDateTime) -> Result<bool, sqlx::Error> {
+    let mut has_today = true;
+    for table in TABLES {
+        for offset in DAYS {
+            match make_partition(pool, table, today + time::Duration::days(offset)).await {
+                Ok(()) => {}
+                Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) => {
+                    tracing::warn!(table, "the table is busy, its next partitions are made later");
+                    has_today &= offset != 0;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
-    Ok(())
+    Ok(has_today)
 }
 
 /// Drops the partitions of days that ended before `cutoff`. A day with a pending delivery stays as a whole, and so does
@@ -158,10 +185,6 @@ fn has_code(error: &sqlx::Error, code: &str) -> bool {
     found.is_some_and(|found| found == code)
 }
 
-fn now() -> OffsetDateTime {
-    shared::clock::UnixMicros::now().to_date_time()
-}
-
 fn suffix(day: OffsetDateTime) -> String {
     day.date()
         .format(format_description!("[year][month][day]"))
@@ -181,8 +204,8 @@ async fn exists(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx:
         .await
 }
 
-/// Makes one day's partition unless it is there. It is filled in beside the table and then attached: that
-/// needs no lock against readers and writers of the other partitions.
+/// Makes one day's partition unless it is there. It is made beside the table and then attached: that needs no lock
+/// against readers and writers of the other days, but one against those of the default partition.
 async fn make_partition(pool: &PgPool, table: &str, day: OffsetDateTime) -> Result<(), sqlx::Error> {
     let (from, to) = (day.date(), (day + time::Duration::days(1)).date());
     let name = format!("{table}_{}", suffix(day));
@@ -191,6 +214,7 @@ async fn make_partition(pool: &PgPool, table: &str, day: OffsetDateTime) -> Resu
     if exists(&mut transaction, &name).await? {
         return Ok(());
     }
+    sqlx::raw_sql(LOCK_TIMEOUT).execute(&mut *transaction).await?;
     let statements = format!(
         "create table {name} (like {table} including all);
          alter table {table} attach partition {name} for values from ('{from}T00:00:00Z') to ('{to}T00:00:00Z');"

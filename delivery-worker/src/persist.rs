@@ -63,7 +63,7 @@ pub async fn store(
         ),
         incoming as materialized (
             select * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[],
-                                 $8::text[], $9::text[], $14::text[], $16::text[])
+                                 $8::text[], $9::text[], $10::text[], $11::text[])
                 as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
                       ordering_key)
             where (select matches from current)
@@ -92,10 +92,10 @@ pub async fn store(
             select d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.pull,
                    now() + coalesce(d.lease_ms, 0) * interval '1 millisecond', d.lease_token,
                    d.ordering_key, d.stream, d.ordinal
-            from unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::uuid[], $15::boolean[], $17::text[],
-                        $18::text[], $19::bigint[], $20::uuid[], $21::timestamptz[])
-                     as d (event_id, endpoint_id, lease_ms, lease_token, pull, ordering_key, stream, ordinal,
-                           org_id, accepted_at)
+            from unnest($12::uuid[], $13::uuid[], $14::uuid[], $15::timestamptz[], $16::boolean[], $17::bigint[],
+                        $18::uuid[], $19::text[], $20::text[], $21::bigint[])
+                     as d (org_id, event_id, endpoint_id, accepted_at, pull, lease_ms, lease_token, ordering_key,
+                           stream, ordinal)
             -- As a test and not as a join: the planner would compare each delivery with each event.
             where (d.event_id in (select id from new_events)) is true
         )
@@ -110,18 +110,18 @@ pub async fn store(
         &events.iter().map(|event| event.data).collect::<Vec<_>>() as _,
         &events.iter().map(|event| event.idempotency_key).collect::<Vec<_>>() as _,
         &events.iter().map(|event| event.traceparent).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.cloudevent).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.ordering_key).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| event_of(delivery).org_id.as_uuid()).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| event_of(delivery).id.as_uuid()).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| delivery.endpoint_id.as_uuid()).collect::<Vec<_>>(),
+        &deliveries.iter().map(|delivery| event_of(delivery).accepted_at.to_date_time()).collect::<Vec<_>>(),
+        &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
         &deliveries.iter().map(lease_ms).collect::<Vec<_>>() as _,
         &deliveries.iter().map(lease_token).collect::<Vec<_>>() as _,
-        &events.iter().map(|event| event.cloudevent).collect::<Vec<_>>() as _,
-        &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
-        &events.iter().map(|event| event.ordering_key).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.key)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
-        &deliveries.iter().map(|delivery| event_of(delivery).org_id.as_uuid()).collect::<Vec<_>>(),
-        &deliveries.iter().map(|delivery| event_of(delivery).accepted_at.to_date_time()).collect::<Vec<_>>(),
     )
     .fetch_one(connection)
     .await?;
@@ -159,15 +159,16 @@ pub struct Unreadable<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Sets something aside for a person to look at.
+/// Sets something aside for a person to look at. False when it was there already, with the same bytes: others may have
+/// had its place in a stream that was deleted and made again.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn quarantine(pool: &PgPool, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
+pub async fn quarantine(pool: &PgPool, unreadable: &Unreadable<'_>) -> Result<bool, sqlx::Error> {
     let position = unreadable
         .position
         .map_or(-1, |position| i32::try_from(position).unwrap_or(i32::MAX));
-    sqlx::query!(
+    let done = sqlx::query!(
         "insert into quarantine (stream, sequence, position, frame_version, reason, bytes)
          values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
         unreadable.stream,
@@ -179,5 +180,5 @@ pub async fn quarantine(pool: &PgPool, unreadable: &Unreadable<'_>) -> Result<()
     )
     .execute(pool)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }

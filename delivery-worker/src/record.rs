@@ -1,16 +1,11 @@
 //! Recording results, in groups: while one group is being written the next gathers.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared::clock::UnixMicros;
-use shared::event::{DELIVERY_DEAD, ENDPOINT_RECOVERED, OPERATIONAL_TYPES};
-use shared::id::EventId;
-use sqlx::PgConnection;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use crate::breaker::Breaker;
 use crate::crash::{self, Point};
@@ -18,6 +13,7 @@ use crate::deliver::Attempt;
 use crate::dispatch::Job;
 use crate::health;
 use crate::permits::{Permit, Permits};
+use crate::results::{Recorded, write};
 use crate::retry::Next;
 use crate::warm::WarmPool;
 
@@ -47,7 +43,8 @@ pub struct Report {
 }
 
 impl Report {
-    fn status(&self) -> &'static str {
+    /// The delivery's status from now on.
+    pub fn status(&self) -> &'static str {
         match self.next {
             Next::Delivered => "delivered",
             Next::RetryIn(_) => "pending",
@@ -55,11 +52,18 @@ impl Report {
         }
     }
 
-    fn wait_ms(&self) -> Option<i64> {
+    /// Milliseconds until it is due again, if it is.
+    pub fn wait_ms(&self) -> Option<i64> {
         match self.next {
             Next::RetryIn(wait) => Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
             Next::Delivered | Next::Dead => None,
         }
+    }
+
+    /// From the event's acceptance to the end of the attempt.
+    fn latency(&self) -> Duration {
+        let took = self.attempt.started_at - self.job.event.accepted_at.to_date_time();
+        Duration::try_from(took).unwrap_or_default() + self.attempt.duration
     }
 }
 
@@ -148,18 +152,8 @@ pub async fn run(
     Ok(())
 }
 
-/// What the write of a group has done.
-struct Recorded {
-    /// Results whose lease still held.
-    results: i64,
-    /// Endpoints whose circuit was open and is closed.
-    recovered: Vec<Uuid>,
-}
-
 fn count(group: &[Report], recorded: &Recorded) {
-    let lost = group
-        .len()
-        .saturating_sub(usize::try_from(recorded.results).unwrap_or(usize::MAX));
+    let lost = group.len().saturating_sub(recorded.leases.len());
     if lost > 0 {
         tracing::warn!(
             lost,
@@ -170,9 +164,18 @@ fn count(group: &[Report], recorded: &Recorded) {
     for endpoint_id in &recorded.recovered {
         tracing::info!(%endpoint_id, "endpoint takes deliveries again, its circuit is closed");
     }
+    let held: HashSet<_> = recorded.leases.iter().copied().collect();
+    let first: HashSet<_> = recorded.first.iter().copied().collect();
     for report in group {
+        let lease = report.job.lease.as_uuid();
         if report.next == Next::Delivered {
             report.job.endpoint.gate.set_circuit_open(false);
+            if first.contains(&lease) {
+                metrics::histogram!("event_to_delivery_seconds").record(report.latency());
+            }
+        }
+        if !held.contains(&lease) {
+            continue;
         }
         metrics::counter!("delivery_results_total", "status" => report.status()).increment(1);
         if report.next == Next::Dead {
@@ -187,117 +190,4 @@ async fn try_to_write(database: &WarmPool, group: &[Report]) -> Result<Recorded,
     let recorded = write(&mut connection, group).await?;
     connection.keep();
     Ok(recorded)
-}
-
-/// Writes the results whose lease still holds, with their attempts; forgets the failures of endpoints that succeeded;
-/// and writes down the operational events that follow, for those who want them.
-async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Recorded, sqlx::Error> {
-    fn all<T>(group: &[Report], field: impl Fn(&Report) -> T) -> Vec<T> {
-        group.iter().map(field).collect()
-    }
-    let successes = successful_endpoints(group);
-    let accepted_at = || {
-        group
-            .iter()
-            .map(|report| report.job.event.accepted_at.to_date_time())
-    };
-    sqlx::query_as!(
-        Recorded,
-        r#"
-        with results as materialized (
-            select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::text[],
-                                 $7::bigint[], $8::timestamptz[], $9::integer[], $10::text[], $11::smallint[],
-                                 $12::bytea[], $13::text[], $14::uuid[])
-                as r (org_id, event_id, endpoint_id, accepted_at, lease_token, status, wait_ms, started_at,
-                      duration_ms, outcome, response_status, response_body, error, notice_id)
-            -- All of them. A limit that it does not know makes the planner expect a single row, and so look deliveries up
-            -- by their keys; for the ten that it expects of arrays it would read all deliveries of the day.
-            limit cardinality($1)
-        ),
-        recorded as (
-            update deliveries d
-            set status = r.status,
-                attempts = d.attempts + 1,
-                next_attempt_at = now() + r.wait_ms * interval '1 millisecond',
-                finished_at = case when r.status <> 'pending' then now() end,
-                lease_token = null,
-                last_outcome = r.outcome
-            from results r
-            where d.event_id = r.event_id and d.endpoint_id = r.endpoint_id and d.accepted_at = r.accepted_at
-              and d.org_id = r.org_id and d.lease_token = r.lease_token
-              -- So that only the partitions of these days are opened at all.
-              and d.accepted_at between $20 and $21
-            returning d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.status, d.attempts, r.started_at,
-                      r.duration_ms, r.outcome, r.response_status, r.response_body, r.error, r.notice_id
-        ),
-        attempted as (
-            insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms,
-                                  outcome, response_status, response_body, error)
-            select org_id, event_id, endpoint_id, accepted_at, attempts, started_at, duration_ms, outcome,
-                   response_status, response_body, error
-            from recorded
-        ),
-        well as (
-            delete from endpoint_health where endpoint_id in (
-                select endpoint_id from endpoint_health where endpoint_id = any($15) order by endpoint_id for update
-            )
-            returning endpoint_id, org_id, open_until is not null as was_open, failing_since
-        ),
-        notices as (
-            select s.notice_id as id, w.org_id, $17 as type, w.endpoint_id,
-                   json_build_object('endpoint_id', w.endpoint_id, 'failing_since', w.failing_since) as data
-            from well w
-            join unnest($15::uuid[], $16::uuid[]) as s (endpoint_id, notice_id) on s.endpoint_id = w.endpoint_id
-            where w.was_open
-            union all
-            select d.notice_id, d.org_id, $18, d.endpoint_id,
-                   json_build_object('endpoint_id', d.endpoint_id, 'event_id', d.event_id, 'event_type', e.type,
-                                     'attempts', d.attempts, 'reason', d.outcome)
-            from recorded d
-            join events e on e.org_id = d.org_id and e.accepted_at = d.accepted_at and e.id = d.event_id
-            where d.status = 'dead' and e.type <> all($19) and e.accepted_at between $20 and $21
-        ),
-        told as (
-            insert into operational_events (id, org_id, type, endpoint_id, data)
-            select id, org_id, type, endpoint_id, data::text from notices
-            where is_operational_event_wanted(org_id, type, endpoint_id)
-        )
-        select (select count(*) from recorded) as "results!",
-               array(select endpoint_id from well where was_open) as "recovered!"
-        "#,
-        &all(group, |report| report.job.event.org_id.as_uuid()),
-        &all(group, |report| report.job.event.id.as_uuid()),
-        &all(group, |report| report.job.endpoint.id.as_uuid()),
-        &all(group, |report| report.job.event.accepted_at.to_date_time()),
-        &all(group, |report| report.job.lease.as_uuid()),
-        &all(group, Report::status) as _,
-        &all(group, Report::wait_ms) as _,
-        &all(group, |report| report.attempt.started_at),
-        &all(group, |report| i32::try_from(report.attempt.duration.as_millis()).unwrap_or(i32::MAX)),
-        &all(group, |report| report.attempt.outcome) as _,
-        &all(group, |report| report.attempt.status.and_then(|status| i16::try_from(status).ok())) as _,
-        &group.iter().map(|report| report.attempt.response.as_slice()).collect::<Vec<_>>() as _,
-        &group.iter().map(|report| report.attempt.error.as_deref()).collect::<Vec<_>>() as _,
-        &all(group, |report| (report.next == Next::Dead).then(notice_id)) as _,
-        &successes,
-        &successes.iter().map(|_| notice_id()).collect::<Vec<_>>(),
-        ENDPOINT_RECOVERED,
-        DELIVERY_DEAD,
-        &OPERATIONAL_TYPES as &[&str],
-        accepted_at().min(),
-        accepted_at().max(),
-    )
-    .fetch_one(connection)
-    .await
-}
-
-fn successful_endpoints(group: &[Report]) -> Vec<Uuid> {
-    let successes = group.iter().filter(|report| report.next == Next::Delivered);
-    let distinct: BTreeSet<_> = successes.map(|report| report.job.endpoint.id.as_uuid()).collect();
-    distinct.into_iter().collect()
-}
-
-/// The id of an operational event, should there be one.
-fn notice_id() -> Uuid {
-    EventId::at(UnixMicros::now()).as_uuid()
 }

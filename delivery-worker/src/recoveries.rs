@@ -145,7 +145,8 @@ async fn finished(connection: &mut PgConnection, recovery: &Recovery) -> Result<
     .await
 }
 
-/// Makes deliveries pending, with all their attempts before them again. Those whose payload was removed are left.
+/// Makes deliveries pending, with all their attempts before them again. Those whose payload was removed are left; that of
+/// the others cannot be removed before they are pending.
 async fn revive(
     connection: &mut PgConnection,
     recovery: &Recovery,
@@ -153,17 +154,29 @@ async fn revive(
 ) -> Result<i64, sqlx::Error> {
     let matching: Vec<_> = candidates.iter().filter(|candidate| candidate.matches).collect();
     let done = sqlx::query!(
-        "update deliveries d
+        "with kept as materialized (
+             select e.id, e.accepted_at
+             from unnest($3::uuid[], $4::timestamptz[]) as c (event_id, accepted_at)
+             join events e on e.org_id = $1 and e.accepted_at = c.accepted_at and e.id = c.event_id
+             where e.expunged_at is null
+             order by e.accepted_at, e.id for share of e
+         )
+         update deliveries d
          set status = 'pending', next_attempt_at = now(), finished_at = null, revived_at = now(),
              attempts_before = d.attempts
-         from unnest($3::uuid[], $4::timestamptz[]) as c (event_id, accepted_at)
-         join events e on e.org_id = $1 and e.accepted_at = c.accepted_at and e.id = c.event_id
-         where d.event_id = c.event_id and d.endpoint_id = $2 and d.accepted_at = c.accepted_at and d.org_id = $1
-           and d.status = any($5) and e.expunged_at is null",
+         from kept k
+         where d.event_id = k.id and d.endpoint_id = $2 and d.accepted_at = k.accepted_at and d.org_id = $1
+           and d.status = any($5)",
         recovery.org_id.as_uuid(),
         recovery.endpoint_id.as_uuid(),
-        &matching.iter().map(|candidate| candidate.event_id.as_uuid()).collect::<Vec<_>>(),
-        &matching.iter().map(|candidate| candidate.accepted_at).collect::<Vec<_>>(),
+        &matching
+            .iter()
+            .map(|candidate| candidate.event_id.as_uuid())
+            .collect::<Vec<_>>(),
+        &matching
+            .iter()
+            .map(|candidate| candidate.accepted_at)
+            .collect::<Vec<_>>(),
         &recovery.statuses,
     )
     .execute(connection)

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use shared::clock::UnixMicros;
 use shared::id::{EventId, OrgId};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -38,12 +37,13 @@ fn retention(text: &str) -> Result<Duration, String> {
     Ok(retention)
 }
 
-/// One round: makes the next days' partitions, drops old ones, and removes what is too old in what stays.
+/// One round: makes the next days' partitions, drops old ones, and removes what is too old in what stays, all by
+/// Postgres's time.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn maintain(pool: &PgPool, config: RetentionConfig, now: UnixMicros) -> Result<(), sqlx::Error> {
-    let now = now.to_date_time();
+pub async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(), sqlx::Error> {
+    let now = partitions::now(pool).await?;
     let cutoff = now - config.retention;
     partitions::make(pool, now).await?;
     partitions::drop_before(pool, cutoff).await?;
@@ -114,46 +114,46 @@ async fn remove_payloads(pool: &PgPool, now: OffsetDateTime) -> Result<(), sqlx:
     for organization in organizations {
         let cutoff = now - time::Duration::days(organization.days.into());
         let mut position = (OffsetDateTime::UNIX_EPOCH, EventId::from(Uuid::nil()));
-        while let Some(next) = remove_payloads_after(pool, organization.id, cutoff, position).await? {
-            position = next;
+        loop {
+            let page = events_after(pool, organization.id, cutoff, position).await?;
+            let Some(last) = page.last() else { break };
+            position = (last.accepted_at, last.id);
+            let due: Vec<_> = page.iter().filter(|event| event.due).collect();
+            if !due.is_empty() {
+                remove_payloads_of(pool, organization.id, &due).await?;
+            }
         }
     }
     Ok(())
 }
 
-/// Removes payloads among the next events, in the order of their keys, where no delivery needs them any more; returns
-/// the last event looked at, nothing at the end.
-async fn remove_payloads_after(
+/// An event of an organisation that keeps payloads for less time.
+struct Aged {
+    accepted_at: OffsetDateTime,
+    id: EventId,
+    /// It has a payload, and no pending delivery needs it.
+    due: bool,
+}
+
+/// The next events, in the order of their keys.
+async fn events_after(
     pool: &PgPool,
     org_id: OrgId,
     cutoff: OffsetDateTime,
     (at, id): (OffsetDateTime, EventId),
-) -> Result<Option<(OffsetDateTime, EventId)>, sqlx::Error> {
-    let last = sqlx::query!(
+) -> Result<Vec<Aged>, sqlx::Error> {
+    sqlx::query_as!(
+        Aged,
         r#"
-        with page as materialized (
-            select org_id, accepted_at, id, expunged_at from events
-            where org_id = $1 and accepted_at < $2 and (accepted_at, id) > ($3, $4)
-            order by accepted_at, id limit $5
-        ),
-        expunged as (
-            update events e set data = '', expunged_at = now()
-            from page p
-            where e.org_id = p.org_id and e.accepted_at = p.accepted_at and e.id = p.id and p.expunged_at is null
-              and not exists (
-                  select from deliveries d
-                  where d.event_id = p.id and d.accepted_at = p.accepted_at and d.org_id = p.org_id
-                    and d.status = 'pending'
-              )
-            returning e.org_id, e.accepted_at, e.id
-        ),
-        answers as (
-            update attempts a set response_body = null
-            from expunged e
-            where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = e.org_id
-              and a.response_body is not null
-        )
-        select accepted_at, id as "id: EventId" from page order by accepted_at desc, id desc limit 1
+        select accepted_at, id as "id: EventId",
+               expunged_at is null and not exists (
+                   select from deliveries d
+                   where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
+                     and d.status = 'pending'
+               ) as "due!"
+        from events e
+        where org_id = $1 and accepted_at < $2 and (accepted_at, id) > ($3, $4)
+        order by accepted_at, id limit $5
         "#,
         org_id.as_uuid(),
         cutoff,
@@ -161,9 +161,51 @@ async fn remove_payloads_after(
         id.as_uuid(),
         STEP,
     )
-    .fetch_optional(pool)
+    .fetch_all(pool)
+    .await
+}
+
+/// Removes payloads, and what receivers answered, where no delivery needs them any more.
+async fn remove_payloads_of(pool: &PgPool, org_id: OrgId, events: &[&Aged]) -> Result<(), sqlx::Error> {
+    let ids: Vec<_> = events.iter().map(|event| event.id.as_uuid()).collect();
+    let times: Vec<_> = events.iter().map(|event| event.accepted_at).collect();
+    // Two statements, so that the second one sees what a replay wrote that held the event's row.
+    let mut transaction = pool.begin().await?;
+    sqlx::query!(
+        "select from events e
+         join unnest($2::uuid[], $3::timestamptz[]) as due (id, accepted_at)
+             on e.accepted_at = due.accepted_at and e.id = due.id
+         where e.org_id = $1
+         order by e.accepted_at, e.id for update of e",
+        org_id.as_uuid(),
+        &ids,
+        &times,
+    )
+    .execute(&mut *transaction)
     .await?;
-    Ok(last.map(|last| (last.accepted_at, last.id)))
+    sqlx::query!(
+        "with expunged as (
+             update events e set data = '', expunged_at = now()
+             from unnest($2::uuid[], $3::timestamptz[]) as due (id, accepted_at)
+             where e.org_id = $1 and e.accepted_at = due.accepted_at and e.id = due.id and e.expunged_at is null
+               and not exists (
+                   select from deliveries d
+                   where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
+                     and d.status = 'pending'
+               )
+             returning e.org_id, e.accepted_at, e.id
+         )
+         update attempts a set response_body = null
+         from expunged e
+         where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = e.org_id
+           and a.response_body is not null",
+        org_id.as_uuid(),
+        &ids,
+        &times,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
 }
 
 #[cfg(test)]

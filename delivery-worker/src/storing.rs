@@ -145,7 +145,6 @@ impl Storing {
             }
         }
         crash::reach(Point::Decoded);
-        metrics::counter!("intake_events_total").increment(events.len() as u64);
         while !events.is_empty() {
             let (first, repeats) = split_repeats(events);
             self.store_events(&first).await?;
@@ -178,6 +177,7 @@ impl Storing {
                 Stored::Stale => _ = self.directory.refresh().await?,
                 Stored::New(new) => {
                     crash::reach(Point::Stored);
+                    metrics::counter!("intake_events_total").increment(now.len() as u64);
                     self.start(&now, fanned_out, &new);
                     events = later;
                 }
@@ -270,7 +270,9 @@ impl Storing {
     }
 
     async fn set_aside(&self, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
-        persist::quarantine(self.database.pool(), unreadable).await?;
+        if !persist::quarantine(self.database.pool(), unreadable).await? {
+            return Ok(());
+        }
         metrics::counter!("quarantined_total").increment(1);
         let (stream, sequence, reason) = (unreadable.stream, unreadable.sequence, unreadable.reason);
         tracing::error!(

@@ -81,8 +81,12 @@ pub fn is_shutting_down(error: &dyn sqlx::error::DatabaseError) -> bool {
         .is_some_and(|code| code.starts_with("57P") || code == "25006")
 }
 
-/// Whether the same statement may succeed later: Postgres is away, restarting, out of connections, or chose this
-/// transaction to break a deadlock.
+/// SQLSTATEs of a statement that was stopped from outside: somebody cancelled it, or its time was over; it did not get a
+/// lock in time.
+const STOPPED: [&str; 2] = ["57014", "55P03"];
+
+/// Whether the same statement may succeed later: Postgres is away, restarting, out of connections, chose this
+/// transaction to break a deadlock, or was told to stop it.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
@@ -93,7 +97,9 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
             // Connection exceptions, insufficient resources, serialization failure and deadlock.
-            is_shutting_down(error.as_ref()) || ["08", "53", "40"].iter().any(|class| code.starts_with(class))
+            is_shutting_down(error.as_ref())
+                || STOPPED.contains(&code.as_ref())
+                || ["08", "53", "40"].iter().any(|class| code.starts_with(class))
         }
         _ => false,
     }

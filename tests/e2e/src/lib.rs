@@ -16,10 +16,12 @@ mod webhook;
 mod tables;
 mod stream;
 mod metrics;
+mod clock;
 mod history;
 mod transcript;
 
 pub use api::{Endpoint, Event, Organization, Producer, accepted};
+pub use clock::with_wrong_clock;
 pub use dns::NameServer;
 pub use flow::{Answered, Flow, Outcome};
 pub use history::{History, Receipt, Verdict};

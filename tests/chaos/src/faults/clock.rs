@@ -1,42 +1,28 @@
 //! Clocks that are wrong by an hour, by libfaketime.
 
-use std::path::Path;
 use std::time::Duration;
 
-use e2e::{Manners, Replica, Sink};
+use e2e::{Manners, Sink, with_wrong_clock};
 
 use super::nats::refusals_are_polite;
 use crate::report::Outcome;
 use crate::stage::Stage;
 use crate::trial::Trial;
 
-/// Where Debian's package `libfaketime` has its library.
-const LIBRARIES: &[&str] = &[
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-];
-
 /// One event in so many is refused once, so that there is something to try again.
 const REFUSED_ONE_IN: u32 = 5;
 
 /// One replica of each service is right, one is an hour ahead, one an hour behind.
 pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
-    let Some(library) = LIBRARIES.iter().find(|library| Path::new(library).exists()) else {
+    let (Some(ahead), Some(behind)) = (with_wrong_clock("+1h"), with_wrong_clock("-1h")) else {
         return Ok(Outcome::Skipped(
             "libfaketime is not installed (Debian: apt-get install libfaketime)".to_owned(),
         ));
     };
-    let shifted = |by: &str| {
-        let replica = Replica::default().with_env("LD_PRELOAD", library);
-        let replica = replica.with_env("FAKETIME", by);
-        // Only the wall clock is wrong.
-        replica.with_env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-    };
     let mut world = stage.setup().replicas(1, 1).start().await;
-    for by in ["+1h", "-1h"] {
-        world.stack_mut().add_ingest_with(shifted(by)).await?;
-        world.stack_mut().add_worker_with(shifted(by)).await?;
+    for wrong in [ahead, behind] {
+        world.stack_mut().add_ingest_with(wrong.clone()).await?;
+        world.stack_mut().add_worker_with(wrong).await?;
     }
     let manners = Manners {
         refuse_one_in: REFUSED_ONE_IN,

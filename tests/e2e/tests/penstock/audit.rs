@@ -11,14 +11,19 @@ use crate::setup;
 /// 32 bytes in base64. An audit wants a key and uses none.
 const ANY_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
-async fn audit(world: &World, args: &[&str]) -> Output {
+pub(crate) fn audit_command(world: &World) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock-stack"));
-    command.args(["delivery-worker", "audit"]).args(args);
+    command.args(["delivery-worker", "audit"]);
     command.env("DATABASE_URL", world.stack().database_url());
     command.env("NATS_URL", world.stack().nats_urls());
     command.env("SECRETS_KEY", ANY_KEY);
     command.kill_on_drop(true);
-    command.output().await.expect("the program can be run")
+    command
+}
+
+async fn audit(world: &World, args: &[&str]) -> Output {
+    let output = audit_command(world).args(args).output().await;
+    output.expect("the program can be run")
 }
 
 /// The status and the JSON.

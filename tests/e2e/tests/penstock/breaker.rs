@@ -234,3 +234,46 @@ async fn owners_are_told_of_an_endpoint_whose_receiver_is_gone() {
     until_status_is(&world, endpoint, "disabled").await;
     world.finish().await;
 }
+
+#[tokio::test]
+async fn an_endpoint_that_was_deleted_is_neither_disabled_nor_remembered_as_unwell() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    watcher(&mut world, &organization).await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(410).held());
+    let patient = json!({"timeout_ms": 30_000});
+    let endpoint = world.endpoint_with(&organization, &receiver, patient).await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    receiver.wait_for(1).await;
+    let delete = sqlx::query("update endpoints set deleted_at = now() where id = $1").bind(endpoint.id);
+    delete.execute(world.database()).await.unwrap();
+    receiver.release();
+    until("the late answer to be recorded", async || {
+        match world.attempts_of(id).await.len() {
+            1 => Ok(()),
+            others => Err(others.to_string()),
+        }
+    })
+    .await;
+    until_status_is(&world, endpoint, "enabled").await;
+    let told = "select (select count(*) from operational_events) +
+                       (select count(*) from events where type = 'endpoint.disabled')";
+    assert_eq!(count(&world, told).await, 0);
+
+    // What a failure comes to that is counted after the deletion.
+    let late =
+        "insert into endpoint_health (endpoint_id, org_id, consecutive_failures, failing_since, open_until)
+                select id, org_id, 10, now(), now() from endpoints where id = $1
+                on conflict (endpoint_id) do nothing";
+    let late = sqlx::query(late).bind(endpoint.id);
+    late.execute(world.database()).await.unwrap();
+    until("it to be forgotten", async || {
+        match count(&world, "select count(*) from endpoint_health").await {
+            0 => Ok(()),
+            others => Err(others.to_string()),
+        }
+    })
+    .await;
+    world.finish().await;
+}

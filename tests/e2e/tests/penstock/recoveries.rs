@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::endpoints::call;
 use crate::faults::send;
+use crate::held_up::{lock, until_waits};
 use crate::keys::{json, status};
 use crate::setup;
 
@@ -164,5 +165,21 @@ async fn delivered_events_are_sent_again_when_their_owner_wants_them_again() {
             (2, 1)
         );
     }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_delivery_whose_payload_is_being_removed_does_not_come_back() {
+    let mut world = quick().start().await;
+    let organization = world.organization().await;
+    let (receiver, endpoint) = with_dead(&mut world, &organization, 1).await;
+    let sent = receiver.count();
+    let removal = lock(&world, "update events set data = '', expunged_at = now()").await;
+    let recovery = recover(&world, &organization, endpoint, "dead", 100).await;
+    until_waits(&world, "delivery-worker").await;
+    removal.commit().await.unwrap();
+    until_progress(&world, &recovery, |seen| *seen == ("finished".to_owned(), 0)).await;
+    world.until_deliveries_are(1, "dead").await;
+    assert_eq!(receiver.count(), sent);
     world.finish().await;
 }

@@ -1,11 +1,12 @@
 //! What is kept, and what is removed: days, payloads, and the deliveries of deleted endpoints.
 
-use e2e::{Answer, Endpoint, Organization, World, until};
+use e2e::{Answer, Endpoint, Organization, World, until, with_wrong_clock};
 use shared::id::EventId;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::faults::send;
+use crate::held_up::until_waits;
 use crate::setup;
 
 async fn execute(world: &World, statement: String) {
@@ -152,20 +153,35 @@ async fn a_day_that_a_wrong_clock_dated_ahead_keeps_no_worker_from_starting() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn payloads_go_after_their_organisations_retention_and_not_before_they_are_delivered() {
-    let mut world = setup().replicas(1, 0).start().await;
-    let (organization, other) = (world.organization().await, world.organization().await);
-    let endpoint = disabled_endpoint(&mut world, &organization).await;
-    let others_endpoint = disabled_endpoint(&mut world, &other).await;
+async fn keep_payloads_for_a_week(world: &World, organization: &Organization) {
     execute(
-        &world,
+        world,
         format!(
             "update organizations set payload_retention_days = 7 where id = '{}'",
             organization.id
         ),
     )
     .await;
+}
+
+/// The payload, not the event.
+async fn until_payload_is_gone(world: &World, id: EventId) {
+    until("the payload to be gone", async || {
+        match world.stored_data(id).await.as_slice() {
+            [data] if data.is_empty() => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn payloads_go_after_their_organisations_retention_and_not_before_they_are_delivered() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let (organization, other) = (world.organization().await, world.organization().await);
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    let others_endpoint = disabled_endpoint(&mut world, &other).await;
+    keep_payloads_for_a_week(&world, &organization).await;
     let delivered = old_event(&world, &organization, endpoint, 10, "delivered").await;
     let kept = [
         old_event(&world, &organization, endpoint, 10, "pending").await,
@@ -173,13 +189,7 @@ async fn payloads_go_after_their_organisations_retention_and_not_before_they_are
         old_event(&world, &other, others_endpoint, 10, "delivered").await,
     ];
     world.stack_mut().add_worker().await.unwrap();
-    until("the payload to be gone", async || {
-        match world.stored_data(delivered).await.as_slice() {
-            [data] if data.is_empty() => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    until_payload_is_gone(&world, delivered).await;
     let body = "select count(response_body) from attempts where event_id = $1";
     let body: i64 = sqlx::query_scalar(body)
         .bind(delivered)
@@ -195,6 +205,51 @@ async fn payloads_go_after_their_organisations_retention_and_not_before_they_are
     for kept in kept {
         assert_eq!(world.stored_data(kept).await, [b"[1]"]);
     }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_payload_of_an_event_that_is_being_replayed_stays() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    keep_payloads_for_a_week(&world, &organization).await;
+    let replayed = old_event(&world, &organization, endpoint, 10, "delivered").await;
+    let other = old_event(&world, &organization, endpoint, 9, "delivered").await;
+    let mut replay = world.database().begin().await.unwrap();
+    let event = sqlx::query("select from events where id = $1 for share").bind(replayed);
+    event.execute(&mut *replay).await.unwrap();
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    until_waits(&world, "delivery-worker").await;
+    let pending = "update deliveries set status = 'pending', next_attempt_at = now(), finished_at = null
+                   where event_id = $1";
+    let pending = sqlx::query(pending).bind(replayed);
+    pending.execute(&mut *replay).await.unwrap();
+    replay.commit().await.unwrap();
+    until_payload_is_gone(&world, other).await;
+    assert_eq!(world.stored_data(replayed).await, [b"[1]"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_clock_is_a_month_ahead_drops_no_day_too_early() {
+    let Some(ahead) = with_wrong_clock("+30d") else {
+        println!("skipped: libfaketime is not installed (Debian: apt-get install libfaketime)");
+        return;
+    };
+    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
+    let mut world = setup.start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    keep_payloads_for_a_week(&world, &organization).await;
+    make_partitions(&world, 9).await;
+    let kept = old_event(&world, &organization, endpoint, 9, "delivered").await;
+    world.stack_mut().add_worker_with(ahead).await.unwrap();
+    // Payloads are removed after days are dropped.
+    until_payload_is_gone(&world, kept).await;
+    assert_eq!((tables_of(&world, 9).await, tables_of(&world, -1).await), (4, 4));
+    assert_eq!(tables_of(&world, -30).await, 0);
     world.finish().await;
 }
 

@@ -1,0 +1,77 @@
+//! Frames that are stored together: those that are there when the first one comes. A batch is less than
+//! [`MAX_BATCH_BYTES`] and one frame.
+
+use anyhow::anyhow;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+
+/// Most frames, and about the most bytes, that are stored in one statement.
+pub const MAX_BATCH_FRAMES: usize = 64;
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// The next frame and those that are there already; and the error that came after them, which may not come again.
+pub async fn next_batch<T, E>(
+    messages: &mut (impl Stream<Item = Result<T, E>> + Unpin),
+    size: impl Fn(&T) -> usize,
+) -> (Vec<T>, anyhow::Result<()>)
+where
+    anyhow::Error: From<E>,
+{
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let mut next = messages.next().await;
+    loop {
+        match next {
+            Some(Ok(message)) => {
+                bytes += size(&message);
+                batch.push(message);
+            }
+            Some(Err(error)) => return (batch, Err(error.into())),
+            None => return (batch, Err(anyhow!("the stream of frames ended"))),
+        }
+        if batch.len() >= MAX_BATCH_FRAMES || bytes >= MAX_BATCH_BYTES {
+            return (batch, Ok(()));
+        }
+        next = match messages.next().now_or_never() {
+            Some(next) => next,
+            None => return (batch, Ok(())),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    fn frames(number: usize, bytes: usize) -> Vec<io::Result<usize>> {
+        (0..number).map(|_| Ok(bytes)).collect()
+    }
+
+    #[tokio::test]
+    async fn an_error_comes_with_the_frames_before_it() {
+        let mut messages = frames(3, 1);
+        messages.push(Err(io::Error::other("no responders")));
+        messages.extend(frames(1, 1));
+        let mut messages = stream::iter(messages).chain(stream::pending());
+        let (batch, outcome) = next_batch(&mut messages, |bytes| *bytes).await;
+        assert_eq!(
+            (batch.len(), outcome.unwrap_err().to_string()),
+            (3, "no responders".to_owned())
+        );
+        let (batch, outcome) = next_batch(&mut messages, |bytes| *bytes).await;
+        assert_eq!(batch.len(), 1);
+        outcome.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_bounded_in_frames_and_in_bytes() {
+        let mut messages = stream::iter(frames(MAX_BATCH_FRAMES + 1, 1));
+        let (batch, _) = next_batch(&mut messages, |bytes| *bytes).await;
+        assert_eq!(batch.len(), MAX_BATCH_FRAMES);
+        let mut messages = stream::iter(frames(4, MAX_BATCH_BYTES / 2));
+        let (batch, _) = next_batch(&mut messages, |bytes| *bytes).await;
+        assert_eq!(batch.len(), 2);
+    }
+}

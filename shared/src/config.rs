@@ -76,10 +76,10 @@ mod tests {
             long,
             env,
             hide_env_values = true,
-            value_name = "EXAMPLE_PIN",
+            value_name = "SECRET_PIN",
             default_value_t = 1
         )]
-        example_pin: u32,
+        secret_pin: u32,
     }
 
     fn error(arguments: &[&str]) -> String {
@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn a_wrong_secret_is_not_shown() {
         assert_eq!(
-            error(&["--example-url=x", "--example-pin=12E4"]),
-            "error: invalid value for '--example-pin <EXAMPLE_PIN>': invalid digit found in string",
+            error(&["--example-url=x", "--secret-pin=12E4"]),
+            "error: invalid value for '--secret-pin <SECRET_PIN>': invalid digit found in string",
         );
     }
 

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Example {
+    struct Settings {
         #[arg(long, env, value_name = "EXAMPLE_URL")]
         example_url: String,
         #[arg(long, env, value_name = "EXAMPLE_COUNT", default_value_t = 1)]
@@ -83,8 +83,8 @@ mod tests {
     }
 
     fn error(arguments: &[&str]) -> String {
-        let error = Example::try_parse_from([&["x"], arguments].concat());
-        message::<Example>(&error.unwrap_err())
+        let error = Settings::try_parse_from([&["x"], arguments].concat());
+        message::<Settings>(&error.unwrap_err())
     }
 
     #[test]

@@ -14,9 +14,9 @@ const WORKER: &str = "delivery-worker";
 
 /// Keeps everybody else from what `lock` locks until the transaction ends.
 pub(crate) async fn lock(world: &World, lock: &'static str) -> PgTransaction<'static> {
-    let mut transaction = world.database().begin().await.unwrap();
+    let mut transaction = world.database().begin().await.expect("Postgres answers");
     let done = sqlx::query(lock).execute(&mut *transaction).await;
-    done.unwrap();
+    done.expect("Postgres answers");
     transaction
 }
 
@@ -26,7 +26,10 @@ pub(crate) async fn until_waits(world: &World, application: &str) -> i32 {
         let waiting =
             "select pid from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'";
         let waiting = sqlx::query_scalar(waiting).bind(application);
-        let pid = waiting.fetch_optional(world.database()).await.unwrap();
+        let pid = waiting
+            .fetch_optional(world.database())
+            .await
+            .expect("Postgres answers");
         pid.ok_or_else(|| "nobody waits".to_owned())
     })
     .await
@@ -42,10 +45,13 @@ async fn storing_goes_on_after(interrupt: &'static str) {
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
     let storing = until_waits(&world, WORKER).await;
     let interrupted = sqlx::query_scalar(interrupt).bind(storing);
-    let interrupted: bool = interrupted.fetch_one(world.database()).await.unwrap();
+    let interrupted: bool = interrupted
+        .fetch_one(world.database())
+        .await
+        .expect("Postgres answers");
     assert!(interrupted);
     world.until_worker_logs("cannot store events, trying again").await;
-    events.rollback().await.unwrap();
+    events.rollback().await.expect("Postgres answers");
     world.until_delivery_is(id, "delivered").await;
     let counted = world.gauge(world.stack().worker(0), "intake_events_total").await;
     assert_eq!(counted, Some(1.0));
@@ -80,7 +86,7 @@ async fn a_worker_that_stops_gives_back_the_frames_that_it_has_not_stored() {
     }
     let consumer = world.jetstream().await;
     let consumer = consumer.get_consumer_from_stream(stream::CONSUMER, stream::name(0));
-    let consumer: async_nats::jetstream::consumer::PullConsumer = consumer.await.unwrap();
+    let consumer: async_nats::jetstream::consumer::PullConsumer = consumer.await.expect("Postgres answers");
     until("the worker to have all frames", async || {
         let info = consumer.get_info().await.map_err(|error| error.to_string())?;
         match info.num_ack_pending {
@@ -89,9 +95,13 @@ async fn a_worker_that_stops_gives_back_the_frames_that_it_has_not_stored() {
         }
     })
     .await;
-    world.stack().worker(0).signal(Signal::SIGTERM).unwrap();
+    world
+        .stack()
+        .worker(0)
+        .signal(Signal::SIGTERM)
+        .expect("Postgres answers");
     world.until_worker_logs("stopping").await;
-    events.rollback().await.unwrap();
+    events.rollback().await.expect("Postgres answers");
     let ended = until("the worker to end", async || {
         let ended = world.stack_mut().worker_mut(0).try_wait();
         ended
@@ -100,7 +110,12 @@ async fn a_worker_that_stops_gives_back_the_frames_that_it_has_not_stored() {
     })
     .await;
     assert!(ended.success());
-    world.stack_mut().worker_mut(0).start().await.unwrap();
+    world
+        .stack_mut()
+        .worker_mut(0)
+        .start()
+        .await
+        .expect("Postgres answers");
     world.until_deliveries_are(11, "delivered").await;
     world.finish().await;
 }
@@ -110,16 +125,16 @@ async fn an_audit_ends_when_it_is_told_to_stop() {
     let world = setup().start().await;
     let events = lock(&world, "lock table events in access exclusive mode").await;
     let mut audit = audit_command(&world);
-    let audit = audit.stderr(Stdio::piped()).spawn().unwrap();
+    let audit = audit.stderr(Stdio::piped()).spawn().expect("Postgres answers");
     until_waits(&world, "delivery-worker audit").await;
     let pid = audit.id().expect("it runs").to_string();
     let sent = Command::new("kill").args(["-TERM", &pid]).status().await;
-    assert!(sent.unwrap().success());
+    assert!(sent.expect("Postgres answers").success());
     let ended = tokio::time::timeout(e2e::DEADLINE, audit.wait_with_output()).await;
-    let output = ended.expect("it stops").unwrap();
+    let output = ended.expect("it stops").expect("Postgres answers");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("told to stop before it was done"), "{errors}");
-    events.rollback().await.unwrap();
+    events.rollback().await.expect("Postgres answers");
     world.finish().await;
 }

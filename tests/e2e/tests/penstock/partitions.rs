@@ -9,17 +9,17 @@ use crate::setup;
 
 /// A reader, such as a backup, that has looked at the default partition and does not end.
 async fn reader(world: &World) -> PgTransaction<'static> {
-    let mut reader = world.database().begin().await.unwrap();
+    let mut reader = world.database().begin().await.expect("Postgres answers");
     let read = sqlx::query("select from deliveries_default").execute(&mut *reader);
-    read.await.unwrap();
+    read.await.expect("Postgres answers");
     reader
 }
 
 /// Reads all deliveries as every worker does, which needs a lock on the default partition.
 async fn read_deliveries(database: &PgPool) {
-    let mut transaction = database.begin().await.unwrap();
+    let mut transaction = database.begin().await.expect("Postgres answers");
     let limit = sqlx::query("set local statement_timeout = '10s'").execute(&mut *transaction);
-    limit.await.unwrap();
+    limit.await.expect("Postgres answers");
     let read = sqlx::query("select count(*) from deliveries").execute(&mut *transaction);
     read.await.expect("nobody holds a reader up");
 }
@@ -27,7 +27,7 @@ async fn read_deliveries(database: &PgPool) {
 async fn partitions(database: &PgPool, table: &str) -> i64 {
     let query = "select count(*) from pg_inherits where inhparent = $1::text::regclass and inhrelid <> ($1 || '_default')::regclass";
     let query = sqlx::query_scalar(query).bind(table);
-    query.fetch_one(database).await.unwrap()
+    query.fetch_one(database).await.expect("Postgres answers")
 }
 
 #[tokio::test]
@@ -45,7 +45,10 @@ async fn a_reader_of_the_default_partition_holds_up_the_first_worker_and_nobody_
         until("the worker to wait for the reader", async || {
             let waiting = "select count(*) from pg_locks
                            where relation = 'deliveries_default'::regclass and not granted";
-            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&database).await.unwrap();
+            let waiting: i64 = sqlx::query_scalar(waiting)
+                .fetch_one(&database)
+                .await
+                .expect("Postgres answers");
             if waiting > 0 {
                 Ok(())
             } else {
@@ -55,10 +58,10 @@ async fn a_reader_of_the_default_partition_holds_up_the_first_worker_and_nobody_
         .await;
         read_deliveries(&database).await;
         assert_eq!(partitions(&database, "deliveries").await, 0);
-        reader.rollback().await.unwrap();
+        reader.rollback().await.expect("Postgres answers");
     };
     let (worker, ()) = tokio::join!(world.stack_mut().add_worker(), others);
-    worker.unwrap();
+    worker.expect("Postgres answers");
     assert_eq!(partitions(&database, "deliveries").await, 6);
     world.finish().await;
 }
@@ -73,20 +76,40 @@ async fn a_worker_starts_beside_a_reader_of_the_default_partition_when_today_has
     let last: String = sqlx::query_scalar(last)
         .fetch_one(world.database())
         .await
-        .unwrap();
+        .expect("Postgres answers");
     let drop = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop table deliveries_{last}")));
-    drop.execute(world.database()).await.unwrap();
+    drop.execute(world.database()).await.expect("Postgres answers");
     let reader = reader(&world).await;
-    world.stack_mut().worker_mut(0).kill().await.unwrap();
-    world.stack_mut().worker_mut(0).start().await.unwrap();
+    world
+        .stack_mut()
+        .worker_mut(0)
+        .kill()
+        .await
+        .expect("Postgres answers");
+    world
+        .stack_mut()
+        .worker_mut(0)
+        .start()
+        .await
+        .expect("Postgres answers");
     send(&world.producer(&organization), 5).await;
     receiver.wait_for(5).await;
     read_deliveries(world.database()).await;
     assert_eq!(partitions(world.database(), "deliveries").await, 5);
 
-    reader.rollback().await.unwrap();
-    world.stack_mut().worker_mut(0).kill().await.unwrap();
-    world.stack_mut().worker_mut(0).start().await.unwrap();
+    reader.rollback().await.expect("Postgres answers");
+    world
+        .stack_mut()
+        .worker_mut(0)
+        .kill()
+        .await
+        .expect("Postgres answers");
+    world
+        .stack_mut()
+        .worker_mut(0)
+        .start()
+        .await
+        .expect("Postgres answers");
     assert_eq!(partitions(world.database(), "deliveries").await, 6);
     world.finish().await;
 }

@@ -119,8 +119,11 @@ impl Intake {
             let outcome = match stop.run_until_cancelled(self.messages(&jetstream, &name)).await {
                 None => return Ok(()),
                 Some(Ok(mut messages)) => {
-                    let outcome = self.consume_messages(&name, &mut messages, &stop).await;
-                    self.give_back(messages).await;
+                    let mut held = Vec::new();
+                    let outcome = self
+                        .consume_messages(&name, &mut messages, &mut held, &stop)
+                        .await;
+                    self.give_back(messages, held).await;
                     outcome
                 }
                 Some(Err(error)) => Err(error),
@@ -162,6 +165,7 @@ impl Intake {
         &self,
         name: &str,
         messages: &mut pull::Stream,
+        held: &mut Vec<Message>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         loop {
@@ -170,32 +174,36 @@ impl Intake {
                 return Ok(());
             };
             crash::reach(Point::Fetched);
-            if !self.take_in(name, &batch, stop).await? {
-                release(&batch).await;
+            *held = batch;
+            if !self.take_in(name, held, stop).await? {
                 return Ok(());
             }
+            let is_full = held.len() >= MAX_BATCH_FRAMES;
+            held.clear();
             outcome?;
-            if batch.len() < MAX_BATCH_FRAMES {
+            if !is_full {
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
-    /// Lets other workers have at once what the server sent ahead. They would wait for [`Self::ack_wait`] otherwise, and
-    /// ordered deliveries with them.
-    async fn give_back(&self, mut messages: pull::Stream) {
-        let mut ahead = Vec::new();
+    /// Lets other workers have at once what is held and what the server sent ahead. They would wait for
+    /// [`Self::ack_wait`] otherwise, and ordered deliveries with them.
+    async fn give_back(&self, mut messages: pull::Stream, mut held: Vec<Message>) {
         while let Some(Some(Ok(message))) = messages.next().now_or_never() {
-            ahead.push(message);
+            held.push(message);
         }
         // Ends the subscription: the frames would come back to it.
         drop(messages);
         let giving = async {
-            release(&ahead).await;
+            for message in &held {
+                // Without it they come again all the same, when the time for their acknowledgement is over.
+                let _ = message.ack_with(AckKind::Nak(None)).await;
+            }
             self.nats.client.flush().await
         };
         if !matches!(tokio::time::timeout(GIVE_BACK_TIMEOUT, giving).await, Ok(Ok(()))) {
-            tracing::debug!(frames = ahead.len(), "frames could not be given back");
+            tracing::debug!(frames = held.len(), "frames could not be given back");
         }
     }
 
@@ -236,14 +244,6 @@ impl Intake {
                 return Ok(false);
             }
         }
-    }
-}
-
-/// Asks the server to hand frames out again.
-async fn release(batch: &[Message]) {
-    for message in batch {
-        // Without it they come again all the same, when the time for their acknowledgement is over.
-        let _ = message.ack_with(AckKind::Nak(None)).await;
     }
 }
 

@@ -66,15 +66,28 @@ pub async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(), sqlx
 /// The default partitions hold what a wrong clock, or a long backlog, dated outside the days that have their own.
 async fn empty_default_partitions(pool: &PgPool, cutoff: OffsetDateTime) -> Result<(), sqlx::Error> {
     loop {
-        let removed = sqlx::query_scalar!(
+        // Two statements, so that the second one sees what a replay wrote that held an event's row.
+        let mut transaction = pool.begin().await?;
+        let old = sqlx::query!(
+            "select e.org_id, e.accepted_at, e.id from events_default e
+             where e.accepted_at < $1 and not exists (
+                 select from deliveries d
+                 where d.event_id = e.id and d.accepted_at = e.accepted_at and d.status = 'pending'
+             )
+             limit $2 for update of e",
+            cutoff,
+            STEP,
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        sqlx::query!(
             r#"
             with old as materialized (
-                select e.org_id, e.accepted_at, e.id from events_default e
-                where e.accepted_at < $1 and not exists (
+                select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as o (org_id, accepted_at, id)
+                where not exists (
                     select from deliveries d
-                    where d.event_id = e.id and d.accepted_at = e.accepted_at and d.status = 'pending'
+                    where d.event_id = o.id and d.accepted_at = o.accepted_at and d.status = 'pending'
                 )
-                limit $2
             ),
             attempts as (
                 delete from attempts_default a using old o where a.event_id = o.id and a.accepted_at = o.accepted_at
@@ -85,19 +98,18 @@ async fn empty_default_partitions(pool: &PgPool, cutoff: OffsetDateTime) -> Resu
             acknowledgements as (
                 delete from inbox_acknowledgements_default i using old o
                 where i.org_id = o.org_id and i.accepted_at = o.accepted_at and i.event_id = o.id
-            ),
-            events as (
-                delete from events_default e using old o
-                where e.org_id = o.org_id and e.accepted_at = o.accepted_at and e.id = o.id
             )
-            select count(*) as "count!" from old
+            delete from events_default e using old o
+            where e.org_id = o.org_id and e.accepted_at = o.accepted_at and e.id = o.id
             "#,
-            cutoff,
-            STEP,
+            &old.iter().map(|event| event.org_id).collect::<Vec<_>>(),
+            &old.iter().map(|event| event.accepted_at).collect::<Vec<_>>(),
+            &old.iter().map(|event| event.id).collect::<Vec<_>>(),
         )
-        .fetch_one(pool)
+        .execute(&mut *transaction)
         .await?;
-        if removed < STEP {
+        transaction.commit().await?;
+        if i64::try_from(old.len()).unwrap_or(STEP) < STEP {
             return Ok(());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use e2e::{Event, Signal, World, new_event, until};
+use e2e::{Event, STOP_DEADLINE, Shutdown, Signal, World, new_event, until};
 use shared::stream;
 use sqlx::postgres::PgTransaction;
 use tokio::process::Command;
@@ -14,9 +14,9 @@ const WORKER: &str = "delivery-worker";
 
 /// Keeps everybody else from what `lock` locks until the transaction ends.
 pub(crate) async fn lock(world: &World, lock: &'static str) -> PgTransaction<'static> {
-    let mut transaction = world.database().begin().await.expect("Postgres answers");
+    let mut transaction = world.database().begin().await.expect("Postgres runs");
     let done = sqlx::query(lock).execute(&mut *transaction).await;
-    done.expect("Postgres answers");
+    done.expect("Postgres runs");
     transaction
 }
 
@@ -29,7 +29,7 @@ pub(crate) async fn until_waits(world: &World, application: &str) -> i32 {
         let pid = waiting
             .fetch_optional(world.database())
             .await
-            .expect("Postgres answers");
+            .expect("Postgres runs");
         pid.ok_or_else(|| "nobody waits".to_owned())
     })
     .await
@@ -48,10 +48,10 @@ async fn storing_goes_on_after(interrupt: &'static str) {
     let interrupted: bool = interrupted
         .fetch_one(world.database())
         .await
-        .expect("Postgres answers");
+        .expect("Postgres runs");
     assert!(interrupted);
     world.until_worker_logs("cannot store events, trying again").await;
-    events.rollback().await.expect("Postgres answers");
+    events.rollback().await.expect("Postgres runs");
     world.until_delivery_is(id, "delivered").await;
     let counted = world.gauge(world.stack().worker(0), "intake_events_total").await;
     assert_eq!(counted, Some(1.0));
@@ -117,6 +117,39 @@ async fn a_worker_that_stops_gives_back_the_frames_that_it_has_not_stored() {
         .await
         .expect("Postgres answers");
     world.until_deliveries_are(11, "delivered").await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_while_postgres_is_away_gives_back_its_frames() {
+    let mut world = setup().worker_env("INTAKE_ACK_WAIT", "60s").start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let postgres = world.stack_mut().postgres_mut();
+    postgres
+        .stop(Shutdown::Immediate)
+        .await
+        .expect("Postgres answers");
+    world
+        .publish_events(&[new_event(organization.id, "a", "1")])
+        .await;
+    world.until_worker_logs("cannot store events, trying again").await;
+    let ended = world.stack_mut().worker_mut(0).terminate(STOP_DEADLINE).await;
+    assert!(ended.expect("Postgres answers").success());
+    world
+        .stack_mut()
+        .postgres_mut()
+        .start()
+        .await
+        .expect("Postgres answers");
+    world
+        .stack_mut()
+        .worker_mut(0)
+        .start()
+        .await
+        .expect("Postgres answers");
+    world.until_deliveries_are(1, "delivered").await;
     world.finish().await;
 }
 

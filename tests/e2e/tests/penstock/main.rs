@@ -19,6 +19,7 @@ mod pace;
 mod ordering;
 mod recoveries;
 mod retention;
+mod removals;
 mod partitions;
 mod isolation;
 mod faults;

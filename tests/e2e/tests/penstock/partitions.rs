@@ -9,17 +9,17 @@ use crate::setup;
 
 /// A reader, such as a backup, that has looked at the default partition and does not end.
 async fn reader(world: &World) -> PgTransaction<'static> {
-    let mut reader = world.database().begin().await.expect("Postgres answers");
+    let mut reader = world.database().begin().await.expect("Postgres runs");
     let read = sqlx::query("select from deliveries_default").execute(&mut *reader);
-    read.await.expect("Postgres answers");
+    read.await.expect("Postgres runs");
     reader
 }
 
 /// Reads all deliveries as every worker does, which needs a lock on the default partition.
 async fn read_deliveries(database: &PgPool) {
-    let mut transaction = database.begin().await.expect("Postgres answers");
+    let mut transaction = database.begin().await.expect("Postgres runs");
     let limit = sqlx::query("set local statement_timeout = '10s'").execute(&mut *transaction);
-    limit.await.expect("Postgres answers");
+    limit.await.expect("Postgres runs");
     let read = sqlx::query("select count(*) from deliveries").execute(&mut *transaction);
     read.await.expect("nobody holds a reader up");
 }
@@ -27,7 +27,7 @@ async fn read_deliveries(database: &PgPool) {
 async fn partitions(database: &PgPool, table: &str) -> i64 {
     let query = "select count(*) from pg_inherits where inhparent = $1::text::regclass and inhrelid <> ($1 || '_default')::regclass";
     let query = sqlx::query_scalar(query).bind(table);
-    query.fetch_one(database).await.expect("Postgres answers")
+    query.fetch_one(database).await.expect("Postgres runs")
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::faults::send;
-use crate::held_up::until_waits;
 use crate::setup;
 
 async fn execute(world: &World, statement: String) {
@@ -17,7 +16,7 @@ async fn execute(world: &World, statement: String) {
 }
 
 /// An event of some days ago, with a delivery.
-async fn old_event(
+pub(crate) async fn old_event(
     world: &World,
     organization: &Organization,
     endpoint: Endpoint,
@@ -84,7 +83,7 @@ async fn tables_of(world: &World, days: i32) -> usize {
 }
 
 /// An endpoint that nothing is sent to.
-async fn disabled_endpoint(world: &mut World, organization: &Organization) -> Endpoint {
+pub(crate) async fn disabled_endpoint(world: &mut World, organization: &Organization) -> Endpoint {
     let receiver = world.receiver().await;
     let endpoint = world.endpoint(organization, &receiver).await;
     execute(
@@ -153,7 +152,7 @@ async fn a_day_that_a_wrong_clock_dated_ahead_keeps_no_worker_from_starting() {
     world.finish().await;
 }
 
-async fn keep_payloads_for_a_week(world: &World, organization: &Organization) {
+pub(crate) async fn keep_payloads_for_a_week(world: &World, organization: &Organization) {
     execute(
         world,
         format!(
@@ -165,7 +164,7 @@ async fn keep_payloads_for_a_week(world: &World, organization: &Organization) {
 }
 
 /// The payload, not the event.
-async fn until_payload_is_gone(world: &World, id: EventId) {
+pub(crate) async fn until_payload_is_gone(world: &World, id: EventId) {
     until("the payload to be gone", async || {
         match world.stored_data(id).await.as_slice() {
             [data] if data.is_empty() => Ok(()),
@@ -205,30 +204,6 @@ async fn payloads_go_after_their_organisations_retention_and_not_before_they_are
     for kept in kept {
         assert_eq!(world.stored_data(kept).await, [b"[1]"]);
     }
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn the_payload_of_an_event_that_is_being_replayed_stays() {
-    let mut world = setup().start().await;
-    let organization = world.organization().await;
-    let endpoint = disabled_endpoint(&mut world, &organization).await;
-    world.stack_mut().worker_mut(0).kill().await.unwrap();
-    keep_payloads_for_a_week(&world, &organization).await;
-    let replayed = old_event(&world, &organization, endpoint, 10, "delivered").await;
-    let other = old_event(&world, &organization, endpoint, 9, "delivered").await;
-    let mut replay = world.database().begin().await.unwrap();
-    let event = sqlx::query("select from events where id = $1 for share").bind(replayed);
-    event.execute(&mut *replay).await.unwrap();
-    world.stack_mut().worker_mut(0).start().await.unwrap();
-    until_waits(&world, "delivery-worker").await;
-    let pending = "update deliveries set status = 'pending', next_attempt_at = now(), finished_at = null
-                   where event_id = $1";
-    let pending = sqlx::query(pending).bind(replayed);
-    pending.execute(&mut *replay).await.unwrap();
-    replay.commit().await.unwrap();
-    until_payload_is_gone(&world, other).await;
-    assert_eq!(world.stored_data(replayed).await, [b"[1]"]);
     world.finish().await;
 }
 

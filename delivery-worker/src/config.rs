@@ -148,3 +148,16 @@ pub struct DispatchConfig {
     #[arg(long, env, value_name = "CLAIM_INTERVAL", default_value = "250ms", value_parser = nonzero_duration)]
     pub claim_interval: Duration,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_interval_of_nothing_is_refused() {
+        let refused = Config::try_parse_from(["delivery-worker", "--claim-interval=0s"]);
+        let refused = refused.expect_err("zero is refused").to_string();
+        let words = "invalid value '0s' for '--claim-interval <CLAIM_INTERVAL>'";
+        assert!(refused.contains(words), "{refused}");
+    }
+}

@@ -281,6 +281,7 @@ mod tests {
         for (flag, variable) in [
             ("--key-use-interval=0s", "KEY_USE_INTERVAL"),
             ("--statement-timeout=0s", "STATEMENT_TIMEOUT"),
+            ("--header-timeout=0s", "HEADER_TIMEOUT"),
             ("--rate-limit-exchange=0s", "RATE_LIMIT_EXCHANGE"),
         ] {
             let refused = Config::try_parse_from(["ingest-api", flag]).expect_err("zero is refused");

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer as _};
 use serde_json::value::RawValue;
 
 use crate::error::ApiError;
@@ -130,6 +130,42 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
             }
         }
         deserializer.deserialize_map(Fields)
+    }
+}
+
+/// The items of a JSON array, unread, and whether it is one. It is read no further than one item past `limit`: four
+/// megabytes may hold two million of them.
+pub fn array_items(json: &[u8], limit: usize) -> (Vec<&[u8]>, serde_json::Result<()>) {
+    let mut items = Items {
+        found: Vec::new(),
+        limit,
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let read = deserializer.deserialize_seq(&mut items);
+    let read = read.and_then(|()| deserializer.end());
+    (items.found, read)
+}
+
+struct Items<'de> {
+    found: Vec<&'de [u8]>,
+    limit: usize,
+}
+
+impl<'de> Visitor<'de> for &mut Items<'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an array of at most {} items", self.limit)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element::<&'de RawValue>()? {
+            self.found.push(item.get().as_bytes());
+            if self.found.len() > self.limit {
+                return Err(de::Error::invalid_length(self.found.len(), &self));
+            }
+        }
+        Ok(())
     }
 }
 

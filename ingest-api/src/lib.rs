@@ -41,6 +41,7 @@ mod waiters;
 mod routes;
 mod store;
 mod error;
+mod field_error;
 
 #[cfg(test)]
 mod fuzz;

@@ -43,7 +43,7 @@ pub struct HttpServerConfig {
     pub max_connections: u32,
 
     /// How long a connection may take to send the headers of a request, and how long it may take nothing of an answer.
-    #[arg(long, env, value_name = "HEADER_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, env, value_name = "HEADER_TIMEOUT", default_value = "10s", value_parser = crate::config::nonzero_duration)]
     pub header_timeout: Duration,
 
     /// How long a connection may stay idle between two requests. Longer than a load balancer keeps its own, so that it is

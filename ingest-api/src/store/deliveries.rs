@@ -73,14 +73,17 @@ impl Store {
             });
             return Ok((rows, next));
         }
-        let next = match filter.status {
-            DeliveryStatus::Delivered => self.end_of_delivered(filter).await?,
-            DeliveryStatus::Pending | DeliveryStatus::Dead => None,
+        let next = match (filter.status, filter.outcome) {
+            (DeliveryStatus::Delivered, _) => self.end_of_delivered(filter).await?,
+            (DeliveryStatus::Pending, Some(_)) => self.end_of_pending(filter).await?,
+            (DeliveryStatus::Dead, Some(_)) => self.end_of_dead(filter).await?,
+            (_, None) => None,
         };
         Ok((rows, next))
     }
 
-    /// Each branch reads the one index that holds its rows.
+    /// Each branch reads the one index that holds its rows. Those whose outcome is another are passed over, and 10 000
+    /// rows are looked at in all, as below.
     async fn list_pending(&self, filter: &DeliveryFilter<'_>) -> Result<Vec<EndpointDeliveryRow>> {
         let after = filter.after.unwrap_or(Cursor::OLDEST);
         sqlx::query_as!(
@@ -91,26 +94,30 @@ impl Store {
                    case when d.lease_token is null then d.next_attempt_at end as next_attempt_at, d.finished_at,
                    d.next_attempt_at as "position!"
             from (
-                (select * from deliveries
-                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and not pull and ordering_key is null
-                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
-                   and ($5::text is null or last_outcome = $5)
-                 order by next_attempt_at, event_id limit $6)
-                union all
-                (select * from deliveries
-                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull
-                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
-                   and ($5::text is null or last_outcome = $5)
-                 order by next_attempt_at, event_id limit $6)
-                union all
-                (select * from deliveries
-                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and ordering_key is not null
-                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
-                   and ($5::text is null or last_outcome = $5)
-                 order by next_attempt_at, event_id limit $6)
+                select * from (
+                    select * from (
+                        (select * from deliveries
+                         where org_id = $1 and endpoint_id = $2 and status = 'pending' and not pull and ordering_key is null
+                           and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                         order by next_attempt_at, event_id limit 10000)
+                        union all
+                        (select * from deliveries
+                         where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull
+                           and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                         order by next_attempt_at, event_id limit 10000)
+                        union all
+                        (select * from deliveries
+                         where org_id = $1 and endpoint_id = $2 and status = 'pending' and ordering_key is not null
+                           and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                         order by next_attempt_at, event_id limit 10000)
+                    ) pending
+                    order by next_attempt_at, event_id limit 10000
+                ) scanned
+                where $5::text is null or last_outcome = $5
+                order by next_attempt_at, event_id limit $6
             ) d
             join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
-            order by d.next_attempt_at, d.event_id limit $6
+            order by d.next_attempt_at, d.event_id
             "#,
             filter.org_id.as_uuid(),
             filter.endpoint_id.as_uuid(),
@@ -123,6 +130,39 @@ impl Store {
         .await
     }
 
+    /// The last delivery that `list_pending` looks at; nothing when it looks at all that there are.
+    async fn end_of_pending(&self, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
+        let after = filter.after.unwrap_or(Cursor::OLDEST);
+        sqlx::query_as!(
+            Cursor,
+            r#"
+            select next_attempt_at as "at!", event_id as "id!" from (
+                (select next_attempt_at, event_id from deliveries
+                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and not pull and ordering_key is null
+                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                 order by next_attempt_at, event_id limit 10000)
+                union all
+                (select next_attempt_at, event_id from deliveries
+                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull
+                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                 order by next_attempt_at, event_id limit 10000)
+                union all
+                (select next_attempt_at, event_id from deliveries
+                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and ordering_key is not null
+                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                 order by next_attempt_at, event_id limit 10000)
+            ) pending
+            order by next_attempt_at, event_id offset 9999 limit 1
+            "#,
+            filter.org_id.as_uuid(),
+            filter.endpoint_id.as_uuid(),
+            after.at,
+            after.id,
+        )
+        .fetch_optional(&self.pool)
+        .await
+    }
+
     async fn list_dead(&self, filter: &DeliveryFilter<'_>) -> Result<Vec<EndpointDeliveryRow>> {
         let after = filter.after.unwrap_or(Cursor::NEWEST);
         sqlx::query_as!(
@@ -131,10 +171,13 @@ impl Store {
             select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at, d.status, d.attempts,
                    d.last_outcome, d.next_attempt_at, d.finished_at, d.accepted_at as position
             from (
-                select * from deliveries
-                where org_id = $1 and endpoint_id = $2 and status = 'dead'
-                  and accepted_at <= $3 and (accepted_at, event_id) < ($3, $4::uuid)
-                  and ($5::text is null or last_outcome = $5)
+                select * from (
+                    select * from deliveries
+                    where org_id = $1 and endpoint_id = $2 and status = 'dead'
+                      and accepted_at <= $3 and (accepted_at, event_id) < ($3, $4::uuid)
+                    order by accepted_at desc, event_id desc limit 10000
+                ) scanned
+                where $5::text is null or last_outcome = $5
                 order by accepted_at desc, event_id desc limit $6
             ) d
             join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
@@ -148,6 +191,24 @@ impl Store {
             filter.limit + 1,
         )
         .fetch_all(&self.pool)
+        .await
+    }
+
+    /// The last delivery that `list_dead` looks at; nothing when it looks at all that there are.
+    async fn end_of_dead(&self, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
+        let after = filter.after.unwrap_or(Cursor::NEWEST);
+        sqlx::query_as!(
+            Cursor,
+            "select accepted_at as at, event_id as id from deliveries
+             where org_id = $1 and endpoint_id = $2 and status = 'dead'
+               and accepted_at <= $3 and (accepted_at, event_id) < ($3, $4::uuid)
+             order by accepted_at desc, event_id desc offset 9999 limit 1",
+            filter.org_id.as_uuid(),
+            filter.endpoint_id.as_uuid(),
+            after.at,
+            after.id,
+        )
+        .fetch_optional(&self.pool)
         .await
     }
 

@@ -89,8 +89,8 @@ impl From<EndpointDeliveryRow> for EndpointDelivery {
 
 /// Lists an endpoint's deliveries by status and by how their last attempt ended.
 ///
-/// A page of delivered ones looks at 10 000 events at the most: it may hold fewer deliveries than `limit`, or none, and
-/// there is a next page nevertheless.
+/// A page of delivered ones looks at 10 000 events at the most, and one of others by `outcome` at 10 000 deliveries: it may
+/// hold fewer than `limit`, or none, and there is a next page nevertheless.
 ///
 /// # Errors
 /// 401, 403, 404, 422, 429, 503.

@@ -1,6 +1,5 @@
 //! `POST /v1/events/batch`: many events in one request, each with an outcome of its own.
 
-use std::fmt;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,9 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::de::{self, SeqAccess, Visitor};
-use serde::{Deserializer as _, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 use shared::clock::UnixMicros;
 use shared::event::JSON;
 use shared::id::EventId;
@@ -19,6 +16,7 @@ use utoipa::ToSchema;
 use crate::accept::{NewEvent, traceparent};
 use crate::admission::Admitted;
 use crate::error::{ApiError, Problem};
+use crate::json::array_items;
 use crate::publish::PublishError;
 use crate::router::App;
 use crate::routes::body;
@@ -242,37 +240,13 @@ pub fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, ApiError> {
         .collect())
 }
 
-/// The items of an array, which is read no further than its limit: four megabytes may hold two million of them.
 fn raw_items(body: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
-    let mut items = Vec::new();
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let read = deserializer.deserialize_seq(Items(&mut items));
-    match read.and_then(|()| deserializer.end()) {
+    let (items, read) = array_items(body, MAX_EVENTS);
+    match read {
         _ if items.len() > MAX_EVENTS => Err(ApiError::TooManyEvents { limit: MAX_EVENTS }),
         Ok(()) => Ok(items),
         Err(error) if error.is_data() => Err(ApiError::invalid("body", "must be a JSON array of events")),
         Err(error) => Err(ApiError::not_json(&error)),
-    }
-}
-
-/// Takes the items of an array, up to the first one too many.
-struct Items<'a, 'de>(&'a mut Vec<&'de [u8]>);
-
-impl<'de> Visitor<'de> for Items<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an array of at most {MAX_EVENTS} events")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while let Some(item) = items.next_element::<&'de RawValue>()? {
-            self.0.push(item.get().as_bytes());
-            if self.0.len() > MAX_EVENTS {
-                return Err(de::Error::invalid_length(self.0.len(), &self));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -220,3 +220,50 @@ async fn what_a_recovery_matches_is_counted_up_to_10_000() {
     assert_eq!(begun(json!(["dead", "delivered"]), 2).await, json!(2_000));
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_list_of_deliveries_by_outcome_looks_at_10_000_a_page_and_leads_on() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    store_events(&world, &organization, 10_005).await;
+    let pull = json!({"kind": "pull"});
+    let endpoint = world
+        .producer(&organization)
+        .post("/v1/endpoints")
+        .json(&pull)
+        .send()
+        .await;
+    let endpoint: Value = endpoint.unwrap().json().await.unwrap();
+    let id = endpoint["id"].as_str().unwrap();
+    // The one that is listed last ended in another way.
+    for (status, due) in [("dead", "null"), ("pending", "now() - (accepted_at - now())")] {
+        sqlx::query("truncate deliveries")
+            .execute(world.database())
+            .await
+            .unwrap();
+        let insert = format!(
+            "insert into deliveries (org_id, event_id, endpoint_id, accepted_at, status, pull, last_outcome,
+                                     next_attempt_at, ordering_key, ordinal, stream)
+             select org_id, id, $1::uuid, accepted_at, '{status}', n % 3 = 0,
+                    case when type = 'rare' then 'timeout' else 'status' end, {due}, case when n % 3 = 1 then 'k' end,
+                    case when n % 3 = 1 then n end, case when n % 3 = 1 then 'EVENTS-0' end
+             from (select *, row_number() over () as n from events) e"
+        );
+        let insert = sqlx::query(sqlx::AssertSqlSafe(insert)).bind(id);
+        insert.execute(world.database()).await.unwrap();
+        let path = format!("/v1/endpoints/{id}/deliveries?status={status}&limit=2&outcome");
+        let (first, link) = page(&world, &organization, &format!("{path}=timeout")).await;
+        assert_eq!(first["data"], json!([]), "{status}");
+        let (second, end) = page(&world, &organization, &link.expect("there is more")).await;
+        assert_eq!(
+            (second["data"][0]["event_type"].as_str(), end),
+            (Some("rare"), None)
+        );
+        let (usual, link) = page(&world, &organization, &format!("{path}=status")).await;
+        assert_eq!(
+            (usual["data"].as_array().map(Vec::len), link.is_some()),
+            (Some(2), true)
+        );
+    }
+    world.finish().await;
+}

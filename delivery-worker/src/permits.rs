@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn both_limits_hold_and_a_drop_frees_both() {
-        let permits = Permits::new(3);
+        let permits = Permits::new(4);
         let (one, two) = (Arc::new(Gate::new(2)), Arc::new(Gate::new(2)));
         let first = permits.try_acquire(&one).unwrap();
         let _second = permits.try_acquire(&one).unwrap();

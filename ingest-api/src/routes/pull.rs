@@ -208,7 +208,10 @@ pub async fn pull(
     };
     let look = async || {
         admitted.check_unchanged()?;
-        lease(&app, &pull).await
+        let leased = lease(&app, &pull).await?;
+        // What is leased and not handed out comes back.
+        admitted.check_unchanged()?;
+        Ok::<_, ApiError>(leased)
     };
     let mut deliveries = look().await?;
     if deliveries.is_empty() && request.wait_seconds > 0 {

@@ -1,6 +1,7 @@
 //! A stack of its own for one test.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use penstock_local::{NatsOptions, Service, Signal, Stack, StackOptions};
@@ -172,6 +173,17 @@ impl World {
             }
         })
         .await;
+    }
+
+    /// Waits until the first `delivery-worker` has ended, and returns its status.
+    pub async fn until_worker_ends(&mut self) -> ExitStatus {
+        until("the worker to end", async || {
+            let ended = self.stack_mut().worker_mut(0).try_wait();
+            ended
+                .map_err(|error| error.to_string())?
+                .ok_or_else(|| "it runs".to_owned())
+        })
+        .await
     }
 
     /// Stops everything in order and starts it again on the same data.

@@ -102,13 +102,7 @@ async fn a_worker_that_stops_gives_back_the_frames_that_it_has_not_stored() {
         .expect("Postgres answers");
     world.until_worker_logs("stopping").await;
     events.rollback().await.expect("Postgres answers");
-    let ended = until("the worker to end", async || {
-        let ended = world.stack_mut().worker_mut(0).try_wait();
-        ended
-            .map_err(|error| error.to_string())?
-            .ok_or_else(|| "it runs".to_owned())
-    })
-    .await;
+    let ended = world.until_worker_ends().await;
     assert!(ended.success());
     world
         .stack_mut()

@@ -101,13 +101,7 @@ async fn a_worker_whose_stream_was_deleted_ends_and_names_the_stream() {
             .unwrap()
             .success
     );
-    let ended = until("the worker to end", async || {
-        let ended = world.stack_mut().worker_mut(0).try_wait();
-        ended
-            .map_err(|error| error.to_string())?
-            .ok_or_else(|| "it runs".to_owned())
-    })
-    .await;
+    let ended = world.until_worker_ends().await;
     assert_eq!(ended.code(), Some(1));
     let log = world.stack().worker(0).log();
     let last = log.lines().last().unwrap_or_default();
@@ -330,13 +324,7 @@ async fn a_worker_that_cannot_read_a_filter_stores_nothing_without_it() {
     };
     set_filter(&world, Some(r#"{"/a":{"of_a_later_release":1}}"#)).await;
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
-    let ended = until("the worker to end", async || {
-        let ended = world.stack_mut().worker_mut(0).try_wait();
-        ended
-            .map_err(|error| error.to_string())?
-            .ok_or_else(|| "it runs".to_owned())
-    })
-    .await;
+    let ended = world.until_worker_ends().await;
     assert_eq!(ended.code(), Some(1));
     assert!(world.deliveries_of(id).await.is_empty());
     set_filter(&world, None).await;

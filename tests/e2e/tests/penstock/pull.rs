@@ -523,7 +523,9 @@ async fn a_pull_that_waits_gets_nothing_any_more_when_its_key_is_revoked_or_its_
         key: key.to_owned(),
         ..consumer.clone()
     };
-    let pull = revoked.post("pull", &json!({"wait_seconds": 20})).send();
+    let pull = revoked
+        .post("pull", &json!({"wait_seconds": 20, "lease_seconds": 1}))
+        .send();
     let revoking = async {
         until_somebody_waits(&world).await;
         let revoke = request(
@@ -540,7 +542,7 @@ async fn a_pull_that_waits_gets_nothing_any_more_when_its_key_is_revoked_or_its_
     assert_eq!(pulled.expect("ingest-api answers").status(), 503);
 
     let leased = consumer
-        .pull(json!({"wait_seconds": 20, "lease_seconds": 1}))
+        .pull(json!({"wait_seconds": 20, "lease_seconds": 3_600}))
         .await;
     assert_eq!(leased.len(), 1);
     let disabling = async {
@@ -548,6 +550,8 @@ async fn a_pull_that_waits_gets_nothing_any_more_when_its_key_is_revoked_or_its_
         let path = format!("/v1/endpoints/{}", consumer.endpoint);
         let disable = request(&world, 0, Method::PATCH, &path, &organization.key);
         assert_eq!(status(disable.json(&json!({"status": "disabled"}))).await, 200);
+        let due = sqlx::query("update deliveries set next_attempt_at = now()");
+        due.execute(world.database()).await.expect("Postgres answers");
     };
     let pull = consumer.pull(json!({"wait_seconds": 4}));
     let (pulled, ()) = tokio::join!(pull, disabling);

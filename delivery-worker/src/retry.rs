@@ -16,9 +16,9 @@ const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
 
 /// The schedule. The defaults reach about three days.
 ///
-/// The wait after attempt *n* is drawn evenly between the ceilings of the step before and of this one, where
-/// the ceiling is `min(max, initial × factor^(n-1))`: as much jitter as exponential waits can have while each
-/// is longer than the last and none is zero.
+/// The wait after attempt *n* is drawn evenly between a `factor`-th of the ceiling and the ceiling, which is
+/// `min(max, initial × factor^(n-1))`: as much jitter as exponential waits can have while none is zero and each is
+/// longer than the last, until the ceiling is `max`.
 #[derive(Args, Clone, Copy, Debug, PartialEq)]
 pub struct RetryPolicy {
     /// Longest wait after the first attempt.

@@ -156,7 +156,7 @@ impl KeyCache {
                 .any(|change| self.changes.get(change).is_some_and(|at| *at >= asked_at))
     }
 
-    /// Whether a key was changed in the last half minute and after `since`.
+    /// Whether a key was changed after `since`, as far as changes are kept: longer than any request waits.
     pub fn key_changed_since(&self, id: &KeyId, since: Instant) -> bool {
         let change = self.changes.get(&KeyChange::Key(id.clone()));
         change.is_some_and(|at| *at >= since)

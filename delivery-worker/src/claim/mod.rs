@@ -126,7 +126,7 @@ impl Claimer {
             metrics::counter!("deliveries_claimed_total").increment(claimed.len() as u64);
             self.start(&mut shares, claimed);
             if !ordered {
-                for share in shares.iter().filter(|share| share.waiting.due_seconds.is_some()) {
+                for share in shares.iter().filter(|share| share.waiting.has_due()) {
                     // A permit that found no row: the endpoint has no more due ones.
                     share.endpoint.gate.set_backlogged(share.permits.is_empty());
                 }
@@ -171,14 +171,11 @@ impl Claimer {
             .filter_map(|waiting| Some((endpoints.get(waiting.endpoint_id)?.clone(), waiting)))
             .collect();
         // Of ordered deliveries it is not known yet whether any is due.
-        let due = enabled
-            .iter()
-            .filter(|(_, waiting)| waiting.due_seconds.is_some())
-            .count();
+        let due = enabled.iter().filter(|(_, waiting)| waiting.has_due()).count();
         let fair_share = (self.permits.available() / due.max(1)).clamp(1, MAX_PER_ENDPOINT);
         let shares = enabled.into_iter().map(|(endpoint, waiting)| {
             let most = if waiting.probe { 1 } else { fair_share };
-            if waiting.due_seconds.is_some() {
+            if waiting.has_due() {
                 endpoint.gate.set_backlogged(true);
             }
             Share {

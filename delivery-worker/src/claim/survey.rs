@@ -20,6 +20,13 @@ pub struct Waiting {
     pub probe: bool,
 }
 
+impl Waiting {
+    /// It has a delivery without an ordering key that is due.
+    pub fn has_due(&self) -> bool {
+        self.due_seconds.is_some()
+    }
+}
+
 /// Walks over both indexes from endpoint to endpoint. Deliveries to pull are in another index; endpoints whose circuit
 /// is open are left out until their pause is over.
 ///
@@ -72,7 +79,7 @@ pub async fn waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>, sqlx
 /// Lets new events of endpoints start at once again for which nothing waits any more: another worker may have taken the
 /// last of it.
 pub fn end_backlogs(endpoints: &Snapshot, waiting: &[Waiting]) {
-    let due = waiting.iter().filter(|waiting| waiting.due_seconds.is_some());
+    let due = waiting.iter().filter(|waiting| waiting.has_due());
     let due: HashSet<_> = due.map(|waiting| waiting.endpoint_id).collect();
     for endpoint in endpoints
         .endpoints()

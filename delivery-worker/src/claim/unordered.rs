@@ -15,9 +15,7 @@ pub async fn claim(
     shares: &mut [Share],
     permits: &Permits,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    let due = shares
-        .iter_mut()
-        .filter(|share| share.waiting.due_seconds.is_some());
+    let due = shares.iter_mut().filter(|share| share.waiting.has_due());
     let due = due.map(|share| {
         share.take_permits(permits, share.turns);
         &*share

@@ -86,7 +86,7 @@ async fn a_worker_that_stops_gives_back_the_frames_that_it_has_not_stored() {
     }
     let consumer = world.jetstream().await;
     let consumer = consumer.get_consumer_from_stream(stream::CONSUMER, stream::name(0));
-    let consumer: async_nats::jetstream::consumer::PullConsumer = consumer.await.expect("Postgres answers");
+    let consumer: async_nats::jetstream::consumer::PullConsumer = consumer.await.unwrap();
     until("the worker to have all frames", async || {
         let info = consumer.get_info().await.map_err(|error| error.to_string())?;
         match info.num_ack_pending {
@@ -95,21 +95,12 @@ async fn a_worker_that_stops_gives_back_the_frames_that_it_has_not_stored() {
         }
     })
     .await;
-    world
-        .stack()
-        .worker(0)
-        .signal(Signal::SIGTERM)
-        .expect("Postgres answers");
+    world.stack().worker(0).signal(Signal::SIGTERM).unwrap();
     world.until_worker_logs("stopping").await;
-    events.rollback().await.expect("Postgres answers");
+    events.rollback().await.unwrap();
     let ended = world.until_worker_ends().await;
     assert!(ended.success());
-    world
-        .stack_mut()
-        .worker_mut(0)
-        .start()
-        .await
-        .expect("Postgres answers");
+    world.stack_mut().worker_mut(0).start().await.unwrap();
     world.until_deliveries_are(11, "delivered").await;
     world.finish().await;
 }
@@ -121,28 +112,15 @@ async fn a_worker_that_stops_while_postgres_is_away_gives_back_its_frames() {
     let receiver = world.receiver().await;
     world.endpoint(&organization, &receiver).await;
     let postgres = world.stack_mut().postgres_mut();
-    postgres
-        .stop(Shutdown::Immediate)
-        .await
-        .expect("Postgres answers");
+    postgres.stop(Shutdown::Immediate).await.unwrap();
     world
         .publish_events(&[new_event(organization.id, "a", "1")])
         .await;
     world.until_worker_logs("cannot store events, trying again").await;
     let ended = world.stack_mut().worker_mut(0).terminate(STOP_DEADLINE).await;
-    assert!(ended.expect("Postgres answers").success());
-    world
-        .stack_mut()
-        .postgres_mut()
-        .start()
-        .await
-        .expect("Postgres answers");
-    world
-        .stack_mut()
-        .worker_mut(0)
-        .start()
-        .await
-        .expect("Postgres answers");
+    assert!(ended.unwrap().success());
+    world.stack_mut().postgres_mut().start().await.unwrap();
+    world.stack_mut().worker_mut(0).start().await.unwrap();
     world.until_deliveries_are(1, "delivered").await;
     world.finish().await;
 }
@@ -152,16 +130,16 @@ async fn an_audit_ends_when_it_is_told_to_stop() {
     let world = setup().start().await;
     let events = lock(&world, "lock table events in access exclusive mode").await;
     let mut audit = audit_command(&world);
-    let audit = audit.stderr(Stdio::piped()).spawn().expect("Postgres answers");
+    let audit = audit.stderr(Stdio::piped()).spawn().unwrap();
     until_waits(&world, "delivery-worker audit").await;
     let pid = audit.id().expect("it runs").to_string();
     let sent = Command::new("kill").args(["-TERM", &pid]).status().await;
-    assert!(sent.expect("Postgres answers").success());
+    assert!(sent.unwrap().success());
     let ended = tokio::time::timeout(e2e::DEADLINE, audit.wait_with_output()).await;
-    let output = ended.expect("it stops").expect("Postgres answers");
+    let output = ended.expect("it stops").unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("told to stop before it was done"), "{errors}");
-    events.rollback().await.expect("Postgres answers");
+    events.rollback().await.unwrap();
     world.finish().await;
 }

@@ -45,10 +45,7 @@ async fn a_reader_of_the_default_partition_holds_up_the_first_worker_and_nobody_
         until("the worker to wait for the reader", async || {
             let waiting = "select count(*) from pg_locks
                            where relation = 'deliveries_default'::regclass and not granted";
-            let waiting: i64 = sqlx::query_scalar(waiting)
-                .fetch_one(&database)
-                .await
-                .expect("Postgres answers");
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&database).await.unwrap();
             if waiting > 0 {
                 Ok(())
             } else {
@@ -58,10 +55,10 @@ async fn a_reader_of_the_default_partition_holds_up_the_first_worker_and_nobody_
         .await;
         read_deliveries(&database).await;
         assert_eq!(partitions(&database, "deliveries").await, 0);
-        reader.rollback().await.expect("Postgres answers");
+        reader.rollback().await.unwrap();
     };
     let (worker, ()) = tokio::join!(world.stack_mut().add_worker(), others);
-    worker.expect("Postgres answers");
+    worker.unwrap();
     assert_eq!(partitions(&database, "deliveries").await, 6);
     world.finish().await;
 }
@@ -76,40 +73,20 @@ async fn a_worker_starts_beside_a_reader_of_the_default_partition_when_today_has
     let last: String = sqlx::query_scalar(last)
         .fetch_one(world.database())
         .await
-        .expect("Postgres answers");
+        .unwrap();
     let drop = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop table deliveries_{last}")));
-    drop.execute(world.database()).await.expect("Postgres answers");
+    drop.execute(world.database()).await.unwrap();
     let reader = reader(&world).await;
-    world
-        .stack_mut()
-        .worker_mut(0)
-        .kill()
-        .await
-        .expect("Postgres answers");
-    world
-        .stack_mut()
-        .worker_mut(0)
-        .start()
-        .await
-        .expect("Postgres answers");
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    world.stack_mut().worker_mut(0).start().await.unwrap();
     send(&world.producer(&organization), 5).await;
     receiver.wait_for(5).await;
     read_deliveries(world.database()).await;
     assert_eq!(partitions(world.database(), "deliveries").await, 5);
 
-    reader.rollback().await.expect("Postgres answers");
-    world
-        .stack_mut()
-        .worker_mut(0)
-        .kill()
-        .await
-        .expect("Postgres answers");
-    world
-        .stack_mut()
-        .worker_mut(0)
-        .start()
-        .await
-        .expect("Postgres answers");
+    reader.rollback().await.unwrap();
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    world.stack_mut().worker_mut(0).start().await.unwrap();
     assert_eq!(partitions(world.database(), "deliveries").await, 6);
     world.finish().await;
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use e2e::{Answer, Event, Load, Producer, Receiver, Shutdown, World, transcript};
+use e2e::{Answer, Event, Load, Producer, Receiver, Shutdown, World, transcript, until};
 use futures_util::future::join_all;
 use serde_json::json;
 use shared::id::EventId;
@@ -224,14 +224,21 @@ async fn sessions_that_postgres_ends_under_load_are_replaced_and_no_result_is_lo
     let load = Load::start(&world.producer(&organization), 8);
     for _ in 0..3 {
         load.accepts(100).await;
-        let ended: i64 = sqlx::query_scalar(
-            "select count(pg_terminate_backend(pid)) from pg_stat_activity
-             where application_name = 'delivery-worker'",
-        )
-        .fetch_one(world.database())
-        .await
-        .unwrap();
-        assert!(ended > 0);
+        until("Postgres to end sessions of the worker", async || {
+            let ended: i64 = sqlx::query_scalar(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                 where application_name = 'delivery-worker'",
+            )
+            .fetch_one(world.database())
+            .await
+            .map_err(|error| error.to_string())?;
+            if ended > 0 {
+                Ok(())
+            } else {
+                Err("the worker has no session".to_owned())
+            }
+        })
+        .await;
     }
     load.accepts(100).await;
     let sent = load.stop().await;

@@ -78,11 +78,7 @@ impl Store {
         if !lock_organization(&mut transaction, org_id).await? {
             return Ok(Stored::Missing);
         }
-        let endpoints = sqlx::query_scalar!(
-            r#"select count(*) as "count!" from endpoints where org_id = $1 and deleted_at is null"#,
-            org_id.as_uuid(),
-        );
-        if endpoints.fetch_one(&mut *transaction).await? >= MAX_ENDPOINTS {
+        if is_full(&mut transaction, org_id).await? {
             return Ok(Stored::Full);
         }
         insert(&mut transaction, org_id, kind, new, secret).await?;
@@ -236,6 +232,15 @@ impl Store {
         .fetch_all(&self.pool)
         .await
     }
+}
+
+/// Whether an organisation that is locked has [`MAX_ENDPOINTS`].
+pub(super) async fn is_full(transaction: &mut PgTransaction<'_>, org_id: OrgId) -> Result<bool> {
+    let endpoints = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from endpoints where org_id = $1 and deleted_at is null"#,
+        org_id.as_uuid(),
+    );
+    Ok(endpoints.fetch_one(&mut **transaction).await? >= MAX_ENDPOINTS)
 }
 
 async fn insert(

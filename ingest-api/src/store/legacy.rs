@@ -1,9 +1,11 @@
 //! What only the Zapier Triggers API knows: the inbox, its acknowledgements, and the one webhook.
 
 use shared::id::{EndpointId, EventId, OrgId};
+use sqlx::PgTransaction;
 use time::OffsetDateTime;
 
-use super::{Result, Store};
+use super::endpoints::is_full;
+use super::{Result, Store, Stored, lock_organization};
 use crate::api_key::NewKey;
 use crate::cursor::Cursor;
 use crate::routes::endpoints::Limits;
@@ -205,16 +207,24 @@ impl Store {
     }
 
     /// Makes an endpoint the organisation's webhook of this API. When it has one, that one keeps its id, its secret
-    /// and what waits for it, gets the new URL and is enabled; returns the id that it has then.
+    /// and what waits for it, gets the new URL and is enabled; else it is made, unless the organisation has as many
+    /// endpoints as it may have. Returns the id that it has then.
     pub async fn set_zapier_webhook(
         &self,
         org_id: OrgId,
         new_id: EndpointId,
         url: &str,
         secret: &[u8],
-    ) -> Result<EndpointId> {
+    ) -> Result<Stored<EndpointId>> {
         let limits = Limits::default();
-        sqlx::query_scalar!(
+        let mut transaction = self.pool.begin().await?;
+        if !lock_organization(&mut transaction, org_id).await? {
+            return Ok(Stored::Missing);
+        }
+        if is_full(&mut transaction, org_id).await? && !has_webhook(&mut transaction, org_id).await? {
+            return Ok(Stored::Full);
+        }
+        let id = sqlx::query_scalar!(
             r#"with webhook as (
                    insert into endpoints (id, org_id, url, description, secret, max_in_flight, timeout_ms, zapier)
                    values ($1, $2, $3, 'Zapier Triggers API', $4, $5, $6, true)
@@ -233,8 +243,18 @@ impl Store {
             secret,
             limits.max_in_flight,
             limits.timeout_ms,
-        )
-        .fetch_one(&self.pool)
-        .await
+        );
+        let id = id.fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Stored::Done(id))
     }
+}
+
+async fn has_webhook(transaction: &mut PgTransaction<'_>, org_id: OrgId) -> Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from endpoints where org_id = $1 and zapier and deleted_at is null) as "there!""#,
+        org_id.as_uuid(),
+    )
+    .fetch_one(&mut **transaction)
+    .await
 }

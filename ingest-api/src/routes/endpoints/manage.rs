@@ -28,6 +28,13 @@ const MAX_TRIES: usize = 5;
 
 const DISABLED_BY_OWNER: &str = "disabled through the API";
 
+/// The answer to an endpoint too many.
+pub const TOO_MANY_ENDPOINTS: ApiError = ApiError::LimitReached {
+    what: "endpoints",
+    limit: MAX_ENDPOINTS,
+    remedy: "delete",
+};
+
 /// An endpoint with its signing secret, which is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CreatedEndpoint {
@@ -130,13 +137,7 @@ async fn create_for(
     match app.store.create_endpoint(org_id, kind, &new, &sealed).await? {
         Stored::Done(()) => {}
         Stored::Missing => return Err(ApiError::NotFound),
-        Stored::Full => {
-            return Err(ApiError::LimitReached {
-                what: "endpoints",
-                limit: MAX_ENDPOINTS,
-                remedy: "delete",
-            });
-        }
+        Stored::Full => return Err(TOO_MANY_ENDPOINTS),
     }
     let (etag, Json(endpoint)) = show_stored(app, org_id, id).await?;
     let secret = (kind == EndpointKind::Push).then(|| secret.to_text());

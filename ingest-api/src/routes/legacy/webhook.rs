@@ -17,7 +17,9 @@ use crate::error::{ApiError, FieldError};
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::endpoints::form::check_url;
+use crate::routes::endpoints::manage::TOO_MANY_ENDPOINTS;
 use crate::scope::Scope;
+use crate::store::Stored;
 
 /// Body of `POST /api/webhook/config`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -45,7 +47,7 @@ pub struct ConfiguredWebhook {
 /// Makes the organisation's webhook, or gives it another URL.
 ///
 /// # Errors
-/// 400, 401, 403, 408, 413, 415, 422 for a URL that webhooks may not go to, 429, 503.
+/// 400, 401, 403, 408, 409 for an endpoint too many, 413, 415, 422 for a URL that webhooks may not go to, 429, 503.
 #[utoipa::path(
     post,
     path = "/api/webhook/config",
@@ -59,6 +61,7 @@ pub struct ConfiguredWebhook {
         (status = 401, description = "No valid API key.", body = LegacyError),
         (status = 403, description = "The key lacks the scope `manage`.", body = LegacyError),
         (status = 408, description = "The body did not arrive in time.", body = LegacyError),
+        (status = 409, description = "There is no webhook yet, and the organisation has 1 000 endpoints, the most it may have.", body = LegacyError),
         (status = 413, description = "Larger than 64 KiB.", body = LegacyError),
         (status = 415, description = "Not JSON, or compressed.", body = LegacyError),
         (status = 422, description = "The URL is missing, wrong, or not a public one.", body = LegacyError),
@@ -79,10 +82,14 @@ pub async fn configure(
     let new_id = EndpointId::generate();
     let secret = SigningSecret::generate();
     let sealed = secret.seal(&app.secrets_key, new_id);
-    let endpoint_id = app
+    let stored = app
         .store
-        .set_zapier_webhook(org_id, new_id, &webhook_url, &sealed)
-        .await?;
+        .set_zapier_webhook(org_id, new_id, &webhook_url, &sealed);
+    let endpoint_id = match stored.await? {
+        Stored::Done(id) => id,
+        Stored::Missing => return Err(ApiError::NotFound),
+        Stored::Full => return Err(TOO_MANY_ENDPOINTS),
+    };
     Ok(Json(ConfiguredWebhook {
         success: true,
         webhook_url,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Organization, World};
+use e2e::{Organization, World, transcript};
 use futures_util::future::join_all;
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -170,6 +170,36 @@ async fn an_organization_has_1000_endpoints_at_the_most() {
         "the organisation has 1000 endpoints, the most it may have: delete some first"
     );
 
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn at_the_limit_of_endpoints_the_zapier_webhook_is_not_made_but_may_be_changed() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = full(
+        &world,
+        "insert into endpoints (id, org_id, kind, secret, max_in_flight, timeout_ms)
+         select gen_random_uuid(), $1, 'pull', '', 1, 1 from generate_series(1, 1000)",
+    )
+    .await;
+    let configure = async || {
+        let webhook = json!({"webhook_url": "https://example.com/hook"});
+        post(&world, &organization, "/api/webhook/config", webhook).await
+    };
+    insta::assert_snapshot!(transcript(configure().await).await, @r#"
+    409 Conflict
+    content-type: application/json
+
+    {"error":"the organisation has 1000 endpoints, the most it may have: delete some first"}
+    "#);
+
+    let delete = "update endpoints set deleted_at = now() where id = (select id from endpoints limit 1)";
+    sqlx::query(delete).execute(world.database()).await.unwrap();
+    let made = statuses(configure).await;
+    assert_eq!(made, [200; 5], "one makes it, the others change it");
+    let another = post(&world, &organization, "/v1/endpoints", json!({"kind": "pull"})).await;
+    assert_eq!(another.status(), 409, "the webhook is one of the thousand");
+    assert_eq!(configure().await.status(), 200);
     world.finish().await;
 }
 

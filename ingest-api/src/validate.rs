@@ -60,13 +60,14 @@ pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     })
 }
 
-/// Takes the idempotency key from its header when the body has none.
+/// Takes the idempotency key from its header when the body has none in its field, which has this name.
 ///
 /// # Errors
 /// When the header cannot be read, or says something else than the body.
 pub fn merge_idempotency_header<'a>(
     event: &mut NewEvent<'a>,
     headers: &'a HeaderMap,
+    field: &str,
 ) -> Result<(), ApiError> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else {
@@ -82,7 +83,7 @@ pub fn merge_idempotency_header<'a>(
         .ok_or_else(|| invalid("a quote or backslash is not closed or not escaped"))?;
     check_name(&key).map_err(invalid)?;
     match &event.identity {
-        Identity::Key(body) if *body != key => Err(invalid("differs from `idempotency_key` in the body")),
+        Identity::Key(body) if *body != key => Err(invalid(&format!("differs from `{field}` in the body"))),
         Identity::Unique => {
             event.identity = Identity::Key(key);
             Ok(())
@@ -208,7 +209,7 @@ mod tests {
         let merged = |body: &'static [u8], header: &str| {
             let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_str(header).unwrap())]);
             let mut event = parse(body).unwrap();
-            merge_idempotency_header(&mut event, &headers).map(|()| match event.identity {
+            merge_idempotency_header(&mut event, &headers, "idempotency_key").map(|()| match event.identity {
                 Identity::Key(key) => key.into_owned(),
                 other => panic!("{other:?}"),
             })
@@ -223,7 +224,8 @@ mod tests {
         for key in ["k-1", "k-1"] {
             headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static(key));
         }
-        assert!(merge_idempotency_header(&mut parse(body).unwrap(), &headers).is_err());
+        let mut event = parse(body).unwrap();
+        assert!(merge_idempotency_header(&mut event, &headers, "idempotency_key").is_err());
         let with_key = br#"{"type":"a","data":1,"idempotency_key":"two"}"#;
         assert!(merged(with_key, "one").is_err());
         assert_eq!(merged(with_key, "two").unwrap(), "two");

@@ -198,7 +198,7 @@ pub async fn create(
         Form::Binary => cloudevents::parse_binary(&headers, &bytes)?,
         Form::Envelope | Form::Batch => {
             let mut event = validate::parse(&bytes)?;
-            validate::merge_idempotency_header(&mut event, &headers)?;
+            validate::merge_idempotency_header(&mut event, &headers, "idempotency_key")?;
             event
         }
     };

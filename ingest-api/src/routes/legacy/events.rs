@@ -24,6 +24,7 @@ use crate::router::App;
 use crate::routes::body;
 use crate::routes::events::create::MAX_EVENT_BYTES;
 use crate::scope::Scope;
+use crate::validate;
 
 /// An event in this API's form.
 #[derive(Debug, ToSchema)]
@@ -74,6 +75,7 @@ pub struct Duplicate {
     operation_id = "zapier_send_event",
     tag = "zapier",
     security(("api_key" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "As on `POST /v1/events`: a quoted string (RFC 9651), or bare. A repeat is answered 202 with the same id, unless it has a `dedup_id`.")),
     request_body = LegacyEvent,
     responses(
         (status = 202, description = "The event is on disk.", body = LegacyAccepted),
@@ -98,9 +100,12 @@ pub async fn create(
     let org_id = admitted.organization_with(Scope::Ingest)?;
     body::require_json(&headers)?;
     let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, app.body_timeout).await?;
-    let event = parse(&bytes)?;
+    let mut event = parse(&bytes)?;
+    let has_dedup_id = event.identity != Identity::Unique;
+    validate::merge_idempotency_header(&mut event, &headers, "dedup_id")?;
     let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
-    if let Identity::Key(dedup_id) = &event.identity
+    if has_dedup_id
+        && let Identity::Key(dedup_id) = &event.identity
         && app.recent_ids.holds(id, Instant::now())
     {
         let duplicate = Duplicate {

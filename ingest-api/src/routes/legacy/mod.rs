@@ -6,6 +6,7 @@
 //! - A `dedup_id` that this replica has accepted within 24 hours is answered 409. Otherwise a repeat is answered 202
 //!   with the id of the first, and is not stored or delivered again: no request asks the database, so a replica
 //!   that has just started, or another one, cannot know.
+//! - The header `Idempotency-Key` is that of `POST /v1/events`: without a `dedup_id`, a repeat is answered 202.
 //! - The inbox holds all events of the organisation, newest first, in one of three statuses. `acknowledged`: by
 //!   `POST /api/ack/{id}`. `delivered`: not acknowledged, but this API's webhook took it. `pending`: neither;
 //!   `delivery_status` tells whether the webhook is still tried, was given up (`dead`), or was never there (null).

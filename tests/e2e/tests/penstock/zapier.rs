@@ -234,6 +234,65 @@ async fn a_repeated_dedup_id_is_answered_409_where_it_is_known_and_is_never_deli
 }
 
 #[tokio::test]
+async fn the_idempotency_key_header_means_what_it_means_on_the_other_route() {
+    let mut world = world().await;
+    let client = Client::new(&world).await;
+    let receiver = world.receiver().await;
+    client.set_webhook(&receiver).await;
+    let event = |key: &str| {
+        client
+            .event(r#"{"type":"a","payload":1}"#)
+            .header("idempotency-key", key)
+    };
+    let first = id(&read(event("order-1"), 202).await);
+    for key in ["order-1", "\"order-1\""] {
+        assert_eq!(id(&read(event(key), 202).await), first, "a repeat");
+    }
+    assert_ne!(id(&read(event("order-2"), 202).await), first);
+    let other_route = client.post("/v1/events").header("idempotency-key", "order-1");
+    let other_route = other_route.json(&json!({"type": "a", "data": 1}));
+    assert_eq!(id(&read(other_route, 202).await), first);
+    let with_dedup_id = |dedup_id: &str| {
+        let body = json!({"type": "a", "payload": 1, "dedup_id": dedup_id});
+        client.event(body.to_string())
+    };
+    for repeat in [
+        with_dedup_id("order-1"),
+        with_dedup_id("order-1").header("idempotency-key", "order-1"),
+    ] {
+        assert_eq!(read(repeat, 409).await["dedup_id"], "order-1");
+    }
+
+    insta::assert_snapshot!(answer(event("\"open")).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/json
+
+    {"error":"Idempotency-Key: a quote or backslash is not closed or not escaped"}
+    "#);
+    insta::assert_snapshot!(answer(event("order-1").header("idempotency-key", "order-1")).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/json
+
+    {"error":"Idempotency-Key: stands more than once"}
+    "#);
+    insta::assert_snapshot!(answer(with_dedup_id("order-3").header("idempotency-key", "order-4")).await, @r#"
+    422 Unprocessable Entity
+    content-type: application/json
+
+    {"error":"Idempotency-Key: differs from `dedup_id` in the body"}
+    "#);
+
+    world.settle().await;
+    assert_eq!(receiver.count(), 2);
+    assert_eq!(receiver.webhooks_of(first).len(), 1);
+    let inbox = client.inbox("").await;
+    let keys = inbox["events"].as_array().unwrap().iter();
+    let keys: Vec<_> = keys.map(|event| text(&event["dedup_id"])).collect();
+    assert_eq!(keys, ["order-2", "order-1"]);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn the_inbox_tells_what_became_of_the_webhook() {
     let mut world = setup()
         .ingest_env("ALLOW_SIGNUP", "true")

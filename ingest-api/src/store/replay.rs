@@ -57,15 +57,15 @@ impl Store {
     }
 
     /// Makes a delivery of an event to an enabled endpoint that has none. An ordered endpoint gets it apart from the
-    /// order: its place in it is past.
+    /// order: its place in it is past. Like one that is made again, it is as old as the replay, not as the event.
     pub async fn add_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<Replayed> {
         let mut transaction = self.pool.begin().await?;
         if !lock_payload(&mut transaction, event).await? {
             return Ok(Replayed::Expunged);
         }
         let added = sqlx::query_scalar!(
-            r#"insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at)
-               select e.org_id, $2, e.id, $3, e.kind = 'pull', now()
+            r#"insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, revived_at)
+               select e.org_id, $2, e.id, $3, e.kind = 'pull', now(), now()
                from endpoints e
                where e.id = $4 and e.org_id = $1 and e.status = 'enabled' and e.deleted_at is null
                on conflict do nothing

@@ -37,6 +37,24 @@ async fn a_replay_does_not_count_as_a_slow_delivery() {
 }
 
 #[tokio::test]
+async fn nor_does_a_replay_to_an_endpoint_that_never_had_the_event() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let producer = world.producer(&organization);
+    let id = producer.send(&Event::new("a", "1")).await;
+    world.until_delivery_is(id, "delivered").await;
+    let late = world.endpoint(&organization, &receiver).await.id;
+    let replay = producer.post(&format!("/v1/events/{id}/replay"));
+    let replay = replay.json(&json!({"endpoint_id": late})).send().await;
+    assert!(replay.unwrap().status().is_success());
+    until_counted(&world, "delivery_results_total", 2.0).await;
+    until_counted(&world, "event_to_delivery_seconds_count", 1.0).await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_result_whose_lease_was_lost_is_no_result() {
     let mut world = setup().start().await;
     let organization = world.organization().await;

@@ -94,6 +94,9 @@ pub enum Command {
     /// Reconciles the streams with the database: says what is not finished, and why. Ends with status 1 when something
     /// is stuck. Needs the same settings as the worker, and changes nothing.
     Audit(AuditOptions),
+    /// Puts what is in quarantine and can be read by this build back into the event streams. Ends with status 1 when
+    /// something stays. Needs the same settings as the worker.
+    Requeue(RequeueOptions),
 }
 
 /// What an audit looks at.
@@ -107,6 +110,18 @@ pub struct AuditOptions {
     /// Prints JSON instead of tables.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What of the quarantine is put back: all of it unless one of these is given.
+#[derive(Args, Clone, Debug)]
+pub struct RequeueOptions {
+    /// Only what came from this stream.
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
+
+    /// Only what came from the message of this sequence number in the stream.
+    #[arg(long, value_name = "NUMBER", requires = "stream")]
+    pub sequence: Option<i64>,
 }
 
 fn parse_since(text: &str) -> Result<OffsetDateTime, String> {

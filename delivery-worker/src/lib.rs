@@ -37,6 +37,7 @@ pub mod retention;
 mod partitions;
 mod chores;
 mod audit;
+mod requeue;
 mod metric_names;
 pub mod crash;
 
@@ -98,6 +99,11 @@ async fn run_command(command: Command, config: &Config) -> anyhow::Result<()> {
             let nats = Nats::connect(&config.nats, "delivery-worker audit").await?;
             let pool = shared::db::connect("delivery-worker audit", &config.database_url, 1).await?;
             audit::run(&options, &nats.jetstream(), &pool).await
+        }
+        Command::Requeue(options) => {
+            let nats = Nats::connect(&config.nats, "delivery-worker requeue").await?;
+            let pool = shared::db::connect("delivery-worker requeue", &config.database_url, 1).await?;
+            requeue::run(&options, &nats.jetstream(), &pool).await
         }
     }
 }

@@ -38,6 +38,11 @@ impl EncodedEvent {
         Self(bytes)
     }
 
+    /// An event as it stood in a frame, whatever its bytes are.
+    pub fn of_frame(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
     /// Size in bytes.
     #[expect(clippy::len_without_is_empty, reason = "an encoded event is never empty")]
     pub fn len(&self) -> usize {

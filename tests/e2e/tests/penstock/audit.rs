@@ -8,12 +8,13 @@ use tokio::process::Command;
 
 use crate::setup;
 
-/// 32 bytes in base64. An audit wants a key and uses none.
+/// 32 bytes in base64. The worker's commands want a key and use none.
 const ANY_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
-pub(crate) fn audit_command(world: &World) -> Command {
+/// `delivery-worker` with one of its commands.
+pub(crate) fn worker_command(world: &World, name: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock-stack"));
-    command.args(["delivery-worker", "audit"]);
+    command.args(["delivery-worker", name]);
     command.env("DATABASE_URL", world.stack().database_url());
     command.env("NATS_URL", world.stack().nats_urls());
     command.env("SECRETS_KEY", ANY_KEY);
@@ -22,7 +23,7 @@ pub(crate) fn audit_command(world: &World) -> Command {
 }
 
 async fn audit(world: &World, args: &[&str]) -> Output {
-    let output = audit_command(world).args(args).output().await;
+    let output = worker_command(world, "audit").args(args).output().await;
     output.expect("the program can be run")
 }
 

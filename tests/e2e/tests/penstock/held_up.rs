@@ -7,7 +7,7 @@ use shared::stream;
 use sqlx::postgres::PgTransaction;
 use tokio::process::Command;
 
-use crate::audit::audit_command;
+use crate::audit::worker_command;
 use crate::setup;
 
 const WORKER: &str = "delivery-worker";
@@ -129,7 +129,7 @@ async fn a_worker_that_stops_while_postgres_is_away_gives_back_its_frames() {
 async fn an_audit_ends_when_it_is_told_to_stop() {
     let world = setup().start().await;
     let events = lock(&world, "lock table events in access exclusive mode").await;
-    let mut audit = audit_command(&world);
+    let mut audit = worker_command(&world, "audit");
     let audit = audit.stderr(Stdio::piped()).spawn().unwrap();
     until_waits(&world, "delivery-worker audit").await;
     let pid = audit.id().expect("it runs").to_string();

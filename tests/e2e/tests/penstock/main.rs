@@ -27,6 +27,7 @@ mod restarts;
 mod held_up;
 mod backlog;
 mod audit;
+mod requeue;
 mod operating;
 mod counting;
 mod plans;

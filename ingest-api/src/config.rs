@@ -49,6 +49,12 @@ pub struct Config {
     #[arg(long, env, value_name = "BODY_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
     pub body_timeout: Duration,
 
+    /// Bytes of request bodies that may be in memory before they have come as a whole; beyond them requests whose body
+    /// does not come in one piece are answered 503. No less than the largest batch, 4 MiB.
+    #[arg(long, env, value_name = "BODY_BUFFER_BYTES", default_value_t = 256 << 20,
+          value_parser = clap::value_parser!(u32).range(4 << 20..))]
+    pub body_buffer_bytes: u32,
+
     /// How long requests are still taken after SIGTERM, while /readyz answers 503: as long as the load balancer takes to
     /// learn that this replica is going.
     #[arg(long, env, value_name = "STOP_DELAY", default_value = "0s", value_parser = humantime::parse_duration)]

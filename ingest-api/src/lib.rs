@@ -12,6 +12,7 @@ mod http_metrics;
 mod metric_names;
 mod admission;
 mod guarded_body;
+mod bodies;
 pub mod api_key;
 mod scope;
 mod verified_key;
@@ -62,6 +63,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_key::KeySecrets;
 use crate::auth::{Authenticator, AuthenticatorParts};
+use crate::bodies::BodyLimits;
 pub use crate::config::Config;
 use crate::event_streams::STREAMS_READY;
 use crate::key_cache::KeyCache;
@@ -144,7 +146,7 @@ pub async fn run(
         admin_token: config.admin_token.clone(),
         secrets_key: config.secrets_key.clone(),
         egress: config.egress.clone(),
-        body_timeout: config.body_timeout,
+        bodies: BodyLimits::new(config.body_timeout, config.body_buffer_bytes),
         cors_origins: config.cors_origins.clone(),
     });
 

@@ -13,6 +13,15 @@ pub fn describe() {
         Unit::Seconds,
         "Time from a request's headers to its answer."
     );
+    describe_gauge!(
+        "body_buffer_bytes",
+        Unit::Bytes,
+        "Memory of bodies on their way in, out of BODY_BUFFER_BYTES."
+    );
+    describe_counter!(
+        "body_refusals_total",
+        "Requests answered 503 because the bodies on their way in left no memory for theirs."
+    );
     describe_counter!(
         "key_verifications_total",
         "API keys verified with argon2: neither in memory nor shared by another replica."
@@ -80,4 +89,5 @@ pub fn describe() {
         counter!("publish_refusals_total", "reason" => error.code()).increment(0);
     }
     counter!("publish_resends_total").increment(0);
+    counter!("body_refusals_total").increment(0);
 }

@@ -22,6 +22,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::admission::AdmissionLayer;
 use crate::auth::Authenticator;
+use crate::bodies::BodyLimits;
 use crate::config::AdminToken;
 use crate::cors::CorsLayer;
 use crate::error::ApiError;
@@ -53,7 +54,7 @@ pub struct App {
     pub(crate) admin_token: Option<AdminToken>,
     pub(crate) secrets_key: SecretsKey,
     pub(crate) egress: EgressConfig,
-    pub(crate) body_timeout: Duration,
+    pub(crate) bodies: BodyLimits,
     pub(crate) cors_origins: Vec<HeaderValue>,
 }
 

@@ -1,7 +1,6 @@
-//! Reading request bodies, bounded in size and in time.
+//! Reading request bodies, bounded in size, in time and in memory.
 
 use std::error::Error as _;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::body::HttpBody as _;
@@ -12,7 +11,9 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use shared::event::JSON;
+use tokio::time::{Instant, timeout_at};
 
+use crate::bodies::{BodyLimits, Gathered};
 use crate::error::{ApiError, FieldError};
 use crate::guarded_body::KeyChanged;
 
@@ -22,18 +23,20 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 /// Media type of a change in which null is a value.
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
-/// How much of a body that is too large is read all the same.
+/// How much of a body that is refused is read all the same.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
-/// Reads a body. Bytes are counted as they arrive, whatever the headers announce.
+/// Reads a body. Bytes are counted as they arrive, whatever the headers announce. What it returns gives its memory back
+/// when it is dropped.
 ///
 /// # Errors
-/// 413 past `limit`, 408 past `timeout`, 415 when it is compressed, 400 when the connection breaks.
+/// 413 past `limit`, 408 past the time, 503 when all bodies together take too much memory, 415 when it is compressed, 400
+/// when the connection breaks.
 pub async fn read(
     headers: &HeaderMap,
-    body: Body,
+    mut body: Body,
     limit: usize,
-    timeout: Duration,
+    bodies: &BodyLimits,
 ) -> Result<Bytes, ApiError> {
     if headers
         .get(CONTENT_ENCODING)
@@ -43,34 +46,56 @@ pub async fn read(
             "send the body without a Content-Encoding".into(),
         ));
     }
-    tokio::time::timeout(timeout, read_bounded(body, limit))
-        .await
-        .unwrap_or(Err(ApiError::BodyTimeout))
+    let deadline = Instant::now() + bodies.timeout;
+    match timeout_at(deadline, gather(&mut body, limit, bodies)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(Failure::Broken(error))) => Err(error),
+        Ok(Err(Failure::Refused(error))) => {
+            let _ = timeout_at(deadline, discard(body)).await;
+            Err(error)
+        }
+        Err(_) => Err(ApiError::BodyTimeout),
+    }
 }
 
-/// Reads a body to its end. What goes beyond `limit` is read too, and dropped, as far as `MAX_DISCARDED_BYTES`: a
-/// connection that is closed on data in flight is reset, and its client might never see the 413.
-async fn read_bounded(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    let (mut whole, mut length) = (Vec::new(), 0);
+/// Why there is no body.
+enum Failure {
+    /// It cannot be read on.
+    Broken(ApiError),
+    /// It comes, and is not wanted.
+    Refused(ApiError),
+}
+
+/// Reads a body to its end, or until it is refused. One that comes in one piece, as most do, is not copied.
+async fn gather(body: &mut Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, Failure> {
+    let mut gathered: Option<Gathered> = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| broken(&error))?;
-        let Ok(chunk) = frame.into_data() else { continue };
-        length += chunk.len();
-        if length > limit + MAX_DISCARDED_BYTES {
-            break;
-        }
+        let frame = frame.map_err(|error| Failure::Broken(broken(&error)))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        let length = gathered.as_ref().map_or(0, Gathered::len) + piece.len();
         if length > limit {
-            whole = Vec::new();
-        } else if whole.is_empty() && body.is_end_stream() {
-            return Ok(chunk);
-        } else {
-            whole.extend_from_slice(&chunk);
+            return Err(Failure::Refused(ApiError::TooLarge { limit }));
         }
+        if gathered.is_none() && body.is_end_stream() {
+            return Ok(piece);
+        }
+        let announced = body.size_hint().upper().and_then(|rest| rest.try_into().ok());
+        let most = announced.map_or(limit, |rest| limit.min(length.saturating_add(rest)));
+        let gathered = gathered.get_or_insert_with(|| bodies.empty_body());
+        gathered.append(&piece, most).map_err(Failure::Refused)?;
     }
-    if length > limit {
-        Err(ApiError::TooLarge { limit })
-    } else {
-        Ok(whole.into())
+    Ok(gathered.map(Bytes::from_owner).unwrap_or_default())
+}
+
+/// Reads the rest of a refused body and drops it: a connection that is closed on data in flight is reset, and its client
+/// might never see why.
+async fn discard(mut body: Body) {
+    let mut length = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        length += frame.data_ref().map_or(0, Bytes::len);
+        if length > MAX_DISCARDED_BYTES {
+            return;
+        }
     }
 }
 
@@ -115,10 +140,10 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 pub async fn read_form<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
-    timeout: Duration,
+    bodies: &BodyLimits,
 ) -> Result<T, ApiError> {
     require_json(headers)?;
-    parse_form(&read(headers, body, MAX_FORM_BYTES, timeout).await?)
+    parse_form(&read(headers, body, MAX_FORM_BYTES, bodies).await?)
 }
 
 /// Reads a change: JSON, or called the merge patch (RFC 7396) that it is.
@@ -128,13 +153,13 @@ pub async fn read_form<T: DeserializeOwned>(
 pub async fn read_change<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
-    timeout: Duration,
+    bodies: &BodyLimits,
 ) -> Result<T, ApiError> {
     if !matches!(media_type(headers).as_deref(), Some(JSON | MERGE_PATCH)) {
         let detail = format!("send `Content-Type: {JSON}` or `{MERGE_PATCH}`");
         return Err(ApiError::UnsupportedMediaType(detail.into()));
     }
-    parse_form(&read(headers, body, MAX_FORM_BYTES, timeout).await?)
+    parse_form(&read(headers, body, MAX_FORM_BYTES, bodies).await?)
 }
 
 /// Reads the body of a management route that may also be left out.
@@ -144,12 +169,12 @@ pub async fn read_change<T: DeserializeOwned>(
 pub async fn read_optional_form<T: DeserializeOwned + Default>(
     headers: &HeaderMap,
     body: Body,
-    timeout: Duration,
+    bodies: &BodyLimits,
 ) -> Result<T, ApiError> {
     if body.is_end_stream() {
         return Ok(T::default());
     }
-    read_form(headers, body, timeout).await
+    read_form(headers, body, bodies).await
 }
 
 fn parse_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -167,7 +167,7 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Organization>), ApiError> {
-    let new: NewOrganization = read_form(&headers, body, app.body_timeout).await?;
+    let new: NewOrganization = read_form(&headers, body, &app.bodies).await?;
     ApiError::all_valid([
         ("name", check_name(&new.name)),
         (
@@ -275,7 +275,7 @@ pub async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Organization>, ApiError> {
-    let change: OrganizationChange = read_change(&headers, body, app.body_timeout).await?;
+    let change: OrganizationChange = read_change(&headers, body, &app.bodies).await?;
     let retention = change.payload_retention_days.value().copied();
     ApiError::all_valid([
         ("name", change.name.as_deref().map_or(Ok(()), check_name)),

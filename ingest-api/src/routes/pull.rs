@@ -198,7 +198,7 @@ pub async fn pull(
     if !check_is_pull(&app, org_id, endpoint_id).await? {
         return Err(ApiError::Conflict("the endpoint is disabled"));
     }
-    let request: PullRequest = read_form(&headers, body, app.body_timeout).await?;
+    let request: PullRequest = read_form(&headers, body, &app.bodies).await?;
     request.check()?;
     let pull = Pull {
         org_id,
@@ -341,7 +341,7 @@ pub async fn acknowledge(
 ) -> Result<Json<Acknowledged>, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     check_is_pull(&app, org_id, endpoint_id).await?;
-    let AckRequest { leases } = read_form(&headers, body, app.body_timeout).await?;
+    let AckRequest { leases } = read_form(&headers, body, &app.bodies).await?;
     if !(1..=MAX_LEASES).contains(&leases.len()) {
         let detail = format!("must hold 1 to {MAX_LEASES} leases");
         return Err(ApiError::Invalid(vec![FieldError::new("leases", detail)]));

@@ -122,7 +122,7 @@ async fn create_for(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    let form: EndpointForm = read_form(headers, body, app.body_timeout).await?;
+    let form: EndpointForm = read_form(headers, body, &app.bodies).await?;
     let kind = form.kind.unwrap_or_default();
     let settings = form.create(&app.egress)?;
     let id = EndpointId::generate();
@@ -221,7 +221,7 @@ pub async fn change(
 ) -> Result<Shown<Endpoint>, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, id).await?;
-    let form: EndpointForm = read_change(&headers, body, app.body_timeout).await?;
+    let form: EndpointForm = read_change(&headers, body, &app.bodies).await?;
     for _ in 0..MAX_TRIES {
         let row = find(&app, org_id, id).await?;
         check_match(&headers, row.version)?;

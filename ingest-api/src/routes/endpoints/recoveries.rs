@@ -195,7 +195,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<Recovery>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, endpoint_id).await?;
-    let request: RecoveryRequest = read_form(&headers, body, app.body_timeout).await?;
+    let request: RecoveryRequest = read_form(&headers, body, &app.bodies).await?;
     let new = request.check(org_id, endpoint_id)?;
     let matched = app.store.count_recoverable(&new).await?;
     if !app.store.create_recovery(&new, matched).await? {

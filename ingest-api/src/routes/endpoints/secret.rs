@@ -108,7 +108,7 @@ pub async fn rotate(
             "the endpoint is of kind `pull`: nothing is signed",
         ));
     }
-    let rotation: SecretRotation = read_optional_form(&headers, body, app.body_timeout).await?;
+    let rotation: SecretRotation = read_optional_form(&headers, body, &app.bodies).await?;
     let secret = rotation.check()?;
     let sealed = secret.seal(&app.secrets_key, id);
     let rotated = app

@@ -75,7 +75,7 @@ pub async fn send(
     if find(&app, org_id, id).await?.status == EndpointStatus::Disabled {
         return Err(ApiError::Conflict("the endpoint is disabled"));
     }
-    let test: TestEvent = read_optional_form(&headers, body, app.body_timeout).await?;
+    let test: TestEvent = read_optional_form(&headers, body, &app.bodies).await?;
     let event = test.event(id)?;
     let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
     app.publisher.publish(org_id, encoded).await?;

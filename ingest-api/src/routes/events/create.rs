@@ -192,17 +192,20 @@ pub async fn create(
         let instead = "is not for CloudEvents: their `source` and `id` are the key";
         validate::refuse_idempotency_header(&headers, instead)?;
     }
-    let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, app.body_timeout).await?;
-    let event: NewEvent<'_> = match form {
-        Form::Structured => cloudevents::parse_structured(&bytes)?,
-        Form::Binary => cloudevents::parse_binary(&headers, &bytes)?,
-        Form::Envelope | Form::Batch => {
-            let mut event = validate::parse(&bytes)?;
-            validate::merge_idempotency_header(&mut event, &headers, "idempotency_key")?;
-            event
-        }
+    // The body is dropped before its event waits: the queue counts its own copy.
+    let (id, encoded) = {
+        let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, &app.bodies).await?;
+        let event: NewEvent<'_> = match form {
+            Form::Structured => cloudevents::parse_structured(&bytes)?,
+            Form::Binary => cloudevents::parse_binary(&headers, &bytes)?,
+            Form::Envelope | Form::Batch => {
+                let mut event = validate::parse(&bytes)?;
+                validate::merge_idempotency_header(&mut event, &headers, "idempotency_key")?;
+                event
+            }
+        };
+        event.encode(org_id, UnixMicros::now(), traceparent(&headers))
     };
-    let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
     app.publisher.publish(org_id, encoded).await?;
     Ok((StatusCode::ACCEPTED, Json(Accepted { id })).into_response())
 }

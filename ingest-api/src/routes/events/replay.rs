@@ -79,7 +79,7 @@ pub async fn replay(
 ) -> Result<(StatusCode, Json<ReplayOutcome>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     let event = find_place(&app, org_id, id).await?;
-    let ReplayRequest { endpoint_id } = read_optional_form(&headers, body, app.body_timeout).await?;
+    let ReplayRequest { endpoint_id } = read_optional_form(&headers, body, &app.bodies).await?;
     let endpoint_ids = match endpoint_id {
         None => revived(app.store.replay_event(event, None).await?)?,
         Some(endpoint_id) => replay_to(&app, event, endpoint_id).await?,

@@ -50,7 +50,7 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
-    let request: KeyRequest = read_form(&headers, body, app.body_timeout).await?;
+    let request: KeyRequest = read_form(&headers, body, &app.bodies).await?;
     request.check()?;
     let scopes = request.scopes.unwrap_or_else(Scopes::all);
     create_for(&app, org_id, request, scopes).await

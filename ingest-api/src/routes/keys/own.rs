@@ -57,7 +57,7 @@ pub async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
-    let request: KeyRequest = read_form(&headers, body, app.body_timeout).await?;
+    let request: KeyRequest = read_form(&headers, body, &app.bodies).await?;
     let scopes = request
         .scopes
         .ok_or_else(|| ApiError::invalid("scopes", "is missing"))?;
@@ -160,7 +160,7 @@ pub async fn rotate(
     body: Body,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
-    let request: RotationRequest = read_form(&headers, body, app.body_timeout).await?;
+    let request: RotationRequest = read_form(&headers, body, &app.bodies).await?;
     request.check()?;
     let old = app.store.get_key(org_id, &id).await?.ok_or(ApiError::NotFound)?;
     admitted.may_give(old.scopes)?;

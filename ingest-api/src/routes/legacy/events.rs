@@ -99,23 +99,27 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let org_id = admitted.organization_with(Scope::Ingest)?;
     body::require_json(&headers)?;
-    let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, app.body_timeout).await?;
-    let mut event = parse(&bytes)?;
-    let has_dedup_id = event.identity != Identity::Unique;
-    validate::merge_idempotency_header(&mut event, &headers, "dedup_id")?;
-    let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
-    if has_dedup_id
-        && let Identity::Key(dedup_id) = &event.identity
-        && app.recent_ids.holds(id, Instant::now())
-    {
-        let duplicate = Duplicate {
-            error: "an event with this dedup_id was accepted within 24 hours",
-            dedup_id: dedup_id.clone().into_owned(),
-        };
-        return Ok((StatusCode::CONFLICT, Json(duplicate)).into_response());
-    }
+    // The body is dropped before its event waits: the queue counts its own copy.
+    let (id, encoded, may_repeat) = {
+        let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, &app.bodies).await?;
+        let mut event = parse(&bytes)?;
+        let has_dedup_id = event.identity != Identity::Unique;
+        validate::merge_idempotency_header(&mut event, &headers, "dedup_id")?;
+        let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
+        if has_dedup_id
+            && let Identity::Key(dedup_id) = &event.identity
+            && app.recent_ids.holds(id, Instant::now())
+        {
+            let duplicate = Duplicate {
+                error: "an event with this dedup_id was accepted within 24 hours",
+                dedup_id: dedup_id.clone().into_owned(),
+            };
+            return Ok((StatusCode::CONFLICT, Json(duplicate)).into_response());
+        }
+        (id, encoded, event.identity != Identity::Unique)
+    };
     app.publisher.publish(org_id, encoded).await?;
-    if event.identity != Identity::Unique {
+    if may_repeat {
         app.recent_ids.remember(id, Instant::now());
     }
     let accepted = LegacyAccepted {

@@ -105,7 +105,7 @@ pub async fn generate(
             "organisations and their first keys are made by the operator here",
         ));
     }
-    let new: SignUp = read_form(&headers, body, app.body_timeout).await?;
+    let new: SignUp = read_form(&headers, body, &app.bodies).await?;
     ApiError::all_valid([("organization_name", check_name(&new.organization_name))])?;
     let key = app.authenticator.make_key(KeyPrefix::Zapier).await?;
     let organization = app.store.sign_up(&new.organization_name, new.tier, &key).await?;

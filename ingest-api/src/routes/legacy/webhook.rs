@@ -76,7 +76,7 @@ pub async fn configure(
     body: Body,
 ) -> Result<Json<ConfiguredWebhook>, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
-    let WebhookConfig { webhook_url } = read_form(&headers, body, app.body_timeout).await?;
+    let WebhookConfig { webhook_url } = read_form(&headers, body, &app.bodies).await?;
     check_url(&webhook_url, &app.egress)
         .map_err(|detail| ApiError::Invalid(vec![FieldError::new("webhook_url", detail)]))?;
     let new_id = EndpointId::generate();

@@ -10,7 +10,7 @@ use crate::receiver::Receiver;
 use crate::world::World;
 
 /// How long an attempt may take at endpoints that the harness creates.
-const ENDPOINT_TIMEOUT_MS: u32 = 1_000;
+const ENDPOINT_TIMEOUT_MS: u32 = 3_000;
 
 /// An organisation and a key with all scopes.
 #[derive(Clone, Debug)]

@@ -278,7 +278,7 @@ async fn a_failure_without_an_answer_says_what_kind_it_is() {
         ("closed", closed, "connect"),
         ("silent", silent.url(), "timeout"),
     ] {
-        let fields = json!({"event_types": [name], "timeout_ms": 500});
+        let fields = json!({"event_types": [name], "timeout_ms": 2_000});
         world.endpoint_at(&organization, &url, fields).await;
         let id = world.producer(&organization).send(&Event::new(name, "1")).await;
         world.until_delivery_is(id, "dead").await;

@@ -88,6 +88,7 @@ async fn what_is_not_finished_is_counted_by_the_reason_and_what_is_stuck_fails_t
     world.endpoint(&organization, &receiver).await;
     let dead = producer.send(&Event::new("a", "2")).await;
     world.until_delivery_is(dead, "dead").await;
+    world.streams_are_drained().await;
     receiver.answer(|_| Answer::status(204));
 
     world.stack_mut().worker_mut(0).kill().await.unwrap();

@@ -186,7 +186,7 @@ async fn an_idempotency_key_for_many_events_or_for_a_cloudevent_is_refused() {
 
 #[tokio::test]
 async fn each_event_that_is_not_stored_is_counted_once() {
-    let mut world = setup().ingest_env("PUBLISH_TIMEOUT", "200ms").start().await;
+    let mut world = setup().ingest_env("PUBLISH_TIMEOUT", "1s").start().await;
     let organization = world.organization().await;
     let producer = world.producer(&organization);
     let batch = r#"[{"type":"a","data":1},{"type":"a","data":2},{"type":"a","data":3}]"#;

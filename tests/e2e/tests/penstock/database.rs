@@ -63,7 +63,7 @@ async fn what_postgres_may_do_later_is_answered_503_and_what_it_will_never_do_50
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_ended_and_answered_503() {
-    let setup = setup().replicas(1, 0).ingest_env("STATEMENT_TIMEOUT", "500ms");
+    let setup = setup().replicas(1, 0).ingest_env("STATEMENT_TIMEOUT", "2s");
     let world = setup.start().await;
     let organization = world.organization().await;
     on_insert(&world, "endpoints", "perform pg_sleep(20)").await;

@@ -70,7 +70,7 @@ async fn a_worker_killed_before_any_answer_leaves_everything_to_the_next_one() {
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     receiver.answer(|_| Answer::status(204).held());
-    let fields = json!({"timeout_ms": 2_000});
+    let fields = json!({"timeout_ms": 10_000});
     world.endpoint_with(&organization, &receiver, fields).await;
     let accepted = send(&world.producer(&organization), 50).await;
     receiver.wait_for(50).await;

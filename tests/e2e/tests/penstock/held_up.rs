@@ -22,10 +22,15 @@ pub(crate) async fn lock(world: &World, lock: &'static str) -> PgTransaction<'st
 
 /// Waits until a session of `application` waits for a lock, and returns its process.
 pub(crate) async fn until_waits(world: &World, application: &str) -> i32 {
+    until_statement_waits(world, application, "%").await
+}
+
+/// Waits until a session of `application` waits for a lock with a statement like this, and returns its process.
+async fn until_statement_waits(world: &World, application: &str, statement: &str) -> i32 {
     until(&format!("{application} to wait for a lock"), async || {
-        let waiting =
-            "select pid from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'";
-        let waiting = sqlx::query_scalar(waiting).bind(application);
+        let waiting = "select pid from pg_stat_activity
+                       where application_name = $1 and wait_event_type = 'Lock' and query like $2";
+        let waiting = sqlx::query_scalar(waiting).bind(application).bind(statement);
         let pid = waiting
             .fetch_optional(world.database())
             .await
@@ -43,7 +48,8 @@ async fn storing_goes_on_after(interrupt: &'static str) {
     world.endpoint(&organization, &receiver).await;
     let events = lock(&world, "lock table events in share mode").await;
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
-    let storing = until_waits(&world, WORKER).await;
+    // Not what removes old rows, which waits too.
+    let storing = until_statement_waits(&world, WORKER, "%incoming as materialized%").await;
     let interrupted = sqlx::query_scalar(interrupt).bind(storing);
     let interrupted: bool = interrupted
         .fetch_one(world.database())

@@ -29,10 +29,10 @@ async fn connect(world: &World) -> TcpStream {
 
 /// Says something to ingest-api, waits until it closes the connection, and returns what it has said.
 async fn say(world: &World, words: &str) -> String {
+    let begun = Instant::now();
     let mut connection = connect(world).await;
     let said = connection.write_all(words.as_bytes()).await;
     said.expect("the connection is open");
-    let begun = Instant::now();
     let mut answer = Vec::new();
     let closed = tokio::time::timeout(TIMEOUT * 5, connection.read_to_end(&mut answer)).await;
     let answer = String::from_utf8_lossy(&answer).into_owned();

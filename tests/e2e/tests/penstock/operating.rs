@@ -106,7 +106,7 @@ async fn gauges_tell_how_far_the_workers_are_behind() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
-    let one_at_a_time = json!({"max_in_flight": 1});
+    let one_at_a_time = json!({"max_in_flight": 1, "timeout_ms": 30_000});
     world.endpoint_with(&organization, &receiver, one_at_a_time).await;
     receiver.answer(|_| Answer::status(204).held());
     let producer = world.producer(&organization);

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use e2e::{STOP_DEADLINE, World};
+use e2e::{DEADLINE, STOP_DEADLINE, World};
 use futures_util::{StreamExt as _, stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::setup;
 
@@ -42,7 +42,8 @@ async fn ten_thousand_events_sent_three_times_over_a_restart_are_delivered_ten_t
     let mut world = setup().replicas(2, 2).start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
-    world.endpoint(&organization, &receiver).await;
+    let patient = json!({"timeout_ms": 30_000});
+    world.endpoint_with(&organization, &receiver, patient).await;
 
     let first = send_all(&world, &organization.key, 0).await;
     assert_eq!(first.len(), EVENTS);
@@ -61,7 +62,7 @@ async fn ten_thousand_events_sent_three_times_over_a_restart_are_delivered_ten_t
         "and so does one that was started again"
     );
 
-    world.settle().await;
+    world.settle_within(DEADLINE * 4).await;
     assert_eq!(receiver.count(), EVENTS);
     let delivered: HashSet<_> = receiver
         .webhooks()

@@ -96,6 +96,7 @@ async fn a_receiver_that_hangs_does_not_hold_up_the_others() {
         unfinished.filter(|delivery| delivery.status == "pending").count(),
         EVENTS
     );
+    hanging.wait_for(50).await;
     assert_eq!(hanging.count(), 50, "as many at once as the endpoint allows");
 
     hanging.release();

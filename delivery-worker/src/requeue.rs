@@ -22,6 +22,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use crate::config::RequeueOptions;
+use crate::partitions;
 use crate::streams::event_streams;
 
 /// Rows that are held at once; each may be as large as a frame.
@@ -71,9 +72,7 @@ async fn requeue(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let targets = targets(jetstream).await?;
-    let started = sqlx::query_scalar!(r#"select now() as "now!""#);
-    let started = started
-        .fetch_one(pool)
+    let started = partitions::now(pool)
         .await
         .context("cannot read the quarantine")?;
     let mut last = None;

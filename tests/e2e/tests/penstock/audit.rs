@@ -35,7 +35,7 @@ async fn audit_json(world: &World) -> (Option<i32>, Value) {
     (output.status.code(), audit)
 }
 
-async fn execute(world: &World, statement: &'static str) {
+pub(crate) async fn execute(world: &World, statement: &'static str) {
     let done = sqlx::query(statement).execute(world.database()).await;
     done.expect("Postgres runs");
 }

@@ -8,7 +8,7 @@ use shared::frame::{self, EncodedEvent};
 use shared::id::OrgId;
 use shared::stream;
 
-use crate::audit::worker_command;
+use crate::audit::{execute, worker_command};
 use crate::setup;
 
 /// The status, what was printed and what went wrong.
@@ -49,10 +49,7 @@ async fn in_quarantine(world: &World) -> Vec<(String, i64, i32, Vec<u8>)> {
 }
 
 async fn empty_quarantine(world: &World) {
-    let done = sqlx::query("delete from quarantine")
-        .execute(world.database())
-        .await;
-    done.expect("Postgres runs");
+    execute(world, "delete from quarantine").await;
 }
 
 fn frame_of(events: &[Event<'_>]) -> Vec<u8> {

@@ -142,7 +142,8 @@ pub struct DatabaseConfig {
 /// The event streams, which ingest creates and keeps as configured here.
 #[derive(Args, Clone, Debug)]
 pub struct StreamsConfig {
-    /// Number of event streams. May be raised at any time, never lowered while the last ones hold events.
+    /// Number of event streams. May be raised at any time. When it is lowered workers still empty the streams left over;
+    /// delete these once they are empty.
     #[arg(long, env, value_name = "EVENT_STREAMS", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=256))]
     pub event_streams: u32,

@@ -95,7 +95,8 @@ pub struct AttemptView {
     started_at: OffsetDateTime,
     /// How long it took, in milliseconds.
     duration_ms: i32,
-    /// `delivered`, or the class of the failure: `status`, `timeout`, `connect`, `network` or `refused`.
+    /// `delivered`, or the class of the failure: `status`, `redirect`, `response`, `timeout`, `connect`, `dns`, `tls`,
+    /// `network`, `refused` or `panic`.
     outcome: String,
     /// The receiver's HTTP status.
     response_status: Option<i16>,

@@ -21,6 +21,7 @@ mod recoveries;
 mod retention;
 mod removals;
 mod partitions;
+mod restored;
 mod isolation;
 mod faults;
 mod restarts;

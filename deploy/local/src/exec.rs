@@ -55,7 +55,7 @@ impl Exec {
         if let Some(user) = &self.user {
             become_user(user)?;
         }
-        end_with_parent(self.last_signal)?;
+        nix::sys::prctl::set_pdeathsig(self.last_signal).context("cannot ask to end with the parent")?;
         if nix::unistd::getppid() != Pid::from_raw(self.parent) {
             bail!("the process that wanted it is gone");
         }
@@ -65,19 +65,7 @@ impl Exec {
 
 fn become_user(name: &str) -> anyhow::Result<()> {
     let user = User::from_name(name)?.with_context(|| format!("there is no user {name}"))?;
-    #[cfg(not(target_vendor = "apple"))]
     nix::unistd::initgroups(&CString::new(name)?, user.gid).context("cannot set the groups")?;
     nix::unistd::setgid(user.gid).context("cannot set the group")?;
     nix::unistd::setuid(user.uid).with_context(|| format!("cannot become {name}"))
-}
-
-#[cfg(target_os = "linux")]
-fn end_with_parent(signal: Signal) -> anyhow::Result<()> {
-    nix::sys::prctl::set_pdeathsig(signal).context("cannot ask to end with the parent")
-}
-
-#[cfg(not(target_os = "linux"))]
-fn end_with_parent(_: Signal) -> anyhow::Result<()> {
-    eprintln!("this system cannot end a process with its parent: kill -9 of the parent leaves it behind");
-    Ok(())
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as SocketName, UnixListener};
 use std::sync::{Mutex, PoisonError};
 
 use shared::secret::random_bytes;
@@ -19,7 +20,7 @@ const TRIES: usize = 1_000;
 pub(crate) struct Port {
     number: u16,
     /// Held, never used: see [`claim`].
-    _claim: Option<UnixListener>,
+    _claim: UnixListener,
 }
 
 impl Port {
@@ -59,16 +60,9 @@ impl Port {
 /// Keeps two stacks, in one process or in two, from choosing the same port before either has bound it
 /// or while a test has its server down. An abstract socket is a name without a file: it is gone with
 /// its process, however that ends.
-#[cfg(target_os = "linux")]
-fn claim(number: u16) -> std::io::Result<Option<UnixListener>> {
-    use std::os::linux::net::SocketAddrExt;
-    let name = std::os::unix::net::SocketAddr::from_abstract_name(format!("penstock-port-{number}"))?;
-    UnixListener::bind_addr(&name).map(Some)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn claim(_: u16) -> std::io::Result<Option<UnixListener>> {
-    Ok(None)
+fn claim(number: u16) -> std::io::Result<UnixListener> {
+    let name = SocketName::from_abstract_name(format!("penstock-port-{number}"))?;
+    UnixListener::bind_addr(&name)
 }
 
 /// Where the kernel's range for outgoing connections begins.
@@ -78,7 +72,7 @@ fn first_outgoing_port() -> u16 {
         .split_whitespace()
         .next()
         .and_then(|first| first.parse().ok());
-    // Linux starts at 32 768 unless told otherwise, others higher.
+    // Linux starts at 32 768 unless told otherwise.
     first.filter(|first| *first > LOWEST + 1_000).unwrap_or(32_768)
 }
 

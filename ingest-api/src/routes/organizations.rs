@@ -14,10 +14,11 @@ use utoipa::ToSchema;
 
 use crate::admission::Admin;
 use crate::cursor::Cursor;
-use crate::error::{ApiError, Problem};
+use crate::error::ApiError;
 use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
+use crate::routes::answers::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::routes::keys::check_name;
@@ -139,9 +140,6 @@ pub struct OrganizationPage {
 }
 
 /// Makes an organisation.
-///
-/// # Errors
-/// 400, 401, 404, 408, 413, 415, 422, 503.
 #[utoipa::path(
     post,
     path = "/admin/v1/organizations",
@@ -151,14 +149,7 @@ pub struct OrganizationPage {
     request_body = NewOrganization,
     responses(
         (status = 201, description = "The organisation.", body = Organization),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, FormRefusals,
     ),
 )]
 pub async fn create(
@@ -180,9 +171,6 @@ pub async fn create(
 }
 
 /// Lists the organisations, newest first.
-///
-/// # Errors
-/// 401, 404, 422, 503.
 #[utoipa::path(
     get,
     path = "/admin/v1/organizations",
@@ -192,10 +180,7 @@ pub async fn create(
     params(PageParams),
     responses(
         (status = 200, description = "A page of organisations.", body = OrganizationPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, ListRefusals,
     ),
 )]
 pub async fn list(
@@ -215,9 +200,6 @@ pub async fn list(
 }
 
 /// Shows an organisation.
-///
-/// # Errors
-/// 401, 404, 503.
 #[utoipa::path(
     get,
     path = "/admin/v1/organizations/{org_id}",
@@ -227,9 +209,7 @@ pub async fn list(
     params(("org_id" = String, Path, format = Uuid)),
     responses(
         (status = 200, description = "The organisation.", body = Organization),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, NoOrganization,
     ),
 )]
 pub async fn show(
@@ -242,9 +222,6 @@ pub async fn show(
 }
 
 /// Changes an organisation. Another tier or limit holds on every replica within a second.
-///
-/// # Errors
-/// 400, 401, 404, 408, 413, 415, 422, 503.
 #[utoipa::path(
     patch,
     path = "/admin/v1/organizations/{org_id}",
@@ -258,14 +235,7 @@ pub async fn show(
     )),
     responses(
         (status = 200, description = "The organisation as it is now.", body = Organization),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, FormRefusals, NoOrganization,
     ),
 )]
 pub async fn change(

@@ -23,6 +23,7 @@ use crate::error::{ApiError, FieldError, Problem};
 use crate::extract::PathId;
 use crate::lease::{self, Lease};
 use crate::router::App;
+use crate::routes::answers::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::body::read_form;
 use crate::routes::endpoints::EndpointKind;
 use crate::routes::endpoints::form::check_range;
@@ -161,9 +162,6 @@ impl PulledDelivery {
 ///
 /// With `wait_seconds` the answer comes as soon as something is due. It holds up to 4 MiB of payloads, or one event.
 /// What is not acknowledged before `lease_expires_at` comes again.
-///
-/// # Errors
-/// 400, 401, 403, 404, 408, 409 for an endpoint that is not a pull endpoint or is disabled, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/pull",
@@ -174,17 +172,8 @@ impl PulledDelivery {
     request_body = PullRequest,
     responses(
         (status = 200, description = "The leased deliveries, perhaps none.", body = Pulled),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoEndpoint,
         (status = 409, description = "The endpoint's deliveries are sent to its URL, or it is disabled.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn pull(
@@ -306,9 +295,6 @@ impl From<AcknowledgedRow> for AckOutcome {
 ///
 /// A lease that ran out is still good while nobody else has leased the delivery. Repeating an acknowledgement
 /// changes nothing.
-///
-/// # Errors
-/// 400, 401, 403, 404, 408, 409 for an endpoint that is not a pull endpoint, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/ack",
@@ -319,17 +305,8 @@ impl From<AcknowledgedRow> for AckOutcome {
     request_body = AckRequest,
     responses(
         (status = 200, description = "An outcome for each lease.", body = Acknowledged),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoEndpoint,
         (status = 409, description = "The endpoint's deliveries are sent to its URL.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn acknowledge(

@@ -21,6 +21,7 @@ use crate::admission::Admitted;
 use crate::error::{ApiError, FieldError};
 use crate::json::{RawFields, check_depth};
 use crate::router::App;
+use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::routes::body;
 use crate::routes::events::create::MAX_EVENT_BYTES;
 use crate::scope::Scope;
@@ -66,9 +67,6 @@ pub struct Duplicate {
 }
 
 /// Sends one event. 202 means that it is on disk and will be delivered.
-///
-/// # Errors
-/// 400, 401, 403, 408, 409 for a `dedup_id` that was accepted within 24 hours, 413, 415, 422, 429 or 503.
 #[utoipa::path(
     post,
     path = "/api/events",
@@ -79,15 +77,10 @@ pub struct Duplicate {
     request_body = LegacyEvent,
     responses(
         (status = 202, description = "The event is on disk.", body = LegacyAccepted),
-        (status = 400, description = "The body is not JSON.", body = LegacyError),
-        (status = 401, description = "No valid API key.", body = LegacyError),
+        LegacyKeyRefusals, LegacyFormRefusals,
         (status = 403, description = "The key lacks the scope `ingest`.", body = LegacyError),
-        (status = 408, description = "The body did not arrive in time.", body = LegacyError),
         (status = 409, description = "An event with this `dedup_id` was accepted within 24 hours.", body = Duplicate),
         (status = 413, description = "Larger than 256 KiB.", body = LegacyError),
-        (status = 415, description = "Not JSON, or compressed.", body = LegacyError),
-        (status = 422, description = "A field is wrong.", body = LegacyError),
-        (status = 429, description = "The rate limit is used up.", body = LegacyError),
         (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = LegacyError),
     ),
 )]

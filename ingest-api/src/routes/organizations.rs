@@ -1,6 +1,7 @@
 //! `/admin/v1/organizations`.
 
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,18 +15,17 @@ use utoipa::ToSchema;
 
 use crate::admission::Admin;
 use crate::cursor::Cursor;
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors, check_display_name, check_range};
 use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::answers::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
-use crate::routes::keys::check_name;
 use crate::routes::page::{PageParams, ThisPage};
 
-/// Most days that payloads are kept by an organisation's own wish: ten years.
-const MAX_RETENTION_DAYS: u32 = 3_650;
+/// How many days payloads are kept by an organisation's own wish: up to ten years.
+const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
 
 /// What an organisation pays for: its rate limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -159,13 +159,11 @@ pub async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<Organization>), ApiError> {
     let new: NewOrganization = read_form(&headers, body, &app.bodies).await?;
-    ApiError::all_valid([
-        ("name", check_name(&new.name)),
-        (
-            "payload_retention_days",
-            check_retention(new.payload_retention_days),
-        ),
-    ])?;
+    let mut errors = FieldErrors::default();
+    errors.check("name", check_display_name(&new.name));
+    let retention = new.payload_retention_days;
+    errors.check("payload_retention_days", check_retention(retention));
+    errors.finish()?;
     let organization = app.store.create_organization(&new).await?;
     Ok((StatusCode::CREATED, Json(organization)))
 }
@@ -246,11 +244,12 @@ pub async fn change(
     body: Body,
 ) -> Result<Json<Organization>, ApiError> {
     let change: OrganizationChange = read_change(&headers, body, &app.bodies).await?;
+    let mut errors = FieldErrors::default();
+    let name = change.name.as_deref();
+    errors.check("name", name.map_or(Ok(()), check_display_name));
     let retention = change.payload_retention_days.value().copied();
-    ApiError::all_valid([
-        ("name", change.name.as_deref().map_or(Ok(()), check_name)),
-        ("payload_retention_days", check_retention(retention)),
-    ])?;
+    errors.check("payload_retention_days", check_retention(retention));
+    errors.finish()?;
     let organization = app.store.change_organization(org_id, &change).await?;
     let organization = organization.ok_or(ApiError::NotFound)?;
     if change.tier.is_some() || change.rate_limit_per_minute.is_present() {
@@ -260,10 +259,5 @@ pub async fn change(
 }
 
 fn check_retention(days: Option<u32>) -> Result<(), String> {
-    match days {
-        Some(days) if !(1..=MAX_RETENTION_DAYS).contains(&days) => {
-            Err(format!("must be 1 to {MAX_RETENTION_DAYS}"))
-        }
-        _ => Ok(()),
-    }
+    days.map_or(Ok(()), |days| check_range(&days, &RETENTION_DAYS))
 }

@@ -19,14 +19,13 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::admission::Admitted;
-use crate::error::{ApiError, FieldError, Problem};
+use crate::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::extract::PathId;
 use crate::lease::{self, Lease};
 use crate::router::App;
 use crate::routes::answers::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::body::read_form;
 use crate::routes::endpoints::EndpointKind;
-use crate::routes::endpoints::form::check_range;
 use crate::routes::events::view::payload;
 use crate::scope::Scope;
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
@@ -65,23 +64,12 @@ impl Default for PullRequest {
 
 impl PullRequest {
     fn check(&self) -> Result<(), ApiError> {
-        let fields = [
-            ("max", self.max, MAX_DELIVERIES),
-            ("lease_seconds", self.lease_seconds, LEASE_SECONDS),
-            ("wait_seconds", self.wait_seconds, WAIT_SECONDS),
-        ];
-        let errors: Vec<_> = fields
-            .into_iter()
-            .filter_map(|(field, value, range)| {
-                let detail = check_range(&value, &range).err()?;
-                Some(FieldError::new(field, detail))
-            })
-            .collect();
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(ApiError::Invalid(errors))
-        }
+        let mut errors = FieldErrors::default();
+        errors.check("max", check_range(&self.max, &MAX_DELIVERIES));
+        let lease = check_range(&self.lease_seconds, &LEASE_SECONDS);
+        errors.check("lease_seconds", lease);
+        errors.check("wait_seconds", check_range(&self.wait_seconds, &WAIT_SECONDS));
+        errors.finish()
     }
 
     fn wait(&self) -> Duration {
@@ -321,7 +309,7 @@ pub async fn acknowledge(
     let AckRequest { leases } = read_form(&headers, body, &app.bodies).await?;
     if !(1..=MAX_LEASES).contains(&leases.len()) {
         let detail = format!("must hold 1 to {MAX_LEASES} leases");
-        return Err(ApiError::Invalid(vec![FieldError::new("leases", detail)]));
+        return Err(ApiError::invalid("leases", detail));
     }
     let known: BTreeSet<_> = leases.iter().filter_map(|text| Lease::decode(text)).collect();
     let known = Vec::from_iter(known);

@@ -15,10 +15,9 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::find;
-use super::form::check_range;
 use crate::admission::Admitted;
 use crate::cursor::Cursor;
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::extract::{Params, PathId, PathIds};
 use crate::router::App;
 use crate::routes::answers::{FormRefusals, KeyRefusals, ListRefusals, NoEndpoint};
@@ -132,21 +131,15 @@ impl RecoveryRequest {
     fn check(&self, org_id: OrgId, endpoint_id: EndpointId) -> Result<NewRecovery, ApiError> {
         let until = self.until.map(|until| until.0);
         let until = until.unwrap_or_else(|| UnixMicros::now().to_date_time());
-        let since = if self.since.0 < until {
-            Ok(())
-        } else {
-            Err("must be before `until`, which is now unless given".to_owned())
-        };
-        let statuses = if self.statuses.is_empty() {
-            Err("must name at least one status".to_owned())
-        } else {
-            Ok(())
-        };
-        ApiError::all_valid([
-            ("since", since),
-            ("statuses", statuses),
-            ("per_second", check_range(&self.per_second, &PER_SECOND)),
-        ])?;
+        let mut errors = FieldErrors::default();
+        if self.since.0 >= until {
+            errors.push("since", "must be before `until`, which is now unless given");
+        }
+        if self.statuses.is_empty() {
+            errors.push("statuses", "must name at least one status");
+        }
+        errors.check("per_second", check_range(&self.per_second, &PER_SECOND));
+        errors.finish()?;
         Ok(NewRecovery {
             id: RecoveryId::generate(),
             org_id,

@@ -12,11 +12,10 @@ use shared::id::EndpointId;
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
-use super::form::check_range;
 use super::manage::CreatedEndpoint;
 use super::{EndpointKind, Shown, find, show_stored};
 use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::extract::PathId;
 use crate::router::App;
 use crate::routes::answers::{FormRefusals, KeyRefusals, NoEndpoint};
@@ -51,17 +50,11 @@ impl SecretRotation {
     fn check(&self) -> Result<SigningSecret, ApiError> {
         let given = self.secret.as_ref().map(|text| text.parse::<SigningSecret>());
         let given = given.transpose().map_err(|error| error.to_string());
-        let (secret, given) = match given {
-            Ok(secret) => (secret, Ok(())),
-            Err(detail) => (None, Err(detail)),
-        };
-        ApiError::all_valid([
-            (
-                "overlap_seconds",
-                check_range(&self.overlap_seconds, &OVERLAP_SECONDS),
-            ),
-            ("secret", given),
-        ])?;
+        let mut errors = FieldErrors::default();
+        let overlap = check_range(&self.overlap_seconds, &OVERLAP_SECONDS);
+        errors.check("overlap_seconds", overlap);
+        let secret = errors.check("secret", given).flatten();
+        errors.finish()?;
         Ok(secret.unwrap_or_else(SigningSecret::generate))
     }
 }

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::{EndpointStatus, find};
 use crate::accept::{Identity, NewEvent, check_event_type, traceparent};
 use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, FieldErrors, Problem};
 use crate::extract::PathId;
 use crate::json::check_depth;
 use crate::router::App;
@@ -79,10 +79,10 @@ impl TestEvent {
             || format!(r#"{{"endpoint_id":"{endpoint_id}"}}"#),
             |data| data.get().to_owned(),
         );
-        ApiError::all_valid([
-            ("type", check_event_type(&event_type).map_err(str::to_owned)),
-            ("data", check_depth(&data)),
-        ])?;
+        let mut errors = FieldErrors::default();
+        errors.check("type", check_event_type(&event_type));
+        errors.check("data", check_depth(&data));
+        errors.finish()?;
         Ok(NewEvent {
             event_type: event_type.into(),
             content_type: JSON.into(),

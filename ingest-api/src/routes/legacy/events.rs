@@ -16,9 +16,9 @@ use shared::id::EventId;
 use utoipa::ToSchema;
 
 use super::LegacyError;
-use crate::accept::{Identity, NewEvent, check_event_type, check_name, traceparent};
+use crate::accept::{Identity, NewEvent, check_event_type, check_word, traceparent};
 use crate::admission::Admitted;
-use crate::error::{ApiError, FieldError};
+use crate::error::{ApiError, FieldErrors};
 use crate::json::{RawFields, check_depth};
 use crate::router::App;
 use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
@@ -133,34 +133,27 @@ fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     };
     let dedup_id = fields
         .nullable_string("dedup_id")
-        .and_then(|raw| raw.map(|raw| text(raw, check_name)).transpose());
+        .and_then(|raw| raw.map(|raw| text(raw, check_word)).transpose());
     let payload_name = if fields.0.contains_key("data") && !fields.0.contains_key("payload") {
         "data"
     } else {
         "payload"
     };
-    match (event_type, payload(&fields, payload_name), dedup_id) {
-        (Ok(event_type), Ok(payload), Ok(dedup_id)) => Ok(NewEvent {
-            event_type: event_type.into(),
-            content_type: JSON.into(),
-            data: payload.get().as_bytes().into(),
-            identity: dedup_id.map_or(Identity::Unique, |key| Identity::Key(key.into())),
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
-        }),
-        (event_type, payload, dedup_id) => {
-            let wrong = [
-                ("type", event_type.err().map(str::to_owned)),
-                (payload_name, payload.err()),
-                ("dedup_id", dedup_id.err().map(str::to_owned)),
-            ];
-            let wrong = wrong
-                .into_iter()
-                .filter_map(|(name, detail)| Some(FieldError::new(name, detail?)));
-            Err(ApiError::Invalid(wrong.collect()))
-        }
-    }
+    let mut errors = FieldErrors::default();
+    let event_type = errors.check("type", event_type);
+    let payload = errors.check(payload_name, payload(&fields, payload_name));
+    let dedup_id = errors.check("dedup_id", dedup_id).flatten();
+    errors.finish()?;
+    // What is missing or wrong was refused: no default is taken.
+    Ok(NewEvent {
+        event_type: event_type.unwrap_or_default().into(),
+        content_type: JSON.into(),
+        data: payload.map_or("", RawValue::get).as_bytes().into(),
+        identity: dedup_id.map_or(Identity::Unique, |key| Identity::Key(key.into())),
+        cloudevent: None,
+        ordering_key: None,
+        only_to: None,
+    })
 }
 
 fn payload<'a>(fields: &RawFields<'a>, name: &str) -> Result<&'a RawValue, String> {

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::LegacyError;
 use crate::admission::Admitted;
 use crate::cursor::Cursor;
-use crate::error::{ApiError, FieldError};
+use crate::error::ApiError;
 use crate::extract::{Params, PathId};
 use crate::router::App;
 use crate::routes::answers::LegacyKeyRefusals;
@@ -66,7 +66,7 @@ pub struct InboxParams {
 
 impl InboxParams {
     fn filter(&self, admitted: &Admitted) -> Result<InboxFilter, ApiError> {
-        let wrong = |field: &str, detail: &str| ApiError::Invalid(vec![FieldError::new(field, detail)]);
+        let wrong = |field: &str, detail: &str| ApiError::invalid(field, detail);
         let (limit, offset) = (self.limit.unwrap_or(DEFAULT_LIMIT), self.offset.unwrap_or(0));
         if !LIMITS.contains(&limit) {
             return Err(wrong("limit", "must be 1 to 1000"));

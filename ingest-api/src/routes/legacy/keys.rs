@@ -15,12 +15,12 @@ use utoipa::ToSchema;
 use super::LegacyError;
 use crate::admission::Admitted;
 use crate::api_key::{KeyPrefix, KeyText};
-use crate::error::ApiError;
+use crate::error::{ApiError, check_display_name};
 use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::routes::body::read_form;
-use crate::routes::keys::{Key, REPLACED, check_name};
+use crate::routes::keys::{Key, REPLACED};
 use crate::routes::organizations::{Organization, Tier};
 use crate::routes::page::Page;
 use crate::scope::Scope;
@@ -100,7 +100,8 @@ pub async fn generate(
         ));
     }
     let new: SignUp = read_form(&headers, body, &app.bodies).await?;
-    ApiError::all_valid([("organization_name", check_name(&new.organization_name))])?;
+    check_display_name(&new.organization_name)
+        .map_err(|detail| ApiError::invalid("organization_name", detail))?;
     let key = app.authenticator.make_key(KeyPrefix::Zapier).await?;
     let organization = app.store.sign_up(&new.organization_name, new.tier, &key).await?;
     Ok((StatusCode::CREATED, Json(IssuedKey::new(key.text, organization))))

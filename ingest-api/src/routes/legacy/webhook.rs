@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::LegacyError;
 use crate::admission::Admitted;
-use crate::error::{ApiError, FieldError};
+use crate::error::ApiError;
 use crate::router::App;
 use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::routes::body::read_form;
@@ -68,8 +68,7 @@ pub async fn configure(
 ) -> Result<Json<ConfiguredWebhook>, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     let WebhookConfig { webhook_url } = read_form(&headers, body, &app.bodies).await?;
-    check_url(&webhook_url, &app.egress)
-        .map_err(|detail| ApiError::Invalid(vec![FieldError::new("webhook_url", detail)]))?;
+    check_url(&webhook_url, &app.egress).map_err(|detail| ApiError::invalid("webhook_url", detail))?;
     let new_id = EndpointId::generate();
     let secret = SigningSecret::generate();
     let sealed = secret.seal(&app.secrets_key, new_id);

@@ -11,7 +11,7 @@ use shared::id::{EndpointId, EventId, OrgId};
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Longest event type, idempotency key and ordering key, in bytes.
-const MAX_NAME_BYTES: usize = 255;
+const MAX_WORD_BYTES: usize = 255;
 
 /// What makes a repeat of an event a repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl NewEvent<'_> {
 /// # Errors
 /// With what is wrong.
 pub fn check_event_type(event_type: &str) -> Result<(), &'static str> {
-    check_name(event_type)?;
+    check_word(event_type)?;
     if event_type.contains(['*', '>']) {
         return Err("must not contain `*` or `>`: they are wildcards in filters");
     }
@@ -96,16 +96,16 @@ pub fn check_event_type(event_type: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Checks an idempotency key or an ordering key.
+/// Checks an idempotency key, an ordering key, or an event type as far as it is like them.
 ///
 /// # Errors
 /// With what is wrong.
-pub fn check_name(name: &str) -> Result<(), &'static str> {
-    if name.is_empty() {
+pub fn check_word(word: &str) -> Result<(), &'static str> {
+    if word.is_empty() {
         Err("must not be empty")
-    } else if name.len() > MAX_NAME_BYTES {
+    } else if word.len() > MAX_WORD_BYTES {
         Err("must not be longer than 255 bytes")
-    } else if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    } else if word.chars().any(|c| c.is_control() || c.is_whitespace()) {
         Err("must not contain white space or control characters")
     } else {
         Ok(())

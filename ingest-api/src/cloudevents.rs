@@ -12,7 +12,7 @@ use shared::event::{JSON, is_json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::accept::{Identity, NewEvent, check_event_type, check_name};
+use crate::accept::{Identity, NewEvent, check_event_type, check_word};
 use crate::error::{ApiError, FieldErrors};
 use crate::json::{RawFields, check_depth, is_string};
 use crate::validate::unquote;
@@ -215,9 +215,7 @@ impl Reader {
                 Default::default()
             }
         };
-        if !self.errors.is_empty() {
-            return Err(self.errors.into());
-        }
+        std::mem::take(&mut self.errors).finish()?;
         let text = |name| self.text(name).unwrap_or_default().to_owned();
         Ok(NewEvent {
             event_type: text("type").into(),
@@ -266,7 +264,7 @@ fn check_attribute(name: &str, value: &Value) -> Result<(), String> {
     match name {
         "specversion" if text != "1.0" => Err("must be \"1.0\"".to_owned()),
         "type" => check_event_type(text).map_err(str::to_owned),
-        PARTITION_KEY => check_name(text).map_err(str::to_owned),
+        PARTITION_KEY => check_word(text).map_err(str::to_owned),
         "id" | "source" | "subject" | "dataschema" | "datacontenttype" if text.is_empty() => {
             Err("must not be empty".to_owned())
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::error::DatabaseError;
 use utoipa::ToSchema;
 
-pub use crate::field_error::{FieldError, FieldErrors};
+pub use crate::field_error::{FieldError, FieldErrors, check_display_name, check_range};
 
 /// Problem type of RFC 9457's registry for an exceeded quota.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -122,23 +122,6 @@ impl ApiError {
     /// 422 with one wrong field.
     pub fn invalid(field: &str, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldError::new(field, detail)])
-    }
-
-    /// Nothing, or 422 with every field that is wrong.
-    ///
-    /// # Errors
-    /// [`ApiError::Invalid`].
-    pub fn all_valid<const N: usize>(fields: [(&str, Result<(), String>); N]) -> Result<(), Self> {
-        let wrong = fields.into_iter().filter_map(|(field, outcome)| {
-            let detail = outcome.err()?;
-            Some(FieldError::new(field, detail))
-        });
-        let wrong: Vec<_> = wrong.collect();
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(Self::Invalid(wrong))
-        }
     }
 
     /// 400 for a body that is not JSON.

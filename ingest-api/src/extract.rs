@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use crate::error::{ApiError, FieldError};
+use crate::error::ApiError;
 
 /// The one id in a path. Text that is no id names nothing: 404.
 #[derive(Clone, Copy, Debug)]
@@ -54,11 +54,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
             let text = error.body_text();
             let mut words = text.splitn(3, ": ");
             let (_, field, detail) = (words.next(), words.next(), words.next());
-            let wrong = match (field, detail) {
-                (Some(field), Some(detail)) => FieldError::new(field, detail),
-                _ => FieldError::new("query", text.as_str()),
-            };
-            ApiError::Invalid(vec![wrong])
+            match (field, detail) {
+                (Some(field), Some(detail)) => ApiError::invalid(field, detail),
+                _ => ApiError::invalid("query", text.as_str()),
+            }
         })?;
         Ok(Self(params))
     }

@@ -1,4 +1,7 @@
-//! What is wrong with the fields of a request.
+//! What is wrong with the fields of a request, and the checks that several requests have in common.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,6 +10,9 @@ use crate::error::ApiError;
 
 /// Most wrong fields of one request, or of one event of a batch, that are told one by one.
 const MAX_TOLD: usize = 20;
+
+/// Longest name of a key or an organisation, in characters.
+const MAX_NAME_CHARS: usize = 200;
 
 /// What is wrong with one field of a body.
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,24 +51,49 @@ impl FieldErrors {
         }
     }
 
-    /// A field that is wrong when it was refused.
-    pub fn check<E: Into<String>>(&mut self, field: &str, outcome: Result<(), E>) {
-        if let Err(detail) = outcome {
-            self.push(field, detail);
-        }
+    /// What was read from a field; nothing, and one more wrong field, when it was refused.
+    pub fn check<T, E: Into<String>>(&mut self, field: &str, outcome: Result<T, E>) -> Option<T> {
+        outcome.map_err(|detail| self.push(field, detail)).ok()
     }
 
-    /// Whether nothing is wrong.
-    pub fn is_empty(&self) -> bool {
-        self.told.is_empty()
+    /// Ends the gathering.
+    ///
+    /// # Errors
+    /// 422 with the wrong fields, when there are some.
+    pub fn finish(mut self) -> Result<(), ApiError> {
+        if self.told.is_empty() {
+            return Ok(());
+        }
+        if self.more > 0 {
+            let detail = format!("has {} more wrong fields", self.more);
+            self.told.push(FieldError::new("body", detail));
+        }
+        Err(ApiError::Invalid(self.told))
     }
 }
 
-impl From<FieldErrors> for ApiError {
-    fn from(FieldErrors { mut told, more }: FieldErrors) -> Self {
-        if more > 0 {
-            told.push(FieldError::new("body", format!("has {more} more wrong fields")));
-        }
-        Self::Invalid(told)
+/// Checks a number against what is allowed.
+///
+/// # Errors
+/// With what is allowed.
+pub fn check_range<T: PartialOrd + Display>(value: &T, range: &RangeInclusive<T>) -> Result<(), String> {
+    if range.contains(value) {
+        Ok(())
+    } else {
+        Err(format!("must be {} to {}", range.start(), range.end()))
     }
+}
+
+/// Checks what a key or an organisation is called.
+///
+/// # Errors
+/// With what is allowed.
+pub fn check_display_name(name: &str) -> Result<(), String> {
+    let length = name.chars().count();
+    if (1..=MAX_NAME_CHARS).contains(&length) && !name.contains('\0') {
+        return Ok(());
+    }
+    Err(format!(
+        "must have 1 to {MAX_NAME_CHARS} characters, none of them NUL"
+    ))
 }

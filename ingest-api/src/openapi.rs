@@ -5,6 +5,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::error::Problem;
+use crate::routes::legacy::LegacyError;
 use crate::routes::{endpoints, events, keys, legacy, organizations, pull};
 
 /// Every path of the API that is part of its contract.
@@ -58,6 +60,7 @@ use crate::routes::{endpoints, events, keys, legacy, organizations, pull};
         keys::admin::list,
         keys::admin::revoke,
     ),
+    components(schemas(Problem, LegacyError)),
     modifiers(&Credentials),
     tags(
         (name = "events", description = "Sending events, and reading what became of them."),
@@ -88,4 +91,18 @@ pub fn routes() -> Router {
     SwaggerUi::new("/docs")
         .url("/openapi.json", ApiDoc::openapi())
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operations_own_answer_takes_the_place_of_a_shared_one() {
+        let document = serde_json::to_value(ApiDoc::openapi()).unwrap();
+        let refusals = &document["paths"]["/v1/events/batch"]["post"]["responses"];
+        assert_eq!(refusals["401"]["description"], "No valid API key.");
+        let own = "The rate limit has less left than the batch costs.";
+        assert_eq!(refusals["429"]["description"], own);
+    }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::accept::{Identity, NewEvent, check_event_type, check_name};
+use crate::accept::{Identity, NewEvent, check_event_type, check_word};
 use crate::error::{ApiError, FieldErrors};
 use crate::json::{RawFields, check_depth};
 
@@ -41,14 +41,12 @@ pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     errors.check("type", check_event_type(&envelope.event_type));
     errors.check("data", check_depth(envelope.data.get()));
     if let Some(key) = &envelope.idempotency_key {
-        errors.check("idempotency_key", check_name(key));
+        errors.check("idempotency_key", check_word(key));
     }
     if let Some(key) = &envelope.ordering_key {
-        errors.check("ordering_key", check_name(key));
+        errors.check("ordering_key", check_word(key));
     }
-    if !errors.is_empty() {
-        return Err(errors.into());
-    }
+    errors.finish()?;
     Ok(NewEvent {
         event_type: envelope.event_type,
         content_type: shared::event::JSON.into(),
@@ -81,7 +79,7 @@ pub fn merge_idempotency_header<'a>(
     // RFC 9651, 3.3.3.
     let key = unquote(text, |c| matches!(c, '"' | '\\'))
         .ok_or_else(|| invalid("a quote or backslash is not closed or not escaped"))?;
-    check_name(&key).map_err(invalid)?;
+    check_word(&key).map_err(invalid)?;
     match &event.identity {
         Identity::Key(body) if *body != key => Err(invalid(&format!("differs from `{field}` in the body"))),
         Identity::Unique => {
@@ -144,17 +142,15 @@ fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
             "idempotency_key" | "ordering_key" => fields.nullable_string(name),
             _ => fields.value(name).and(Err("is not a field of an event")),
         };
-        errors.check(name, outcome.map(drop));
+        errors.check(name, outcome);
     }
     for required in ["type", "data"] {
         if !fields.0.contains_key(required) {
             errors.push(required, "is missing");
         }
     }
-    if errors.is_empty() {
-        errors.push("body", error.to_string());
-    }
-    errors.into()
+    let wrong = errors.finish().err();
+    wrong.unwrap_or_else(|| ApiError::invalid("body", error.to_string()))
 }
 
 #[cfg(test)]

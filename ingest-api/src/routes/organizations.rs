@@ -1,6 +1,7 @@
 //! `/admin/v1/organizations`.
 
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,17 +15,17 @@ use utoipa::ToSchema;
 
 use crate::admission::Admin;
 use crate::cursor::Cursor;
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, FieldErrors, check_display_name, check_range};
 use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
+use crate::routes::answers::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
-use crate::routes::keys::check_name;
 use crate::routes::page::{PageParams, ThisPage};
 
-/// Most days that payloads are kept by an organisation's own wish: ten years.
-const MAX_RETENTION_DAYS: u32 = 3_650;
+/// How many days payloads are kept by an organisation's own wish: up to ten years.
+const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
 
 /// What an organisation pays for: its rate limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -139,9 +140,6 @@ pub struct OrganizationPage {
 }
 
 /// Makes an organisation.
-///
-/// # Errors
-/// 400, 401, 404, 408, 413, 415, 422, 503.
 #[utoipa::path(
     post,
     path = "/admin/v1/organizations",
@@ -151,14 +149,7 @@ pub struct OrganizationPage {
     request_body = NewOrganization,
     responses(
         (status = 201, description = "The organisation.", body = Organization),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, FormRefusals,
     ),
 )]
 pub async fn create(
@@ -168,21 +159,16 @@ pub async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<Organization>), ApiError> {
     let new: NewOrganization = read_form(&headers, body, &app.bodies).await?;
-    ApiError::all_valid([
-        ("name", check_name(&new.name)),
-        (
-            "payload_retention_days",
-            check_retention(new.payload_retention_days),
-        ),
-    ])?;
+    let mut errors = FieldErrors::default();
+    errors.check("name", check_display_name(&new.name));
+    let retention = new.payload_retention_days;
+    errors.check("payload_retention_days", check_retention(retention));
+    errors.finish()?;
     let organization = app.store.create_organization(&new).await?;
     Ok((StatusCode::CREATED, Json(organization)))
 }
 
 /// Lists the organisations, newest first.
-///
-/// # Errors
-/// 401, 404, 422, 503.
 #[utoipa::path(
     get,
     path = "/admin/v1/organizations",
@@ -192,10 +178,7 @@ pub async fn create(
     params(PageParams),
     responses(
         (status = 200, description = "A page of organisations.", body = OrganizationPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, ListRefusals,
     ),
 )]
 pub async fn list(
@@ -215,9 +198,6 @@ pub async fn list(
 }
 
 /// Shows an organisation.
-///
-/// # Errors
-/// 401, 404, 503.
 #[utoipa::path(
     get,
     path = "/admin/v1/organizations/{org_id}",
@@ -227,9 +207,7 @@ pub async fn list(
     params(("org_id" = String, Path, format = Uuid)),
     responses(
         (status = 200, description = "The organisation.", body = Organization),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, NoOrganization,
     ),
 )]
 pub async fn show(
@@ -242,9 +220,6 @@ pub async fn show(
 }
 
 /// Changes an organisation. Another tier or limit holds on every replica within a second.
-///
-/// # Errors
-/// 400, 401, 404, 408, 413, 415, 422, 503.
 #[utoipa::path(
     patch,
     path = "/admin/v1/organizations/{org_id}",
@@ -258,14 +233,7 @@ pub async fn show(
     )),
     responses(
         (status = 200, description = "The organisation as it is now.", body = Organization),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, FormRefusals, NoOrganization,
     ),
 )]
 pub async fn change(
@@ -276,11 +244,12 @@ pub async fn change(
     body: Body,
 ) -> Result<Json<Organization>, ApiError> {
     let change: OrganizationChange = read_change(&headers, body, &app.bodies).await?;
+    let mut errors = FieldErrors::default();
+    let name = change.name.as_deref();
+    errors.check("name", name.map_or(Ok(()), check_display_name));
     let retention = change.payload_retention_days.value().copied();
-    ApiError::all_valid([
-        ("name", change.name.as_deref().map_or(Ok(()), check_name)),
-        ("payload_retention_days", check_retention(retention)),
-    ])?;
+    errors.check("payload_retention_days", check_retention(retention));
+    errors.finish()?;
     let organization = app.store.change_organization(org_id, &change).await?;
     let organization = organization.ok_or(ApiError::NotFound)?;
     if change.tier.is_some() || change.rate_limit_per_minute.is_present() {
@@ -290,10 +259,5 @@ pub async fn change(
 }
 
 fn check_retention(days: Option<u32>) -> Result<(), String> {
-    match days {
-        Some(days) if !(1..=MAX_RETENTION_DAYS).contains(&days) => {
-            Err(format!("must be 1 to {MAX_RETENTION_DAYS}"))
-        }
-        _ => Ok(()),
-    }
+    days.map_or(Ok(()), |days| check_range(&days, &RETENTION_DAYS))
 }

@@ -19,13 +19,13 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::admission::Admitted;
-use crate::error::{ApiError, FieldError, Problem};
+use crate::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::extract::PathId;
 use crate::lease::{self, Lease};
 use crate::router::App;
+use crate::routes::answers::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::body::read_form;
 use crate::routes::endpoints::EndpointKind;
-use crate::routes::endpoints::form::check_range;
 use crate::routes::events::view::payload;
 use crate::scope::Scope;
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
@@ -64,23 +64,12 @@ impl Default for PullRequest {
 
 impl PullRequest {
     fn check(&self) -> Result<(), ApiError> {
-        let fields = [
-            ("max", self.max, MAX_DELIVERIES),
-            ("lease_seconds", self.lease_seconds, LEASE_SECONDS),
-            ("wait_seconds", self.wait_seconds, WAIT_SECONDS),
-        ];
-        let errors: Vec<_> = fields
-            .into_iter()
-            .filter_map(|(field, value, range)| {
-                let detail = check_range(&value, &range).err()?;
-                Some(FieldError::new(field, detail))
-            })
-            .collect();
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(ApiError::Invalid(errors))
-        }
+        let mut errors = FieldErrors::default();
+        errors.check("max", check_range(&self.max, &MAX_DELIVERIES));
+        let lease = check_range(&self.lease_seconds, &LEASE_SECONDS);
+        errors.check("lease_seconds", lease);
+        errors.check("wait_seconds", check_range(&self.wait_seconds, &WAIT_SECONDS));
+        errors.finish()
     }
 
     fn wait(&self) -> Duration {
@@ -161,9 +150,6 @@ impl PulledDelivery {
 ///
 /// With `wait_seconds` the answer comes as soon as something is due. It holds up to 4 MiB of payloads, or one event.
 /// What is not acknowledged before `lease_expires_at` comes again.
-///
-/// # Errors
-/// 400, 401, 403, 404, 408, 409 for an endpoint that is not a pull endpoint or is disabled, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/pull",
@@ -174,17 +160,8 @@ impl PulledDelivery {
     request_body = PullRequest,
     responses(
         (status = 200, description = "The leased deliveries, perhaps none.", body = Pulled),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoEndpoint,
         (status = 409, description = "The endpoint's deliveries are sent to its URL, or it is disabled.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn pull(
@@ -306,9 +283,6 @@ impl From<AcknowledgedRow> for AckOutcome {
 ///
 /// A lease that ran out is still good while nobody else has leased the delivery. Repeating an acknowledgement
 /// changes nothing.
-///
-/// # Errors
-/// 400, 401, 403, 404, 408, 409 for an endpoint that is not a pull endpoint, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/ack",
@@ -319,17 +293,8 @@ impl From<AcknowledgedRow> for AckOutcome {
     request_body = AckRequest,
     responses(
         (status = 200, description = "An outcome for each lease.", body = Acknowledged),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoEndpoint,
         (status = 409, description = "The endpoint's deliveries are sent to its URL.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn acknowledge(
@@ -344,7 +309,7 @@ pub async fn acknowledge(
     let AckRequest { leases } = read_form(&headers, body, &app.bodies).await?;
     if !(1..=MAX_LEASES).contains(&leases.len()) {
         let detail = format!("must hold 1 to {MAX_LEASES} leases");
-        return Err(ApiError::Invalid(vec![FieldError::new("leases", detail)]));
+        return Err(ApiError::invalid("leases", detail));
     }
     let known: BTreeSet<_> = leases.iter().filter_map(|text| Lease::decode(text)).collect();
     let known = Vec::from_iter(known);

@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 use super::find;
 use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
+use crate::error::ApiError;
 use crate::extract::{Params, PathId};
 use crate::router::App;
+use crate::routes::answers::{KeyRefusals, ListRefusals, NoEndpoint};
 use crate::routes::events::read::DeliveryStatus;
 use crate::routes::page::{Page, ThisPage, page};
 use crate::scope::Scope;
@@ -91,9 +92,6 @@ impl From<EndpointDeliveryRow> for EndpointDelivery {
 ///
 /// A page of delivered ones looks at 10 000 events at the most, and one of others by `outcome` at 10 000 deliveries: it may
 /// hold fewer than `limit`, or none, and there is a next page nevertheless.
-///
-/// # Errors
-/// 401, 403, 404, 422, 429, 503.
 #[utoipa::path(
     get,
     path = "/v1/endpoints/{id}/deliveries",
@@ -103,12 +101,7 @@ impl From<EndpointDeliveryRow> for EndpointDelivery {
     params(("id" = String, Path, format = Uuid), DeliveryParams),
     responses(
         (status = 200, description = "A page of deliveries.", body = DeliveryPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, ListRefusals, NoEndpoint,
     ),
 )]
 pub async fn list(
@@ -190,9 +183,6 @@ impl OutcomeCounts {
 }
 
 /// Counts an endpoint's pending and dead deliveries by how their last attempt ended.
-///
-/// # Errors
-/// 401, 403, 404, 429, 503.
 #[utoipa::path(
     get,
     path = "/v1/endpoints/{id}/deliveries/summary",
@@ -202,11 +192,7 @@ impl OutcomeCounts {
     params(("id" = String, Path, format = Uuid)),
     responses(
         (status = 200, description = "The counts.", body = DeliverySummary),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, NoEndpoint,
     ),
 )]
 pub async fn summary(

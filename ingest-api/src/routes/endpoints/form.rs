@@ -12,7 +12,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::{EndpointKind, EndpointStatus, Format, Limits, OnExhausted, RetrySettings, Settings};
-use crate::error::{ApiError, FieldError};
+use crate::error::{ApiError, FieldErrors, check_range};
 use crate::routes::field::Field;
 
 const MAX_URL_BYTES: usize = 2_048;
@@ -125,10 +125,11 @@ impl EndpointForm {
     pub fn create(self, egress: &EgressConfig) -> Result<Settings, ApiError> {
         let kind = self.kind.unwrap_or_default();
         let needs_url = kind == EndpointKind::Push && !self.url.is_present();
-        let mut errors = self.errors(kind, egress);
+        let mut errors = FieldErrors::default();
         if needs_url {
-            errors.insert(0, FieldError::new("url", "is missing"));
+            errors.push("url", "is missing");
         }
+        self.check(kind, egress, &mut errors);
         self.apply(Settings::default(), errors)
     }
 
@@ -142,14 +143,15 @@ impl EndpointForm {
         current: Settings,
         egress: &EgressConfig,
     ) -> Result<Settings, ApiError> {
-        let mut errors = self.errors(kind, egress);
+        let mut errors = FieldErrors::default();
         if self.kind.is_some_and(|wanted| wanted != kind) {
-            errors.insert(0, FieldError::new("kind", "cannot be changed"));
+            errors.push("kind", "cannot be changed");
         }
+        self.check(kind, egress, &mut errors);
         self.apply(current, errors)
     }
 
-    fn apply(self, mut settings: Settings, mut errors: Vec<FieldError>) -> Result<Settings, ApiError> {
+    fn apply(self, mut settings: Settings, mut errors: FieldErrors) -> Result<Settings, ApiError> {
         let default = Limits::default();
         self.url.apply_to_option(&mut settings.url);
         self.description.apply(&mut settings.description, String::new());
@@ -164,8 +166,8 @@ impl EndpointForm {
             Field::Null => settings.headers = shared::headers::CustomHeaders::default(),
             Field::Value(changes) => {
                 settings.headers.merge(changes);
-                let wrong = settings.headers.to_map().err();
-                errors.extend(wrong.map(|error| FieldError::new("headers", error.to_string())));
+                let map = settings.headers.to_map();
+                errors.check("headers", map.map_err(|error| error.to_string()));
             }
         }
         match self.retry {
@@ -184,37 +186,30 @@ impl EndpointForm {
         self.on_exhausted
             .apply(&mut settings.on_exhausted, OnExhausted::default());
         self.status.apply(&mut settings.status, EndpointStatus::default());
-        if errors.is_empty() {
-            Ok(settings)
-        } else {
-            Err(ApiError::Invalid(errors))
-        }
+        errors.finish()?;
+        Ok(settings)
     }
 
-    /// What is wrong with the fields that the form names. Those that it leaves out were right when they were set.
-    fn errors(&self, kind: EndpointKind, egress: &EgressConfig) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        let mut check = |field: &str, outcome: Result<(), String>| {
-            errors.extend(outcome.err().map(|detail| FieldError::new(field, detail)));
-        };
-        check("url", self.check_url(kind, egress));
-        check(
+    /// Checks the fields that the form names. Those that it leaves out were right when they were set.
+    fn check(&self, kind: EndpointKind, egress: &EgressConfig, errors: &mut FieldErrors) {
+        errors.check("url", self.check_url(kind, egress));
+        errors.check(
             "description",
             each(&self.description, |text| check_description(text)),
         );
-        check(
+        errors.check(
             "event_types",
             each(&self.event_types, |types| check_event_types(types)),
         );
-        check("filter", each(&self.filter, |filter| check_filter(filter)));
-        check("max_in_flight", in_range(&self.max_in_flight, &MAX_IN_FLIGHT));
-        check("timeout_ms", in_range(&self.timeout_ms, &TIMEOUT_MS));
-        check(
+        errors.check("filter", each(&self.filter, |filter| check_filter(filter)));
+        errors.check("max_in_flight", in_range(&self.max_in_flight, &MAX_IN_FLIGHT));
+        errors.check("timeout_ms", in_range(&self.timeout_ms, &TIMEOUT_MS));
+        errors.check(
             "rate_limit_per_second",
             in_range(&self.rate_limit_per_second, &RATE_LIMIT_PER_SECOND),
         );
         if let Field::Value(retry) = &self.retry {
-            check("retry.attempts", in_range(&retry.attempts, &RETRY_ATTEMPTS));
+            errors.check("retry.attempts", in_range(&retry.attempts, &RETRY_ATTEMPTS));
             let fields = [
                 (
                     "retry.initial_seconds",
@@ -230,13 +225,12 @@ impl EndpointForm {
                 ),
             ];
             for (field, value, range) in fields {
-                check(field, in_range(value, &range));
+                errors.check(field, in_range(value, &range));
             }
         }
         if kind == EndpointKind::Pull && self.ordered == Field::Value(true) {
-            check("ordered", Err("must not stand beside the kind `pull`".to_owned()));
+            errors.push("ordered", "must not stand beside the kind `pull`");
         }
-        errors
     }
 
     fn check_url(&self, kind: EndpointKind, egress: &EgressConfig) -> Result<(), String> {
@@ -318,19 +312,4 @@ fn check_event_types(patterns: &[String]) -> Result<(), String> {
 fn check_filter(filter: &RawValue) -> Result<(), String> {
     let filter = PayloadFilter::parse(filter.get());
     filter.map(drop).map_err(|error| error.to_string())
-}
-
-/// Checks a number against what is allowed.
-///
-/// # Errors
-/// With what is allowed.
-pub fn check_range<T: PartialOrd + std::fmt::Display>(
-    value: &T,
-    range: &RangeInclusive<T>,
-) -> Result<(), String> {
-    if range.contains(value) {
-        Ok(())
-    } else {
-        Err(format!("must be {} to {}", range.start(), range.end()))
-    }
 }

@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 use super::Endpoint;
 use crate::admission::Admitted;
 use crate::cursor::Cursor;
-use crate::error::{ApiError, Problem};
+use crate::error::ApiError;
 use crate::extract::Params;
 use crate::router::App;
+use crate::routes::answers::{KeyRefusals, ListRefusals};
 use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scope;
 
@@ -27,9 +28,6 @@ pub struct EndpointPage {
 }
 
 /// Lists the organisation's endpoints, newest first.
-///
-/// # Errors
-/// 401, 403, 422, 429, 503.
 #[utoipa::path(
     get,
     path = "/v1/endpoints",
@@ -39,11 +37,7 @@ pub struct EndpointPage {
     params(PageParams),
     responses(
         (status = 200, description = "A page of endpoints.", body = EndpointPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, ListRefusals,
     ),
 )]
 pub async fn list(

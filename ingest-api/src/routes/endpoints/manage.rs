@@ -18,6 +18,7 @@ use crate::admission::{Admin, Admitted};
 use crate::error::{ApiError, Problem};
 use crate::extract::PathId;
 use crate::router::App;
+use crate::routes::answers::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::scope::Scope;
@@ -47,9 +48,6 @@ pub struct CreatedEndpoint {
 }
 
 /// Makes an endpoint.
-///
-/// # Errors
-/// 400, 401, 403, 408, 409, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/endpoints",
@@ -59,16 +57,8 @@ pub struct CreatedEndpoint {
     request_body = EndpointForm,
     responses(
         (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals,
         (status = 409, description = "The organisation has 1 000 endpoints that are not deleted, the most it may have.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn create(
@@ -82,9 +72,6 @@ pub async fn create(
 }
 
 /// Makes an endpoint of an organisation.
-///
-/// # Errors
-/// 400, 401, 404 for an unknown organisation, 408, 409, 413, 415, 422, 503.
 #[utoipa::path(
     post,
     path = "/admin/v1/organizations/{org_id}/endpoints",
@@ -95,15 +82,8 @@ pub async fn create(
     request_body = EndpointForm,
     responses(
         (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such organisation.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, FormRefusals, NoOrganization,
         (status = 409, description = "The organisation has 1 000 endpoints that are not deleted, the most it may have.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn create_as_admin(
@@ -148,9 +128,6 @@ async fn create_for(
 }
 
 /// Shows an endpoint.
-///
-/// # Errors
-/// 401, 403, 404, 429, 503.
 #[utoipa::path(
     get,
     path = "/v1/endpoints/{id}",
@@ -160,11 +137,7 @@ async fn create_for(
     params(("id" = String, Path, format = Uuid)),
     responses(
         (status = 200, description = "The endpoint.", body = Endpoint, headers(("etag" = String, description = "Its version, for `If-Match`."))),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, NoEndpoint,
     ),
 )]
 pub async fn show(
@@ -179,9 +152,6 @@ pub async fn show(
 /// Changes an endpoint. What the body leaves out stays, null is the default (JSON merge patch).
 ///
 /// An event that is accepted after the answer is delivered with the change.
-///
-/// # Errors
-/// 400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 503.
 #[utoipa::path(
     patch,
     path = "/v1/endpoints/{id}",
@@ -198,18 +168,9 @@ pub async fn show(
     )),
     responses(
         (status = 200, description = "The endpoint as it is now.", body = Endpoint, headers(("etag" = String, description = "Its version."))),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoEndpoint,
         (status = 409, description = "Others change it at the same time.", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "It was changed since its `ETag` was `If-Match`.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn change(
@@ -255,9 +216,6 @@ async fn change_row(
 }
 
 /// Deletes an endpoint. It gets nothing more; what waited for it is given up.
-///
-/// # Errors
-/// 401, 403, 404, 412, 429, 503.
 #[utoipa::path(
     delete,
     path = "/v1/endpoints/{id}",
@@ -270,12 +228,8 @@ async fn change_row(
     ),
     responses(
         (status = 204, description = "It is deleted."),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, NoEndpoint,
         (status = 412, description = "It was changed since its `ETag` was `If-Match`.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn delete(

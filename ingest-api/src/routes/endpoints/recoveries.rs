@@ -15,12 +15,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::find;
-use super::form::check_range;
 use crate::admission::Admitted;
 use crate::cursor::Cursor;
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::extract::{Params, PathId, PathIds};
 use crate::router::App;
+use crate::routes::answers::{FormRefusals, KeyRefusals, ListRefusals, NoEndpoint};
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scope;
@@ -131,21 +131,15 @@ impl RecoveryRequest {
     fn check(&self, org_id: OrgId, endpoint_id: EndpointId) -> Result<NewRecovery, ApiError> {
         let until = self.until.map(|until| until.0);
         let until = until.unwrap_or_else(|| UnixMicros::now().to_date_time());
-        let since = if self.since.0 < until {
-            Ok(())
-        } else {
-            Err("must be before `until`, which is now unless given".to_owned())
-        };
-        let statuses = if self.statuses.is_empty() {
-            Err("must name at least one status".to_owned())
-        } else {
-            Ok(())
-        };
-        ApiError::all_valid([
-            ("since", since),
-            ("statuses", statuses),
-            ("per_second", check_range(&self.per_second, &PER_SECOND)),
-        ])?;
+        let mut errors = FieldErrors::default();
+        if self.since.0 >= until {
+            errors.push("since", "must be before `until`, which is now unless given");
+        }
+        if self.statuses.is_empty() {
+            errors.push("statuses", "must name at least one status");
+        }
+        errors.check("per_second", check_range(&self.per_second, &PER_SECOND));
+        errors.finish()?;
         Ok(NewRecovery {
             id: RecoveryId::generate(),
             org_id,
@@ -160,9 +154,6 @@ impl RecoveryRequest {
 }
 
 /// Makes an endpoint's deliveries again, oldest first and at a pace. Those whose payload was removed are left out.
-///
-/// # Errors
-/// 400, 401, 403, 404, 408, 409 while another one runs, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/recover",
@@ -173,17 +164,8 @@ impl RecoveryRequest {
     request_body = RecoveryRequest,
     responses(
         (status = 202, description = "The recovery, which workers carry out.", body = Recovery),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoEndpoint,
         (status = 409, description = "Another recovery of the endpoint is running.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn create(
@@ -208,9 +190,6 @@ pub async fn create(
 }
 
 /// Lists an endpoint's recoveries, newest first.
-///
-/// # Errors
-/// 401, 403, 404, 422, 429, 503.
 #[utoipa::path(
     get,
     path = "/v1/endpoints/{id}/recoveries",
@@ -220,12 +199,7 @@ pub async fn create(
     params(("id" = String, Path, format = Uuid), PageParams),
     responses(
         (status = 200, description = "A page of recoveries.", body = RecoveryPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, ListRefusals, NoEndpoint,
     ),
 )]
 pub async fn list(
@@ -249,9 +223,6 @@ pub async fn list(
 }
 
 /// Shows a recovery and how far it is.
-///
-/// # Errors
-/// 401, 403, 404, 429, 503.
 #[utoipa::path(
     get,
     path = "/v1/endpoints/{id}/recoveries/{recovery_id}",
@@ -261,11 +232,8 @@ pub async fn list(
     params(("id" = String, Path, format = Uuid), ("recovery_id" = String, Path, format = Uuid)),
     responses(
         (status = 200, description = "The recovery.", body = Recovery),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals,
         (status = 404, description = "The organisation has no such endpoint, or it no such recovery.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn show(
@@ -279,9 +247,6 @@ pub async fn show(
 }
 
 /// Cancels a recovery. What it has made due stays due; one that has ended stays as it is.
-///
-/// # Errors
-/// 401, 403, 404, 429, 503.
 #[utoipa::path(
     delete,
     path = "/v1/endpoints/{id}/recoveries/{recovery_id}",
@@ -291,11 +256,8 @@ pub async fn show(
     params(("id" = String, Path, format = Uuid), ("recovery_id" = String, Path, format = Uuid)),
     responses(
         (status = 204, description = "It does not run any more."),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals,
         (status = 404, description = "The organisation has no such endpoint, or it no such recovery.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn cancel(

@@ -12,13 +12,13 @@ use shared::id::EndpointId;
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
-use super::form::check_range;
 use super::manage::CreatedEndpoint;
 use super::{EndpointKind, Shown, find, show_stored};
 use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::extract::PathId;
 use crate::router::App;
+use crate::routes::answers::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::body::read_optional_form;
 use crate::scope::Scope;
 
@@ -50,17 +50,11 @@ impl SecretRotation {
     fn check(&self) -> Result<SigningSecret, ApiError> {
         let given = self.secret.as_ref().map(|text| text.parse::<SigningSecret>());
         let given = given.transpose().map_err(|error| error.to_string());
-        let (secret, given) = match given {
-            Ok(secret) => (secret, Ok(())),
-            Err(detail) => (None, Err(detail)),
-        };
-        ApiError::all_valid([
-            (
-                "overlap_seconds",
-                check_range(&self.overlap_seconds, &OVERLAP_SECONDS),
-            ),
-            ("secret", given),
-        ])?;
+        let mut errors = FieldErrors::default();
+        let overlap = check_range(&self.overlap_seconds, &OVERLAP_SECONDS);
+        errors.check("overlap_seconds", overlap);
+        let secret = errors.check("secret", given).flatten();
+        errors.finish()?;
         Ok(secret.unwrap_or_else(SigningSecret::generate))
     }
 }
@@ -69,9 +63,6 @@ impl SecretRotation {
 ///
 /// For the overlap every delivery carries two signatures, one of each secret. A secret that an earlier rotation left
 /// valid stops signing at once.
-///
-/// # Errors
-/// 400, 401, 403, 404, 408, 409 for a pull endpoint, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/rotate-secret",
@@ -82,17 +73,8 @@ impl SecretRotation {
     request_body = Option<SecretRotation>,
     responses(
         (status = 201, description = "The endpoint, with its new secret, shown this once.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoEndpoint,
         (status = 409, description = "The endpoint is of kind `pull`: nothing is signed.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn rotate(

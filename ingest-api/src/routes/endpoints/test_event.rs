@@ -16,10 +16,11 @@ use utoipa::ToSchema;
 use super::{EndpointStatus, find};
 use crate::accept::{Identity, NewEvent, check_event_type, traceparent};
 use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, FieldErrors, Problem};
 use crate::extract::PathId;
 use crate::json::check_depth;
 use crate::router::App;
+use crate::routes::answers::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::body::read_optional_form;
 use crate::routes::events::create::Accepted;
 use crate::scope::Scope;
@@ -38,9 +39,6 @@ pub struct TestEvent {
 }
 
 /// Sends an event to this endpoint alone, whatever its filters say. It goes the way of all events.
-///
-/// # Errors
-/// 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/test",
@@ -51,16 +49,8 @@ pub struct TestEvent {
     request_body = Option<TestEvent>,
     responses(
         (status = 202, description = "The event is on disk.", body = Accepted),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such endpoint.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoEndpoint,
         (status = 409, description = "The endpoint is disabled.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -89,10 +79,10 @@ impl TestEvent {
             || format!(r#"{{"endpoint_id":"{endpoint_id}"}}"#),
             |data| data.get().to_owned(),
         );
-        ApiError::all_valid([
-            ("type", check_event_type(&event_type).map_err(str::to_owned)),
-            ("data", check_depth(&data)),
-        ])?;
+        let mut errors = FieldErrors::default();
+        errors.check("type", check_event_type(&event_type));
+        errors.check("data", check_depth(&data));
+        errors.finish()?;
         Ok(NewEvent {
             event_type: event_type.into(),
             content_type: JSON.into(),

@@ -19,6 +19,7 @@ use crate::error::{ApiError, Problem};
 use crate::json::array_items;
 use crate::publish::PublishError;
 use crate::router::App;
+use crate::routes::answers::IngestRefusals;
 use crate::routes::body;
 use crate::routes::events::create::{CLOUDEVENT_BATCH, CloudEventRequest, EventRequest, MAX_EVENT_BYTES};
 use crate::scope::Scope;
@@ -89,10 +90,7 @@ pub enum ItemOutcome {
     responses(
         (status = 202, description = "All events are on disk.", body = BatchOutcome),
         (status = 207, description = "Some events were refused.", body = BatchOutcome),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `ingest`.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        IngestRefusals,
         (status = 413, description = "Larger than 4 MiB, or more than 1 000 events.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not a media type that carries a batch.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The body is not an array, or is empty; or there is an `Idempotency-Key`, which stands in each event.", body = Problem, content_type = "application/problem+json"),

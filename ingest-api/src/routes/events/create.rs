@@ -18,6 +18,7 @@ use crate::accept::{NewEvent, traceparent};
 use crate::admission::Admitted;
 use crate::error::{ApiError, Problem};
 use crate::router::App;
+use crate::routes::answers::IngestRefusals;
 use crate::routes::body;
 use crate::routes::events::batch::{self, BatchForm, BatchOutcome};
 use crate::scope::Scope;
@@ -164,15 +165,9 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
     responses(
         (status = 202, description = "The event is on disk. For a batch of CloudEvents: all of them are.", body = AcceptedOrOutcome),
         (status = 207, description = "Some events of a batch of CloudEvents were refused.", body = BatchOutcome),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `ingest`.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        IngestRefusals,
         (status = 413, description = "Larger than 256 KiB.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not a media type that carries an event.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn create(

@@ -7,18 +7,16 @@ use axum::http::StatusCode;
 use shared::id::EventId;
 
 use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
+use crate::error::ApiError;
 use crate::extract::PathId;
 use crate::router::App;
+use crate::routes::answers::{KeyRefusals, NoEvent};
 use crate::scope::Scope;
 
 /// Removes an event's payload for good.
 ///
 /// What receivers answered to it is removed too. What was not delivered yet is given up. The event, its attributes and
 /// the record of its deliveries stay.
-///
-/// # Errors
-/// 401, 403, 404, 429, 503.
 #[utoipa::path(
     delete,
     path = "/v1/events/{id}/data",
@@ -28,11 +26,7 @@ use crate::scope::Scope;
     params(("id" = String, Path, format = Uuid)),
     responses(
         (status = 204, description = "It is removed."),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such event, or no worker has stored it yet.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, NoEvent,
     ),
 )]
 pub async fn remove(

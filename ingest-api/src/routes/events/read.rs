@@ -11,9 +11,10 @@ use shared::id::{EndpointId, EventId};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
+use crate::error::ApiError;
 use crate::extract::{Params, PathId};
 use crate::router::App;
+use crate::routes::answers::{KeyRefusals, ListRefusals, NoEvent};
 use crate::routes::events::view::{Attempts, Deliveries, EventView};
 use crate::routes::page::{ThisPage, page};
 use crate::scope::Scope;
@@ -128,11 +129,7 @@ pub struct EventPage {
     params(ListParams),
     responses(
         (status = 200, description = "A page of events.", body = EventPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, ListRefusals,
     ),
 )]
 pub async fn list(
@@ -175,11 +172,7 @@ pub async fn list(
     params(("id" = String, Path, format = Uuid, description = "The id that the 202 carried.")),
     responses(
         (status = 200, description = "The event.", body = EventView),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such event, or no worker has stored it yet.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, NoEvent,
     ),
 )]
 pub async fn show(

@@ -14,6 +14,7 @@ use crate::admission::Admitted;
 use crate::error::{ApiError, Problem};
 use crate::extract::{PathId, PathIds};
 use crate::router::App;
+use crate::routes::answers::{FormRefusals, KeyRefusals, NoEvent};
 use crate::routes::body::read_optional_form;
 use crate::scope::Scope;
 use crate::store::{EventPlace, Replayed};
@@ -44,9 +45,6 @@ pub struct ReplayOutcome {
 /// Delivers an event again, whatever became of its deliveries.
 ///
 /// The retry policy starts over. With `endpoint_id`, an enabled endpoint that had no delivery gets one.
-///
-/// # Errors
-/// 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/events/{id}/replay",
@@ -57,17 +55,8 @@ pub struct ReplayOutcome {
     request_body = Option<ReplayRequest>,
     responses(
         (status = 202, description = "It is due again.", body = ReplayOutcome),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The organisation has no such event, or no worker has stored it yet.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoEvent,
         (status = 409, description = "Its payload was removed, or the named endpoint's attempt is in progress, or that endpoint has no delivery and is disabled.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn replay(
@@ -88,9 +77,6 @@ pub async fn replay(
 }
 
 /// Tries a delivery again now, also one that is dead, or was delivered.
-///
-/// # Errors
-/// 401, 403, 404, 409, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/events/{id}/deliveries/{endpoint_id}/retry",
@@ -100,12 +86,9 @@ pub async fn replay(
     params(("id" = String, Path, format = Uuid), ("endpoint_id" = String, Path, format = Uuid)),
     responses(
         (status = 202, description = "It is due now.", body = ReplayOutcome),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals,
         (status = 404, description = "The organisation has no such event, or it has no delivery to such an endpoint.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Its payload was removed, or an attempt is in progress.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn retry(

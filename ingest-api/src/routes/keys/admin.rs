@@ -14,14 +14,12 @@ use crate::api_key::KeyId;
 use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId, PathIds};
 use crate::router::App;
+use crate::routes::answers::{AdminRefusals, FormRefusals, ListRefusals, NoNewKey, NoOrganization};
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scopes;
 
 /// Makes a key for an organisation, with all scopes unless some are named.
-///
-/// # Errors
-/// 400, 401, 404, 408, 409, 413, 415, 422, 503.
 #[utoipa::path(
     post,
     path = "/admin/v1/organizations/{org_id}/keys",
@@ -32,15 +30,8 @@ use crate::scope::Scopes;
     request_body = KeyRequest,
     responses(
         (status = 201, description = "The key, shown this once.", body = CreatedKey),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, FormRefusals, NoOrganization, NoNewKey,
         (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn create(
@@ -57,9 +48,6 @@ pub async fn create(
 }
 
 /// Lists an organisation's keys, newest first, revoked and expired ones included.
-///
-/// # Errors
-/// 401, 404, 422, 503.
 #[utoipa::path(
     get,
     path = "/admin/v1/organizations/{org_id}/keys",
@@ -69,10 +57,7 @@ pub async fn create(
     params(("org_id" = String, Path, format = Uuid), PageParams),
     responses(
         (status = 200, description = "A page of keys.", body = KeyPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such organisation, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals, ListRefusals, NoOrganization,
     ),
 )]
 pub async fn list(
@@ -90,9 +75,6 @@ pub async fn list(
 }
 
 /// Revokes an organisation's key: within a second it is refused everywhere. Revoking it again changes nothing.
-///
-/// # Errors
-/// 401, 404, 503.
 #[utoipa::path(
     delete,
     path = "/admin/v1/organizations/{org_id}/keys/{id}",
@@ -102,9 +84,8 @@ pub async fn list(
     params(("org_id" = String, Path, format = Uuid), ("id" = String, Path, description = "The public part of the key.")),
     responses(
         (status = 204, description = "It is revoked."),
-        (status = 401, description = "Not the admin token.", body = Problem, content_type = "application/problem+json"),
+        AdminRefusals,
         (status = 404, description = "The organisation has no such key, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn revoke(

@@ -3,6 +3,8 @@
 pub mod own;
 pub mod admin;
 
+use std::ops::RangeInclusive;
+
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -13,15 +15,13 @@ use utoipa::ToSchema;
 
 use crate::api_key::{KeyId, KeyPrefix, KeyText};
 use crate::cursor::Cursor;
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors, check_display_name, check_range};
 use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::page::{Page, ThisPage};
 use crate::scope::{Scope, Scopes};
 use crate::store::{KeyToStore, MAX_LIVE_KEYS, Stored};
 use crate::utc::UtcTime;
-
-const MAX_NAME_CHARS: usize = 200;
 
 /// The answer to who wants to replace a key that is past it.
 pub const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
@@ -33,8 +33,8 @@ pub const TOO_MANY_KEYS: ApiError = ApiError::LimitReached {
     remedy: "revoke",
 };
 
-/// The longest overlap of a rotation: 30 days.
-const MAX_OVERLAP_SECONDS: u32 = 2_592_000;
+/// The overlap of a rotation: up to 30 days.
+const OVERLAP_SECONDS: RangeInclusive<u32> = 0..=2_592_000;
 
 /// A new API key.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -159,50 +159,29 @@ async fn revoke_for(app: &App, org_id: OrgId, id: KeyId) -> Result<StatusCode, A
 
 impl KeyRequest {
     fn check(&self) -> Result<(), ApiError> {
-        let scopes = match self.scopes {
-            Some(scopes) if scopes.is_empty() => Err("must name at least one scope"),
-            _ => Ok(()),
-        };
-        let outcomes = [
-            ("name", check_name(&self.name)),
-            ("scopes", scopes.map_err(str::to_owned)),
-            ("expires_at", check_future(self.expires_at)),
-        ];
-        ApiError::all_valid(outcomes)
+        let mut errors = FieldErrors::default();
+        errors.check("name", check_display_name(&self.name));
+        if self.scopes.is_some_and(Scopes::is_empty) {
+            errors.push("scopes", "must name at least one scope");
+        }
+        errors.check("expires_at", check_future(self.expires_at));
+        errors.finish()
     }
 }
 
 impl RotationRequest {
     fn check(&self) -> Result<(), ApiError> {
-        let overlap = if self.overlap_seconds <= MAX_OVERLAP_SECONDS {
-            Ok(())
-        } else {
-            Err(format!("must be 0 to {MAX_OVERLAP_SECONDS}"))
-        };
-        ApiError::all_valid([
-            ("overlap_seconds", overlap),
-            ("expires_at", check_future(self.expires_at)),
-        ])
+        let mut errors = FieldErrors::default();
+        let overlap = check_range(&self.overlap_seconds, &OVERLAP_SECONDS);
+        errors.check("overlap_seconds", overlap);
+        errors.check("expires_at", check_future(self.expires_at));
+        errors.finish()
     }
 }
 
-/// Checks the name of a key or an organisation.
-///
-/// # Errors
-/// With what is wrong.
-pub fn check_name(name: &str) -> Result<(), String> {
-    let length = name.chars().count();
-    if (1..=MAX_NAME_CHARS).contains(&length) && !name.contains('\0') {
-        return Ok(());
-    }
-    Err(format!(
-        "must have 1 to {MAX_NAME_CHARS} characters, none of them NUL"
-    ))
-}
-
-fn check_future(at: Option<UtcTime>) -> Result<(), String> {
+fn check_future(at: Option<UtcTime>) -> Result<(), &'static str> {
     match at {
-        Some(at) if at.0 <= UnixMicros::now().to_date_time() => Err("must be in the future".to_owned()),
+        Some(at) if at.0 <= UnixMicros::now().to_date_time() => Err("must be in the future"),
         _ => Ok(()),
     }
 }

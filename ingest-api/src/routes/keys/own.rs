@@ -20,15 +20,13 @@ use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
+use crate::routes::answers::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::scope::Scope;
 use crate::store::{Rotation, Stored};
 
 /// Makes a key.
-///
-/// # Errors
-/// 400, 401, 403, 408, 409, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/keys",
@@ -38,16 +36,9 @@ use crate::store::{Rotation, Stored};
     request_body = KeyRequest,
     responses(
         (status = 201, description = "The key, shown this once.", body = CreatedKey),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoNewKey,
         (status = 403, description = "The calling key lacks the scope `manage`, or one that the new key should have.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn create(
@@ -67,9 +58,6 @@ pub async fn create(
 }
 
 /// Lists the organisation's keys, newest first, revoked and expired ones included.
-///
-/// # Errors
-/// 401, 403, 422, 429, 503.
 #[utoipa::path(
     get,
     path = "/v1/keys",
@@ -79,11 +67,7 @@ pub async fn create(
     params(PageParams),
     responses(
         (status = 200, description = "A page of keys.", body = KeyPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, ListRefusals,
     ),
 )]
 pub async fn list(
@@ -97,9 +81,6 @@ pub async fn list(
 }
 
 /// Revokes a key: within a second it is refused everywhere. Revoking it again changes nothing.
-///
-/// # Errors
-/// 401, 403, 404 also for another organisation's key, 429, 503.
 #[utoipa::path(
     delete,
     path = "/v1/keys/{id}",
@@ -109,11 +90,8 @@ pub async fn list(
     params(("id" = String, Path, description = "The public part of the key.")),
     responses(
         (status = 204, description = "It is revoked."),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `manage`.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals,
         (status = 404, description = "The organisation has no such key.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn revoke(
@@ -126,9 +104,6 @@ pub async fn revoke(
 }
 
 /// Replaces a key by a new one with the same name and scopes. The old one stays valid for the overlap.
-///
-/// # Errors
-/// 400, 401, 403, 404 also for another organisation's key, 408, 409, 413, 415, 422, 429, 503.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/rotate",
@@ -139,17 +114,10 @@ pub async fn revoke(
     request_body = RotationRequest,
     responses(
         (status = 201, description = "The new key, shown this once.", body = CreatedKey),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key.", body = Problem, content_type = "application/problem+json"),
+        KeyRefusals, FormRefusals, NoNewKey,
         (status = 403, description = "The calling key lacks the scope `manage`, or one that the old key has.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The organisation has no such key.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The old key is revoked, expired or replaced already; or it would stay valid beside the new one, and the organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON, or compressed.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong; `errors` names it.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit is used up.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn rotate(

@@ -16,11 +16,12 @@ use shared::id::EventId;
 use utoipa::ToSchema;
 
 use super::LegacyError;
-use crate::accept::{Identity, NewEvent, check_event_type, check_name, traceparent};
+use crate::accept::{Identity, NewEvent, check_event_type, check_word, traceparent};
 use crate::admission::Admitted;
-use crate::error::{ApiError, FieldError};
+use crate::error::{ApiError, FieldErrors};
 use crate::json::{RawFields, check_depth};
 use crate::router::App;
+use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::routes::body;
 use crate::routes::events::create::MAX_EVENT_BYTES;
 use crate::scope::Scope;
@@ -66,9 +67,6 @@ pub struct Duplicate {
 }
 
 /// Sends one event. 202 means that it is on disk and will be delivered.
-///
-/// # Errors
-/// 400, 401, 403, 408, 409 for a `dedup_id` that was accepted within 24 hours, 413, 415, 422, 429 or 503.
 #[utoipa::path(
     post,
     path = "/api/events",
@@ -79,15 +77,10 @@ pub struct Duplicate {
     request_body = LegacyEvent,
     responses(
         (status = 202, description = "The event is on disk.", body = LegacyAccepted),
-        (status = 400, description = "The body is not JSON.", body = LegacyError),
-        (status = 401, description = "No valid API key.", body = LegacyError),
+        LegacyKeyRefusals, LegacyFormRefusals,
         (status = 403, description = "The key lacks the scope `ingest`.", body = LegacyError),
-        (status = 408, description = "The body did not arrive in time.", body = LegacyError),
         (status = 409, description = "An event with this `dedup_id` was accepted within 24 hours.", body = Duplicate),
         (status = 413, description = "Larger than 256 KiB.", body = LegacyError),
-        (status = 415, description = "Not JSON, or compressed.", body = LegacyError),
-        (status = 422, description = "A field is wrong.", body = LegacyError),
-        (status = 429, description = "The rate limit is used up.", body = LegacyError),
         (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = LegacyError),
     ),
 )]
@@ -140,34 +133,27 @@ fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     };
     let dedup_id = fields
         .nullable_string("dedup_id")
-        .and_then(|raw| raw.map(|raw| text(raw, check_name)).transpose());
+        .and_then(|raw| raw.map(|raw| text(raw, check_word)).transpose());
     let payload_name = if fields.0.contains_key("data") && !fields.0.contains_key("payload") {
         "data"
     } else {
         "payload"
     };
-    match (event_type, payload(&fields, payload_name), dedup_id) {
-        (Ok(event_type), Ok(payload), Ok(dedup_id)) => Ok(NewEvent {
-            event_type: event_type.into(),
-            content_type: JSON.into(),
-            data: payload.get().as_bytes().into(),
-            identity: dedup_id.map_or(Identity::Unique, |key| Identity::Key(key.into())),
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
-        }),
-        (event_type, payload, dedup_id) => {
-            let wrong = [
-                ("type", event_type.err().map(str::to_owned)),
-                (payload_name, payload.err()),
-                ("dedup_id", dedup_id.err().map(str::to_owned)),
-            ];
-            let wrong = wrong
-                .into_iter()
-                .filter_map(|(name, detail)| Some(FieldError::new(name, detail?)));
-            Err(ApiError::Invalid(wrong.collect()))
-        }
-    }
+    let mut errors = FieldErrors::default();
+    let event_type = errors.check("type", event_type);
+    let payload = errors.check(payload_name, payload(&fields, payload_name));
+    let dedup_id = errors.check("dedup_id", dedup_id).flatten();
+    errors.finish()?;
+    // What is missing or wrong was refused: no default is taken.
+    Ok(NewEvent {
+        event_type: event_type.unwrap_or_default().into(),
+        content_type: JSON.into(),
+        data: payload.map_or("", RawValue::get).as_bytes().into(),
+        identity: dedup_id.map_or(Identity::Unique, |key| Identity::Key(key.into())),
+        cloudevent: None,
+        ordering_key: None,
+        only_to: None,
+    })
 }
 
 fn payload<'a>(fields: &RawFields<'a>, name: &str) -> Result<&'a RawValue, String> {

@@ -13,9 +13,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::LegacyError;
 use crate::admission::Admitted;
 use crate::cursor::Cursor;
-use crate::error::{ApiError, FieldError};
+use crate::error::ApiError;
 use crate::extract::{Params, PathId};
 use crate::router::App;
+use crate::routes::answers::LegacyKeyRefusals;
 use crate::routes::events::view::payload;
 use crate::scope::Scope;
 use crate::store::{InboxFilter, InboxRow};
@@ -65,7 +66,7 @@ pub struct InboxParams {
 
 impl InboxParams {
     fn filter(&self, admitted: &Admitted) -> Result<InboxFilter, ApiError> {
-        let wrong = |field: &str, detail: &str| ApiError::Invalid(vec![FieldError::new(field, detail)]);
+        let wrong = |field: &str, detail: &str| ApiError::invalid(field, detail);
         let (limit, offset) = (self.limit.unwrap_or(DEFAULT_LIMIT), self.offset.unwrap_or(0));
         if !LIMITS.contains(&limit) {
             return Err(wrong("limit", "must be 1 to 1000"));
@@ -153,9 +154,6 @@ impl InboxEvent {
 
 /// Lists the organisation's events, newest first. An event appears when a worker has stored it, usually milliseconds
 /// after its 202.
-///
-/// # Errors
-/// 401, 403, 422, 429, 503.
 #[utoipa::path(
     get,
     path = "/api/inbox",
@@ -165,11 +163,8 @@ impl InboxEvent {
     params(InboxParams),
     responses(
         (status = 200, description = "A page of the inbox.", body = Inbox),
-        (status = 401, description = "No valid API key.", body = LegacyError),
-        (status = 403, description = "The key lacks the scope `manage`.", body = LegacyError),
+        LegacyKeyRefusals,
         (status = 422, description = "A parameter is wrong.", body = LegacyError),
-        (status = 429, description = "The rate limit is used up.", body = LegacyError),
-        (status = 503, description = "The database is not available.", body = LegacyError),
     ),
 )]
 pub async fn list(
@@ -198,9 +193,6 @@ pub struct InboxAcknowledged {
 }
 
 /// Acknowledges an event. Once more changes nothing.
-///
-/// # Errors
-/// 401, 403, 404 also for another organisation's event, 429, 503.
 #[utoipa::path(
     post,
     path = "/api/ack/{id}",
@@ -210,11 +202,8 @@ pub struct InboxAcknowledged {
     params(("id" = String, Path, format = Uuid, description = "The event.")),
     responses(
         (status = 200, description = "It is acknowledged.", body = InboxAcknowledged),
-        (status = 401, description = "No valid API key.", body = LegacyError),
-        (status = 403, description = "The key lacks the scope `manage`.", body = LegacyError),
+        LegacyKeyRefusals,
         (status = 404, description = "The organisation has no such event, or no worker has stored it yet.", body = LegacyError),
-        (status = 429, description = "The rate limit is used up.", body = LegacyError),
-        (status = 503, description = "The database is not available.", body = LegacyError),
     ),
 )]
 pub async fn acknowledge(

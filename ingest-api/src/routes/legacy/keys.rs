@@ -15,11 +15,12 @@ use utoipa::ToSchema;
 use super::LegacyError;
 use crate::admission::Admitted;
 use crate::api_key::{KeyPrefix, KeyText};
-use crate::error::ApiError;
+use crate::error::{ApiError, check_display_name};
 use crate::key_cache::KeyChange;
 use crate::router::App;
+use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::routes::body::read_form;
-use crate::routes::keys::{Key, REPLACED, check_name};
+use crate::routes::keys::{Key, REPLACED};
 use crate::routes::organizations::{Organization, Tier};
 use crate::routes::page::Page;
 use crate::scope::Scope;
@@ -75,9 +76,6 @@ impl IssuedKey {
 }
 
 /// Makes an organisation and its first key, for anyone, where the operator allows it (`ALLOW_SIGNUP`).
-///
-/// # Errors
-/// 400, 403 where it is not allowed, 408, 413, 415, 422, 503.
 #[utoipa::path(
     post,
     path = "/api/keys/generate",
@@ -86,12 +84,8 @@ impl IssuedKey {
     request_body = SignUp,
     responses(
         (status = 201, description = "The key and its organisation.", body = IssuedKey),
-        (status = 400, description = "The body is not JSON.", body = LegacyError),
+        LegacyFormRefusals,
         (status = 403, description = "The operator makes the organisations here.", body = LegacyError),
-        (status = 408, description = "The body did not arrive in time.", body = LegacyError),
-        (status = 413, description = "Larger than 64 KiB.", body = LegacyError),
-        (status = 415, description = "Not JSON, or compressed.", body = LegacyError),
-        (status = 422, description = "A field is wrong.", body = LegacyError),
         (status = 503, description = "The database is not available, or too many keys are being made.", body = LegacyError),
     ),
 )]
@@ -106,7 +100,8 @@ pub async fn generate(
         ));
     }
     let new: SignUp = read_form(&headers, body, &app.bodies).await?;
-    ApiError::all_valid([("organization_name", check_name(&new.organization_name))])?;
+    check_display_name(&new.organization_name)
+        .map_err(|detail| ApiError::invalid("organization_name", detail))?;
     let key = app.authenticator.make_key(KeyPrefix::Zapier).await?;
     let organization = app.store.sign_up(&new.organization_name, new.tier, &key).await?;
     Ok((StatusCode::CREATED, Json(IssuedKey::new(key.text, organization))))
@@ -120,9 +115,6 @@ pub struct KeyList {
 }
 
 /// Lists the organisation's keys.
-///
-/// # Errors
-/// 401, 403, 429, 503.
 #[utoipa::path(
     get,
     path = "/api/keys",
@@ -131,10 +123,7 @@ pub struct KeyList {
     security(("api_key" = [])),
     responses(
         (status = 200, description = "The keys.", body = KeyList),
-        (status = 401, description = "No valid API key.", body = LegacyError),
-        (status = 403, description = "The key lacks the scope `manage`.", body = LegacyError),
-        (status = 429, description = "The rate limit is used up.", body = LegacyError),
-        (status = 503, description = "The database is not available.", body = LegacyError),
+        LegacyKeyRefusals,
     ),
 )]
 pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Json<KeyList>, ApiError> {
@@ -149,9 +138,6 @@ pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Jso
 }
 
 /// Replaces the key that the request comes with. The old one is refused from now on, on every replica within a second.
-///
-/// # Errors
-/// 401, 403, 409 when two requests do it at the same time, 429, 503.
 #[utoipa::path(
     post,
     path = "/api/keys/rotate",
@@ -160,10 +146,8 @@ pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Jso
     security(("api_key" = [])),
     responses(
         (status = 200, description = "The new key, with the name, the scopes and the end of the old one.", body = IssuedKey),
-        (status = 401, description = "No valid API key.", body = LegacyError),
-        (status = 403, description = "The key lacks the scope `manage`.", body = LegacyError),
+        LegacyKeyRefusals,
         (status = 409, description = "The key has just been replaced.", body = LegacyError),
-        (status = 429, description = "The rate limit is used up.", body = LegacyError),
         (status = 503, description = "The database is not available, or too many keys are being made.", body = LegacyError),
     ),
 )]

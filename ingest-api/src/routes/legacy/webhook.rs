@@ -13,8 +13,9 @@ use utoipa::ToSchema;
 
 use super::LegacyError;
 use crate::admission::Admitted;
-use crate::error::{ApiError, FieldError};
+use crate::error::ApiError;
 use crate::router::App;
+use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::routes::body::read_form;
 use crate::routes::endpoints::form::check_url;
 use crate::routes::endpoints::manage::TOO_MANY_ENDPOINTS;
@@ -45,9 +46,6 @@ pub struct ConfiguredWebhook {
 }
 
 /// Makes the organisation's webhook, or gives it another URL.
-///
-/// # Errors
-/// 400, 401, 403, 408, 409 for an endpoint too many, 413, 415, 422 for a URL that webhooks may not go to, 429, 503.
 #[utoipa::path(
     post,
     path = "/api/webhook/config",
@@ -57,16 +55,9 @@ pub struct ConfiguredWebhook {
     request_body = WebhookConfig,
     responses(
         (status = 200, description = "The webhook.", body = ConfiguredWebhook),
-        (status = 400, description = "The body is not JSON.", body = LegacyError),
-        (status = 401, description = "No valid API key.", body = LegacyError),
-        (status = 403, description = "The key lacks the scope `manage`.", body = LegacyError),
-        (status = 408, description = "The body did not arrive in time.", body = LegacyError),
+        LegacyKeyRefusals, LegacyFormRefusals,
         (status = 409, description = "There is no webhook yet, and the organisation has 1 000 endpoints, the most it may have.", body = LegacyError),
-        (status = 413, description = "Larger than 64 KiB.", body = LegacyError),
-        (status = 415, description = "Not JSON, or compressed.", body = LegacyError),
         (status = 422, description = "The URL is missing, wrong, or not a public one.", body = LegacyError),
-        (status = 429, description = "The rate limit is used up.", body = LegacyError),
-        (status = 503, description = "The database is not available.", body = LegacyError),
     ),
 )]
 pub async fn configure(
@@ -77,8 +68,7 @@ pub async fn configure(
 ) -> Result<Json<ConfiguredWebhook>, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     let WebhookConfig { webhook_url } = read_form(&headers, body, &app.bodies).await?;
-    check_url(&webhook_url, &app.egress)
-        .map_err(|detail| ApiError::Invalid(vec![FieldError::new("webhook_url", detail)]))?;
+    check_url(&webhook_url, &app.egress).map_err(|detail| ApiError::invalid("webhook_url", detail))?;
     let new_id = EndpointId::generate();
     let secret = SigningSecret::generate();
     let sealed = secret.seal(&app.secrets_key, new_id);

@@ -255,7 +255,7 @@ fn start_servers(config: &Config, listeners: Listeners, routes: Routes, tasks: &
         let server = http_server::serve(listener, routes, http, stop, config.drain_timeout);
         tasks.spawn_long_lived(name, server);
     };
-    let few = HttpServerConfig::default();
+    let few = HttpServerConfig::for_operations();
     serve(
         "operations server",
         listeners.operations,

@@ -184,7 +184,7 @@ pub async fn run(
     let server = http_server::serve(
         operations,
         routes,
-        HttpServerConfig::default(),
+        HttpServerConfig::for_operations(),
         stop.clone(),
         drain,
     );

@@ -11,6 +11,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use shared::http_server::Discard;
 use shared::id::OrgId;
 use tower::{Layer, Service};
 
@@ -21,6 +22,9 @@ use crate::guarded_body::{GuardedBody, KeyChanged};
 use crate::router::App;
 use crate::scope::{Scope, Scopes};
 use crate::verified_key::VerifiedKey;
+
+/// How much of a body that is refused is read all the same when it is sent with a key.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// An authenticated request within its organisation's rate limit.
 #[derive(Clone, Debug)]
@@ -203,8 +207,13 @@ where
         Err(error) => return Ok(error.into_response()),
     };
     let decision = app.rate_limiter.check(key.grant.org_id, key.grant.limit, 1);
+    let discard = Discard {
+        bytes: MAX_DISCARDED_BYTES,
+        within: app.bodies.timeout,
+    };
     if let Err(error) = within_limit(&decision) {
         let mut response = error.into_response();
+        response.extensions_mut().insert(discard);
         decision.write_headers(response.headers_mut());
         return Ok(response);
     }
@@ -217,6 +226,9 @@ where
     let mut request = request.map(|body| GuardedBody::guard(body, &admitted.0));
     request.extensions_mut().insert(admitted.clone());
     let mut response = inner.call(request).await?;
+    if !response.status().is_success() {
+        response.extensions_mut().insert(discard);
+    }
     admitted.decision().write_headers(response.headers_mut());
     Ok(response)
 }

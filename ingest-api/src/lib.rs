@@ -13,6 +13,7 @@ mod metric_names;
 mod admission;
 mod guarded_body;
 mod bodies;
+mod answers;
 pub mod api_key;
 mod scope;
 mod verified_key;
@@ -61,6 +62,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::answers::AnswerRoom;
 use crate::api_key::KeySecrets;
 use crate::auth::{Authenticator, AuthenticatorParts};
 use crate::bodies::BodyLimits;
@@ -147,6 +149,7 @@ pub async fn run(
         secrets_key: config.secrets_key.clone(),
         egress: config.egress.clone(),
         bodies: BodyLimits::new(config.body_timeout, config.body_buffer_bytes),
+        answers: AnswerRoom::new(),
         cors_origins: config.cors_origins.clone(),
     });
 
@@ -255,7 +258,7 @@ fn start_servers(config: &Config, listeners: Listeners, routes: Routes, tasks: &
         let server = http_server::serve(listener, routes, http, stop, config.drain_timeout);
         tasks.spawn_long_lived(name, server);
     };
-    let few = HttpServerConfig::default();
+    let few = HttpServerConfig::for_operations();
     serve(
         "operations server",
         listeners.operations,

@@ -22,6 +22,15 @@ pub fn describe() {
         "body_refusals_total",
         "Requests answered 503 because the bodies on their way in left no memory for theirs."
     );
+    describe_gauge!(
+        "answer_buffer_bytes",
+        Unit::Bytes,
+        "Memory of large answers that their clients have not taken."
+    );
+    describe_counter!(
+        "answer_refusals_total",
+        "Requests answered 503 because the large answers on their way out left no memory for theirs."
+    );
     describe_counter!(
         "key_verifications_total",
         "API keys verified with argon2: neither in memory nor shared by another replica."
@@ -90,4 +99,5 @@ pub fn describe() {
     }
     counter!("publish_resends_total").increment(0);
     counter!("body_refusals_total").increment(0);
+    counter!("answer_refusals_total").increment(0);
 }

@@ -21,6 +21,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::admission::AdmissionLayer;
+use crate::answers::AnswerRoom;
 use crate::auth::Authenticator;
 use crate::bodies::BodyLimits;
 use crate::config::AdminToken;
@@ -55,6 +56,7 @@ pub struct App {
     pub(crate) secrets_key: SecretsKey,
     pub(crate) egress: EgressConfig,
     pub(crate) bodies: BodyLimits,
+    pub(crate) answers: AnswerRoom,
     pub(crate) cors_origins: Vec<HeaderValue>,
 }
 

@@ -101,15 +101,15 @@ impl Place<'_> {
     ///
     /// # Errors
     /// Those of `look`.
-    pub async fn look_until<T, E, F>(&self, deadline: Instant, look: impl Fn() -> F) -> Result<Vec<T>, E>
+    pub async fn look_until<T, E, F>(&self, deadline: Instant, look: impl Fn() -> F) -> Result<Option<T>, E>
     where
-        F: Future<Output = Result<Vec<T>, E>>,
+        F: Future<Output = Result<Option<T>, E>>,
     {
         loop {
             // Waits from here on: what becomes due while `look` looks is not missed.
             let due = self.due.notified();
             let found = look().await?;
-            if !found.is_empty() {
+            if found.is_some() {
                 return Ok(found);
             }
             tokio::select! {
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    type Found = Result<Vec<u8>, ()>;
+    type Found = Result<Option<u8>, ()>;
 
     /// Only a failing test takes this long.
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -162,9 +162,9 @@ mod tests {
         let found = place.look_until(far(), async || -> Found {
             looks.set(looks.get() + 1);
             waiters.wake(id);
-            Ok(vec![1; looks.get() - 1])
+            Ok((looks.get() == 2).then_some(1))
         });
-        assert_eq!(timeout(PATIENCE, found).await, Ok(Ok(vec![1])));
+        assert_eq!(timeout(PATIENCE, found).await, Ok(Ok(Some(1))));
         assert_eq!(looks.get(), 2);
     }
 
@@ -172,12 +172,12 @@ mod tests {
     async fn the_stop_and_the_deadline_end_the_waiting() {
         let (waiters, id) = waiters();
         let place = waiters.enter(OrgId::generate(), id);
-        let nothing = async || -> Found { Ok(Vec::new()) };
+        let nothing = async || -> Found { Ok(None) };
         let found = place.look_until(Instant::now(), nothing);
-        assert_eq!(timeout(PATIENCE, found).await, Ok(Ok(Vec::new())));
+        assert_eq!(timeout(PATIENCE, found).await, Ok(Ok(None)));
         waiters.stop.cancel();
         let found = place.look_until(far(), nothing);
-        assert_eq!(timeout(PATIENCE, found).await, Ok(Ok(Vec::new())));
+        assert_eq!(timeout(PATIENCE, found).await, Ok(Ok(None)));
     }
 
     #[test]

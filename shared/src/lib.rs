@@ -18,6 +18,8 @@ pub mod headers;
 pub mod config;
 pub mod telemetry;
 pub mod http_server;
+mod leftover;
+mod answer;
 mod progress;
 pub mod shutdown;
 

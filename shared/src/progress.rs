@@ -4,8 +4,8 @@
 //! hyper's own deadline for heads begins when the request before has been answered. It would also close connections that
 //! are only idle, and a load balancer that is about to send its next request on one gets no answer.
 //!
-//! The part of a head that comes before the request before it is answered is not noticed; if no more follows, the deadline for
-//! idle connections is the one.
+//! With pipelining, a partial head that arrives before the previous answer is not noticed: only the deadline for idle
+//! connections covers it.
 
 use std::io;
 use std::pin::Pin;
@@ -37,6 +37,20 @@ struct State {
     /// Requests of an HTTP/2 connection that are not answered, and when the last one was.
     open: AtomicU32,
     answered: AtomicU64,
+    /// Large answers that are not out, and since when there has been one.
+    sending: AtomicU32,
+    sending_since: AtomicU64,
+}
+
+/// What a connection may take its time for.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For the head of a request, and for taking nothing of what is to be written.
+    pub patience: Duration,
+    /// For being without requests.
+    pub idle: Duration,
+    /// For taking a large answer over HTTP/1.
+    pub answer: Duration,
 }
 
 /// A request that is not answered.
@@ -55,6 +69,8 @@ impl Progress {
             blocked: AtomicU64::new(NOTHING),
             open: AtomicU32::new(0),
             answered: AtomicU64::new(0),
+            sending: AtomicU32::new(0),
+            sending_since: AtomicU64::new(0),
         }))
     }
 
@@ -70,13 +86,13 @@ impl Progress {
         }
     }
 
-    fn byte_came(&self) {
+    fn note_read(&self) {
         if self.0.reading.load(Ordering::Relaxed) == NOTHING {
             self.change(NOTHING, self.now());
         }
     }
 
-    fn wrote(&self, is_blocked: bool) {
+    fn note_write(&self, is_blocked: bool) {
         let was_blocked = self.0.blocked.load(Ordering::Relaxed) != NOTHING;
         if is_blocked != was_blocked {
             let since = if is_blocked { self.now() } else { NOTHING };
@@ -96,14 +112,19 @@ impl Progress {
         u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(0)
     }
 
-    /// Ends when a head, or a client that should take an answer, takes longer than `patience`, or when an HTTP/2
-    /// connection has been without requests for `idle`.
-    pub async fn late(self, patience: Duration, idle: Duration) {
+    /// Ends when the connection has taken longer for something than it may.
+    pub async fn late(self, deadlines: Deadlines) {
+        let Deadlines {
+            patience,
+            idle,
+            answer,
+        } = deadlines;
         let state = &*self.0;
         let at = |millis, wait| state.opened + Duration::from_millis(millis) + wait;
         loop {
             let mut due = Instant::now() + patience;
-            match state.reading.load(Ordering::Relaxed) {
+            let reading = state.reading.load(Ordering::Relaxed);
+            match reading {
                 NOTHING | BODY => {}
                 HTTP2 if state.open.load(Ordering::Relaxed) > 0 => {}
                 HTTP2 => due = due.min(at(state.answered.load(Ordering::Relaxed), idle)),
@@ -113,11 +134,37 @@ impl Progress {
                 NOTHING => {}
                 since => due = due.min(at(since, patience)),
             }
+            // A stream of HTTP/2 is ended alone.
+            if reading != HTTP2 && state.sending.load(Ordering::Relaxed) > 0 {
+                due = due.min(at(state.sending_since.load(Ordering::Relaxed), answer));
+            }
             if due <= Instant::now() {
                 return;
             }
             tokio::time::sleep_until(due).await;
         }
+    }
+}
+
+impl OpenRequest {
+    /// Its answer is a large one. It is out when what is returned is dropped.
+    pub fn sending(&self) -> Sending {
+        let (progress, state) = (self.progress.clone(), &*self.progress.0);
+        if state.sending.load(Ordering::Relaxed) == 0 {
+            state.sending_since.store(progress.now(), Ordering::Relaxed);
+        }
+        state.sending.fetch_add(1, Ordering::Relaxed);
+        Sending(progress)
+    }
+}
+
+/// A large answer that is not out.
+#[derive(Debug)]
+pub struct Sending(Progress);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.0.sending.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -133,16 +180,16 @@ impl Drop for OpenRequest {
     }
 }
 
-/// A connection's stream that notes what comes and what goes.
+/// A connection's stream, whose reads and writes are noted.
 #[derive(Debug)]
-pub struct Noting<S> {
+pub struct WatchedStream<S> {
     /// The stream.
     pub stream: S,
-    /// Where it is noted.
+    /// Where they are noted.
     pub progress: Progress,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Noting<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -151,20 +198,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noting<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.progress.byte_came();
+            self.progress.note_read();
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.progress.wrote(written.is_pending());
+        self.progress.note_write(written.is_pending());
         written
     }
 
@@ -182,7 +229,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.progress.wrote(written.is_pending());
+        self.progress.note_write(written.is_pending());
         written
     }
 
@@ -199,9 +246,15 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(75);
+    const ANSWER: Duration = Duration::from_secs(120);
 
     fn is_late(progress: &Progress) -> bool {
-        progress.clone().late(PATIENCE, IDLE).now_or_never().is_some()
+        let deadlines = Deadlines {
+            patience: PATIENCE,
+            idle: IDLE,
+            answer: ANSWER,
+        };
+        progress.clone().late(deadlines).now_or_never().is_some()
     }
 
     #[tokio::test(start_paused = true)]
@@ -213,9 +266,9 @@ mod tests {
         drop(request);
         tokio::time::advance(PATIENCE * 30).await;
         assert!(!is_late(&progress), "it is idle");
-        progress.byte_came();
+        progress.note_read();
         tokio::time::advance(PATIENCE / 2).await;
-        progress.byte_came();
+        progress.note_read();
         assert!(!is_late(&progress), "it sends a head");
         tokio::time::advance(PATIENCE / 2).await;
         assert!(is_late(&progress), "counted from the first byte");
@@ -233,7 +286,7 @@ mod tests {
         let progress = Progress::new();
         let (first, second) = (progress.request(false), progress.request(false));
         drop(first);
-        progress.byte_came();
+        progress.note_read();
         tokio::time::advance(IDLE * 2).await;
         assert!(!is_late(&progress), "one is not answered");
         drop(second);
@@ -247,14 +300,39 @@ mod tests {
     async fn a_client_that_takes_nothing_is_late_and_one_that_is_slow_is_not() {
         let progress = Progress::new();
         let _request = progress.request(true);
-        progress.wrote(true);
+        progress.note_write(true);
         tokio::time::advance(PATIENCE / 2).await;
-        progress.wrote(false);
-        progress.wrote(true);
+        progress.note_write(false);
+        progress.note_write(true);
         tokio::time::advance(PATIENCE / 2).await;
-        progress.wrote(true);
+        progress.note_write(true);
         assert!(!is_late(&progress), "it took some");
         tokio::time::advance(PATIENCE / 2).await;
         assert!(is_late(&progress));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_answer_is_late_when_it_is_not_out_in_time_and_one_after_the_other_is_not() {
+        let progress = Progress::new();
+        for _ in 0..2 {
+            let request = progress.request(true);
+            let sending = request.sending();
+            drop(request);
+            tokio::time::advance(ANSWER / 2).await;
+            assert!(!is_late(&progress), "there is time left");
+            drop(sending);
+        }
+        let _sending = progress.request(true).sending();
+        tokio::time::advance(ANSWER).await;
+        assert!(is_late(&progress));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_answer_over_http2_does_not_end_its_connection() {
+        let progress = Progress::new();
+        let request = progress.request(false);
+        let _sending = request.sending();
+        tokio::time::advance(ANSWER * 2).await;
+        assert!(!is_late(&progress));
     }
 }

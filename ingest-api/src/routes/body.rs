@@ -11,10 +11,10 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use shared::event::JSON;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use crate::bodies::{BodyLimits, Gathered};
-use crate::error::{ApiError, FieldError};
+use crate::error::ApiError;
 use crate::guarded_body::KeyChanged;
 
 /// Largest body of the management routes, in bytes.
@@ -22,9 +22,6 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 
 /// Media type of a change in which null is a value.
 const MERGE_PATCH: &str = "application/merge-patch+json";
-
-/// How much of a body that is refused is read all the same.
-const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Reads a body. Bytes are counted as they arrive, whatever the headers announce. What it returns gives its memory back
 /// when it is dropped.
@@ -34,7 +31,7 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// when the connection breaks.
 pub async fn read(
     headers: &HeaderMap,
-    mut body: Body,
+    body: Body,
     limit: usize,
     bodies: &BodyLimits,
 ) -> Result<Bytes, ApiError> {
@@ -46,35 +43,21 @@ pub async fn read(
             "send the body without a Content-Encoding".into(),
         ));
     }
-    let deadline = Instant::now() + bodies.timeout;
-    match timeout_at(deadline, gather(&mut body, limit, bodies)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(Failure::Broken(error))) => Err(error),
-        Ok(Err(Failure::Refused(error))) => {
-            let _ = timeout_at(deadline, discard(body)).await;
-            Err(error)
-        }
+    match timeout(bodies.timeout, gather(body, limit, bodies)).await {
+        Ok(read) => read,
         Err(_) => Err(ApiError::BodyTimeout),
     }
 }
 
-/// Why there is no body.
-enum Failure {
-    /// It cannot be read on.
-    Broken(ApiError),
-    /// It comes, and is not wanted.
-    Refused(ApiError),
-}
-
 /// Reads a body to its end, or until it is refused. One that comes in one piece, as most do, is not copied.
-async fn gather(body: &mut Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, Failure> {
+async fn gather(mut body: Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
     let mut gathered: Option<Gathered> = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::Broken(broken(&error)))?;
+        let frame = frame.map_err(|error| broken(&error))?;
         let Ok(piece) = frame.into_data() else { continue };
         let length = gathered.as_ref().map_or(0, Gathered::len) + piece.len();
         if length > limit {
-            return Err(Failure::Refused(ApiError::TooLarge { limit }));
+            return Err(ApiError::TooLarge { limit });
         }
         if gathered.is_none() && body.is_end_stream() {
             return Ok(piece);
@@ -82,21 +65,9 @@ async fn gather(body: &mut Body, limit: usize, bodies: &BodyLimits) -> Result<By
         let announced = body.size_hint().upper().and_then(|rest| rest.try_into().ok());
         let most = announced.map_or(limit, |rest| limit.min(length.saturating_add(rest)));
         let gathered = gathered.get_or_insert_with(|| bodies.empty_body());
-        gathered.append(&piece, most).map_err(Failure::Refused)?;
+        gathered.append(&piece, most)?;
     }
     Ok(gathered.map(Bytes::from_owner).unwrap_or_default())
-}
-
-/// Reads the rest of a refused body and drops it: a connection that is closed on data in flight is reset, and its client
-/// might never see why.
-async fn discard(mut body: Body) {
-    let mut length = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        length += frame.data_ref().map_or(0, Bytes::len);
-        if length > MAX_DISCARDED_BYTES {
-            return;
-        }
-    }
 }
 
 fn broken(error: &axum::Error) -> ApiError {
@@ -162,7 +133,7 @@ pub async fn read_change<T: DeserializeOwned>(
     parse_form(&read(headers, body, MAX_FORM_BYTES, bodies).await?)
 }
 
-/// Reads the body of a management route that may also be left out.
+/// Reads the body of a management route that may also be left out. One that comes in chunks is seen to be empty at its end.
 ///
 /// # Errors
 /// As [`read_form`].
@@ -171,10 +142,12 @@ pub async fn read_optional_form<T: DeserializeOwned + Default>(
     body: Body,
     bodies: &BodyLimits,
 ) -> Result<T, ApiError> {
-    if body.is_end_stream() {
+    let bytes = read(headers, body, MAX_FORM_BYTES, bodies).await?;
+    if bytes.is_empty() {
         return Ok(T::default());
     }
-    read_form(headers, body, bodies).await
+    require_json(headers)?;
+    parse_form(&bytes)
 }
 
 fn parse_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
@@ -184,7 +157,7 @@ fn parse_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let error = error.into_inner();
         if error.classify() == Category::Data {
             let field = if path == "." { "body".to_owned() } else { path };
-            ApiError::Invalid(vec![FieldError::new(field, error.to_string())])
+            ApiError::invalid(&field, error.to_string())
         } else {
             ApiError::not_json(&error)
         }

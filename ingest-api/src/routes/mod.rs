@@ -3,7 +3,7 @@
 pub mod body;
 pub mod field;
 pub mod page;
-pub mod answers;
+pub mod refusals;
 pub mod events;
 pub mod organizations;
 pub mod keys;

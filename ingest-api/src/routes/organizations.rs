@@ -19,10 +19,10 @@ use crate::error::{ApiError, FieldErrors, check_display_name, check_range};
 use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
-use crate::routes::answers::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::routes::page::{PageParams, ThisPage};
+use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
 
 /// How many days payloads are kept by an organisation's own wish: up to ten years.
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;

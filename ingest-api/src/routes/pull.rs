@@ -11,6 +11,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::id::{EndpointId, EventId, OrgId};
@@ -23,10 +24,10 @@ use crate::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::extract::PathId;
 use crate::lease::{self, Lease};
 use crate::router::App;
-use crate::routes::answers::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::body::read_form;
 use crate::routes::endpoints::EndpointKind;
 use crate::routes::events::view::payload;
+use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::scope::Scope;
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
 
@@ -170,7 +171,7 @@ pub async fn pull(
     PathId(endpoint_id): PathId<EndpointId>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Pulled>, ApiError> {
+) -> Result<Response, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     if !check_is_pull(&app, org_id, endpoint_id).await? {
         return Err(ApiError::Conflict("the endpoint is disabled"));
@@ -184,19 +185,24 @@ pub async fn pull(
         lease_seconds: request.lease_seconds,
     };
     let look = async || {
+        let room = app.answers.reserve().await?;
         admitted.check_unchanged()?;
         let leased = lease(&app, &pull).await?;
         // What is leased and not handed out comes back.
         admitted.check_unchanged()?;
-        Ok::<_, ApiError>(leased)
+        Ok::<_, ApiError>((!leased.is_empty()).then_some((room, leased)))
     };
-    let mut deliveries = look().await?;
-    if deliveries.is_empty() && request.wait_seconds > 0 {
+    let mut found = look().await?;
+    if found.is_none() && request.wait_seconds > 0 {
         let place = app.waiters.enter(org_id, endpoint_id);
-        deliveries = place.look_until(Instant::now() + request.wait(), look).await?;
+        found = place.look_until(Instant::now() + request.wait(), look).await?;
     }
+    let Some((room, deliveries)) = found else {
+        let deliveries = Vec::new();
+        return Ok(Json(Pulled { deliveries }).into_response());
+    };
     metrics::counter!("deliveries_pulled_total").increment(deliveries.len() as u64);
-    Ok(Json(Pulled { deliveries }))
+    Ok(room.json(Pulled { deliveries })?.into_response())
 }
 
 async fn lease(app: &App, pull: &Pull) -> Result<Vec<PulledDelivery>, ApiError> {

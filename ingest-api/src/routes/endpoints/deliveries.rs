@@ -16,9 +16,9 @@ use crate::admission::Admitted;
 use crate::error::ApiError;
 use crate::extract::{Params, PathId};
 use crate::router::App;
-use crate::routes::answers::{KeyRefusals, ListRefusals, NoEndpoint};
 use crate::routes::events::read::DeliveryStatus;
 use crate::routes::page::{Page, ThisPage, page};
+use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEndpoint};
 use crate::scope::Scope;
 use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 

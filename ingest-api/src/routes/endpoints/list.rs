@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::Serialize;
@@ -10,12 +9,13 @@ use utoipa::ToSchema;
 
 use super::Endpoint;
 use crate::admission::Admitted;
+use crate::answers::LargeJson;
 use crate::cursor::Cursor;
 use crate::error::ApiError;
 use crate::extract::Params;
 use crate::router::App;
-use crate::routes::answers::{KeyRefusals, ListRefusals};
 use crate::routes::page::{PageParams, ThisPage};
+use crate::routes::refusals::{KeyRefusals, ListRefusals};
 use crate::scope::Scope;
 
 /// A page of endpoints, newest first.
@@ -45,9 +45,10 @@ pub async fn list(
     admitted: Admitted,
     this_page: ThisPage,
     Params(params): Params<PageParams>,
-) -> Result<(HeaderMap, Json<EndpointPage>), ApiError> {
+) -> Result<(HeaderMap, LargeJson), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     let page = params.page()?;
+    let room = app.answers.reserve().await?;
     let mut rows = app.store.list_endpoints(org_id, &page).await?;
     let next_cursor = page.cut(&mut rows, |last| Cursor {
         at: last.created_at,
@@ -56,5 +57,5 @@ pub async fn list(
     let links = this_page.links(next_cursor.as_deref());
     let data = rows.into_iter().map(|row| Endpoint::new(&app, row));
     let data = data.collect::<Result<_, _>>()?;
-    Ok((links, Json(EndpointPage { data, next_cursor })))
+    Ok((links, room.json(EndpointPage { data, next_cursor })?))
 }

@@ -18,9 +18,9 @@ use crate::admission::{Admin, Admitted};
 use crate::error::{ApiError, Problem};
 use crate::extract::PathId;
 use crate::router::App;
-use crate::routes::answers::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
+use crate::routes::refusals::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
 use crate::scope::Scope;
 use crate::store::{EndpointRow, EndpointToStore, MAX_ENDPOINTS, Stored};
 

@@ -18,8 +18,8 @@ use crate::admission::Admitted;
 use crate::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::extract::PathId;
 use crate::router::App;
-use crate::routes::answers::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::body::read_optional_form;
+use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::scope::Scope;
 
 /// At most a week.

@@ -20,9 +20,9 @@ use crate::error::{ApiError, FieldErrors, Problem};
 use crate::extract::PathId;
 use crate::json::check_depth;
 use crate::router::App;
-use crate::routes::answers::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::body::read_optional_form;
 use crate::routes::events::create::Accepted;
+use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::scope::Scope;
 
 /// The event to send.

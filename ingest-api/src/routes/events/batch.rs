@@ -19,9 +19,9 @@ use crate::error::{ApiError, Problem};
 use crate::json::array_items;
 use crate::publish::PublishError;
 use crate::router::App;
-use crate::routes::answers::IngestRefusals;
 use crate::routes::body;
 use crate::routes::events::create::{CLOUDEVENT_BATCH, CloudEventRequest, EventRequest, MAX_EVENT_BYTES};
+use crate::routes::refusals::IngestRefusals;
 use crate::scope::Scope;
 use crate::{cloudevents, validate};
 

@@ -18,9 +18,9 @@ use crate::accept::{NewEvent, traceparent};
 use crate::admission::Admitted;
 use crate::error::{ApiError, Problem};
 use crate::router::App;
-use crate::routes::answers::IngestRefusals;
 use crate::routes::body;
 use crate::routes::events::batch::{self, BatchForm, BatchOutcome};
+use crate::routes::refusals::IngestRefusals;
 use crate::scope::Scope;
 use crate::{cloudevents, validate};
 

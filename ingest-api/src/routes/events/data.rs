@@ -10,7 +10,7 @@ use crate::admission::Admitted;
 use crate::error::ApiError;
 use crate::extract::PathId;
 use crate::router::App;
-use crate::routes::answers::{KeyRefusals, NoEvent};
+use crate::routes::refusals::{KeyRefusals, NoEvent};
 use crate::scope::Scope;
 
 /// Removes an event's payload for good.

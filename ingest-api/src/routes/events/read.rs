@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -11,12 +10,13 @@ use shared::id::{EndpointId, EventId};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admission::Admitted;
+use crate::answers::LargeJson;
 use crate::error::ApiError;
 use crate::extract::{Params, PathId};
 use crate::router::App;
-use crate::routes::answers::{KeyRefusals, ListRefusals, NoEvent};
 use crate::routes::events::view::{Attempts, Deliveries, EventView};
 use crate::routes::page::{ThisPage, page};
+use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEvent};
 use crate::scope::Scope;
 use crate::store::EventFilter;
 use crate::utc::UtcTime;
@@ -137,8 +137,9 @@ pub async fn list(
     admitted: Admitted,
     this_page: ThisPage,
     Params(params): Params<ListParams>,
-) -> Result<(HeaderMap, Json<EventPage>), ApiError> {
+) -> Result<(HeaderMap, LargeJson), ApiError> {
     let filter = params.filter(&admitted)?;
+    let room = app.answers.reserve().await?;
     let (events, next) = app.store.list_events(&filter).await?;
     let rows = app
         .store
@@ -159,7 +160,7 @@ pub async fn list(
     });
     let data = data.collect::<Result<_, _>>()?;
     let links = this_page.links(next_cursor.as_deref());
-    Ok((links, Json(EventPage { data, next_cursor })))
+    Ok((links, room.json(EventPage { data, next_cursor })?))
 }
 
 /// Shows an event with its deliveries and their attempts.
@@ -179,8 +180,9 @@ pub async fn show(
     State(app): State<Arc<App>>,
     admitted: Admitted,
     PathId(id): PathId<EventId>,
-) -> Result<Json<EventView>, ApiError> {
+) -> Result<LargeJson, ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
+    let room = app.answers.reserve().await?;
     let event = app
         .store
         .find_event(org_id, id)
@@ -200,7 +202,7 @@ pub async fn show(
         let attempts = attempts.remove(&row.endpoint_id).unwrap_or_default();
         deliveries.add(row, Some(attempts));
     }
-    Ok(Json(EventView::new(event, deliveries)?))
+    room.json(EventView::new(event, deliveries)?)
 }
 
 /// How many attempts of each delivery are shown, when so many deliveries are.

@@ -14,8 +14,8 @@ use crate::admission::Admitted;
 use crate::error::{ApiError, Problem};
 use crate::extract::{PathId, PathIds};
 use crate::router::App;
-use crate::routes::answers::{FormRefusals, KeyRefusals, NoEvent};
 use crate::routes::body::read_optional_form;
+use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEvent};
 use crate::scope::Scope;
 use crate::store::{EventPlace, Replayed};
 

@@ -14,9 +14,9 @@ use crate::api_key::KeyId;
 use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId, PathIds};
 use crate::router::App;
-use crate::routes::answers::{AdminRefusals, FormRefusals, ListRefusals, NoNewKey, NoOrganization};
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
+use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoNewKey, NoOrganization};
 use crate::scope::Scopes;
 
 /// Makes a key for an organisation, with all scopes unless some are named.

@@ -20,9 +20,9 @@ use crate::error::{ApiError, Problem};
 use crate::extract::{Params, PathId};
 use crate::key_cache::KeyChange;
 use crate::router::App;
-use crate::routes::answers::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
+use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::scope::Scope;
 use crate::store::{Rotation, Stored};
 

@@ -21,9 +21,9 @@ use crate::admission::Admitted;
 use crate::error::{ApiError, FieldErrors};
 use crate::json::{RawFields, check_depth};
 use crate::router::App;
-use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::routes::body;
 use crate::routes::events::create::MAX_EVENT_BYTES;
+use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::scope::Scope;
 use crate::validate;
 

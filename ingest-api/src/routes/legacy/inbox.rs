@@ -12,12 +12,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::LegacyError;
 use crate::admission::Admitted;
+use crate::answers::LargeJson;
 use crate::cursor::Cursor;
 use crate::error::ApiError;
 use crate::extract::{Params, PathId};
 use crate::router::App;
-use crate::routes::answers::LegacyKeyRefusals;
 use crate::routes::events::view::payload;
+use crate::routes::refusals::LegacyKeyRefusals;
 use crate::scope::Scope;
 use crate::store::{InboxFilter, InboxRow};
 
@@ -171,13 +172,15 @@ pub async fn list(
     State(app): State<Arc<App>>,
     admitted: Admitted,
     Params(params): Params<InboxParams>,
-) -> Result<Json<Inbox>, ApiError> {
-    let (rows, next) = app.store.list_inbox(&params.filter(&admitted)?).await?;
+) -> Result<LargeJson, ApiError> {
+    let filter = params.filter(&admitted)?;
+    let room = app.answers.reserve().await?;
+    let (rows, next) = app.store.list_inbox(&filter).await?;
     let events = rows.into_iter().map(InboxEvent::new);
-    Ok(Json(Inbox {
+    room.json(Inbox {
         events: events.collect::<Result<_, _>>()?,
         next_cursor: next.as_ref().map(Cursor::encode),
-    }))
+    })
 }
 
 /// The answer to an acknowledgement.

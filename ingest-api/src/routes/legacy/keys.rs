@@ -18,11 +18,11 @@ use crate::api_key::{KeyPrefix, KeyText};
 use crate::error::{ApiError, check_display_name};
 use crate::key_cache::KeyChange;
 use crate::router::App;
-use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::routes::body::read_form;
 use crate::routes::keys::{Key, REPLACED};
 use crate::routes::organizations::{Organization, Tier};
 use crate::routes::page::Page;
+use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::scope::Scope;
 use crate::store::{Rotation, Stored};
 

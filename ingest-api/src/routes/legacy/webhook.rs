@@ -15,10 +15,10 @@ use super::LegacyError;
 use crate::admission::Admitted;
 use crate::error::ApiError;
 use crate::router::App;
-use crate::routes::answers::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::routes::body::read_form;
 use crate::routes::endpoints::form::check_url;
 use crate::routes::endpoints::manage::TOO_MANY_ENDPOINTS;
+use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::scope::Scope;
 use crate::store::Stored;
 

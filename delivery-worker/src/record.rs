@@ -186,8 +186,11 @@ fn count(group: &[Report], recorded: &Recorded) {
 }
 
 async fn try_to_write(database: &WarmPool, group: &[Report]) -> Result<Recorded, sqlx::Error> {
-    let mut connection = database.acquire().await?;
-    let recorded = write(&mut connection, group).await?;
-    connection.keep();
-    Ok(recorded)
+    let writing = async {
+        let mut connection = database.acquire().await?;
+        let recorded = write(&mut connection, group).await?;
+        connection.keep();
+        Ok(recorded)
+    };
+    database.within_limit(writing).await
 }

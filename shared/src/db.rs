@@ -4,11 +4,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use backon::{ExponentialBuilder, Retryable};
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, PgPool};
+
+use crate::limited::within;
 
 /// How long a request for a connection may wait before it fails: Postgres is away or the pool is too small.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long Postgres may take to say that an idle connection still works. Within [`ACQUIRE_TIMEOUT`] there is time for a
+/// new one.
+const IDLE_PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a connection that is given back may still be busy with a statement that nobody waits for any more. Postgres
+/// does not end the statement when the connection is closed: closed earlier, they would become more than the pool may have.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Server parameters of a service's sessions. The planner must take the indexes: the statements touch few rows of
 /// tables that grow large, and a fresh partition without statistics would tempt it to read the whole. Generic plans
@@ -39,7 +49,16 @@ pub fn pool(
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        // The pool's own look has no limit: a connection to a host that has vanished would keep its place for ever.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(works(connection, IDLE_PING_TIMEOUT)))
+        .after_release(|connection, _| Box::pin(works(connection, RELEASE_TIMEOUT)))
         .connect_lazy_with(options))
+}
+
+/// Whether a connection works; an error, upon which the pool closes it, when it does not.
+async fn works(connection: &mut PgConnection, limit: Duration) -> Result<bool, sqlx::Error> {
+    within(limit, connection.ping()).await.map(|()| true)
 }
 
 /// A pool whose first connection has succeeded, tried for about half a minute.

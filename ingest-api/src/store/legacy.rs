@@ -1,7 +1,7 @@
 //! What only the Zapier Triggers API knows: the inbox, its acknowledgements, and the one webhook.
 
 use shared::id::{EndpointId, EventId, OrgId};
-use sqlx::PgTransaction;
+use shared::limited::Transaction;
 use time::OffsetDateTime;
 
 use super::endpoints::is_full;
@@ -250,7 +250,7 @@ impl Store {
     }
 }
 
-async fn has_webhook(transaction: &mut PgTransaction<'_>, org_id: OrgId) -> Result<bool> {
+async fn has_webhook(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from endpoints where org_id = $1 and zapier and deleted_at is null) as "there!""#,
         org_id.as_uuid(),

@@ -76,6 +76,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a round of a chore may take. What it has done by then stays done, but for the last statement.
 const CHORE_LIMIT: Duration = Duration::from_mins(2);
 
+/// How long a statement may wait for what somebody else has locked, before it is tried again later: a lock that is held
+/// longer is held by a person or by a process that stands still.
+const LOCK_TIMEOUT: &[(&str, &str)] = &[("lock_timeout", "5s")];
+
 const DATABASE_READY: &str = "database";
 
 /// Runs one worker as this process until SIGTERM or SIGINT, or the command that the configuration names.
@@ -130,7 +134,7 @@ pub async fn run(
         "delivery-worker",
         &config.database_url,
         config.database_connections,
-        SESSION_SETTINGS,
+        &[SESSION_SETTINGS, LOCK_TIMEOUT].concat(),
     )?;
     let database = WarmPool::new(pool.clone(), config.statement_timeout);
     let directory = Arc::new(Directory::new(

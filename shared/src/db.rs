@@ -22,13 +22,15 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Server parameters of a service's sessions. The planner must take the indexes: the statements touch few rows of
 /// tables that grow large, and a fresh partition without statistics would tempt it to read the whole. Generic plans
-/// save planning every statement for every partition: 20 ms with forty of them, for a statement that takes 3.
+/// save planning every statement for every partition: 20 ms with forty of them, for a statement that takes 3. A process that
+/// stands still within a transaction does not keep the rows that it has locked.
 pub const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
+    ("idle_in_transaction_session_timeout", "30000"),
 ];
 
 /// A pool that connects when it is first used, so that a service starts while Postgres is away. `application` is what
@@ -101,8 +103,8 @@ pub fn is_shutting_down(error: &dyn sqlx::error::DatabaseError) -> bool {
 }
 
 /// SQLSTATEs of a statement that was stopped from outside: somebody cancelled it, or its time was over; it did not get a
-/// lock in time.
-const STOPPED: [&str; 2] = ["57014", "55P03"];
+/// lock in time; its transaction had stood still for too long.
+const STOPPED: [&str; 3] = ["57014", "55P03", "25P03"];
 
 /// Whether the same statement may succeed later: Postgres is away, restarting, out of connections, chose this
 /// transaction to break a deadlock, or was told to stop it.

@@ -37,6 +37,14 @@ const KEY_CHANGES: u32 = 2;
 /// How much longer than a statement may take its request waits, to take a connection and to hear of the statement's end.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// Begins what reads a page and where the page ends: both of the same rows, whatever is written meanwhile. Without bitmap
+/// scans the planner reads the events in the order of their index up to the page's end; with them it may read all events
+/// of an organisation and sort them, because it takes the 10 000 that a page looks at for most of those that there are.
+const SNAPSHOT: &str = "begin isolation level repeatable read read only; set local enable_bitmapscan = off";
+
+/// A page, or a pull, ends before the event that would take its payloads beyond this many bytes, but holds one event.
+const MAX_PAGE_BYTES: i64 = 4 * 1024 * 1024;
+
 /// The database, as far as this service uses it.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -65,6 +73,11 @@ impl Store {
             key_lookups: pool(key_lookups)?,
             key_changes: pool(KEY_CHANGES)?,
         })
+    }
+
+    /// What reads a page. Dropped, it ends.
+    async fn snapshot(&self) -> Result<Transaction> {
+        self.pool.begin_with(SNAPSHOT).await
     }
 }
 

@@ -2,23 +2,25 @@
 
 use std::time::Duration;
 
+use shared::limited::within;
 use tokio_util::sync::CancellationToken;
 
-/// Does `chore` at once and then at every `interval` until the stop. What fails because Postgres is away is logged and
-/// left to the next time.
+/// Does `chore` at once and then at every `interval` until the stop. What fails because Postgres is away, or takes longer
+/// than `limit`, is logged and left to the next time.
 ///
 /// # Errors
 /// When Postgres refuses a statement for another reason than being away: the worker is broken.
 pub async fn repeat(
     name: &'static str,
     interval: Duration,
+    limit: Duration,
     stop: CancellationToken,
     chore: impl AsyncFn() -> Result<(), sqlx::Error>,
 ) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        match stop.run_until_cancelled(chore()).await {
+        match stop.run_until_cancelled(within(limit, chore())).await {
             None | Some(Ok(())) => {}
             Some(Err(error)) => pass_over(name, error.into())?,
         }

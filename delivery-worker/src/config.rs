@@ -44,6 +44,11 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(3..))]
     pub database_connections: u32,
 
+    /// How long Postgres may take for what intake, claims and results need, before their connection is closed and they try
+    /// again on another one. It may be gone without a word.
+    #[arg(long, env, value_name = "STATEMENT_TIMEOUT", default_value = "20s", value_parser = nonzero_duration)]
+    pub statement_timeout: Duration,
+
     /// How long deliveries in progress may take after SIGTERM. Those that take longer are sent again by another
     /// worker.
     #[arg(long, env, value_name = "DRAIN_TIMEOUT", default_value = "25s", value_parser = parse_duration)]

@@ -147,6 +147,10 @@ impl Directory {
     /// its filter: this worker must not store events then.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let _turn = self.refresh.lock().await;
+        self.database.within_limit(self.read()).await
+    }
+
+    async fn read(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let before = self.snapshot();
         let mut connection = self.database.acquire().await?;
         // Read first: the rows read after it hold every change up to it, and perhaps later ones.

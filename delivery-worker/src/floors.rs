@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chores;
 use crate::permits::Permits;
 use crate::streams::event_streams;
+use crate::warm::WarmPool;
 
 /// Pause between two looks at the streams, and the longest time without one: a floor that nobody asks for is kept up too, so
 /// that a stream's successor is not taken for the stream.
@@ -45,7 +46,7 @@ pub struct Floors {
     /// The connection to NATS.
     pub nats: Nats,
     /// The database.
-    pub pool: PgPool,
+    pub database: WarmPool,
     /// Wakes the claimer.
     pub permits: Permits,
     /// What is asked for.
@@ -85,12 +86,12 @@ impl Floors {
     /// Whether a floor has changed.
     async fn refresh(&self) -> anyhow::Result<bool> {
         // Before the streams are looked at: what is stored by now was sent before they were.
-        let now = sqlx::query_scalar!(r#"select now() as "now!""#)
-            .fetch_one(&self.pool)
-            .await?;
+        let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(self.database.pool());
+        let now = self.database.within_limit(now).await?;
         let streams = event_streams(&self.nats.jetstream()).await?;
         let floors: Vec<_> = streams.iter().map(|stream| Floor::of(stream, now)).collect();
-        Ok(write(&self.pool, &floors).await?)
+        let writing = write(self.database.pool(), &floors);
+        Ok(self.database.within_limit(writing).await?)
     }
 }
 

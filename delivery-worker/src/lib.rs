@@ -47,6 +47,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use metrics_exporter_prometheus::PrometheusHandle;
+use shared::db::SESSION_SETTINGS;
 use shared::http_server::{self, HttpServerConfig};
 use shared::nats::{NATS_CONNECTED, Nats};
 use shared::shutdown::{Tasks, run_service};
@@ -71,6 +72,13 @@ use crate::warm::WarmPool;
 
 /// How often the worker looks whether it can work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a round of a chore may take. What it has done by then stays done, but for the last statement.
+const CHORE_LIMIT: Duration = Duration::from_mins(2);
+
+/// How long a statement may wait for what somebody else has locked, before it is tried again later: a lock that is held
+/// longer is held by a person or by a process that stands still.
+const LOCK_TIMEOUT: &[(&str, &str)] = &[("lock_timeout", "5s")];
 
 const DATABASE_READY: &str = "database";
 
@@ -126,9 +134,9 @@ pub async fn run(
         "delivery-worker",
         &config.database_url,
         config.database_connections,
-        shared::db::SESSION_SETTINGS,
+        &[SESSION_SETTINGS, LOCK_TIMEOUT].concat(),
     )?;
-    let database = WarmPool::new(pool.clone());
+    let database = WarmPool::new(pool.clone(), config.statement_timeout);
     let directory = Arc::new(Directory::new(
         database.clone(),
         config.secrets_key.clone(),
@@ -150,7 +158,7 @@ pub async fn run(
     let dispatcher = Dispatcher::new(sender, recorder, deliveries.clone());
     let floors = Floors {
         nats: nats.clone(),
-        pool: pool.clone(),
+        database: database.clone(),
         permits: permits.clone(),
         requests: FloorRequests::default(),
     };
@@ -219,22 +227,46 @@ fn start_chores(
     let stop = tasks.stop();
     let (db, wake) = (pool.clone(), permits.clone());
     let store = async move || operations::store(&db, &directory, &wake).await;
-    let events = chores::repeat("operational events", operations::INTERVAL, stop.clone(), store);
+    let events = chores::repeat(
+        "operational events",
+        operations::INTERVAL,
+        CHORE_LIMIT,
+        stop.clone(),
+        store,
+    );
     tasks.spawn_long_lived("operational events", events);
 
     let db = pool.clone();
     let recover = async move || recoveries::take_steps(&db, &permits).await;
-    let steps = chores::repeat("recoveries", recoveries::INTERVAL, stop.clone(), recover);
+    let steps = chores::repeat(
+        "recoveries",
+        recoveries::INTERVAL,
+        CHORE_LIMIT,
+        stop.clone(),
+        recover,
+    );
     tasks.spawn_long_lived("recoveries", steps);
 
     let db = pool.clone();
     let end = async move || deleted::end_deliveries(&db).await;
-    let endings = chores::repeat("deleted endpoints", deleted::INTERVAL, stop.clone(), end);
+    let endings = chores::repeat(
+        "deleted endpoints",
+        deleted::INTERVAL,
+        CHORE_LIMIT,
+        stop.clone(),
+        end,
+    );
     tasks.spawn_long_lived("deleted endpoints", endings);
 
     let db = pool.clone();
     let maintain = async move || retention::maintain(&db, retention).await;
-    let rounds = chores::repeat("retention", retention::INTERVAL, stop.clone(), maintain);
+    let rounds = chores::repeat(
+        "retention",
+        retention::INTERVAL,
+        retention::LIMIT,
+        stop.clone(),
+        maintain,
+    );
     tasks.spawn_long_lived("retention", rounds);
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::limited::within;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -16,6 +17,9 @@ const DAYS: [i64; 6] = [0, 1, -1, 2, -2, 3];
 /// Pauses at the start: while Postgres is away, and while somebody holds what making a partition needs for itself.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a try at the start may take. Other workers' turns at the same are part of it.
+const PREPARE_LIMIT: Duration = Duration::from_mins(2);
 
 /// Held while partitions are made or dropped: one worker at a time.
 const ADVISORY_LOCK: i64 = 0x7065_6e73_746f_636b;
@@ -36,7 +40,7 @@ const CHECK_VIOLATION: &str = "23514";
 /// When Postgres refuses for another reason than being away: it was not migrated, for example.
 pub async fn prepare(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<bool> {
     loop {
-        let pause = match make_around_now(pool).await {
+        let pause = match within(PREPARE_LIMIT, make_around_now(pool)).await {
             Ok(true) => return Ok(true),
             Ok(false) => BUSY_PAUSE,
             Err(error) if shared::db::is_transient(&error) => {

@@ -28,6 +28,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Pauses between two tries to write a group while Postgres is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long the results of a group, and then those of the next, may wait for what is written about their endpoints. A small
+/// part of a lease.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The end of an attempt, still holding its permit: what waits to be recorded is bounded by the permits.
 #[derive(Debug)]
 pub struct Report {
@@ -123,7 +127,7 @@ pub async fn run(
     let mut group = Vec::new();
     while reports.reports.recv_many(&mut group, MAX_GROUP).await > 0 {
         crash::reach(Point::Recording);
-        health::disable_gone(database.pool(), &group).await;
+        patiently(health::disable_gone(database.pool(), &group)).await;
         let recorded = loop {
             match try_to_write(&database, &group).await {
                 Ok(recorded) => break recorded,
@@ -138,7 +142,7 @@ pub async fn run(
         crash::reach(Point::Recorded);
         reports.behind.store(false, Ordering::Relaxed);
         count(&group, &recorded);
-        health::count_failures(database.pool(), &breaker, &group).await;
+        patiently(health::count_failures(database.pool(), &breaker, &group)).await;
         let next_of_a_key = group.iter().any(|report| report.job.ordered);
         let is_small = group.len() < SMALL_GROUP;
         group.clear();
@@ -150,6 +154,13 @@ pub async fn run(
         }
     }
     Ok(())
+}
+
+/// Does not let results wait for long until `health` is written: others may have locked the endpoint's row.
+async fn patiently(health: impl Future<Output = ()>) {
+    if tokio::time::timeout(HEALTH_PATIENCE, health).await.is_err() {
+        tracing::warn!("cannot record in time that endpoints fail; their next failures will tell");
+    }
 }
 
 fn count(group: &[Report], recorded: &Recorded) {
@@ -186,8 +197,11 @@ fn count(group: &[Report], recorded: &Recorded) {
 }
 
 async fn try_to_write(database: &WarmPool, group: &[Report]) -> Result<Recorded, sqlx::Error> {
-    let mut connection = database.acquire().await?;
-    let recorded = write(&mut connection, group).await?;
-    connection.keep();
-    Ok(recorded)
+    let writing = async {
+        let mut connection = database.acquire().await?;
+        let recorded = write(&mut connection, group).await?;
+        connection.keep();
+        Ok(recorded)
+    };
+    database.within_limit(writing).await
 }

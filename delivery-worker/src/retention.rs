@@ -14,6 +14,9 @@ use crate::partitions;
 /// Time between two rounds.
 pub const INTERVAL: Duration = Duration::from_hours(1);
 
+/// How long a round may take: it looks at all that organisations keep, and has partitions made for the next days.
+pub const LIMIT: Duration = Duration::from_hours(6);
+
 /// Events that one statement looks at.
 const STEP: i64 = 1_000;
 

@@ -169,11 +169,14 @@ impl Storing {
             let fanned_out = self.fan_out(&endpoints, events);
             let (now, later) = events.split_at(fanned_out.events);
             let now: Vec<_> = now.iter().map(|located| &located.event).collect();
-            let mut connection = self.database.acquire().await?;
-            let stored =
-                persist::store(&mut connection, endpoints.version, &now, &fanned_out.deliveries).await?;
-            connection.keep();
-            match stored {
+            let writing = async {
+                let mut connection = self.database.acquire().await?;
+                let deliveries = &fanned_out.deliveries;
+                let stored = persist::store(&mut connection, endpoints.version, &now, deliveries).await?;
+                connection.keep();
+                Ok(stored)
+            };
+            match self.database.within_limit(writing).await? {
                 Stored::Stale => _ = self.directory.refresh().await?,
                 Stored::New(new) => {
                     crash::reach(Point::Stored);
@@ -270,7 +273,8 @@ impl Storing {
     }
 
     async fn set_aside(&self, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
-        if !persist::quarantine(self.database.pool(), unreadable).await? {
+        let writing = persist::quarantine(self.database.pool(), unreadable);
+        if !self.database.within_limit(writing).await? {
             return Ok(());
         }
         metrics::counter!("quarantined_total").increment(1);

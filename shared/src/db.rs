@@ -4,21 +4,33 @@ use std::time::Duration;
 
 use anyhow::Context;
 use backon::{ExponentialBuilder, Retryable};
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, PgPool};
+
+use crate::limited::within;
 
 /// How long a request for a connection may wait before it fails: Postgres is away or the pool is too small.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long Postgres may take to say that an idle connection still works. Within [`ACQUIRE_TIMEOUT`] there is time for a
+/// new one.
+const IDLE_PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a connection that is given back may still be busy with a statement that nobody waits for any more. Postgres
+/// does not end the statement when the connection is closed: closed earlier, they would become more than the pool may have.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Server parameters of a service's sessions. The planner must take the indexes: the statements touch few rows of
 /// tables that grow large, and a fresh partition without statistics would tempt it to read the whole. Generic plans
-/// save planning every statement for every partition: 20 ms with forty of them, for a statement that takes 3.
+/// save planning every statement for every partition: 20 ms with forty of them, for a statement that takes 3. A process that
+/// stands still within a transaction does not keep the rows that it has locked.
 pub const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
+    ("idle_in_transaction_session_timeout", "30000"),
 ];
 
 /// A pool that connects when it is first used, so that a service starts while Postgres is away. `application` is what
@@ -39,7 +51,16 @@ pub fn pool(
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        // The pool's own look has no limit: a connection to a host that has vanished would keep its place for ever.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(works(connection, IDLE_PING_TIMEOUT)))
+        .after_release(|connection, _| Box::pin(works(connection, RELEASE_TIMEOUT)))
         .connect_lazy_with(options))
+}
+
+/// Whether a connection works; an error, upon which the pool closes it, when it does not.
+async fn works(connection: &mut PgConnection, limit: Duration) -> Result<bool, sqlx::Error> {
+    within(limit, connection.ping()).await.map(|()| true)
 }
 
 /// A pool whose first connection has succeeded, tried for about half a minute.
@@ -82,8 +103,8 @@ pub fn is_shutting_down(error: &dyn sqlx::error::DatabaseError) -> bool {
 }
 
 /// SQLSTATEs of a statement that was stopped from outside: somebody cancelled it, or its time was over; it did not get a
-/// lock in time.
-const STOPPED: [&str; 2] = ["57014", "55P03"];
+/// lock in time; its transaction had stood still for too long.
+const STOPPED: [&str; 3] = ["57014", "55P03", "25P03"];
 
 /// Whether the same statement may succeed later: Postgres is away, restarting, out of connections, chose this
 /// transaction to break a deadlock, or was told to stop it.

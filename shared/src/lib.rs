@@ -10,6 +10,7 @@ pub mod event;
 pub mod frame;
 pub mod nats;
 pub mod stream;
+pub mod limited;
 pub mod db;
 pub mod secret;
 pub mod egress;

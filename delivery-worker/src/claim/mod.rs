@@ -80,7 +80,8 @@ impl Claimer {
                 () = self.permits.freed() => false,
                 () = stop.cancelled() => return Ok(()),
             };
-            match self.claim_once(&mut rounds, is_tick).await {
+            let claim = self.claim_once(&mut rounds, is_tick);
+            match self.database.within_limit(claim).await {
                 Ok(()) => {}
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, "cannot look for due deliveries, trying again");

@@ -1,8 +1,10 @@
 //! One endpoint's deliveries, by where they stand.
 
 use shared::id::{EndpointId, EventId, OrgId};
+use shared::limited::Transaction;
 use time::OffsetDateTime;
 
+use super::events::{ALWAYS, end_of_events};
 use super::{Result, Store};
 use crate::cursor::Cursor;
 use crate::routes::events::read::DeliveryStatus;
@@ -59,10 +61,11 @@ impl Store {
         &self,
         filter: &DeliveryFilter<'_>,
     ) -> Result<(Vec<EndpointDeliveryRow>, Option<Cursor>)> {
+        let mut snapshot = self.snapshot().await?;
         let mut rows = match filter.status {
-            DeliveryStatus::Pending => self.list_pending(filter).await?,
-            DeliveryStatus::Dead => self.list_dead(filter).await?,
-            DeliveryStatus::Delivered => self.list_delivered(filter).await?,
+            DeliveryStatus::Pending => list_pending(&mut snapshot, filter).await?,
+            DeliveryStatus::Dead => list_dead(&mut snapshot, filter).await?,
+            DeliveryStatus::Delivered => list_delivered(&mut snapshot, filter).await?,
         };
         let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
         if rows.len() > limit {
@@ -74,188 +77,15 @@ impl Store {
             return Ok((rows, next));
         }
         let next = match (filter.status, filter.outcome) {
-            (DeliveryStatus::Delivered, _) => self.end_of_delivered(filter).await?,
-            (DeliveryStatus::Pending, Some(_)) => self.end_of_pending(filter).await?,
-            (DeliveryStatus::Dead, Some(_)) => self.end_of_dead(filter).await?,
+            (DeliveryStatus::Delivered, _) => {
+                let after = filter.after.unwrap_or(Cursor::NEWEST);
+                end_of_events(&mut snapshot, filter.org_id, ALWAYS, after).await?
+            }
+            (DeliveryStatus::Pending, Some(_)) => end_of_pending(&mut snapshot, filter).await?,
+            (DeliveryStatus::Dead, Some(_)) => end_of_dead(&mut snapshot, filter).await?,
             (_, None) => None,
         };
         Ok((rows, next))
-    }
-
-    /// Each branch reads the one index that holds its rows. Those whose outcome is another are passed over, and 10 000
-    /// rows are looked at in all, as below.
-    async fn list_pending(&self, filter: &DeliveryFilter<'_>) -> Result<Vec<EndpointDeliveryRow>> {
-        let after = filter.after.unwrap_or(Cursor::OLDEST);
-        sqlx::query_as!(
-            EndpointDeliveryRow,
-            r#"
-            select d.event_id as "event_id!: EventId", e.type as event_type, d.accepted_at as "accepted_at!",
-                   d.status as "status!", d.attempts as "attempts!", d.last_outcome,
-                   case when d.lease_token is null then d.next_attempt_at end as next_attempt_at, d.finished_at,
-                   d.next_attempt_at as "position!"
-            from (
-                select * from (
-                    select * from (
-                        (select * from deliveries
-                         where org_id = $1 and endpoint_id = $2 and status = 'pending' and not pull and ordering_key is null
-                           and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
-                         order by next_attempt_at, event_id limit 10000)
-                        union all
-                        (select * from deliveries
-                         where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull
-                           and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
-                         order by next_attempt_at, event_id limit 10000)
-                        union all
-                        (select * from deliveries
-                         where org_id = $1 and endpoint_id = $2 and status = 'pending' and ordering_key is not null
-                           and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
-                         order by next_attempt_at, event_id limit 10000)
-                    ) pending
-                    order by next_attempt_at, event_id limit 10000
-                ) scanned
-                where $5::text is null or last_outcome = $5
-                order by next_attempt_at, event_id limit $6
-            ) d
-            join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
-            order by d.next_attempt_at, d.event_id
-            "#,
-            filter.org_id.as_uuid(),
-            filter.endpoint_id.as_uuid(),
-            after.at,
-            after.id,
-            filter.outcome,
-            filter.limit + 1,
-        )
-        .fetch_all(&self.pool)
-        .await
-    }
-
-    /// The last delivery that `list_pending` looks at; nothing when it looks at all that there are.
-    async fn end_of_pending(&self, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
-        let after = filter.after.unwrap_or(Cursor::OLDEST);
-        sqlx::query_as!(
-            Cursor,
-            r#"
-            select next_attempt_at as "at!", event_id as "id!" from (
-                (select next_attempt_at, event_id from deliveries
-                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and not pull and ordering_key is null
-                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
-                 order by next_attempt_at, event_id limit 10000)
-                union all
-                (select next_attempt_at, event_id from deliveries
-                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull
-                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
-                 order by next_attempt_at, event_id limit 10000)
-                union all
-                (select next_attempt_at, event_id from deliveries
-                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and ordering_key is not null
-                   and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
-                 order by next_attempt_at, event_id limit 10000)
-            ) pending
-            order by next_attempt_at, event_id offset 9999 limit 1
-            "#,
-            filter.org_id.as_uuid(),
-            filter.endpoint_id.as_uuid(),
-            after.at,
-            after.id,
-        )
-        .fetch_optional(&self.pool)
-        .await
-    }
-
-    async fn list_dead(&self, filter: &DeliveryFilter<'_>) -> Result<Vec<EndpointDeliveryRow>> {
-        let after = filter.after.unwrap_or(Cursor::NEWEST);
-        sqlx::query_as!(
-            EndpointDeliveryRow,
-            r#"
-            select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at, d.status, d.attempts,
-                   d.last_outcome, d.next_attempt_at, d.finished_at, d.accepted_at as position
-            from (
-                select * from (
-                    select * from deliveries
-                    where org_id = $1 and endpoint_id = $2 and status = 'dead'
-                      and accepted_at <= $3 and (accepted_at, event_id) < ($3, $4::uuid)
-                    order by accepted_at desc, event_id desc limit 10000
-                ) scanned
-                where $5::text is null or last_outcome = $5
-                order by accepted_at desc, event_id desc limit $6
-            ) d
-            join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
-            order by d.accepted_at desc, d.event_id desc
-            "#,
-            filter.org_id.as_uuid(),
-            filter.endpoint_id.as_uuid(),
-            after.at,
-            after.id,
-            filter.outcome,
-            filter.limit + 1,
-        )
-        .fetch_all(&self.pool)
-        .await
-    }
-
-    /// The last delivery that `list_dead` looks at; nothing when it looks at all that there are.
-    async fn end_of_dead(&self, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
-        let after = filter.after.unwrap_or(Cursor::NEWEST);
-        sqlx::query_as!(
-            Cursor,
-            "select accepted_at as at, event_id as id from deliveries
-             where org_id = $1 and endpoint_id = $2 and status = 'dead'
-               and accepted_at <= $3 and (accepted_at, event_id) < ($3, $4::uuid)
-             order by accepted_at desc, event_id desc offset 9999 limit 1",
-            filter.org_id.as_uuid(),
-            filter.endpoint_id.as_uuid(),
-            after.at,
-            after.id,
-        )
-        .fetch_optional(&self.pool)
-        .await
-    }
-
-    /// Goes through the organisation's events, newest first, and looks at 10 000 of them: there is no index by
-    /// endpoint. The number is a literal because the planner would sort all events under a limit that it does not know.
-    async fn list_delivered(&self, filter: &DeliveryFilter<'_>) -> Result<Vec<EndpointDeliveryRow>> {
-        let after = filter.after.unwrap_or(Cursor::NEWEST);
-        sqlx::query_as!(
-            EndpointDeliveryRow,
-            r#"
-            select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at, d.status, d.attempts,
-                   d.last_outcome, d.next_attempt_at, d.finished_at, d.accepted_at as position
-            from (
-                select id, accepted_at, type from events
-                where org_id = $1 and accepted_at <= $3 and (accepted_at, id) < ($3, $4::uuid)
-                order by accepted_at desc, id desc limit 10000
-            ) e
-            join deliveries d on d.event_id = e.id and d.endpoint_id = $2 and d.accepted_at = e.accepted_at
-                             and d.org_id = $1 and d.status = 'delivered'
-                             and ($5::text is null or d.last_outcome = $5)
-            order by e.accepted_at desc, e.id desc limit $6
-            "#,
-            filter.org_id.as_uuid(),
-            filter.endpoint_id.as_uuid(),
-            after.at,
-            after.id,
-            filter.outcome,
-            filter.limit + 1,
-        )
-        .fetch_all(&self.pool)
-        .await
-    }
-
-    /// The last event that `list_delivered` looks at; nothing when it looks at all that there are.
-    async fn end_of_delivered(&self, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
-        let after = filter.after.unwrap_or(Cursor::NEWEST);
-        sqlx::query_as!(
-            Cursor,
-            "select accepted_at as at, id from events
-             where org_id = $1 and accepted_at <= $2 and (accepted_at, id) < ($2, $3::uuid)
-             order by accepted_at desc, id desc offset 9999 limit 1",
-            filter.org_id.as_uuid(),
-            after.at,
-            after.id,
-        )
-        .fetch_optional(&self.pool)
-        .await
     }
 
     /// Counts an endpoint's dead and pending deliveries by their last outcomes: up to [`MAX_COUNTED`] and one of each
@@ -291,4 +121,173 @@ impl Store {
         .fetch_all(&self.pool)
         .await
     }
+}
+
+/// Each branch reads the one index that holds its rows. Those whose outcome is another are passed over, and 10 000
+/// rows are looked at in all, as below.
+async fn list_pending(
+    snapshot: &mut Transaction,
+    filter: &DeliveryFilter<'_>,
+) -> Result<Vec<EndpointDeliveryRow>> {
+    let after = filter.after.unwrap_or(Cursor::OLDEST);
+    sqlx::query_as!(
+        EndpointDeliveryRow,
+        r#"
+        select d.event_id as "event_id!: EventId", e.type as event_type, d.accepted_at as "accepted_at!",
+               d.status as "status!", d.attempts as "attempts!", d.last_outcome,
+               case when d.lease_token is null then d.next_attempt_at end as next_attempt_at, d.finished_at,
+               d.next_attempt_at as "position!"
+        from (
+            select * from (
+                select * from (
+                    (select * from deliveries
+                     where org_id = $1 and endpoint_id = $2 and status = 'pending' and not pull and ordering_key is null
+                       and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                     order by next_attempt_at, event_id limit 10000)
+                    union all
+                    (select * from deliveries
+                     where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull
+                       and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                     order by next_attempt_at, event_id limit 10000)
+                    union all
+                    (select * from deliveries
+                     where org_id = $1 and endpoint_id = $2 and status = 'pending' and ordering_key is not null
+                       and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+                     order by next_attempt_at, event_id limit 10000)
+                ) pending
+                order by next_attempt_at, event_id limit 10000
+            ) scanned
+            where $5::text is null or last_outcome = $5
+            order by next_attempt_at, event_id limit $6
+        ) d
+        join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
+        order by d.next_attempt_at, d.event_id
+        "#,
+        filter.org_id.as_uuid(),
+        filter.endpoint_id.as_uuid(),
+        after.at,
+        after.id,
+        filter.outcome,
+        filter.limit + 1,
+    )
+    .fetch_all(&mut **snapshot)
+    .await
+}
+
+/// The last delivery that `list_pending` looks at; nothing when it looks at all that there are.
+async fn end_of_pending(snapshot: &mut Transaction, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
+    let after = filter.after.unwrap_or(Cursor::OLDEST);
+    sqlx::query_as!(
+        Cursor,
+        r#"
+        select next_attempt_at as "at!", event_id as "id!" from (
+            (select next_attempt_at, event_id from deliveries
+             where org_id = $1 and endpoint_id = $2 and status = 'pending' and not pull and ordering_key is null
+               and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+             order by next_attempt_at, event_id limit 10000)
+            union all
+            (select next_attempt_at, event_id from deliveries
+             where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull
+               and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+             order by next_attempt_at, event_id limit 10000)
+            union all
+            (select next_attempt_at, event_id from deliveries
+             where org_id = $1 and endpoint_id = $2 and status = 'pending' and ordering_key is not null
+               and next_attempt_at >= $3 and (next_attempt_at, event_id) > ($3, $4::uuid)
+             order by next_attempt_at, event_id limit 10000)
+        ) pending
+        order by next_attempt_at, event_id offset 9999 limit 1
+        "#,
+        filter.org_id.as_uuid(),
+        filter.endpoint_id.as_uuid(),
+        after.at,
+        after.id,
+    )
+    .fetch_optional(&mut **snapshot)
+    .await
+}
+
+async fn list_dead(
+    snapshot: &mut Transaction,
+    filter: &DeliveryFilter<'_>,
+) -> Result<Vec<EndpointDeliveryRow>> {
+    let after = filter.after.unwrap_or(Cursor::NEWEST);
+    sqlx::query_as!(
+        EndpointDeliveryRow,
+        r#"
+        select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at, d.status, d.attempts,
+               d.last_outcome, d.next_attempt_at, d.finished_at, d.accepted_at as position
+        from (
+            select * from (
+                select * from deliveries
+                where org_id = $1 and endpoint_id = $2 and status = 'dead'
+                  and accepted_at <= $3 and (accepted_at, event_id) < ($3, $4::uuid)
+                order by accepted_at desc, event_id desc limit 10000
+            ) scanned
+            where $5::text is null or last_outcome = $5
+            order by accepted_at desc, event_id desc limit $6
+        ) d
+        join events e on e.org_id = $1 and e.accepted_at = d.accepted_at and e.id = d.event_id
+        order by d.accepted_at desc, d.event_id desc
+        "#,
+        filter.org_id.as_uuid(),
+        filter.endpoint_id.as_uuid(),
+        after.at,
+        after.id,
+        filter.outcome,
+        filter.limit + 1,
+    )
+    .fetch_all(&mut **snapshot)
+    .await
+}
+
+/// The last delivery that `list_dead` looks at; nothing when it looks at all that there are.
+async fn end_of_dead(snapshot: &mut Transaction, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
+    let after = filter.after.unwrap_or(Cursor::NEWEST);
+    sqlx::query_as!(
+        Cursor,
+        "select accepted_at as at, event_id as id from deliveries
+         where org_id = $1 and endpoint_id = $2 and status = 'dead'
+           and accepted_at <= $3 and (accepted_at, event_id) < ($3, $4::uuid)
+         order by accepted_at desc, event_id desc offset 9999 limit 1",
+        filter.org_id.as_uuid(),
+        filter.endpoint_id.as_uuid(),
+        after.at,
+        after.id,
+    )
+    .fetch_optional(&mut **snapshot)
+    .await
+}
+
+/// Goes through the organisation's events, newest first, and looks at 10 000 of them: there is no index by
+/// endpoint.
+async fn list_delivered(
+    snapshot: &mut Transaction,
+    filter: &DeliveryFilter<'_>,
+) -> Result<Vec<EndpointDeliveryRow>> {
+    let after = filter.after.unwrap_or(Cursor::NEWEST);
+    sqlx::query_as!(
+        EndpointDeliveryRow,
+        r#"
+        select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at, d.status, d.attempts,
+               d.last_outcome, d.next_attempt_at, d.finished_at, d.accepted_at as position
+        from (
+            select id, accepted_at, type from events
+            where org_id = $1 and accepted_at <= $3 and (accepted_at, id) < ($3, $4::uuid)
+            order by accepted_at desc, id desc limit 10000
+        ) e
+        join deliveries d on d.event_id = e.id and d.endpoint_id = $2 and d.accepted_at = e.accepted_at
+                         and d.org_id = $1 and d.status = 'delivered'
+                         and ($5::text is null or d.last_outcome = $5)
+        order by e.accepted_at desc, e.id desc limit $6
+        "#,
+        filter.org_id.as_uuid(),
+        filter.endpoint_id.as_uuid(),
+        after.at,
+        after.id,
+        filter.outcome,
+        filter.limit + 1,
+    )
+    .fetch_all(&mut **snapshot)
+    .await
 }

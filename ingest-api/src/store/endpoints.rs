@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::id::{EndpointId, OrgId};
-use sqlx::PgTransaction;
+use shared::limited::Transaction;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -235,7 +235,7 @@ impl Store {
 }
 
 /// Whether an organisation that is locked has [`MAX_ENDPOINTS`].
-pub(super) async fn is_full(transaction: &mut PgTransaction<'_>, org_id: OrgId) -> Result<bool> {
+pub(super) async fn is_full(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
     let endpoints = sqlx::query_scalar!(
         r#"select count(*) as "count!" from endpoints where org_id = $1 and deleted_at is null"#,
         org_id.as_uuid(),
@@ -244,7 +244,7 @@ pub(super) async fn is_full(transaction: &mut PgTransaction<'_>, org_id: OrgId) 
 }
 
 async fn insert(
-    transaction: &mut PgTransaction<'_>,
+    transaction: &mut Transaction,
     org_id: OrgId,
     kind: EndpointKind,
     new: &EndpointToStore<'_>,

@@ -1,13 +1,16 @@
 //! Events, their deliveries and their attempts, as workers have stored them.
 
+use std::ops::Range;
+
 use shared::id::{EndpointId, EventId, OrgId};
+use shared::limited::Transaction;
 use time::OffsetDateTime;
 
-use super::{Result, Store};
+use super::{MAX_PAGE_BYTES, Result, Store};
 use crate::cursor::Cursor;
 
-/// A page ends before the event that would take its payloads beyond this many bytes, but holds one event.
-const MAX_PAGE_BYTES: i64 = 4 * 1024 * 1024;
+/// All times at which an event may have been accepted.
+pub(super) const ALWAYS: Range<OffsetDateTime> = OffsetDateTime::UNIX_EPOCH..Cursor::NEWEST.at;
 
 /// Which events a page holds.
 #[derive(Debug)]
@@ -32,12 +35,8 @@ pub struct EventFilter<'a> {
 
 impl EventFilter<'_> {
     // Bounds that are always there: a condition that may be null would hide them from the planner.
-    fn from(&self) -> OffsetDateTime {
-        self.from.unwrap_or(OffsetDateTime::UNIX_EPOCH)
-    }
-
-    fn to(&self) -> OffsetDateTime {
-        self.to.unwrap_or(Cursor::NEWEST.at)
+    fn times(&self) -> Range<OffsetDateTime> {
+        self.from.unwrap_or(ALWAYS.start)..self.to.unwrap_or(ALWAYS.end)
     }
 
     /// Whether it may pass over events within its times.
@@ -93,10 +92,10 @@ pub struct AttemptRow {
 
 impl Store {
     /// A page of events, newest first, and where the next one begins. It looks at 10 000 events: beyond them it leads on,
-    /// whatever it has found. The number is a literal because the planner would sort all events under a limit that it
-    /// does not know.
+    /// whatever it has found.
     pub async fn list_events(&self, filter: &EventFilter<'_>) -> Result<(Vec<EventRow>, Option<Cursor>)> {
-        let after = filter.after.unwrap_or(Cursor::NEWEST);
+        let (times, after) = (filter.times(), filter.after.unwrap_or(Cursor::NEWEST));
+        let mut snapshot = self.snapshot().await?;
         let rows = sqlx::query!(
             r#"
             with page as materialized (
@@ -126,8 +125,8 @@ impl Store {
             "#,
             filter.org_id.as_uuid(),
             filter.event_type,
-            filter.from(),
-            filter.to(),
+            times.start,
+            times.end,
             after.at,
             after.id,
             filter.status,
@@ -135,7 +134,7 @@ impl Store {
             filter.limit,
             MAX_PAGE_BYTES as _,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *snapshot)
         .await?;
         let found = rows.first().map_or(0, |row| row.found);
         let more = usize::try_from(found).is_ok_and(|found| found > rows.len());
@@ -158,29 +157,10 @@ impl Store {
                 at: last.accepted_at,
                 id: last.id.as_uuid(),
             }),
-            _ if filter.leaves_out() => self.end_of_events(filter).await?,
+            _ if filter.leaves_out() => end_of_events(&mut snapshot, filter.org_id, times, after).await?,
             _ => None,
         };
         Ok((events, next))
-    }
-
-    /// The last event that `list_events` looks at; nothing when it looks at all that there are.
-    async fn end_of_events(&self, filter: &EventFilter<'_>) -> Result<Option<Cursor>> {
-        let after = filter.after.unwrap_or(Cursor::NEWEST);
-        sqlx::query_as!(
-            Cursor,
-            "select accepted_at as at, id from events
-             where org_id = $1 and accepted_at >= $2 and accepted_at < $3
-               and accepted_at <= $4 and (accepted_at, id) < ($4, $5::uuid)
-             order by accepted_at desc, id desc offset 9999 limit 1",
-            filter.org_id.as_uuid(),
-            filter.from(),
-            filter.to(),
-            after.at,
-            after.id,
-        )
-        .fetch_optional(&self.pool)
-        .await
     }
 
     /// The deliveries of events of one organisation, by event and age of the endpoint, at most so many of each event.
@@ -263,4 +243,27 @@ impl Store {
         .fetch_optional(&self.pool)
         .await
     }
+}
+
+/// The last of the 10 000 events older than `before` that a page looks at; nothing when it looks at all that there are.
+pub(super) async fn end_of_events(
+    snapshot: &mut Transaction,
+    org_id: OrgId,
+    times: Range<OffsetDateTime>,
+    before: Cursor,
+) -> Result<Option<Cursor>> {
+    sqlx::query_as!(
+        Cursor,
+        "select accepted_at as at, id from events
+         where org_id = $1 and accepted_at >= $2 and accepted_at < $3
+           and accepted_at <= $4 and (accepted_at, id) < ($4, $5::uuid)
+         order by accepted_at desc, id desc offset 9999 limit 1",
+        org_id.as_uuid(),
+        times.start,
+        times.end,
+        before.at,
+        before.id,
+    )
+    .fetch_optional(&mut **snapshot)
+    .await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shared::clock::UnixMicros;
 use shared::id::OrgId;
-use sqlx::PgTransaction;
+use shared::limited::Transaction;
 use time::OffsetDateTime;
 
 use super::{Result, Store, Stored, lock_organization};
@@ -317,7 +317,7 @@ impl Store {
 }
 
 /// Whether an organisation may have one more key. To be asked under its lock.
-async fn has_room(transaction: &mut PgTransaction<'_>, org_id: OrgId) -> Result<bool> {
+async fn has_room(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
     let keys = sqlx::query_scalar!(
         r#"select count(*) as "count!" from (
                select from api_keys

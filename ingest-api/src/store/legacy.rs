@@ -1,19 +1,17 @@
 //! What only the Zapier Triggers API knows: the inbox, its acknowledgements, and the one webhook.
 
 use shared::id::{EndpointId, EventId, OrgId};
-use sqlx::PgTransaction;
+use shared::limited::Transaction;
 use time::OffsetDateTime;
 
 use super::endpoints::is_full;
-use super::{Result, Store, Stored, lock_organization};
+use super::events::{ALWAYS, end_of_events};
+use super::{MAX_PAGE_BYTES, Result, Store, Stored, lock_organization};
 use crate::api_key::NewKey;
 use crate::cursor::Cursor;
 use crate::routes::endpoints::Limits;
 use crate::routes::organizations::{Organization, Tier};
 use crate::scope::Scopes;
-
-/// A page ends before the event that would take its payloads beyond this many bytes, but holds one event.
-const MAX_PAGE_BYTES: i64 = 4 * 1024 * 1024;
 
 /// Most events that are looked at for a page of those in one status; the rest is left to the next page.
 const MAX_SCANNED: i64 = 10_000;
@@ -88,6 +86,7 @@ impl Store {
             Some(_) => MAX_SCANNED,
             None => filter.offset + filter.limit + 1,
         };
+        let mut snapshot = self.snapshot().await?;
         let rows = sqlx::query!(
             r#"
             with webhook as materialized (
@@ -137,7 +136,7 @@ impl Store {
             filter.limit,
             MAX_PAGE_BYTES as _,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *snapshot)
         .await?;
         let found = rows.first().map_or(0, |row| row.found);
         let more = usize::try_from(found).is_ok_and(|found| found > rows.len());
@@ -162,28 +161,10 @@ impl Store {
                 at: last.accepted_at,
                 id: last.id.as_uuid(),
             }),
-            (_, Some(_)) => self.end_of_scan(filter).await?,
+            (_, Some(_)) => end_of_events(&mut snapshot, filter.org_id, ALWAYS, filter.before).await?,
             _ => None,
         };
         Ok((events, next))
-    }
-
-    /// The last event that was looked at, when there may be more.
-    async fn end_of_scan(&self, filter: &InboxFilter) -> Result<Option<Cursor>> {
-        let row = sqlx::query!(
-            "select accepted_at, id from events
-             where org_id = $1 and accepted_at <= $2 and (accepted_at, id) < ($2, $3::uuid)
-             order by accepted_at desc, id desc offset $4 limit 1",
-            filter.org_id.as_uuid(),
-            filter.before.at,
-            filter.before.id,
-            MAX_SCANNED - 1,
-        );
-        let row = row.fetch_optional(&self.pool).await?;
-        Ok(row.map(|row| Cursor {
-            at: row.accepted_at,
-            id: row.id,
-        }))
     }
 
     /// Acknowledges an event, once or again; those that its id names at several places together. False when the
@@ -250,7 +231,7 @@ impl Store {
     }
 }
 
-async fn has_webhook(transaction: &mut PgTransaction<'_>, org_id: OrgId) -> Result<bool> {
+async fn has_webhook(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from endpoints where org_id = $1 and zapier and deleted_at is null) as "there!""#,
         org_id.as_uuid(),

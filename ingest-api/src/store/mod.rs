@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use shared::db::{self, SESSION_SETTINGS};
 use shared::id::OrgId;
-use sqlx::{PgPool, PgTransaction};
+use shared::limited::{LimitedPool, Transaction};
 
 use crate::config::DatabaseConfig;
 
@@ -34,13 +34,24 @@ type Result<T> = std::result::Result<T, sqlx::Error>;
 /// Connections for changes of keys.
 const KEY_CHANGES: u32 = 2;
 
+/// How much longer than a statement may take its request waits, to take a connection and to hear of the statement's end.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Begins what reads a page and where the page ends: both of the same rows, whatever is written meanwhile. Without bitmap
+/// scans the planner reads the events in the order of their index up to the page's end; with them it may read all events
+/// of an organisation and sort them, because it takes the 10 000 that a page looks at for most of those that there are.
+const SNAPSHOT: &str = "begin isolation level repeatable read read only; set local enable_bitmapscan = off";
+
+/// A page, or a pull, ends before the event that would take its payloads beyond this many bytes, but holds one event.
+const MAX_PAGE_BYTES: i64 = 4 * 1024 * 1024;
+
 /// The database, as far as this service uses it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: PgPool,
+    pool: LimitedPool,
     // Apart from the others, so that whatever takes all of those keeps no key from being looked up or revoked.
-    key_lookups: PgPool,
-    key_changes: PgPool,
+    key_lookups: LimitedPool,
+    key_changes: LimitedPool,
 }
 
 impl Store {
@@ -51,14 +62,22 @@ impl Store {
     pub fn new(config: &DatabaseConfig, key_lookups: u32) -> anyhow::Result<Self> {
         // Zero would be no limit at all.
         let timeout = config.statement_timeout.max(Duration::from_millis(1));
-        let timeout = timeout.as_millis().to_string();
-        let settings = [SESSION_SETTINGS, &[("statement_timeout", &timeout)]].concat();
-        let pool = |connections| db::pool("ingest-api", &config.database_url, connections, &settings);
+        let milliseconds = timeout.as_millis().to_string();
+        let settings = [SESSION_SETTINGS, &[("statement_timeout", &milliseconds)]].concat();
+        let pool = |connections| {
+            db::pool("ingest-api", &config.database_url, connections, &settings)
+                .map(|pool| LimitedPool::new(pool, timeout.saturating_add(MARGIN)))
+        };
         Ok(Self {
             pool: pool(config.database_connections)?,
             key_lookups: pool(key_lookups)?,
             key_changes: pool(KEY_CHANGES)?,
         })
+    }
+
+    /// What reads a page. Dropped, it ends.
+    async fn snapshot(&self) -> Result<Transaction> {
+        self.pool.begin_with(SNAPSHOT).await
     }
 }
 
@@ -75,7 +94,7 @@ pub enum Stored<T> {
 
 /// Keeps others from storing what is counted for an organisation until the transaction ends: the count of a later
 /// statement holds. False when the organisation does not exist.
-async fn lock_organization(transaction: &mut PgTransaction<'_>, org_id: OrgId) -> Result<bool> {
+async fn lock_organization(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
     let found = sqlx::query_scalar!(
         r#"select true as "there!" from organizations where id = $1 for no key update"#,
         org_id.as_uuid(),

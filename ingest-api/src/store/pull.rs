@@ -3,12 +3,9 @@
 use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
 use time::OffsetDateTime;
 
-use super::{Result, Store};
+use super::{MAX_PAGE_BYTES, Result, Store};
 use crate::lease::Lease;
 use crate::routes::endpoints::EndpointKind;
-
-/// A pull ends before the event that would take its payloads beyond this many bytes, but holds one event.
-const MAX_PULL_BYTES: i64 = 4 * 1024 * 1024;
 
 /// What a consumer wants.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +100,7 @@ impl Store {
             i64::from(pull.max),
             token.as_uuid(),
             pull.lease_seconds,
-            MAX_PULL_BYTES as _,
+            MAX_PAGE_BYTES as _,
         )
         .fetch_all(&self.pool)
         .await

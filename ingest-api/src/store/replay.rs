@@ -1,6 +1,7 @@
 //! Deliveries that are made again, and payloads that are removed.
 
 use shared::id::EndpointId;
+use shared::limited::Transaction;
 
 use super::{EventPlace, Result, Store};
 
@@ -114,7 +115,7 @@ impl Store {
 }
 
 /// Keeps an event's payload from being removed until the transaction ends. False when it was removed.
-async fn lock_payload(transaction: &mut sqlx::PgTransaction<'_>, event: EventPlace) -> Result<bool> {
+async fn lock_payload(transaction: &mut Transaction, event: EventPlace) -> Result<bool> {
     let found = sqlx::query_scalar!(
         r#"select expunged_at is null as "there!" from events
            where org_id = $1 and accepted_at = $3 and id = $2 for share"#,

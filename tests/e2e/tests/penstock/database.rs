@@ -46,6 +46,8 @@ async fn what_postgres_may_do_later_is_answered_503_and_what_it_will_never_do_50
         ("53300", 503),
         ("08006", 503),
         ("57P01", 503),
+        ("55P03", 503),
+        ("25P03", 503),
         ("22012", 500),
     ] {
         let raise = format!("raise exception 'trouble' using errcode = '{code}'");

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use e2e::{Event, STOP_DEADLINE, Shutdown, Signal, World, new_event, until};
+use e2e::{Answer, Event, STOP_DEADLINE, Shutdown, Signal, World, new_event, until};
 use shared::stream;
 use sqlx::postgres::PgTransaction;
 use tokio::process::Command;
@@ -72,6 +72,38 @@ async fn a_statement_that_somebody_cancels_is_made_again() {
 #[tokio::test]
 async fn an_event_whose_storing_was_interrupted_is_counted_once() {
     storing_goes_on_after("select pg_terminate_backend($1)").await;
+}
+
+#[tokio::test]
+async fn results_are_recorded_while_an_endpoint_that_is_gone_cannot_be_disabled() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let (well, gone) = (world.receiver().await, world.receiver().await);
+    world.endpoint(&organization, &well).await;
+    let endpoint = world.endpoint(&organization, &gone).await;
+    well.answer(|_| Answer::status(204).held());
+    gone.answer(|_| Answer::status(410));
+    let endpoints = lock(&world, "select from endpoint_version for update").await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    until_waits(&world, WORKER).await;
+    well.release();
+    until("both results", async || {
+        let found = world.deliveries_of(id).await;
+        let is_there = found.len() == 2 && found.iter().all(|delivery| delivery.attempts > 0);
+        is_there.then_some(()).ok_or_else(|| format!("{found:?}"))
+    })
+    .await;
+    endpoints.rollback().await.unwrap();
+    until("the endpoint to be disabled", async || {
+        let status = "select status from endpoints where id = $1";
+        let status = sqlx::query_scalar(status).bind(endpoint.id.as_uuid());
+        let status: String = status.fetch_one(world.database()).await.expect("Postgres runs");
+        if status == "disabled" { Ok(()) } else { Err(status) }
+    })
+    .await;
+    let lost = world.gauge(world.stack().worker(0), "leases_lost_total").await;
+    assert_eq!((well.count(), lost), (1, Some(0.0)));
+    world.finish().await;
 }
 
 #[tokio::test]

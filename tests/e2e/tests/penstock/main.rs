@@ -26,6 +26,7 @@ mod isolation;
 mod faults;
 mod restarts;
 mod held_up;
+mod silence;
 mod backlog;
 mod audit;
 mod requeue;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Organization, Shutdown, World, until};
+use e2e::{Organization, Shutdown, Signal, World, until};
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -99,6 +99,44 @@ async fn a_request_whose_key_is_revoked_while_its_body_comes_does_nothing() {
         answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"),
         "{answer}"
     );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_finishes_its_requests_before_it_stops_still_hears_of_revocations() {
+    let mut world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let made = make(&world, &owner, &json!({"name": "a", "scopes": ["ingest"]})).await;
+    let (id, key) = (text(&made, "id"), text(&made, "key"));
+    let mut connection = begin(&world, key, "Transfer-Encoding: chunked").await;
+    world.stack().ingest(0).signal(Signal::SIGTERM).unwrap();
+    let address = world.url("").replace("http://", "");
+    until(
+        "new connections to be refused",
+        async || match TcpStream::connect(&address).await {
+            Ok(_) => Err("one was accepted".to_owned()),
+            Err(_) => Ok(()),
+        },
+    )
+    .await;
+    let revoke = request(&world, 1, Method::DELETE, &format!("/v1/keys/{id}"), &owner);
+    assert_eq!(status(revoke).await, 204);
+    let mut answer = [0; 12];
+    until("an answer", async || match connection.try_read(&mut answer) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // White space, which may stand before an event: its body goes on coming.
+            connection.write_all(b"1\r\n \r\n").await.unwrap();
+            Err(error.to_string())
+        }
+    })
+    .await;
+    assert_eq!(&answer, b"HTTP/1.1 503", "{}", answer.escape_ascii());
+    until("ingest-api to end", async || {
+        let ended = world.stack_mut().ingest_mut(0).try_wait();
+        ended.unwrap().ok_or_else(|| "it runs".to_owned())
+    })
+    .await;
     world.finish().await;
 }
 

@@ -17,6 +17,7 @@ use super::{Endpoint, EndpointKind, EndpointStatus, Shown, find, settings, show_
 use crate::admission::{Admin, Admitted};
 use crate::error::{ApiError, Problem};
 use crate::extract::PathId;
+use crate::guarded_body::unless_changed;
 use crate::router::App;
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
@@ -78,7 +79,7 @@ pub async fn create(
     body: Body,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
-    create_for(&app, org_id, &headers, body).await
+    unless_changed(&admitted, create_for(&app, org_id, &headers, body)).await
 }
 
 /// Makes an endpoint of an organisation.
@@ -225,7 +226,7 @@ pub async fn change(
     for _ in 0..MAX_TRIES {
         let row = find(&app, org_id, id).await?;
         check_match(&headers, row.version)?;
-        if change_row(&app, org_id, &row, form.clone()).await? {
+        if unless_changed(&admitted, change_row(&app, org_id, &row, form.clone())).await? {
             return show_stored(&app, org_id, id).await;
         }
     }

@@ -18,6 +18,7 @@ use super::{EndpointKind, Shown, find, show_stored};
 use crate::admission::Admitted;
 use crate::error::{ApiError, Problem};
 use crate::extract::PathId;
+use crate::guarded_body::unless_changed;
 use crate::router::App;
 use crate::routes::body::read_optional_form;
 use crate::scope::Scope;
@@ -111,10 +112,13 @@ pub async fn rotate(
     let rotation: SecretRotation = read_optional_form(&headers, body, &app.bodies).await?;
     let secret = rotation.check()?;
     let sealed = secret.seal(&app.secrets_key, id);
-    let rotated = app
-        .store
-        .rotate_secret(org_id, id, &sealed, rotation.overlap_seconds);
-    if !rotated.await? {
+    let rotate = async {
+        let rotated = app
+            .store
+            .rotate_secret(org_id, id, &sealed, rotation.overlap_seconds);
+        Ok(rotated.await?)
+    };
+    if !unless_changed(&admitted, rotate).await? {
         return Err(ApiError::NotFound);
     }
     let (etag, Json(endpoint)) = show_stored(&app, org_id, id).await?;

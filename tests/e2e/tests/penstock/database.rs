@@ -33,7 +33,7 @@ pub(crate) async fn until_statements_wait(world: &World, count: i64) {
         let waiting: i64 = sqlx::query_scalar(waiting)
             .fetch_one(world.database())
             .await
-            .unwrap();
+            .expect("Postgres runs");
         if waiting == count {
             Ok(())
         } else {
@@ -45,12 +45,12 @@ pub(crate) async fn until_statements_wait(world: &World, count: i64) {
 
 /// Locks an organisation's row until the transaction ends.
 pub(crate) async fn lock_organization(world: &World, id: OrgId) -> PgTransaction<'static> {
-    let mut transaction = world.database().begin().await.unwrap();
+    let mut transaction = world.database().begin().await.expect("Postgres runs");
     sqlx::query("select from organizations where id = $1 for update")
         .bind(id)
         .execute(&mut *transaction)
         .await
-        .unwrap();
+        .expect("nobody else locks it");
     transaction
 }
 

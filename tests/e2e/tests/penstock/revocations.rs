@@ -9,8 +9,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::contract::answer;
 use crate::database::{lock_organization, until_statements_wait};
-use crate::keys::{json as answer, make, request, status, text, tried, two_replicas, until_refused};
+use crate::keys::{json, make, request, status, text, tried, two_replicas, until_refused};
 use crate::setup;
 
 /// Within this time every replica refuses a revoked key.
@@ -69,15 +70,21 @@ async fn a_key_whose_revocation_was_never_signalled_is_refused_within_a_second()
 /// header that says where the body ends.
 async fn begin(world: &World, key: &str, framing: &str) -> TcpStream {
     let address = world.url("").replace("http://", "");
-    let mut connection = TcpStream::connect(&address).await.unwrap();
+    let mut connection = TcpStream::connect(&address).await.expect("ingest-api listens");
     let head = format!(
         "POST /v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nConnection: close\r\n\
          Content-Type: application/json\r\n{framing}\r\nExpect: 100-continue\r\n\r\n"
     );
-    connection.write_all(head.as_bytes()).await.unwrap();
+    connection
+        .write_all(head.as_bytes())
+        .await
+        .expect("ingest-api reads");
     // It asks for the body when it waits for it.
     let mut interim = [0; 25];
-    connection.read_exact(&mut interim).await.unwrap();
+    connection
+        .read_exact(&mut interim)
+        .await
+        .expect("ingest-api answers");
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     connection
 }
@@ -172,7 +179,7 @@ async fn a_key_that_is_revoked_while_it_makes_or_replaces_a_key_brings_about_non
         let (made, ()) = tokio::join!(status(making), revoking);
         assert_eq!(made, 401, "{path}");
     }
-    let keys = answer(request(&world, 0, Method::GET, "/v1/keys", owner)).await;
+    let keys = json(request(&world, 0, Method::GET, "/v1/keys", owner)).await;
     let names: Vec<_> = keys["data"]
         .as_array()
         .unwrap()
@@ -180,6 +187,37 @@ async fn a_key_that_is_revoked_while_it_makes_or_replaces_a_key_brings_about_non
         .map(|key| text(key, "name"))
         .collect();
     assert_eq!(names, ["leaked", "leaked", "other", "test"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_while_it_makes_an_endpoint_makes_none() {
+    let world = two_replicas().await;
+    let organization = world.organization().await;
+    let owner = &organization.key;
+    let leaked = make(&world, owner, &json!({"name": "leaked", "scopes": ["manage"]})).await;
+    let lock = lock_organization(&world, organization.id).await;
+    let body = json!({"kind": "pull"});
+    let making = request(&world, 0, Method::POST, "/v1/endpoints", text(&leaked, "key")).json(&body);
+    let revoking = async {
+        until_statements_wait(&world, 1).await;
+        let path = format!("/v1/keys/{}", text(&leaked, "id"));
+        assert_eq!(
+            status(request(&world, 1, Method::DELETE, &path, owner)).await,
+            204
+        );
+    };
+    let (made, ()) = tokio::join!(answer(making), revoking);
+    insta::assert_snapshot!(made, @r#"
+    503 Service Unavailable
+    content-type: application/problem+json
+    retry-after: 1
+
+    {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the API key was changed while the request came: send it again"}
+    "#);
+    lock.rollback().await.unwrap();
+    let endpoints = json(request(&world, 0, Method::GET, "/v1/endpoints", owner)).await;
+    assert_eq!(endpoints["data"], json!([]));
     world.finish().await;
 }
 

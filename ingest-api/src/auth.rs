@@ -5,7 +5,7 @@
 //! passes through ever more expensive gates: the check in the key, which what was not made here fails without
 //! any I/O; a look-up in Postgres, few at once, which an unknown or revoked id fails; and, unless another replica
 //! has shared that it verified this key, argon2 on the blocking pool behind a semaphore. One task goes there
-//! for a key however many requests wait for it.
+//! for a key however many requests wait for it, and they fail together when it does.
 //!
 //! How long a key can outlive its revocation: a replica forgets it on a signal, within a second
 //! ([`crate::key_changes`]). A replica that the signal did not reach asks Postgres about every key again once it
@@ -31,7 +31,8 @@ use crate::key_share::KeyShare;
 use crate::store::{KeyRow, Store};
 use crate::verified_key::VerifiedKey;
 
-const INVALID_KEY: ApiError = ApiError::Unauthorized("the API key is not valid");
+/// The answer to what is not a key, or not any more.
+pub const INVALID_KEY: ApiError = ApiError::Unauthorized("the API key is not valid");
 
 /// How long a request waits for its turn at Postgres or at argon2.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
@@ -55,7 +56,7 @@ pub struct Authenticator {
     share: Arc<KeyShare>,
     store: Store,
     tasks: Tasks,
-    in_flight: DashMap<Digest, Arc<Mutex<()>>>,
+    in_flight: DashMap<Digest, Arc<FlightLock>>,
     lookups: Semaphore,
     verifications: Arc<Semaphore>,
     // Apart from the verifications, so that making many keys keeps nobody from using theirs.
@@ -115,11 +116,18 @@ impl Authenticator {
             return Err(INVALID_KEY);
         };
         let flight = Flight::enter(&self.in_flight, digest);
-        let _turn = flight.lock.lock().await;
-        match self.remembered(&digest) {
-            Some(known) => known,
-            None => self.look_up(digest, &key).await,
+        let mut failure = flight.lock.lock().await;
+        if let Some(known) = self.remembered(&digest) {
+            return known;
         }
+        if let Some(failed) = failure.as_ref().filter(|failed| failed.at >= flight.entered_at) {
+            return Err(failed.answer());
+        }
+        let found = self.look_up(digest, &key).await;
+        if let Err(error) = &found {
+            *failure = Failure::of(error);
+        }
+        found
     }
 
     fn remembered(self: &Arc<Self>, digest: &Digest) -> Option<Result<Arc<VerifiedKey>, ApiError>> {
@@ -315,21 +323,55 @@ async fn with_argon2<T: Send + 'static>(
     done.map_err(ApiError::Internal)
 }
 
+/// Held by the one that looks up a key, and what came of that when it failed.
+type FlightLock = Mutex<Option<Failure>>;
+
+/// A look-up that could not be made: whoever waited for it meanwhile is answered the same, and does not wait for another.
+#[derive(Debug)]
+struct Failure {
+    at: Instant,
+    reason: &'static str,
+    retry_after: u64,
+}
+
+impl Failure {
+    /// Nothing for an error that says something about this request or this key.
+    fn of(error: &ApiError) -> Option<Self> {
+        match *error {
+            ApiError::Unavailable { reason, retry_after } => Some(Self {
+                at: Instant::now(),
+                reason,
+                retry_after,
+            }),
+            _ => None,
+        }
+    }
+
+    fn answer(&self) -> ApiError {
+        ApiError::Unavailable {
+            reason: self.reason,
+            retry_after: self.retry_after,
+        }
+    }
+}
+
 /// A place among the requests that wait for the same key. The last to leave, also by being cancelled, takes
 /// the map's entry along.
 struct Flight<'a> {
-    flights: &'a DashMap<Digest, Arc<Mutex<()>>>,
+    flights: &'a DashMap<Digest, Arc<FlightLock>>,
     digest: Digest,
-    lock: Arc<Mutex<()>>,
+    lock: Arc<FlightLock>,
+    entered_at: Instant,
 }
 
 impl<'a> Flight<'a> {
-    fn enter(flights: &'a DashMap<Digest, Arc<Mutex<()>>>, digest: Digest) -> Self {
+    fn enter(flights: &'a DashMap<Digest, Arc<FlightLock>>, digest: Digest) -> Self {
         let lock = flights.entry(digest).or_default().clone();
         Self {
             flights,
             digest,
             lock,
+            entered_at: Instant::now(),
         }
     }
 }

@@ -1,18 +1,43 @@
 //! Bodies of requests whose key may be changed while they come.
 //!
 //! A key is looked at when a request's headers have come. Its body may take half a minute more, and a key that is revoked
-//! meanwhile must not bring anything about any more.
+//! meanwhile must not bring anything about any more. Nor must one that is revoked while its request waits for Postgres.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use crate::admission::Admittance;
+use crate::admission::{Admittance, Admitted};
 use crate::error::ApiError;
+
+/// How often it is looked whether the key of a request that waits was changed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Gives work up when the key of its request is changed before it is done: for what would outlive the key, such as a URL
+/// that events go to. Work may wait for seconds, for a connection and for locks. A statement that Postgres has begun by
+/// itself, not in a transaction, is not taken back.
+///
+/// # Errors
+/// Those of the work, or 503.
+pub async fn unless_changed<T>(
+    admitted: &Admitted,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let mut work = pin!(work);
+    let mut tick = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            biased;
+            _ = tick.tick() => admitted.check_unchanged()?,
+            done = &mut work => return done,
+        }
+    }
+}
 
 /// A body that ends with [`KeyChanged`] when the key of its request is changed while it comes.
 #[derive(Debug)]

@@ -4,7 +4,8 @@
 //! holds in memory: the next request with that key asks Postgres. Last it removes the shared verification.
 //!
 //! A change may be written and never be signalled: its client went away in between, the replica died, or it cannot reach
-//! NATS. So each replica also asks Postgres which keys were changed lately, twice a second.
+//! NATS. So each replica also asks Postgres which keys were changed lately, twice a second. It is not asked about
+//! organisations, whose changes are made and signalled as one ([`KeyChanges::make`]).
 //!
 //! Core NATS delivers at most once, so a replica that was cut off must reckon with missed signals. Whenever its
 //! connection is made anew it sends itself a marker. When that comes back, the subscription is known to be in
@@ -16,16 +17,19 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use shared::nats::Nats;
-use tokio::sync::Notify;
+use shared::shutdown::Tasks;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Authenticator;
+use crate::error::ApiError;
 use crate::key_cache::{KeyCache, KeyChange};
 use crate::key_share::KeyShare;
 use crate::store::Store;
@@ -52,55 +56,72 @@ enum Signal {
     Marker(Uuid),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Published {
-    Now,
-    Late,
-}
-
 /// The sending side, and what one replica does with what it hears.
 #[derive(Debug)]
 pub struct KeyChanges {
     nats: Nats,
     cache: Arc<KeyCache>,
     share: Arc<KeyShare>,
+    tasks: Tasks,
     marker: Uuid,
     back_in_touch: Notify,
 }
 
 impl KeyChanges {
     /// Hears nothing until [`KeyChanges::listen`] runs.
-    pub fn new(nats: Nats, cache: Arc<KeyCache>, share: Arc<KeyShare>) -> Self {
+    pub fn new(nats: Nats, cache: Arc<KeyCache>, share: Arc<KeyShare>, tasks: Tasks) -> Self {
         Self {
             nats,
             cache,
             share,
+            tasks,
             marker: Uuid::new_v4(),
             back_in_touch: Notify::new(),
         }
     }
 
+    /// Makes a change that replicas do not look for in Postgres, and announces it: both, even when the request that asks for it
+    /// is given up meanwhile. `write` finds nothing where there is nothing to change.
+    ///
+    /// # Errors
+    /// Those of `write`. It may have written all the same, so that is announced too.
+    pub async fn make<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: KeyChange,
+        write: impl Future<Output = Result<Option<T>, ApiError>> + Send + 'static,
+    ) -> Result<Option<T>, ApiError> {
+        let this = self.clone();
+        let (done, outcome) = oneshot::channel();
+        self.tasks.spawn("key change", async move {
+            let written = write.await;
+            if !matches!(written, Ok(None)) {
+                this.announce(change).await;
+            }
+            let _ = done.send(written);
+        });
+        let outcome = outcome.await.map_err(anyhow::Error::from);
+        outcome.map_err(ApiError::Internal).flatten()
+    }
+
     /// Tells every replica, this one included, of a change that is committed in Postgres.
     pub async fn announce(&self, change: KeyChange) {
         self.cache.change(&change);
-        if self.publish(&Signal::Changed(change.clone())).await == Published::Late {
-            tracing::warn!(?change, "a key's change is signalled late: NATS is away");
-        }
+        self.publish(&Signal::Changed(change.clone())).await;
         if let KeyChange::Key(id) = &change {
             self.share.remove(id).await;
         }
     }
 
-    async fn publish(&self, signal: &Signal) -> Published {
+    /// Sends a signal. Without NATS the client keeps it, and sends it when the connection is back.
+    async fn publish(&self, signal: &Signal) {
         let payload = serde_json::to_vec(signal).expect("plain fields have a JSON form");
         let sent = async {
             self.nats.client.publish(SUBJECT, payload.into()).await?;
             anyhow::Ok(self.nats.client.flush().await?)
         };
-        match timeout(PUBLISH_PATIENCE, sent).await {
-            Ok(Ok(())) => Published::Now,
-            // The client keeps what it could not send, and sends it when the connection is back.
-            Ok(Err(_)) | Err(_) => Published::Late,
+        let sent = timeout(PUBLISH_PATIENCE, sent).await;
+        if let Err(error) = sent.context("NATS does not answer in time").flatten() {
+            tracing::warn!(?signal, error = format!("{error:#}"), "a signal is not sent yet");
         }
     }
 
@@ -179,11 +200,13 @@ impl KeyChanges {
             .await
             .is_some()
         {
-            if let Ok(keys) = authenticator.refresh_all().await {
-                tracing::debug!(keys, "asked for all keys again");
-            } else {
-                self.back_in_touch.notify_one();
-                let _ = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
+            match stop.run_until_cancelled(authenticator.refresh_all()).await {
+                None => break,
+                Some(Ok(keys)) => tracing::debug!(keys, "asked for all keys again"),
+                Some(Err(_)) => {
+                    self.back_in_touch.notify_one();
+                    let _ = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
+                }
             }
         }
         Ok(())

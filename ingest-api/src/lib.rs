@@ -130,11 +130,16 @@ pub async fn run(
     tasks.spawn_long_lived("stop", stopping);
     let nats = Nats::connect(&config.nats, "ingest-api").await?;
 
-    // The publisher outlives the servers: requests in progress at the stop still need its answers.
-    let publishing = Tasks::new(CancellationToken::new());
-    let publisher = Publisher::start(&config.publish, config.streams.event_streams, &nats, &publishing);
+    // These outlive the servers: requests in progress at the stop still need their publisher, and their keys may be revoked.
+    let lasting = Tasks::new(CancellationToken::new());
+    tasks.spawn_long_lived(
+        "lasting tasks",
+        until_one_dies(lasting.stop().clone(), stop.clone()),
+    );
+    let publisher = Publisher::start(&config.publish, config.streams.event_streams, &nats, &lasting);
     let store = Store::new(&config.database, config.keys.key_lookups)?;
     let keys = start_keys(&config, store.clone(), &nats, &readiness, &tasks);
+    follow_key_changes(&keys, &store, &lasting);
     let rate_limiter = start_rate_limits(&config, &nats, &tasks);
     let app = Arc::new(App {
         authenticator: keys.authenticator,
@@ -183,11 +188,8 @@ pub async fn run(
 
     let outcome = tasks.finish(config.drain_timeout).await;
     let _ = timeout(LAST_SAVE_PATIENCE, key_uses::save(&keys.cache, &store)).await;
-    publishing.stop().cancel();
-    publishing
-        .finish(config.publish.publish_timeout)
-        .await
-        .and(outcome)
+    lasting.stop().cancel();
+    lasting.finish(config.publish.publish_timeout).await.and(outcome)
 }
 
 /// What is served, by socket.
@@ -209,7 +211,12 @@ fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness,
     let cache = Arc::new(KeyCache::new(config.keys.clone()));
     let (share, offers) = KeyShare::new(nats.clone(), &config.secrets_key);
     let share = Arc::new(share);
-    let changes = Arc::new(KeyChanges::new(nats.clone(), cache.clone(), share.clone()));
+    let changes = Arc::new(KeyChanges::new(
+        nats.clone(),
+        cache.clone(),
+        share.clone(),
+        tasks.clone(),
+    ));
     let parts = AuthenticatorParts {
         secrets: KeySecrets::new(&config.secrets_key),
         cache: cache.clone(),
@@ -226,12 +233,6 @@ fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness,
     let stop = || tasks.stop().clone();
     let sharing = share.run(bucket, offers, writing, readiness.clone(), stop());
     tasks.spawn_long_lived("key share", sharing);
-    tasks.spawn_long_lived("key changes", changes.clone().listen(stop()));
-    tasks.spawn_long_lived("keys changed", changes.clone().watch(store.clone(), stop()));
-    tasks.spawn_long_lived(
-        "missed key changes",
-        changes.clone().catch_up(authenticator.clone(), stop()),
-    );
     tasks.spawn_long_lived(
         "key uses",
         key_uses::save_regularly(cache.clone(), store, config.keys.key_use_interval, stop()),
@@ -241,6 +242,18 @@ fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness,
         authenticator,
         changes,
     }
+}
+
+/// Starts what makes changed keys forgotten.
+fn follow_key_changes(keys: &Keys, store: &Store, tasks: &Tasks) {
+    let changes = || keys.changes.clone();
+    let stop = || tasks.stop().clone();
+    tasks.spawn_long_lived("key changes", changes().listen(stop()));
+    tasks.spawn_long_lived("keys changed", changes().watch(store.clone(), stop()));
+    tasks.spawn_long_lived(
+        "missed key changes",
+        changes().catch_up(keys.authenticator.clone(), stop()),
+    );
 }
 
 fn start_rate_limits(config: &Config, nats: &Nats, tasks: &Tasks) -> Arc<RateLimiter> {
@@ -284,4 +297,12 @@ async fn stop_after(
         stop.cancel();
     }
     Ok(())
+}
+
+/// Fails when the lasting tasks, one of which died, end before the stop.
+async fn until_one_dies(lasting: CancellationToken, stop: CancellationToken) -> anyhow::Result<()> {
+    match stop.run_until_cancelled(lasting.cancelled()).await {
+        Some(()) => anyhow::bail!("a task that is to outlive the others died"),
+        None => Ok(()),
+    }
 }

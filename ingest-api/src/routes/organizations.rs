@@ -250,12 +250,16 @@ pub async fn change(
     let retention = change.payload_retention_days.value().copied();
     errors.check("payload_retention_days", check_retention(retention));
     errors.finish()?;
-    let organization = app.store.change_organization(org_id, &change).await?;
-    let organization = organization.ok_or(ApiError::NotFound)?;
-    if change.tier.is_some() || change.rate_limit_per_minute.is_present() {
-        app.key_changes.announce(KeyChange::Organization(org_id)).await;
-    }
-    Ok(Json(organization))
+    let concerns_keys = change.tier.is_some() || change.rate_limit_per_minute.is_present();
+    let store = app.store.clone();
+    let write = async move { Ok(store.change_organization(org_id, &change).await?) };
+    let organization = if concerns_keys {
+        let change = KeyChange::Organization(org_id);
+        app.key_changes.make(change, write).await?
+    } else {
+        write.await?
+    };
+    organization.map(Json).ok_or(ApiError::NotFound)
 }
 
 fn check_retention(days: Option<u32>) -> Result<(), String> {

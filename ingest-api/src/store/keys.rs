@@ -8,7 +8,7 @@ use shared::id::OrgId;
 use shared::limited::Transaction;
 use time::OffsetDateTime;
 
-use super::{Result, Store, Stored, lock_organization};
+use super::{Result, Store, lock_organization};
 use crate::api_key::{KeyId, NewKey};
 use crate::gcra::Limit;
 use crate::key_uses::KeyUse;
@@ -94,12 +94,27 @@ pub struct KeyToStore<'a> {
     pub new: &'a NewKey,
     /// The organisation that will own it.
     pub org_id: OrgId,
+    /// The key that asks for it; none when the operator does.
+    pub caller: Option<&'a KeyId>,
     /// What its owner calls it.
     pub name: &'a str,
     /// What it may do.
     pub scopes: Scopes,
     /// When it will stop being valid.
     pub expires_at: Option<OffsetDateTime>,
+}
+
+/// What came of storing a key.
+#[derive(Debug)]
+pub enum KeyStored {
+    /// It is stored.
+    Done(Key),
+    /// The key that asks for it may not be used any more.
+    Refused,
+    /// What it belongs to, or takes the place of, is not there.
+    Missing,
+    /// The organisation has [`MAX_LIVE_KEYS`].
+    Full,
 }
 
 /// A key's last change.
@@ -114,6 +129,8 @@ pub struct ChangedKey {
 /// What a rotation does.
 #[derive(Debug)]
 pub struct Rotation<'a> {
+    /// The key that asks for it.
+    pub caller: &'a KeyId,
     /// The key to be replaced.
     pub old: &'a KeyId,
     /// How long it stays valid; revoked at once when that is no time.
@@ -165,13 +182,18 @@ impl Store {
     }
 
     /// Stores a new key, unless the organisation has [`MAX_LIVE_KEYS`].
-    pub async fn create_key(&self, key: KeyToStore<'_>) -> Result<Stored<Key>> {
+    pub async fn create_key(&self, key: KeyToStore<'_>) -> Result<KeyStored> {
         let mut transaction = self.key_changes.begin().await?;
         if !lock_organization(&mut transaction, key.org_id).await? {
-            return Ok(Stored::Missing);
+            return Ok(KeyStored::Missing);
+        }
+        if let Some(caller) = key.caller
+            && !lock_caller(&mut transaction, key.org_id, caller).await?
+        {
+            return Ok(KeyStored::Refused);
         }
         if !has_room(&mut transaction, key.org_id).await? {
-            return Ok(Stored::Full);
+            return Ok(KeyStored::Full);
         }
         let row = sqlx::query_as!(
             KeyView,
@@ -188,7 +210,7 @@ impl Store {
         );
         let row = row.fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(Stored::Done(row.into()))
+        Ok(KeyStored::Done(row.into()))
     }
 
     /// An organisation's key, also a revoked one.
@@ -246,13 +268,16 @@ impl Store {
 
     /// Replaces a key that may still be used and was not replaced before. One that stays valid for a while counts beside
     /// its successor: not while the organisation has [`MAX_LIVE_KEYS`].
-    pub async fn rotate_key(&self, org_id: OrgId, rotation: &Rotation<'_>) -> Result<Stored<Key>> {
+    pub async fn rotate_key(&self, org_id: OrgId, rotation: &Rotation<'_>) -> Result<KeyStored> {
         let mut transaction = self.key_changes.begin().await?;
         if !lock_organization(&mut transaction, org_id).await? {
-            return Ok(Stored::Missing);
+            return Ok(KeyStored::Missing);
+        }
+        if !lock_caller(&mut transaction, org_id, rotation.caller).await? {
+            return Ok(KeyStored::Refused);
         }
         if !rotation.overlap.is_zero() && !has_room(&mut transaction, org_id).await? {
-            return Ok(Stored::Full);
+            return Ok(KeyStored::Full);
         }
         let row = sqlx::query_as!(
             KeyView,
@@ -286,7 +311,7 @@ impl Store {
         );
         let row = row.fetch_optional(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(row.map_or(Stored::Missing, |row| Stored::Done(row.into())))
+        Ok(row.map_or(KeyStored::Missing, |row| KeyStored::Done(row.into())))
     }
 
     /// Writes when keys were last used. A row that another replica is writing is left to it.
@@ -314,6 +339,20 @@ impl Store {
         done.execute(&self.key_changes).await?;
         Ok(())
     }
+}
+
+/// Keeps the key that asks for a change from being revoked before the transaction ends: what a key brought about is there
+/// before its revocation is, or not at all. False when it may not be used any more.
+async fn lock_caller(transaction: &mut Transaction, org_id: OrgId, caller: &KeyId) -> Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"select true as "there!" from api_keys
+           where org_id = $1 and id = $2 and revoked_at is null
+             and (expires_at is null or expires_at > clock_timestamp())
+           for share"#,
+        org_id.as_uuid(),
+        caller.as_str(),
+    );
+    Ok(found.fetch_optional(&mut **transaction).await?.is_some())
 }
 
 /// Whether an organisation may have one more key. To be asked under its lock.

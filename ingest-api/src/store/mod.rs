@@ -22,7 +22,7 @@ use crate::config::DatabaseConfig;
 pub use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 pub use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
-pub use self::keys::{KeyRow, KeyToStore, MAX_LIVE_KEYS, Rotation};
+pub use self::keys::{KeyRow, KeyStored, KeyToStore, MAX_LIVE_KEYS, Rotation};
 pub use self::legacy::{InboxFilter, InboxRow};
 pub use self::places::EventPlace;
 pub use self::pull::{AcknowledgedRow, Pull, PulledRow};

@@ -17,6 +17,7 @@ use super::{Endpoint, EndpointKind, EndpointStatus, Shown, find, settings, show_
 use crate::admission::{Admin, Admitted};
 use crate::error::{ApiError, Problem};
 use crate::extract::PathId;
+use crate::guarded_body::unless_changed;
 use crate::router::App;
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
@@ -68,7 +69,8 @@ pub async fn create(
     body: Body,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
-    create_for(&app, org_id, &headers, body).await
+    let created = create_for(&app, org_id, &headers, body);
+    unless_changed(&admitted, Box::pin(created)).await
 }
 
 /// Makes an endpoint of an organisation.
@@ -186,7 +188,7 @@ pub async fn change(
     for _ in 0..MAX_TRIES {
         let row = find(&app, org_id, id).await?;
         check_match(&headers, row.version)?;
-        if change_row(&app, org_id, &row, form.clone()).await? {
+        if unless_changed(&admitted, change_row(&app, org_id, &row, form.clone())).await? {
             return show_stored(&app, org_id, id).await;
         }
     }

@@ -17,6 +17,7 @@ use super::{EndpointKind, Shown, find, show_stored};
 use crate::admission::Admitted;
 use crate::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::extract::PathId;
+use crate::guarded_body::unless_changed;
 use crate::router::App;
 use crate::routes::body::read_optional_form;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
@@ -93,10 +94,13 @@ pub async fn rotate(
     let rotation: SecretRotation = read_optional_form(&headers, body, &app.bodies).await?;
     let secret = rotation.check()?;
     let sealed = secret.seal(&app.secrets_key, id);
-    let rotated = app
-        .store
-        .rotate_secret(org_id, id, &sealed, rotation.overlap_seconds);
-    if !rotated.await? {
+    let rotate = async {
+        let rotated = app
+            .store
+            .rotate_secret(org_id, id, &sealed, rotation.overlap_seconds);
+        Ok(rotated.await?)
+    };
+    if !unless_changed(&admitted, rotate).await? {
         return Err(ApiError::NotFound);
     }
     let (etag, Json(endpoint)) = show_stored(&app, org_id, id).await?;

@@ -44,7 +44,7 @@ pub async fn create(
     let request: KeyRequest = read_form(&headers, body, &app.bodies).await?;
     request.check()?;
     let scopes = request.scopes.unwrap_or_else(Scopes::all);
-    create_for(&app, org_id, request, scopes).await
+    create_for(&app, org_id, None, request, scopes).await
 }
 
 /// Lists an organisation's keys, newest first, revoked and expired ones included.

@@ -14,13 +14,14 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::api_key::{KeyId, KeyPrefix, KeyText};
+use crate::auth::INVALID_KEY;
 use crate::cursor::Cursor;
 use crate::error::{ApiError, FieldErrors, check_display_name, check_range};
 use crate::key_cache::KeyChange;
 use crate::router::App;
 use crate::routes::page::{Page, ThisPage};
 use crate::scope::{Scope, Scopes};
-use crate::store::{KeyToStore, MAX_LIVE_KEYS, Stored};
+use crate::store::{KeyStored, KeyToStore, MAX_LIVE_KEYS};
 use crate::utc::UtcTime;
 
 /// The answer to who wants to replace a key that is past it.
@@ -111,9 +112,11 @@ pub struct KeyPage {
     next_cursor: Option<String>,
 }
 
+/// Makes a key, at the request of the key `caller` or, without one, of the operator.
 async fn create_for(
     app: &App,
     org_id: OrgId,
+    caller: Option<&KeyId>,
     request: KeyRequest,
     scopes: Scopes,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
@@ -121,17 +124,24 @@ async fn create_for(
     let key = KeyToStore {
         new: &new,
         org_id,
+        caller,
         name: &request.name,
         scopes,
         expires_at: request.expires_at.map(|at| at.0),
     };
-    let info = match app.store.create_key(key).await? {
-        Stored::Done(info) => info,
-        Stored::Missing => return Err(ApiError::NotFound),
-        Stored::Full => return Err(TOO_MANY_KEYS),
-    };
+    let info = stored(app.store.create_key(key).await?, ApiError::NotFound)?;
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))
+}
+
+/// The key that was stored, or why it was not: `missing` says what was not there.
+fn stored(outcome: KeyStored, missing: ApiError) -> Result<Key, ApiError> {
+    match outcome {
+        KeyStored::Done(key) => Ok(key),
+        KeyStored::Refused => Err(INVALID_KEY),
+        KeyStored::Missing => Err(missing),
+        KeyStored::Full => Err(TOO_MANY_KEYS),
+    }
 }
 
 async fn list_for(

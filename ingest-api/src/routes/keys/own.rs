@@ -11,8 +11,7 @@ use shared::clock::UnixMicros;
 use time::OffsetDateTime;
 
 use super::{
-    CreatedKey, Key, KeyPage, KeyRequest, REPLACED, RotationRequest, TOO_MANY_KEYS, create_for, list_for,
-    revoke_for,
+    CreatedKey, Key, KeyPage, KeyRequest, REPLACED, RotationRequest, create_for, list_for, revoke_for, stored,
 };
 use crate::admission::Admitted;
 use crate::api_key::{KeyId, KeyPrefix};
@@ -24,7 +23,7 @@ use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::scope::Scope;
-use crate::store::{Rotation, Stored};
+use crate::store::Rotation;
 
 /// Makes a key.
 #[utoipa::path(
@@ -54,7 +53,7 @@ pub async fn create(
         .ok_or_else(|| ApiError::invalid("scopes", "is missing"))?;
     request.check()?;
     admitted.may_give(scopes)?;
-    create_for(&app, org_id, request, scopes).await
+    create_for(&app, org_id, Some(admitted.key_id()), request, scopes).await
 }
 
 /// Lists the organisation's keys, newest first, revoked and expired ones included.
@@ -135,6 +134,7 @@ pub async fn rotate(
     let new = app.authenticator.make_key(KeyPrefix::Penstock).await?;
     let now = UnixMicros::now().to_date_time();
     let rotation = Rotation {
+        caller: admitted.key_id(),
         old: &id,
         overlap: Duration::from_secs(request.overlap_seconds.into()),
         new: &new,
@@ -143,11 +143,7 @@ pub async fn rotate(
             .map(|at| at.0)
             .or_else(|| same_lifetime(&old, now)),
     };
-    let info = match app.store.rotate_key(org_id, &rotation).await? {
-        Stored::Done(info) => info,
-        Stored::Missing => return Err(REPLACED),
-        Stored::Full => return Err(TOO_MANY_KEYS),
-    };
+    let info = stored(app.store.rotate_key(org_id, &rotation).await?, REPLACED)?;
     app.key_changes.announce(KeyChange::Key(id)).await;
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))

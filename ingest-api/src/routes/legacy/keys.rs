@@ -24,7 +24,7 @@ use crate::routes::organizations::{Organization, Tier};
 use crate::routes::page::Page;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::scope::Scope;
-use crate::store::{Rotation, Stored};
+use crate::store::{KeyStored, Rotation};
 
 /// Most keys that are listed.
 const MAX_KEYS: i64 = 1_000;
@@ -158,12 +158,13 @@ pub async fn rotate(State(app): State<Arc<App>>, admitted: Admitted) -> Result<J
     let organization = app.store.get_organization(org_id).await?.ok_or(REPLACED)?;
     let new = app.authenticator.make_key(KeyPrefix::Zapier).await?;
     let rotation = Rotation {
+        caller: id,
         old: id,
         overlap: Duration::ZERO,
         new: &new,
         new_expires_at: old.expires_at,
     };
-    if !matches!(app.store.rotate_key(org_id, &rotation).await?, Stored::Done(_)) {
+    if !matches!(app.store.rotate_key(org_id, &rotation).await?, KeyStored::Done(_)) {
         return Err(REPLACED);
     }
     app.key_changes.announce(KeyChange::Key(id.clone())).await;

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::LegacyError;
 use crate::admission::Admitted;
 use crate::error::ApiError;
+use crate::guarded_body::unless_changed;
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::endpoints::form::check_url;
@@ -72,10 +73,13 @@ pub async fn configure(
     let new_id = EndpointId::generate();
     let secret = SigningSecret::generate();
     let sealed = secret.seal(&app.secrets_key, new_id);
-    let stored = app
-        .store
-        .set_zapier_webhook(org_id, new_id, &webhook_url, &sealed);
-    let endpoint_id = match stored.await? {
+    let store = async {
+        let stored = app
+            .store
+            .set_zapier_webhook(org_id, new_id, &webhook_url, &sealed);
+        Ok(stored.await?)
+    };
+    let endpoint_id = match unless_changed(&admitted, Box::pin(store)).await? {
         Stored::Done(id) => id,
         Stored::Missing => return Err(ApiError::NotFound),
         Stored::Full => return Err(TOO_MANY_ENDPOINTS),

@@ -7,6 +7,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::contract::answer;
+use crate::database::{lock_organization, until_statements_wait};
 use crate::keys::{json, request, status, tried, two_replicas, until_refused};
 use crate::setup;
 
@@ -65,6 +66,37 @@ async fn a_changed_limit_holds_on_every_replica() {
         let after = change(json!({"payload_retention_days": days})).await;
         assert_eq!(after["payload_retention_days"], days);
         assert_eq!(after["rate_limit_per_minute"], Value::Null);
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_changed_limit_holds_also_when_who_changed_it_went_away_before_the_answer() {
+    let world = two_replicas().await;
+    let organization = world.organization().await;
+    for index in [0, 1] {
+        assert_eq!(tried(&world, index, &organization.key).await, 404);
+    }
+    let lock = lock_organization(&world, organization.id).await;
+    let path = format!("/{}", organization.id);
+    let change = admin(&world, 0, Method::PATCH, &path).json(&json!({"rate_limit_per_minute": 7}));
+    tokio::select! {
+        answer = status(change) => panic!("{answer} although the row is locked"),
+        () = until_statements_wait(&world, 1) => {}
+    }
+    // The replica sees that the connection is closed before it answers on another one, or soon after.
+    assert_eq!(tried(&world, 0, &organization.key).await, 404);
+    lock.rollback().await.unwrap();
+    for index in [0, 1] {
+        until("the new limit", async || {
+            let request = request(&world, index, Method::GET, "/v1/events/none", &organization.key);
+            let answer = request.send().await.unwrap();
+            match answer.headers()["ratelimit-policy"].to_str().unwrap() {
+                r#""default";q=7;w=60"# => Ok(()),
+                other => Err(other.to_owned()),
+            }
+        })
+        .await;
     }
     world.finish().await;
 }

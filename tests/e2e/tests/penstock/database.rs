@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Organization, World, transcript};
+use e2e::{Organization, Shutdown, World, transcript, until};
 use futures_util::future::join_all;
 use reqwest::Response;
 use serde_json::{Value, json};
+use shared::id::OrgId;
+use sqlx::PgTransaction;
 
 use crate::keys::tried;
 use crate::setup;
@@ -22,6 +24,34 @@ async fn on_insert(world: &World, table: &'static str, statement: &str) {
         .execute(world.database())
         .await;
     made.expect("a trigger can be made");
+}
+
+/// Waits until so many statements wait for a lock.
+pub(crate) async fn until_statements_wait(world: &World, count: i64) {
+    until("statements to wait", async || {
+        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        let waiting: i64 = sqlx::query_scalar(waiting)
+            .fetch_one(world.database())
+            .await
+            .expect("Postgres runs");
+        if waiting == count {
+            Ok(())
+        } else {
+            Err(waiting.to_string())
+        }
+    })
+    .await;
+}
+
+/// Locks an organisation's row until the transaction ends.
+pub(crate) async fn lock_organization(world: &World, id: OrgId) -> PgTransaction<'static> {
+    let mut transaction = world.database().begin().await.expect("Postgres runs");
+    sqlx::query("select from organizations where id = $1 for update")
+        .bind(id)
+        .execute(&mut *transaction)
+        .await
+        .expect("nobody else locks it");
+    transaction
 }
 
 async fn post(world: &World, organization: &Organization, path: &str, body: Value) -> Response {
@@ -101,19 +131,7 @@ async fn lists_that_take_every_connection_keep_no_key_from_being_looked_up_made_
             .as_u16()
     }));
     let others = async {
-        e2e::until("the lists to wait", async || {
-            let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
-            let waiting: i64 = sqlx::query_scalar(waiting)
-                .fetch_one(world.database())
-                .await
-                .unwrap();
-            if waiting == 2 {
-                Ok(())
-            } else {
-                Err(waiting.to_string())
-            }
-        })
-        .await;
+        until_statements_wait(&world, 2).await;
         assert_eq!(tried(&world, 0, &other.key).await, 404);
         let made = new_key(&world, &other).await;
         assert_eq!(made.status(), 201);
@@ -129,6 +147,32 @@ async fn lists_that_take_every_connection_keep_no_key_from_being_looked_up_made_
         lock.rollback().await.unwrap();
     };
     tokio::join!(lists, others);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_the_same_key_fail_together_when_postgres_is_away() {
+    const REQUESTS: u64 = 8;
+    let mut world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let postgres = world.stack_mut().postgres_mut();
+    postgres.stop(Shutdown::Fast).await.unwrap();
+    let answers = join_all((0..REQUESTS).map(async |_| {
+        let request = world.http().get(world.url("/v1/events/none"));
+        request
+            .bearer_auth(&organization.key)
+            .send()
+            .await
+            .expect("ingest-api answers")
+    }));
+    for answer in answers.await {
+        let retry_after = answer.headers().contains_key("retry-after");
+        assert_eq!((answer.status().as_u16(), retry_after), (503, true));
+    }
+    // One, and those of requests that a slow machine sent only after its end.
+    let lookups = world.metric(0, "key_lookups_total").await;
+    assert!(lookups <= REQUESTS / 2, "{lookups}");
+    world.stack_mut().postgres_mut().start().await.unwrap();
     world.finish().await;
 }
 

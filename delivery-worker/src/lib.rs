@@ -24,6 +24,7 @@ mod outgoing;
 mod deliver;
 pub mod sign;
 mod egress;
+mod lookups;
 mod outcome;
 pub mod retry;
 mod record;

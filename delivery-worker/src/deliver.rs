@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
+use crate::lookups::on_behalf_of;
 use crate::outcome::{classify, describe};
 use crate::outgoing::Outgoing;
 use crate::retry::Verdict;
@@ -98,6 +99,7 @@ impl Sender {
             attempt.fail("refused", &refused.to_string());
         } else {
             let sent = self.request(event, endpoint, started_at).send();
+            let sent = on_behalf_of(endpoint.org_id, sent);
             match tokio::time::timeout_at(deadline, sent).await {
                 Err(_) => attempt.fail("timeout", &format!("no answer within {:?}", endpoint.timeout)),
                 Ok(Err(error)) => attempt.fail(classify(&error), &describe(&error)),

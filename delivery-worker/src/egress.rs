@@ -12,6 +12,8 @@ use reqwest::redirect::Policy;
 use shared::egress::{EgressConfig, Refused};
 use thiserror::Error;
 
+use crate::lookups::{self, Lookups};
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an idle connection to a receiver is kept.
@@ -49,6 +51,7 @@ pub fn client(egress: &EgressConfig) -> anyhow::Result<reqwest::Client> {
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .dns_resolver(Arc::new(GuardedResolver {
             egress: egress.clone(),
+            lookups: Arc::new(Lookups::of_system()),
         }))
         .build()
         .context("cannot set up the HTTP client for webhooks")
@@ -57,19 +60,22 @@ pub fn client(egress: &EgressConfig) -> anyhow::Result<reqwest::Client> {
 /// A host name that leads to no address.
 #[derive(Debug, Error)]
 #[error("the host name cannot be resolved: {0}")]
-pub struct LookupFailed(io::Error);
+pub struct LookupFailed(Arc<io::Error>);
 
 struct GuardedResolver {
     egress: EgressConfig,
+    lookups: Arc<Lookups>,
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let egress = self.egress.clone();
+        let (egress, lookups) = (self.egress.clone(), self.lookups.clone());
+        // A connection outlives the attempt that it was begun for, when another one has come free before.
+        let org_id = lookups::sender();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found = lookups.look_up(org_id, name.as_str()).await;
             let found = found.map_err(LookupFailed)?;
-            Ok(Box::new(permitted(&egress, found)?.into_iter()) as Addrs)
+            Ok(Box::new(permitted(&egress, found.iter().copied())?.into_iter()) as Addrs)
         })
     }
 }
@@ -90,7 +96,7 @@ fn permitted(
     match (addresses.is_empty(), refused) {
         (false, _) => Ok(addresses),
         (true, Some(refused)) => Err(refused.into()),
-        (true, None) => Err(LookupFailed(io::ErrorKind::NotFound.into()).into()),
+        (true, None) => Err(LookupFailed(Arc::new(io::ErrorKind::NotFound.into())).into()),
     }
 }
 

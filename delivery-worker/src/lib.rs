@@ -24,6 +24,7 @@ mod outgoing;
 mod deliver;
 pub mod sign;
 mod egress;
+mod lookups;
 mod outcome;
 pub mod retry;
 mod record;
@@ -106,7 +107,7 @@ async fn run_command(command: Command, config: &Config) -> anyhow::Result<()> {
         Command::Audit(options) => {
             let nats = Nats::connect(&config.nats, "delivery-worker audit").await?;
             let pool = shared::db::connect("delivery-worker audit", &config.database_url, 1).await?;
-            audit::run(&options, &nats.jetstream(), &pool).await
+            audit::run(&options, config.retention, &nats.jetstream(), &pool).await
         }
         Command::Requeue(options) => {
             let nats = Nats::connect(&config.nats, "delivery-worker requeue").await?;

@@ -49,6 +49,11 @@ pub fn describe() {
         "How long the oldest due delivery has waited in the table, of endpoints that are enabled, closed in their \
          circuit and without a rate limit. Every worker sees the same table."
     );
+    describe_gauge!(
+        "days_kept_past_retention",
+        "Days older than RETENTION that are kept because deliveries of them are still pending, as of the last hourly \
+         look. Every worker sees the same table."
+    );
     describe_counter!("task_panics_total", "Panics of short tasks.");
     for name in [
         "quarantined_total",

@@ -1,6 +1,6 @@
 //! Operational events: what Penstock tells an organisation about its endpoints. They are written down together with
-//! what they tell of, and stored from there as ordinary events, under the id that they were written down with: exactly
-//! once, whichever worker does it and however often.
+//! what they tell of, and stored from there as ordinary events, under the id that they were written down with, dated by
+//! Postgres's clock: exactly once, whichever worker does it and however often.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use shared::clock::UnixMicros;
 use shared::event::{self, Event};
 use shared::id::{EndpointId, EventId, OrgId};
 use sqlx::PgPool;
+use time::OffsetDateTime;
 
 use crate::fan_out::{Directory, Snapshot};
 use crate::permits::Permits;
@@ -22,7 +23,9 @@ const MAX_BATCH: i64 = 200;
 
 /// One that was written down.
 struct Notice {
+    /// Dated by the clock of the worker that wrote it down.
     id: EventId,
+    created_at: OffsetDateTime,
     org_id: OrgId,
     kind: String,
     endpoint_id: EndpointId,
@@ -36,7 +39,7 @@ struct Notice {
 pub async fn store(pool: &PgPool, directory: &Arc<Directory>, permits: &Permits) -> Result<(), sqlx::Error> {
     let notices = sqlx::query_as!(
         Notice,
-        r#"select id as "id: EventId", org_id as "org_id: OrgId", type as kind,
+        r#"select id as "id: EventId", created_at, org_id as "org_id: OrgId", type as kind,
                   endpoint_id as "endpoint_id: EndpointId", data
            from operational_events order by id limit $1"#,
         MAX_BATCH,
@@ -94,10 +97,11 @@ fn fan_out<'a>(endpoints: &Snapshot, notices: &'a [Notice]) -> (Vec<Event<'a>>, 
 
 impl Notice {
     fn event(&self) -> Event<'_> {
+        let id = self.id.dated(self.created_at.into());
         // The id's own time, so that the event is found by its id.
-        let millis = self.id.accepted_millis().unwrap_or(0);
+        let millis = id.accepted_millis().unwrap_or(0);
         Event {
-            id: self.id,
+            id,
             org_id: self.org_id,
             event_type: &self.kind,
             accepted_at: UnixMicros::new(millis * 1_000),

@@ -49,7 +49,8 @@ pub async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(), sqlx
     let now = partitions::now(pool).await?;
     let cutoff = now - config.retention;
     partitions::make(pool, now).await?;
-    partitions::drop_before(pool, cutoff).await?;
+    let kept = partitions::drop_before(pool, cutoff).await?;
+    metrics::gauge!("days_kept_past_retention").set(kept);
     empty_default_partitions(pool, cutoff).await?;
     remove_payloads(pool, now).await?;
     let keys = sqlx::query!("delete from idempotency_keys where accepted_at < now() - interval '25 hours'")

@@ -112,6 +112,15 @@ impl EventId {
         )))
     }
 
+    /// An id made by [`EventId::at`], with another time in it: the same for the same id and time.
+    #[must_use]
+    pub fn dated(self, accepted_at: UnixMicros) -> Self {
+        let millis = u64::try_from(accepted_at.get() / 1_000).unwrap_or(0);
+        let mut bytes = self.0.into_bytes();
+        bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The id of an event with an idempotency key: the same key of the same organisation gives the same
     /// id on every replica, with no look-up. A UUIDv8 (RFC 9562) made of a BLAKE3 hash.
     pub fn for_key(org_id: OrgId, idempotency_key: &str) -> Self {
@@ -183,6 +192,17 @@ mod tests {
         fn an_id_without_a_key_carries_the_millisecond_it_was_accepted(micros in 0i64..4_102_444_800_000_000) {
             prop_assert_eq!(EventId::at(UnixMicros::new(micros)).accepted_millis(), Some(micros / 1_000));
             prop_assert_eq!(EventId::for_key(OrgId::generate(), "k").accepted_millis(), None);
+        }
+
+        #[test]
+        fn an_id_that_is_dated_again_carries_that_millisecond_and_stays_unlike_others(
+            one in 0i64..4_102_444_800_000_000, other in 0i64..4_102_444_800_000_000,
+        ) {
+            let (one, other) = (UnixMicros::new(one), UnixMicros::new(other));
+            let (id, further) = (EventId::at(one), EventId::at(one));
+            prop_assert_eq!(id.dated(one), id);
+            prop_assert_eq!(id.dated(other).accepted_millis(), Some(other.get() / 1_000));
+            prop_assert_ne!(id.dated(other), further.dated(other));
         }
     }
 }

@@ -10,9 +10,11 @@ use async_nats::jetstream::stream::Info;
 use serde::Serialize;
 use shared::id::{EndpointId, OrgId};
 use sqlx::{PgConnection, PgPool};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, Time};
 
 use crate::config::AuditOptions;
+use crate::partitions;
+use crate::retention::RetentionConfig;
 use crate::streams::{event_streams, workers_consumer};
 
 /// Prints what there is.
@@ -21,11 +23,12 @@ use crate::streams::{event_streams, workers_consumer};
 /// When NATS or Postgres does not answer, and, after printing, when something is stuck.
 pub async fn run(
     options: &AuditOptions,
+    retention: RetentionConfig,
     jetstream: &jetstream::Context,
     pool: &PgPool,
 ) -> anyhow::Result<()> {
     let streams = streams(jetstream).await.context("cannot read the streams")?;
-    let tables = tables(pool, options.since)
+    let tables = tables(pool, options.since, retention)
         .await
         .context("cannot read the tables")?;
     let audit = Audit {
@@ -72,6 +75,8 @@ struct Tables {
     events_without_deliveries: i64,
     deliveries: Vec<Count>,
     overdue: Vec<Overdue>,
+    /// What keeps days that are older than `RETENTION`.
+    keeping_days: Vec<Keeping>,
     /// Dead deliveries by the outcome of their last attempt.
     dead: Vec<Count>,
     /// What was set aside, by the reason.
@@ -95,6 +100,16 @@ struct Overdue {
     deliveries: i64,
     #[serde(with = "time::serde::rfc3339")]
     due_since: OffsetDateTime,
+}
+
+/// Pending deliveries of one endpoint whose events' days `RETENTION` would have dropped.
+#[derive(Debug, Serialize)]
+struct Keeping {
+    endpoint_id: EndpointId,
+    org_id: OrgId,
+    deliveries: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    accepted_since: OffsetDateTime,
 }
 
 impl Audit {
@@ -134,7 +149,12 @@ async fn streams(jetstream: &jetstream::Context) -> anyhow::Result<Vec<Stream>> 
 }
 
 /// All of it as of one moment.
-async fn tables(pool: &PgPool, since: OffsetDateTime) -> Result<Tables, sqlx::Error> {
+async fn tables(
+    pool: &PgPool,
+    since: OffsetDateTime,
+    retention: RetentionConfig,
+) -> Result<Tables, sqlx::Error> {
+    let cutoff = partitions::now(pool).await? - retention.retention;
     let mut snapshot = pool
         .begin_with("begin isolation level repeatable read read only")
         .await?;
@@ -171,6 +191,7 @@ async fn tables(pool: &PgPool, since: OffsetDateTime) -> Result<Tables, sqlx::Er
         events_without_deliveries: events.unwanted,
         deliveries,
         overdue: overdue(&mut snapshot).await?,
+        keeping_days: keeping_days(&mut snapshot, cutoff).await?,
         dead,
         quarantine,
     })
@@ -206,6 +227,22 @@ async fn overdue(snapshot: &mut PgConnection) -> Result<Vec<Overdue>, sqlx::Erro
                   reason in ('lease ran out', 'backlog') as "stuck!", count(*) as "deliveries!",
                   min(next_attempt_at) as "due_since!"
            from late group by endpoint_id, org_id, reason order by 5 desc, 1"#,
+    );
+    query.fetch_all(snapshot).await
+}
+
+/// A day ends at midnight, so the one of the cutoff is not over.
+async fn keeping_days(
+    snapshot: &mut PgConnection,
+    cutoff: OffsetDateTime,
+) -> Result<Vec<Keeping>, sqlx::Error> {
+    let query = sqlx::query_as!(
+        Keeping,
+        r#"select endpoint_id as "endpoint_id: EndpointId", org_id as "org_id: OrgId", count(*) as "deliveries!",
+                  min(accepted_at) as "accepted_since!"
+           from deliveries where status = 'pending' and accepted_at < $1
+           group by endpoint_id, org_id order by 4, 1"#,
+        cutoff.replace_time(Time::MIDNIGHT),
     );
     query.fetch_all(snapshot).await
 }

@@ -48,6 +48,18 @@ impl fmt::Display for Audit {
             ["overdue at endpoint", "deliveries", "since", "reason"],
             overdue,
         )?;
+        let keeping = tables.keeping_days.iter().map(|keeping| {
+            [
+                keeping.endpoint_id.to_string(),
+                keeping.deliveries.to_string(),
+                text(keeping.accepted_since),
+            ]
+        });
+        table(
+            f,
+            ["pending past the retention at endpoint", "deliveries", "since"],
+            keeping,
+        )?;
         counts(f, "dead after", &tables.dead)?;
         counts(f, "quarantine", &tables.quarantine)
     }

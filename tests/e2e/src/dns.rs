@@ -22,13 +22,13 @@ pub struct NameServer {
 
 impl NameServer {
     /// Listens at port 53 of `address`. `zone` tells the addresses of a name, and is told how often that name was
-    /// asked for with this record type before; a name without any does not exist.
+    /// asked for with this record type before; a name without any does not exist, and one with nothing gets no answer.
     ///
     /// # Errors
     /// When the port is not to be had.
     pub async fn start(
         address: IpAddr,
-        zone: impl Fn(&str, usize) -> Vec<IpAddr> + Send + 'static,
+        zone: impl Fn(&str, usize) -> Option<Vec<IpAddr>> + Send + 'static,
     ) -> io::Result<Self> {
         let socket = UdpSocket::bind((address, 53)).await?;
         let mut server = JoinSet::new();
@@ -43,10 +43,11 @@ impl NameServer {
                 if let Some(question) = Question::read(&buffer[..length]) {
                     let before: &mut usize =
                         asked.entry((question.name.clone(), question.record)).or_default();
-                    let answer = question.answer(&zone(&question.name, *before));
+                    if let Some(addresses) = zone(&question.name, *before) {
+                        // A client that is gone asks again.
+                        let _ = socket.send_to(&question.answer(&addresses), client).await;
+                    }
                     *before += 1;
-                    // A client that is gone asks again.
-                    let _ = socket.send_to(&answer, client).await;
                 }
             }
         });

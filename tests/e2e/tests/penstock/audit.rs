@@ -6,6 +6,7 @@ use e2e::{Answer, Event, World};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::retention::{disabled_endpoint, old_event};
 use crate::setup;
 
 /// 32 bytes in base64. The worker's commands want a key and use none.
@@ -68,7 +69,7 @@ async fn where_everything_is_finished_an_audit_says_so() {
         (&json!(1), &json!(0))
     );
     assert_eq!(audit["deliveries"], counts(&[("delivered", 1)]));
-    for nothing in ["overdue", "dead", "quarantine"] {
+    for nothing in ["overdue", "keeping_days", "dead", "quarantine"] {
         assert_eq!(audit[nothing], json!([]), "{nothing}");
     }
     world.finish().await;
@@ -171,6 +172,35 @@ async fn overdue_is_explained(world: &mut World) {
         .expect("Postgres answers");
     world.until_deliveries_are(2, "delivered").await;
     assert_eq!(audit_json(world).await.0, Some(0));
+}
+
+/// Such as the first of a key that its receiver never accepts: it is tried again and again, and never overdue.
+#[tokio::test]
+async fn an_audit_names_the_endpoints_whose_deliveries_keep_days_past_the_retention() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    old_event(&world, &organization, endpoint, 40, "pending").await;
+    old_event(&world, &organization, endpoint, 40, "delivered").await;
+    old_event(&world, &organization, endpoint, 20, "pending").await;
+    execute(
+        &world,
+        "update deliveries set next_attempt_at = now() + interval '1 hour' where status = 'pending'",
+    )
+    .await;
+    let (_, audit) = audit_json(&world).await;
+    assert_eq!(audit["overdue"], json!([]));
+    let keeping = &audit["keeping_days"];
+    assert_eq!(keeping.as_array().map(Vec::len), Some(1), "{keeping}");
+    assert_eq!(
+        (
+            &keeping[0]["endpoint_id"],
+            &keeping[0]["org_id"],
+            &keeping[0]["deliveries"]
+        ),
+        (&json!(endpoint.id), &json!(organization.id), &json!(1))
+    );
+    world.finish().await;
 }
 
 async fn quarantine_is_stuck(world: &World) {

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use e2e::{Answer, Endpoint, Event, Receiver, Setup, Webhook, World, until};
+use e2e::{
+    Answer, Endpoint, Event, RawReceiver, Receiver, Setup, Webhook, World, read_request, until,
+    with_wrong_clock,
+};
 use serde_json::{Value, json};
+use shared::id::EventId;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::faults::send;
 use crate::setup;
@@ -239,6 +244,46 @@ async fn owners_are_told_of_an_endpoint_whose_receiver_is_gone() {
     assert_eq!(told(&webhooks[0]), ("endpoint.disabled".to_owned(), expected));
     until_status_is(&world, endpoint, "disabled").await;
     world.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_whose_clock_is_ahead_tells_owners_is_dated_by_postgres() {
+    let Some(ahead) = with_wrong_clock("+30d") else {
+        println!("skipped: libfaketime is not installed (Debian: apt-get install libfaketime)");
+        return;
+    };
+    let mut world = setup().replicas(1, 0).start().await;
+    world.stack_mut().add_worker_with(ahead).await.unwrap();
+    let organization = world.organization().await;
+    // These do not look at the time in a signature, which is wrong too.
+    let gone = raw_receiver("410 Gone").await;
+    let watcher = raw_receiver("204 No Content").await;
+    for (receiver, event_type) in [(&gone, "a"), (&watcher, "endpoint.disabled")] {
+        let settings = json!({"event_types": [event_type]});
+        world.endpoint_at(&organization, &receiver.url(), settings).await;
+    }
+    world.producer(&organization).send(&Event::new("a", "1")).await;
+    world.until_deliveries_are(1, "delivered").await;
+    let query = "select id, accepted_at > now() from events where type = 'endpoint.disabled'";
+    let query = sqlx::query_as(query).fetch_one(world.database());
+    let (id, is_ahead): (EventId, bool) = query.await.unwrap();
+    assert!(!is_ahead);
+    let url = world.url(&format!("/v1/events/{id}"));
+    let answer = world.http().get(url).bearer_auth(&organization.key).send().await;
+    assert_eq!(answer.unwrap().status(), 200);
+    world.finish().await;
+}
+
+async fn raw_receiver(status: &'static str) -> RawReceiver {
+    RawReceiver::start("127.0.0.1:0", move |mut stream| async move {
+        read_request(&mut stream).await;
+        let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n");
+        stream
+            .write_all(answer.as_bytes())
+            .await
+            .expect("the worker waits for it");
+    })
+    .await
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use uuid::Uuid;
 
+use crate::faults::send;
 use crate::setup;
 
 /// One JSON string a line, with headings. `PORT` stands for the canary's.
@@ -155,8 +156,9 @@ async fn a_proxy_in_the_environment_is_not_used() {
     world.finish().await;
 }
 
-/// Where the test's name server is.
+/// Where a test's name server is.
 const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 53, 53);
+const SILENT_NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 53, 54);
 
 /// Stands for a public address: the guard allows this one and no other.
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
@@ -176,15 +178,19 @@ fn zone(name: &str, asked_before: usize) -> Vec<IpAddr> {
 }
 
 /// Starts a name server and the command that lets a worker ask it and no other: a mount namespace with another
-/// `/etc/resolv.conf`. Nothing where this process may not do that.
-async fn name_server() -> Option<(NameServer, String)> {
+/// `/etc/resolv.conf`, with these options. Nothing where this process may not do that.
+async fn name_server(
+    address: Ipv4Addr,
+    options: &str,
+    zone: impl Fn(&str, usize) -> Option<Vec<IpAddr>> + Send + 'static,
+) -> Option<(NameServer, String)> {
     let mut unshare = Command::new("unshare");
     let unshare = unshare.args(["--mount", "true"]).stderr(Stdio::null());
     let can_unshare = unshare.status().await.is_ok_and(|status| status.success());
-    match NameServer::start(NAME_SERVER.into(), zone).await {
+    match NameServer::start(address.into(), zone).await {
         Ok(server) if can_unshare => {
-            let config = format!("{}/resolv.conf", env!("CARGO_TARGET_TMPDIR"));
-            let text = format!("nameserver {NAME_SERVER}\noptions timeout:1 attempts:2\n");
+            let config = format!("{}/resolv.conf-{address}", env!("CARGO_TARGET_TMPDIR"));
+            let text = format!("nameserver {address}\noptions {options}\n");
             std::fs::write(&config, text).expect("the build folder can be written");
             Some((
                 server,
@@ -200,7 +206,9 @@ async fn name_server() -> Option<(NameServer, String)> {
 
 #[tokio::test]
 async fn what_a_name_server_says_leads_no_worker_to_the_canary() {
-    let Some((_server, script)) = name_server().await else {
+    let zone = |name: &str, asked_before| Some(zone(name, asked_before));
+    let server = name_server(NAME_SERVER, "timeout:1 attempts:2", zone).await;
+    let Some((_server, script)) = server else {
         return;
     };
     let setup = setup().worker_env("RETRY_ATTEMPTS", "1");
@@ -254,5 +262,41 @@ async fn what_a_name_server_says_leads_no_worker_to_the_canary() {
         (public.connections(), canary.connections(), canary6.connections()),
         (3, 0, 0)
     );
+    world.finish().await;
+}
+
+/// More than the threads of a worker that may block.
+const UNANSWERED: u16 = 600;
+
+#[tokio::test]
+async fn a_host_name_that_is_never_answered_leaves_look_ups_to_other_organisations() {
+    // A look-up that is not answered ends long after its attempt.
+    let zone = |name: &str, _| (name != "silent.test").then(|| zone(name, 0));
+    let server = name_server(SILENT_NAME_SERVER, "timeout:20 attempts:1", zone).await;
+    let Some((_server, script)) = server else {
+        return;
+    };
+    let setup = setup().worker_env("RETRY_ATTEMPTS", "1");
+    let setup = setup.worker_env("EGRESS_ALLOW", &format!("{PUBLIC}/32"));
+    let setup = setup.worker_env("MAX_IN_FLIGHT", "4096");
+    let setup = setup.worker_env("CIRCUIT_FAILURES", "10000");
+    let setup = setup.worker_wrapper(&["unshare", "--mount", "sh", "-c", &script]);
+    let world = setup.start().await;
+    let (silent, other) = (world.organization().await, world.organization().await);
+    let public = RawReceiver::start(&format!("{PUBLIC}:0"), async |mut stream| {
+        read_request(&mut stream).await;
+        let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+        stream.write_all(answer).await.expect("the worker waits for it");
+    })
+    .await;
+    let settings = json!({"max_in_flight": 1_000, "timeout_ms": 30_000});
+    world.endpoint_at(&silent, "http://silent.test/", settings).await;
+    let url = format!("http://public.test:{}/", public.port());
+    world.endpoint_at(&other, &url, json!({})).await;
+    send(&world.producer(&silent), UNANSWERED.into()).await;
+    // Every attempt ends because it cannot connect in time.
+    world.until_deliveries_are(UNANSWERED.into(), "dead").await;
+    let id = world.producer(&other).send(&Event::new("a", "1")).await;
+    world.until_delivery_is(id, "delivered").await;
     world.finish().await;
 }

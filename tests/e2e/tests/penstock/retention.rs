@@ -133,11 +133,91 @@ async fn days_older_than_the_retention_are_dropped_unless_a_delivery_is_pending(
         assert_eq!(world.stored_data(kept).await, [b"[1]"]);
         assert_eq!(world.deliveries_of(kept).await.len(), 1);
     }
+    until("the day that is kept to be counted", async || {
+        let days = world
+            .gauge(world.stack().worker(0), "days_kept_past_retention")
+            .await;
+        if days == Some(1.0) {
+            Ok(())
+        } else {
+            Err(format!("{days:?}"))
+        }
+    })
+    .await;
+    world.finish().await;
+}
+
+/// What holds a lock on one table of a day, such as a backup, and a worker that looks beside it.
+#[tokio::test]
+async fn a_day_of_which_one_table_is_busy_stays_as_a_whole() {
+    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
+    let mut world = setup.start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    make_partitions(&world, 12).await;
+    let kept = old_event(&world, &organization, endpoint, 12, "delivered").await;
+    let mut backup = world.database().begin().await.unwrap();
+    let attempts = format!("select from attempts_{}", day(&world, 12).await);
+    let read = sqlx::query(AssertSqlSafe(attempts)).execute(&mut *backup);
+    read.await.unwrap();
+
+    world.stack_mut().add_worker().await.unwrap();
+    world.until_worker_logs("a table is busy").await;
+    assert_eq!(tables_of(&world, 12).await, 4);
+    assert_eq!(world.deliveries_of(kept).await.len(), 1);
+    backup.rollback().await.unwrap();
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    until("the day to be gone", async || match tables_of(&world, 12).await {
+        0 => Ok(()),
+        left => Err(left.to_string()),
+    })
+    .await;
+    world.finish().await;
+}
+
+/// The day's own partition of deliveries is gone, as releases before this one left it: they are in the default one.
+#[tokio::test]
+async fn a_day_whose_pending_delivery_is_in_the_default_partition_keeps_its_events() {
+    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
+    let mut world = setup.start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    make_partitions(&world, 12).await;
+    let day = day(&world, 12).await;
+    execute(&world, format!("drop table deliveries_{day}")).await;
+    let pending = old_event(&world, &organization, endpoint, 12, "pending").await;
+    world.stack_mut().add_worker().await.unwrap();
+    world.until_worker_logs("deliveries are still pending").await;
+    assert_eq!(tables_of(&world, 12).await, 3);
+    assert_eq!(world.stored_data(pending).await, [b"[1]"]);
+    world.finish().await;
+}
+
+/// Readers of all deliveries would queue up behind a worker that takes the table for itself, which a reader of the day
+/// makes wait.
+#[tokio::test]
+async fn a_day_that_is_kept_is_looked_at_without_a_lock_on_its_tables() {
+    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
+    let mut world = setup.start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    make_partitions(&world, 12).await;
+    old_event(&world, &organization, endpoint, 12, "pending").await;
+    let mut reader = world.database().begin().await.unwrap();
+    let deliveries = format!("select from deliveries_{}", day(&world, 12).await);
+    let read = sqlx::query(AssertSqlSafe(deliveries)).execute(&mut *reader);
+    read.await.unwrap();
+    world.stack_mut().add_worker().await.unwrap();
+    // Had it asked for the lock, it would not have got as far as to see what is pending.
+    world.until_worker_logs("deliveries are still pending").await;
+    assert!(!world.stack().worker(0).log().contains("a table is busy"));
+    reader.rollback().await.unwrap();
     world.finish().await;
 }
 
 #[tokio::test]
-async fn a_day_that_a_wrong_clock_dated_ahead_keeps_no_worker_from_starting() {
+async fn a_day_that_a_wrong_clock_dated_ahead_gets_its_own_partitions_with_what_was_there() {
     let mut world = setup().replicas(1, 0).start().await;
     let organization = world.organization().await;
     let endpoint = disabled_endpoint(&mut world, &organization).await;
@@ -147,8 +227,40 @@ async fn a_day_that_a_wrong_clock_dated_ahead_keeps_no_worker_from_starting() {
     world.stack_mut().add_worker().await.unwrap();
     send(&world.producer(&organization), 1).await;
     receiver.wait_for(1).await;
-    assert_eq!((tables_of(&world, -1).await, tables_of(&world, -2).await), (4, 1));
+    assert_eq!((tables_of(&world, -1).await, tables_of(&world, -2).await), (4, 4));
     assert_eq!(world.stored_data(ahead).await, [b"[1]"]);
+    let day = day(&world, -2).await;
+    for table in ["events", "deliveries", "attempts"] {
+        let rows = format!(
+            "select count(*) from {table}_{day} where org_id = '{}'",
+            organization.id
+        );
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(rows))
+            .fetch_one(world.database())
+            .await
+            .unwrap();
+        assert_eq!(rows, 1, "{table}");
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_day_with_many_rows_that_a_wrong_clock_dated_ahead_stays_in_the_default_partition() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    execute(
+        &world,
+        format!(
+            "insert into events (org_id, accepted_at, id, type, content_type, data)
+             select '{}', now() + interval '2 days', gen_random_uuid(), 'ahead', 'application/json', '1'
+             from generate_series(1, 10001)",
+            organization.id
+        ),
+    )
+    .await;
+    world.stack_mut().add_worker().await.unwrap();
+    world.until_worker_logs("the day stays there").await;
+    assert_eq!((tables_of(&world, -1).await, tables_of(&world, -2).await), (4, 3));
     world.finish().await;
 }
 

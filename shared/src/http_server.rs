@@ -144,16 +144,21 @@ impl Connections {
             let is_http1 = request.version() <= Version::HTTP_11;
             let open = noted.request(is_http1);
             let has_body = is_http1 && !request.body().is_end_stream();
-            let unread = has_body.then(|| (of_connection.clone(), Instant::now()));
-            let leftover = unread.as_ref().map(|(leftover, _)| leftover.clone());
+            let unread = has_body.then(|| (of_connection.clone(), Instant::now(), noted.clone()));
+            let leftover = unread.as_ref().map(|(leftover, ..)| leftover.clone());
             let (answer, stop) = (routes.call(RequestBody::of(request, leftover)), stop.clone());
             async move {
                 let mut answer = answer.await?;
-                if let Some((leftover, begun)) = unread
+                if let Some((leftover, begun, noted)) = unread
                     && let Some(body) = leftover.take()
                 {
                     let discard = Discard::of(&answer, deadlines.patience);
-                    Box::pin(discard.read(body, begun)).await;
+                    let open = noted.request(is_http1);
+                    #[expect(clippy::disallowed_methods, reason = "it has a deadline")]
+                    tokio::spawn(async move {
+                        discard.read(body, begun).await;
+                        drop(open);
+                    });
                 }
                 // HTTP/2 has a message of its own for this.
                 if is_http1 && stop.is_cancelled() {
@@ -397,7 +402,6 @@ mod tests {
     #[tokio::test]
     async fn an_http2_answer_may_take_longer_than_its_connection_may_be_idle() {
         let config = HttpServerConfig {
-            header_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
             ..HttpServerConfig::for_operations()
         };

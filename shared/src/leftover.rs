@@ -1,7 +1,8 @@
 //! What is left unread of a request's body.
 //!
 //! A connection that is closed on data in flight is reset, and its client might never see the answer. So what a handler did
-//! not want is read all the same, within limits, and dropped. HTTP/2 needs none of this: a stream ends alone.
+//! not want is read all the same, within limits, and dropped, while the answer is on its way. HTTP/2 needs none of this: a
+//! stream ends alone.
 
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -34,7 +34,7 @@ struct State {
     reading: AtomicU64,
     /// Since when the client has taken nothing of what is to be written, or `NOTHING`.
     blocked: AtomicU64,
-    /// Requests of an HTTP/2 connection that are not answered, and when the last one was.
+    /// Requests that are not answered or not read to their end, and when one last was.
     open: AtomicU32,
     answered: AtomicU64,
     /// Large answers that are not out, and since when there has been one.
@@ -53,7 +53,7 @@ pub struct Deadlines {
     pub answer: Duration,
 }
 
-/// A request that is not answered.
+/// A request that is not answered, or whose body is still being read.
 #[derive(Debug)]
 pub struct OpenRequest {
     progress: Progress,
@@ -171,12 +171,12 @@ impl Drop for Sending {
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         let progress = &self.progress;
-        if self.is_http1 {
+        progress.0.answered.store(progress.now(), Ordering::Relaxed);
+        let open = progress.0.open.fetch_sub(1, Ordering::Relaxed) - 1;
+        if self.is_http1 && open == 0 {
             // What comes next is the next head.
             progress.change(BODY, NOTHING);
         }
-        progress.0.answered.store(progress.now(), Ordering::Relaxed);
-        progress.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -16,10 +16,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
 use shared::clock::UnixMicros;
 use shared::shutdown::Tasks;
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::api_key::{self, ApiKey, Digest, KeyId, KeyPrefix, KeySecrets, NewKey};
@@ -28,6 +27,7 @@ use crate::error::ApiError;
 use crate::key_cache::{KeyCache, KeyChange, Known};
 use crate::key_proof::Proof;
 use crate::key_share::KeyShare;
+use crate::single_flight::Flights;
 use crate::store::{KeyRow, Store};
 use crate::verified_key::VerifiedKey;
 
@@ -56,7 +56,7 @@ pub struct Authenticator {
     share: Arc<KeyShare>,
     store: Store,
     tasks: Tasks,
-    in_flight: DashMap<Digest, Arc<FlightLock>>,
+    in_flight: Flights,
     lookups: Semaphore,
     verifications: Arc<Semaphore>,
     // Apart from the verifications, so that making many keys keeps nobody from using theirs.
@@ -91,7 +91,7 @@ impl Authenticator {
             share: parts.share,
             store: parts.store,
             tasks: parts.tasks,
-            in_flight: DashMap::new(),
+            in_flight: Flights::default(),
         }
     }
 
@@ -115,17 +115,15 @@ impl Authenticator {
             metrics::counter!("key_forgeries_total").increment(1);
             return Err(INVALID_KEY);
         };
-        let flight = Flight::enter(&self.in_flight, digest);
-        let mut failure = flight.lock.lock().await;
+        let flight = self.in_flight.enter(digest);
+        let mut turn = flight.turn().await;
         if let Some(known) = self.remembered(&digest) {
             return known;
         }
-        if let Some(failed) = failure.as_ref().filter(|failed| failed.at >= flight.entered_at) {
-            return Err(failed.answer());
-        }
+        turn.failed_meanwhile()?;
         let found = self.look_up(digest, &key).await;
         if let Err(error) = &found {
-            *failure = Failure::of(error);
+            turn.fail(error);
         }
         found
     }
@@ -305,7 +303,7 @@ async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
     }
 }
 
-/// Runs what takes 19 MiB and a core for a while: where blocking is allowed, and as many at once as the semaphore
+/// Runs what takes 7 MiB and a core for a while: where blocking is allowed, and as many at once as the semaphore
 /// says.
 async fn with_argon2<T: Send + 'static>(
     semaphore: &Arc<Semaphore>,
@@ -321,65 +319,4 @@ async fn with_argon2<T: Send + 'static>(
     });
     let done = work.await.map_err(anyhow::Error::from).flatten();
     done.map_err(ApiError::Internal)
-}
-
-/// Held by the one that looks up a key, and what came of that when it failed.
-type FlightLock = Mutex<Option<Failure>>;
-
-/// A look-up that could not be made: whoever waited for it meanwhile is answered the same, and does not wait for another.
-#[derive(Debug)]
-struct Failure {
-    at: Instant,
-    reason: &'static str,
-    retry_after: u64,
-}
-
-impl Failure {
-    /// Nothing for an error that says something about this request or this key.
-    fn of(error: &ApiError) -> Option<Self> {
-        match *error {
-            ApiError::Unavailable { reason, retry_after } => Some(Self {
-                at: Instant::now(),
-                reason,
-                retry_after,
-            }),
-            _ => None,
-        }
-    }
-
-    fn answer(&self) -> ApiError {
-        ApiError::Unavailable {
-            reason: self.reason,
-            retry_after: self.retry_after,
-        }
-    }
-}
-
-/// A place among the requests that wait for the same key. The last to leave, also by being cancelled, takes
-/// the map's entry along.
-struct Flight<'a> {
-    flights: &'a DashMap<Digest, Arc<FlightLock>>,
-    digest: Digest,
-    lock: Arc<FlightLock>,
-    entered_at: Instant,
-}
-
-impl<'a> Flight<'a> {
-    fn enter(flights: &'a DashMap<Digest, Arc<FlightLock>>, digest: Digest) -> Self {
-        let lock = flights.entry(digest).or_default().clone();
-        Self {
-            flights,
-            digest,
-            lock,
-            entered_at: Instant::now(),
-        }
-    }
-}
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        const MAP_AND_SELF: usize = 2;
-        self.flights
-            .remove_if(&self.digest, |_, lock| Arc::strong_count(lock) <= MAP_AND_SELF);
-    }
 }

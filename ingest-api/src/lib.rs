@@ -18,6 +18,7 @@ pub mod api_key;
 mod scope;
 mod verified_key;
 mod auth;
+mod single_flight;
 mod key_cache;
 mod key_proof;
 mod key_share;

@@ -60,7 +60,6 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     telemetry.init_logging();
-    keep_pages_small();
     let outcome = runtime.build().and_then(|runtime| {
         runtime.block_on(async {
             let stop = CancellationToken::new();
@@ -74,13 +73,6 @@ where
             tracing::error!(error = format!("{error:#}"), "stopped by an error");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// The allocator asks for huge pages, of which each counts whole, 2 MiB, when anything is in it: a third of the memory.
-fn keep_pages_small() {
-    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
-        tracing::warn!(%error, "cannot turn huge pages off, more memory is used");
     }
 }
 

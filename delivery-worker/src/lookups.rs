@@ -126,10 +126,14 @@ impl Share {
             share: self,
             name: name.to_owned(),
         };
-        let looking = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
-            ask(&ended.name)
-        });
+        // It begins when it is first polled, outside the lock: a runtime that ends drops it at once, which takes the lock.
+        let looking = async move {
+            let look_up = move || {
+                let _slot = slot;
+                ask(&ended.name)
+            };
+            tokio::task::spawn_blocking(look_up).await
+        };
         let answer = looking.map(|answer| match answer {
             Ok(found) => found.map(Arc::from).map_err(Arc::new),
             Err(panic) => Err(Arc::new(io::Error::other(panic))),

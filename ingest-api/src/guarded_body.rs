@@ -33,8 +33,8 @@ pub async fn unless_changed<T>(
     loop {
         tokio::select! {
             biased;
-            _ = tick.tick() => admitted.check_unchanged()?,
             done = &mut work => return done,
+            _ = tick.tick() => admitted.check_unchanged()?,
         }
     }
 }

@@ -17,13 +17,14 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE_PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a connection that is given back may still be busy with a statement that nobody waits for any more. Postgres
-/// does not end the statement when the connection is closed: closed earlier, they would become more than the pool may have.
+/// notices some seconds later that a connection was closed, and runs its statement until then.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Server parameters of a service's sessions. The planner must take the indexes: the statements touch few rows of
 /// tables that grow large, and a fresh partition without statistics would tempt it to read the whole. Generic plans
 /// save planning every statement for every partition: 20 ms with forty of them, for a statement that takes 3. A process that
-/// stands still within a transaction does not keep the rows that it has locked.
+/// stands still within a transaction does not keep the rows that it has locked, and a statement ends when its connection is
+/// closed: otherwise there would be more and more of those that nobody waits for.
 pub const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -31,6 +32,7 @@ pub const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
     ("idle_in_transaction_session_timeout", "30000"),
+    ("client_connection_check_interval", "5000"),
 ];
 
 /// A pool that connects when it is first used, so that a service starts while Postgres is away. `application` is what

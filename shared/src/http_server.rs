@@ -153,10 +153,14 @@ impl Connections {
                     && let Some(body) = leftover.take()
                 {
                     let discard = Discard::of(&answer, deadlines.patience);
-                    let open = noted.request(is_http1);
+                    let (open, stopped) = (noted.request(is_http1), stop.clone());
                     #[expect(clippy::disallowed_methods, reason = "it has a deadline")]
                     tokio::spawn(async move {
-                        discard.read(body, begun).await;
+                        tokio::select! {
+                            () = discard.read(body, begun) => {}
+                            // Its answer is on its way; a stop does not wait longer for the rest.
+                            () = closing(&stopped, deadlines.patience) => {}
+                        }
                         drop(open);
                     });
                 }

@@ -14,12 +14,12 @@ const TIMEOUT: &str = "3s";
 /// Until a service that has lost all its connections does again what it does.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// Waits until so many statements of `application` wait for a lock.
-async fn until_wait(world: &World, application: &str, count: i64) {
+/// Waits until so many statements of `application` that look like this wait for a lock.
+async fn until_wait(world: &World, application: &str, statement: &str, count: i64) {
     until(&format!("{count} statements to wait for a lock"), async || {
-        let waiting =
-            "select count(*) from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'";
-        let waiting = sqlx::query_scalar(waiting).bind(application);
+        let waiting = "select count(*) from pg_stat_activity
+                       where application_name = $1 and wait_event_type = 'Lock' and query like $2";
+        let waiting = sqlx::query_scalar(waiting).bind(application).bind(statement);
         let waiting: i64 = waiting.fetch_one(world.database()).await.expect("Postgres runs");
         if waiting >= count {
             Ok(())
@@ -56,7 +56,7 @@ async fn keys_are_looked_up_again_when_every_look_up_was_lost_with_its_connectio
     let keys = lock(&world, "lock table api_keys in access exclusive mode").await;
     let answers = join_all(lost.iter().map(|key| ask(key)));
     let silence = async {
-        until_wait(&world, "ingest-api", 2).await;
+        until_wait(&world, "ingest-api", "%where k.id = $1%", 2).await;
         link.fall_silent();
         keys.rollback().await.unwrap();
     };
@@ -99,7 +99,9 @@ async fn a_worker_goes_on_when_its_statements_were_lost_with_their_connections()
     let stored = producer.send(&Event::new("a", "2")).await;
     receiver.release();
     // The result of one and the storing of the other.
-    until_wait(&world, "delivery-worker", 2).await;
+    for statement in ["%with results as%", "%with current as%"] {
+        until_wait(&world, "delivery-worker", statement, 1).await;
+    }
     link.fall_silent();
     deliveries.rollback().await.unwrap();
     for id in [recorded, stored] {

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::chores;
+use crate::partitions;
 use crate::permits::Permits;
 use crate::streams::event_streams;
 use crate::warm::WarmPool;
@@ -86,7 +87,7 @@ impl Floors {
     /// Whether a floor has changed.
     async fn refresh(&self) -> anyhow::Result<bool> {
         // Before the streams are looked at: what is stored by now was sent before they were.
-        let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(self.database.pool());
+        let now = partitions::now(self.database.pool());
         let now = self.database.within_limit(now).await?;
         let streams = event_streams(&self.nats.jetstream()).await?;
         let floors: Vec<_> = streams.iter().map(|stream| Floor::of(stream, now)).collect();

@@ -232,7 +232,7 @@ impl KeySecrets {
     }
 }
 
-/// Whether `key` is the one that `hash` was made of. Blocks for about 20 ms.
+/// Whether `key` is the one that `hash` was made of. Blocks for about 11 ms.
 ///
 /// # Errors
 /// When `hash` is not a PHC string, or argon2 cannot get its memory.

@@ -190,7 +190,7 @@ pub struct KeyCacheConfig {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub key_cache_size: u32,
 
-    /// Key verifications (argon2, about 20 ms and 7 MiB each; 19 MiB for keys of earlier releases) that run at once.
+    /// Key verifications (argon2, about 11 ms and 7 MiB each; 19 MiB for keys of earlier releases) that run at once.
     #[arg(long, env, value_name = "KEY_VERIFICATIONS", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub key_verifications: u32,

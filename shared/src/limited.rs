@@ -116,78 +116,54 @@ fn limited<'e, T: Send + 'e>(
 /// What a statement returns, step by step.
 type Steps<'e> = BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>;
 
-impl<'c> Executor<'c> for &'c LimitedPool {
-    type Database = Postgres;
+/// Makes each statement of an executor, which stands in one of its fields, end within its limit.
+macro_rules! limit_statements {
+    ($executor:ty, $field:ident) => {
+        impl<'c> Executor<'c> for $executor {
+            type Database = Postgres;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> Steps<'e>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        limited(self.limit, self.pool.fetch_many(query))
-    }
+            fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> Steps<'e>
+            where
+                'c: 'e,
+                E: 'q + Execute<'q, Postgres>,
+            {
+                limited(self.limit, self.$field.fetch_many(query))
+            }
 
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        Box::pin(within(self.limit, self.pool.fetch_optional(query)))
-    }
+            fn fetch_optional<'e, 'q: 'e, E>(
+                self,
+                query: E,
+            ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+            where
+                'c: 'e,
+                E: 'q + Execute<'q, Postgres>,
+            {
+                Box::pin(within(self.limit, self.$field.fetch_optional(query)))
+            }
 
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        Box::pin(within(self.limit, self.pool.prepare_with(sql, parameters)))
-    }
+            fn prepare_with<'e>(
+                self,
+                sql: SqlStr,
+                parameters: &'e [PgTypeInfo],
+            ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+            where
+                'c: 'e,
+            {
+                Box::pin(within(
+                    self.limit,
+                    self.$field.prepare_with(sql, parameters),
+                ))
+            }
 
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        Box::pin(within(self.limit, self.pool.describe(sql)))
-    }
+            fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+            where
+                'c: 'e,
+            {
+                Box::pin(within(self.limit, self.$field.describe(sql)))
+            }
+        }
+    };
 }
 
-impl<'c> Executor<'c> for &'c mut InTransaction {
-    type Database = Postgres;
-
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> Steps<'e>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        limited(self.limit, self.transaction.fetch_many(query))
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        Box::pin(within(self.limit, self.transaction.fetch_optional(query)))
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        Box::pin(within(self.limit, self.transaction.prepare_with(sql, parameters)))
-    }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        Box::pin(within(self.limit, self.transaction.describe(sql)))
-    }
-}
+limit_statements!(&'c LimitedPool, pool);
+limit_statements!(&'c mut InTransaction, transaction);

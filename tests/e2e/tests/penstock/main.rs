@@ -49,6 +49,7 @@ mod nats_users;
 mod admin;
 mod rate_limits;
 mod hostile;
+mod large;
 mod extremes;
 mod checker;
 

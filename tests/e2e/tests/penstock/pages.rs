@@ -82,7 +82,7 @@ async fn the_link_to_the_next_page_keeps_the_rest_of_the_query() {
 }
 
 /// Stores events without any delivery, a millisecond apart, the newest now.
-async fn store_events(world: &World, organization: &Organization, count: i32) {
+pub(crate) async fn store_events(world: &World, organization: &Organization, count: i32) {
     let insert = sqlx::query(
         "insert into events (org_id, accepted_at, id, type, content_type, data, idempotency_key)
          select $1, now() - n * interval '1 millisecond', gen_random_uuid(),

@@ -7,6 +7,18 @@ use tokio::net::TcpStream;
 use crate::faults::{send, slow_receiver};
 use crate::setup;
 
+/// Waits until a replica that is stopping takes no new connections.
+pub(crate) async fn until_it_accepts_nobody(address: &str) {
+    until(
+        "new connections to be refused",
+        async || match TcpStream::connect(address).await {
+            Ok(_) => Err("one was accepted".to_owned()),
+            Err(_) => Ok(()),
+        },
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn a_request_that_has_begun_when_ingest_api_is_asked_to_stop_is_answered() {
     let mut world = setup().start().await;
@@ -27,14 +39,7 @@ async fn a_request_that_has_begun_when_ingest_api_is_asked_to_stop_is_answered()
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     world.stack().ingest(0).signal(Signal::SIGTERM).unwrap();
-    until(
-        "new connections to be refused",
-        async || match TcpStream::connect(&address).await {
-            Ok(_) => Err("one was accepted".to_owned()),
-            Err(_) => Ok(()),
-        },
-    )
-    .await;
+    until_it_accepts_nobody(&address).await;
     connection.write_all(br#"{"type":"a","data":1}"#).await.unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await.unwrap();

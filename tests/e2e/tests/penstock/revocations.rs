@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::contract::answer;
 use crate::database::{lock_organization, until_statements_wait};
 use crate::keys::{json, make, request, status, text, tried, two_replicas, until_refused};
-use crate::setup;
+use crate::{restarts, setup};
 
 /// Within this time every replica refuses a revoked key.
 const PROMISE: Duration = Duration::from_secs(1);
@@ -118,14 +118,7 @@ async fn a_replica_that_finishes_its_requests_before_it_stops_still_hears_of_rev
     let mut connection = begin(&world, key, "Transfer-Encoding: chunked").await;
     world.stack().ingest(0).signal(Signal::SIGTERM).unwrap();
     let address = world.url("").replace("http://", "");
-    until(
-        "new connections to be refused",
-        async || match TcpStream::connect(&address).await {
-            Ok(_) => Err("one was accepted".to_owned()),
-            Err(_) => Ok(()),
-        },
-    )
-    .await;
+    restarts::until_it_accepts_nobody(&address).await;
     let revoke = request(&world, 1, Method::DELETE, &format!("/v1/keys/{id}"), &owner);
     assert_eq!(status(revoke).await, 204);
     let mut answer = [0; 12];
@@ -145,6 +138,13 @@ async fn a_replica_that_finishes_its_requests_before_it_stops_still_hears_of_rev
     })
     .await;
     world.finish().await;
+}
+
+/// Revokes a key at another replica once a request waits for a lock.
+async fn revoke_meanwhile(world: &World, owner: &str, id: &str) {
+    until_statements_wait(world, 1).await;
+    let revoke = request(world, 1, Method::DELETE, &format!("/v1/keys/{id}"), owner);
+    assert_eq!(status(revoke).await, 204);
 }
 
 #[tokio::test]
@@ -168,12 +168,7 @@ async fn a_key_that_is_revoked_while_it_makes_or_replaces_a_key_brings_about_non
         let lock = lock_organization(&world, organization.id).await;
         let making = request(&world, 0, Method::POST, &path, text(&leaked, "key")).json(&body);
         let revoking = async {
-            until_statements_wait(&world, 1).await;
-            let path = format!("/v1/keys/{}", text(&leaked, "id"));
-            assert_eq!(
-                status(request(&world, 1, Method::DELETE, &path, owner)).await,
-                204
-            );
+            revoke_meanwhile(&world, owner, text(&leaked, "id")).await;
             lock.rollback().await.unwrap();
         };
         let (made, ()) = tokio::join!(status(making), revoking);
@@ -199,14 +194,7 @@ async fn a_key_that_is_revoked_while_it_makes_an_endpoint_makes_none() {
     let lock = lock_organization(&world, organization.id).await;
     let body = json!({"kind": "pull"});
     let making = request(&world, 0, Method::POST, "/v1/endpoints", text(&leaked, "key")).json(&body);
-    let revoking = async {
-        until_statements_wait(&world, 1).await;
-        let path = format!("/v1/keys/{}", text(&leaked, "id"));
-        assert_eq!(
-            status(request(&world, 1, Method::DELETE, &path, owner)).await,
-            204
-        );
-    };
+    let revoking = revoke_meanwhile(&world, owner, text(&leaked, "id"));
     let (made, ()) = tokio::join!(answer(making), revoking);
     insta::assert_snapshot!(made, @r#"
     503 Service Unavailable

@@ -21,7 +21,7 @@ use crate::retry::RetryPolicy;
 
 /// Worker daemon: consumes events from NATS JetStream, writes them to Postgres and delivers signed webhooks.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "delivery-worker", version)]
+#[command(name = "delivery-worker", version, subcommand_negates_reqs = true)]
 pub struct Config {
     /// What to do instead of working.
     #[command(subcommand)]
@@ -32,8 +32,15 @@ pub struct Config {
     pub metrics_addr: SocketAddr,
 
     /// Key that encrypts endpoint secrets at rest, 32 bytes in base64; the same for both services.
-    #[arg(long, env, hide_env_values = true, value_name = "SECRETS_KEY")]
-    pub secrets_key: SecretsKey,
+    // Required of a worker only: no command reads a secret.
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        value_name = "SECRETS_KEY",
+        required = true
+    )]
+    pub secrets_key: Option<SecretsKey>,
 
     /// Postgres URL.
     #[arg(long, env, hide_env_values = true, value_name = "DATABASE_URL")]
@@ -94,13 +101,13 @@ pub struct Config {
 /// What the program can do besides working.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Brings the database to this build's schema and exits. Needs the same settings as the worker.
+    /// Brings the database to this build's schema and exits. Needs `DATABASE_URL` and nothing else.
     Migrate,
     /// Reconciles the streams with the database: says what is not finished, and why. Ends with status 1 when something
-    /// is stuck. Needs the same settings as the worker, and changes nothing.
+    /// is stuck. Changes nothing. Needs the same settings as the worker, but for `SECRETS_KEY`.
     Audit(AuditOptions),
     /// Puts what is in quarantine and can be read by this build back into the event streams. Ends with status 1 when
-    /// something stays. Needs the same settings as the worker.
+    /// something stays. Needs the same settings as the worker, but for `SECRETS_KEY`.
     Requeue(RequeueOptions),
 }
 
@@ -179,5 +186,20 @@ mod tests {
         let refused = refused.expect_err("zero is refused").to_string();
         let words = "invalid value '0s' for '--claim-interval <CLAIM_INTERVAL>'";
         assert!(refused.contains(words), "{refused}");
+    }
+
+    #[test]
+    fn a_command_needs_the_settings_that_it_uses_and_a_worker_its_key_too() {
+        let parse = |arguments: &[&str]| Config::try_parse_from([&["delivery-worker"], arguments].concat());
+        for command in ["migrate", "audit", "requeue"] {
+            let parsed = parse(&["--database-url=postgres://db", command]);
+            assert!(parsed.is_ok_and(|config| config.command.is_some()), "{command}");
+            assert!(parse(&[command]).is_err(), "{command} needs the database");
+        }
+        let refused = parse(&["--database-url=postgres://db"]).expect_err("a worker needs its key");
+        assert!(
+            refused.to_string().contains("--secrets-key <SECRETS_KEY>"),
+            "{refused}"
+        );
     }
 }

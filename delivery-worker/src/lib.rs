@@ -37,6 +37,7 @@ mod deleted;
 pub mod retention;
 mod partitions;
 mod chores;
+mod backlog;
 mod audit;
 mod requeue;
 mod metric_names;
@@ -46,11 +47,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::db::SESSION_SETTINGS;
 use shared::http_server::{self, HttpServerConfig};
 use shared::nats::{NATS_CONNECTED, Nats};
+use shared::readings::Readings;
 use shared::shutdown::{Tasks, run_service};
 use shared::telemetry::{self, Readiness, bind};
 use sqlx::PgPool;
@@ -129,6 +131,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     metric_names::describe();
+    let readings = Readings::default();
     let readiness = Readiness::waiting_for([DATABASE_READY, NATS_CONNECTED, STREAMS_FOUND]);
     let nats = Nats::connect(&config.nats, "delivery-worker").await?;
     let pool = shared::db::pool(
@@ -140,7 +143,7 @@ pub async fn run(
     let database = WarmPool::new(pool.clone(), config.statement_timeout);
     let directory = Arc::new(Directory::new(
         database.clone(),
-        config.secrets_key.clone(),
+        config.secrets_key.context("SECRETS_KEY is required")?,
         config.retry,
     ));
     let permits = Permits::new(config.dispatch.max_in_flight as usize);
@@ -189,7 +192,10 @@ pub async fn run(
         "connection check",
         nats.clone().watch(readiness.clone(), stop.clone()),
     );
-    let routes = telemetry::operations_routes(metrics, readiness.clone());
+    let looks = shared::backlog::pool("delivery-worker", &config.database_url)?;
+    let backlog = shared::backlog::follow(looks, backlog::read_backlog, readings.clone(), stop.clone());
+    tasks.spawn_long_lived("backlog", backlog);
+    let routes = telemetry::operations_routes(metrics, readings, readiness.clone());
     let server = http_server::serve(
         operations,
         routes,

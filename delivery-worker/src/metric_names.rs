@@ -44,10 +44,20 @@ pub fn describe() {
         "Deliveries that this worker has started and not recorded."
     );
     describe_gauge!(
+        "deliveries_pending",
+        "Pending deliveries by what keeps them: due (only the workers), paced (a rate limit), circuit_open, waiting (due \
+         later, or in progress), ordered (with an ordering key), pull (to be fetched), disabled. 10000 stands for as many \
+         or more, and of 2000 endpoints at most. Every replica sees the same table. Absent while it cannot be read."
+    );
+    describe_gauge!(
         "deliveries_due_for_seconds",
         Unit::Seconds,
-        "How long the oldest due delivery has waited in the table, of endpoints that are enabled, closed in their \
-         circuit and without a rate limit. Every worker sees the same table."
+        "How long the oldest delivery that only the workers keep back has been due. Every replica sees the same table. \
+         Absent while it cannot be read."
+    );
+    describe_gauge!(
+        "dependency_up",
+        "1 while this process reaches the dependency, else 0."
     );
     describe_gauge!(
         "days_kept_past_retention",

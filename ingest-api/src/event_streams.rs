@@ -5,10 +5,12 @@ use std::time::Duration;
 use async_nats::jetstream;
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::stream::Info;
-use metrics::Gauge;
+use shared::clock::UnixMicros;
 use shared::nats::Nats;
+use shared::readings::Readings;
 use shared::stream;
 use shared::telemetry::Readiness;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::StreamsConfig;
@@ -28,6 +30,7 @@ pub async fn keep_streams(
     config: StreamsConfig,
     nats: Nats,
     readiness: Readiness,
+    readings: Readings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let jetstream = nats.jetstream();
@@ -38,7 +41,7 @@ pub async fn keep_streams(
             Ok(()) => {
                 readiness.set(STREAMS_READY, true);
                 tokio::select! {
-                    name = watch(&config, &jetstream) => {
+                    name = watch(&config, &jetstream, &readings) => {
                         tracing::warn!(stream = name, "an event stream is gone, creating it again");
                         readiness.set(STREAMS_READY, false);
                     }
@@ -75,12 +78,17 @@ async fn create_streams(config: &StreamsConfig, jetstream: &jetstream::Context) 
 }
 
 /// Measures the streams regularly; returns the name of one that is not there any more.
-async fn watch(config: &StreamsConfig, jetstream: &jetstream::Context) -> String {
+async fn watch(config: &StreamsConfig, jetstream: &jetstream::Context, readings: &Readings) -> String {
     loop {
         for partition in 0..config.event_streams {
             let name = stream::name(partition);
             match jetstream.get_stream(&name).await {
-                Ok(stream) => measure(&name, stream.cached_info()),
+                Ok(stream) => measure(
+                    &name,
+                    stream.cached_info(),
+                    readings,
+                    UnixMicros::now().to_date_time(),
+                ),
                 Err(error) if is_gone(&error) => return name,
                 // The connection's own log says why.
                 Err(error) => {
@@ -92,23 +100,22 @@ async fn watch(config: &StreamsConfig, jetstream: &jetstream::Context) -> String
     }
 }
 
-fn measure(name: &str, info: &Info) {
+fn measure(name: &str, info: &Info, readings: &Readings, now: OffsetDateTime) {
+    let set = |gauge: &'static str, value: f64| readings.set_labelled(gauge, ("stream", name), value);
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    let set = |gauge: Gauge, value: u64| gauge.set(value as f64);
-    let stream = || name.to_owned();
-    set(
-        metrics::gauge!("event_stream_frames", "stream" => stream()),
-        info.state.messages,
-    );
-    set(
-        metrics::gauge!("event_stream_bytes", "stream" => stream()),
-        info.state.bytes,
-    );
+    let count = |value: u64| value as f64;
+    set("event_stream_frames", count(info.state.messages));
+    set("event_stream_bytes", count(info.state.bytes));
     let most = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
-    set(
-        metrics::gauge!("event_stream_max_bytes", "stream" => stream()),
-        most,
-    );
+    set("event_stream_max_bytes", count(most));
+    let is_empty = info.state.messages == 0;
+    let age = if is_empty {
+        0.0
+    } else {
+        // The server's time and ours, which may be apart.
+        (now - info.state.first_timestamp).as_seconds_f64().max(0.0)
+    };
+    set("event_stream_oldest_frame_seconds", age);
 }
 
 fn is_gone(error: &GetStreamError) -> bool {

@@ -55,8 +55,10 @@ use std::time::Duration;
 
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
+use shared::backlog;
 use shared::http_server::{self, HttpServerConfig};
 use shared::nats::{NATS_CONNECTED, Nats};
+use shared::readings::Readings;
 use shared::shutdown::{Tasks, run_service};
 use shared::telemetry::{self, Readiness, bind};
 use tokio::net::TcpListener;
@@ -124,6 +126,7 @@ pub async fn run(
     signal: CancellationToken,
 ) -> anyhow::Result<()> {
     metric_names::describe();
+    let readings = Readings::default();
     let stop = CancellationToken::new();
     let tasks = Tasks::new(stop.clone());
     let readiness = Readiness::waiting_for([NATS_CONNECTED, STREAMS_READY, KEYS_SHARED]);
@@ -165,6 +168,16 @@ pub async fn run(
             config.streams.clone(),
             nats.clone(),
             readiness.clone(),
+            readings.clone(),
+            stop.clone(),
+        ),
+    );
+    tasks.spawn_long_lived(
+        "backlog",
+        backlog::follow(
+            backlog::pool("ingest-api", &config.database.database_url)?,
+            store::read_backlog,
+            readings.clone(),
             stop.clone(),
         ),
     );
@@ -177,7 +190,7 @@ pub async fn run(
         telemetry::keep_metrics(metrics.clone(), tasks.stop().clone()),
     );
     let routes = Routes {
-        operations: telemetry::operations_routes(metrics, readiness.clone()),
+        operations: telemetry::operations_routes(metrics, readings, readiness.clone()),
         admin: listeners
             .admin
             .is_some()

@@ -93,6 +93,28 @@ pub fn describe() {
         Unit::Bytes,
         "Bytes at which the stream is full and events are answered 503."
     );
+    describe_gauge!(
+        "event_stream_oldest_frame_seconds",
+        Unit::Seconds,
+        "Age of the oldest frame that no worker has stored; 0 when there is none. All event_stream gauges are absent while \
+         NATS does not tell."
+    );
+    describe_gauge!(
+        "deliveries_pending",
+        "Pending deliveries by what keeps them: due (only the workers), paced (a rate limit), circuit_open, waiting (due \
+         later, or in progress), ordered (with an ordering key), pull (to be fetched), disabled. 10000 stands for as many \
+         or more, and of 2000 endpoints at most. Every replica sees the same table. Absent while it cannot be read."
+    );
+    describe_gauge!(
+        "deliveries_due_for_seconds",
+        Unit::Seconds,
+        "How long the oldest delivery that only the workers keep back has been due. Every replica sees the same table. \
+         Absent while it cannot be read."
+    );
+    describe_gauge!(
+        "dependency_up",
+        "1 while this process reaches the dependency, else 0."
+    );
     describe_counter!("task_panics_total", "Panics of short tasks.");
     for error in PublishError::ALL {
         counter!("publish_refusals_total", "reason" => error.code()).increment(0);

@@ -29,8 +29,21 @@ fn message<C: CommandFactory>(error: &clap::Error) -> String {
         (Some(ContextValue::String(argument)), Some(source)) if is_secret::<C>(argument) => {
             format!("error: invalid value for '{argument}': {source}")
         }
-        _ => one_line(&error.to_string()),
+        _ => with_flag::<C>(one_line(&error.to_string())),
     }
+}
+
+/// Where a command drops what the program requires otherwise, clap misses what it still needs by the name of the field.
+fn with_flag<C: CommandFactory>(message: String) -> String {
+    let mut command = C::command();
+    command.build();
+    let named = message.rsplit_once(": ").and_then(|(before, field)| {
+        let argument = command
+            .get_arguments()
+            .find(|argument| argument.get_id() == field)?;
+        Some(format!("{before}: {argument}"))
+    });
+    named.unwrap_or(message)
 }
 
 fn is_secret<C: CommandFactory>(argument: &str) -> bool {
@@ -105,6 +118,32 @@ mod tests {
             error(&[]),
             "error: the following required arguments were not provided: --example-url <EXAMPLE_URL>",
         );
+    }
+
+    #[derive(Debug, Parser)]
+    #[command(subcommand_negates_reqs = true)]
+    struct Program {
+        #[command(subcommand)]
+        command: Option<Command>,
+        #[arg(long, env, value_name = "EXAMPLE_URL")]
+        example_url: String,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Command {
+        Look,
+    }
+
+    #[test]
+    fn what_a_command_needs_is_named_as_what_the_program_needs() {
+        for (arguments, number) in [(&["x"][..], "arguments were"), (&["x", "look"], "argument was")] {
+            let error = Program::try_parse_from(arguments).unwrap_err();
+            let text =
+                format!("error: the following required {number} not provided: --example-url <EXAMPLE_URL>");
+            assert_eq!(message::<Program>(&error), text);
+        }
+        let parsed = Program::try_parse_from(["x", "--example-url=y", "look"]).unwrap();
+        assert!(parsed.command.is_some() && parsed.example_url == "y");
     }
 
     #[test]

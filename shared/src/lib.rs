@@ -18,6 +18,8 @@ pub mod filter;
 pub mod headers;
 pub mod config;
 pub mod telemetry;
+pub mod readings;
+pub mod backlog;
 pub mod http_server;
 mod leftover;
 mod answer;

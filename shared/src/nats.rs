@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::Readiness;
+use crate::telemetry::{self, Readiness};
 
 /// How long one request to JetStream's API may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -125,7 +125,9 @@ impl Nats {
                 Ok(()) = connections.changed() => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            readiness.set(NATS_CONNECTED, self.is_connected());
+            let is_connected = self.is_connected();
+            readiness.set(NATS_CONNECTED, is_connected);
+            telemetry::set_dependency(telemetry::NATS, is_connected);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::extract::State;
@@ -15,6 +15,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+use crate::readings::Readings;
 
 /// Upper bounds, in seconds, of the buckets of every duration histogram.
 const DURATION_BUCKETS: &[f64] = &[
@@ -143,9 +145,23 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
     }
 }
 
+/// Postgres, as [`set_dependency`] names it.
+pub const POSTGRES: &str = "postgres";
+
+/// NATS, as [`set_dependency`] names it.
+pub const NATS: &str = "nats";
+
+/// Says whether this process reaches what it depends on.
+pub fn set_dependency(dependency: &'static str, is_up: bool) {
+    metrics::gauge!("dependency_up", "dependency" => dependency).set(u8::from(is_up));
+}
+
 /// `/metrics` for Prometheus, beside the health routes: what listens on a service's operations port.
-pub fn operations_routes(metrics: PrometheusHandle, readiness: Readiness) -> Router {
-    let render = async move || ([("content-type", "text/plain; version=0.0.4")], metrics.render());
+pub fn operations_routes(metrics: PrometheusHandle, readings: Readings, readiness: Readiness) -> Router {
+    let render = async move || {
+        let text = readings.render(&metrics, Instant::now());
+        ([("content-type", "text/plain; version=0.0.4")], text)
+    };
     health_routes(readiness).route("/metrics", get(render))
 }
 

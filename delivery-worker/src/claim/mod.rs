@@ -103,7 +103,6 @@ impl Claimer {
                 .await?;
         }
         let waiting = survey::waiting(&mut connection).await?;
-        metrics::gauge!("deliveries_due_for_seconds").set(survey::behind(&endpoints, &waiting));
         if is_tick {
             survey::end_backlogs(&endpoints, &waiting);
         }

@@ -88,13 +88,3 @@ pub fn end_backlogs(endpoints: &Snapshot, waiting: &[Waiting]) {
         endpoint.gate.set_backlogged(false);
     }
 }
-
-/// For how many seconds that delivery has been due which has been so the longest, of those that nothing but the workers
-/// keeps back: their endpoints are enabled, without a rate limit, and their circuits closed.
-pub fn behind(endpoints: &Snapshot, waiting: &[Waiting]) -> f64 {
-    let ours = waiting.iter().filter(|waiting| {
-        let endpoint = endpoints.get(waiting.endpoint_id);
-        !waiting.probe && endpoint.is_some_and(|endpoint| endpoint.rate_limit.is_none())
-    });
-    ours.filter_map(|waiting| waiting.due_seconds).fold(0.0, f64::max)
-}

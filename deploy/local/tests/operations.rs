@@ -105,8 +105,8 @@ fn every_variable_is_a_setting_of_the_service_that_gets_it() {
     for service in services() {
         let name = service.get_name().to_owned();
         let known = variables(&service);
-        let settings = read(&format!("deploy/kubernetes/{name}.env"));
-        let from_secret = variables_in(&yaml(&format!("deploy/kubernetes/{name}.yaml")));
+        let settings = read(&format!("deploy/kubernetes/{name}/settings.env"));
+        let from_secret = variables_in(&yaml(&format!("deploy/kubernetes/{name}/manifest.yaml")));
         assert!(
             from_secret.is_subset(&secret),
             "{name}: {:?}",
@@ -138,8 +138,9 @@ fn every_variable_is_a_setting_of_the_service_that_gets_it() {
 
     let [ingest, worker] = services().map(|service| variables(&service));
     let required = BTreeSet::from(["DATABASE_URL", "SECRETS_KEY"].map(str::to_owned));
-    let migrate = variables_in(&yaml("deploy/kubernetes/migrate.yaml"));
-    assert_eq!(migrate, required, "all that is required, and nothing else");
+    let migrate = variables_in(&yaml("deploy/kubernetes/migrate/manifest.yaml"));
+    let of_migrate = BTreeSet::from(["DATABASE_URL".to_owned()]);
+    assert_eq!(migrate, of_migrate, "what it uses, and nothing else");
     let all = &(&ingest | &worker) | &OTHERS.map(str::to_owned).into();
     let compose = yaml("deploy/compose.yaml");
     let in_compose = variables_in(&compose);
@@ -168,8 +169,8 @@ fn ports_and_probes_are_those_that_the_services_have() {
     let prometheus = read("deploy/prometheus/prometheus.yaml");
     for service in services() {
         let name = service.get_name();
-        let manifest = yaml(&format!("deploy/kubernetes/{name}.yaml"));
-        let settings = read(&format!("deploy/kubernetes/{name}.env"));
+        let manifest = yaml(&format!("deploy/kubernetes/{name}/manifest.yaml"));
+        let settings = read(&format!("deploy/kubernetes/{name}/settings.env"));
         let settings = assignments(&settings);
         let operations = port(default(&service, "METRICS_ADDR"));
         let mut ports = vec![("operations", operations)];
@@ -220,13 +221,13 @@ fn ports_and_probes_are_those_that_the_services_have() {
 fn grace_periods_are_longer_than_a_stop_may_take() {
     let [ingest, worker] = services();
     let drain = |service| seconds(default(service, "DRAIN_TIMEOUT"));
-    let settings = read("deploy/kubernetes/ingest-api.env");
+    let settings = read("deploy/kubernetes/ingest-api/settings.env");
     let delay = assignments(&settings)
         .into_iter()
         .find(|(name, _)| *name == "STOP_DELAY");
     let delay = seconds(delay.expect("it is set").1);
     let ingest_stop = drain(&ingest) + LAST_SAVES + seconds(default(&ingest, "PUBLISH_TIMEOUT"));
-    let manifest = |name: &str| yaml(&format!("deploy/kubernetes/{name}.yaml"));
+    let manifest = |name: &str| yaml(&format!("deploy/kubernetes/{name}/manifest.yaml"));
     let compose = yaml("deploy/compose.yaml");
     let of_service = |name: &str| {
         let (_, section) = compose
@@ -260,7 +261,7 @@ fn grace_periods_are_longer_than_a_stop_may_take() {
 fn images_and_jobs_have_the_names_of_the_programs() {
     let dockerfile = read("deploy/Dockerfile");
     let compose = yaml("deploy/compose.yaml");
-    let kustomization = yaml("deploy/kubernetes/kustomization.yaml");
+    let images = yaml("deploy/kubernetes/images/kustomization.yaml");
     let prometheus = yaml("deploy/prometheus/prometheus.yaml");
     for service in services() {
         let name = service.get_name();
@@ -270,9 +271,9 @@ fn images_and_jobs_have_the_names_of_the_programs() {
         assert!(dockerfile.contains(&format!(" target/release/{name}")));
         let image = format!("  - name: {name}\n    newName: registry.example.com/penstock/{name}\n");
         let image = image + "    newTag: " + env!("CARGO_PKG_VERSION") + "\n";
-        assert!(kustomization.contains(&image), "kustomization.yaml has {image}");
+        assert!(images.contains(&image), "images/kustomization.yaml has {image}");
         assert_eq!(
-            values(&yaml(&format!("deploy/kubernetes/{name}.yaml")), "image"),
+            values(&yaml(&format!("deploy/kubernetes/{name}/manifest.yaml")), "image"),
             [name]
         );
         assert!(
@@ -284,9 +285,96 @@ fn images_and_jobs_have_the_names_of_the_programs() {
     }
     let [_, worker] = services();
     assert!(worker.find_subcommand("migrate").is_some());
-    let job = yaml("deploy/kubernetes/migrate.yaml");
+    let job = yaml("deploy/kubernetes/migrate/manifest.yaml");
     assert!(job.contains("image: delivery-worker\n          args: [\"migrate\"]\n"));
     assert!(compose.contains("image: penstock/delivery-worker\n    command: [\"migrate\"]\n"));
+}
+
+/// What is released by itself, in the order of a release.
+const COMPONENTS: [&str; 3] = ["migrate", "delivery-worker", "ingest-api"];
+
+#[test]
+fn each_component_is_complete_by_itself_and_is_released_in_order() {
+    let images = yaml("deploy/kubernetes/images/kustomization.yaml");
+    for component in COMPONENTS {
+        let folder = format!("deploy/kubernetes/{component}");
+        let kustomization = yaml(&format!("{folder}/kustomization.yaml"));
+        assert!(
+            kustomization.contains("resources:\n  - manifest.yaml\n"),
+            "{component}"
+        );
+        assert!(
+            kustomization.contains("components:\n  - ../images\n"),
+            "{component}"
+        );
+        let manifest = yaml(&format!("{folder}/manifest.yaml"));
+        for image in values(&manifest, "image") {
+            assert!(values(&images, "name").contains(&image), "{component}: {image}");
+        }
+        let label = format!("app.kubernetes.io/component: {component}\n");
+        for document in manifest.split("---\n") {
+            assert!(
+                document.contains(&format!("    {label}")),
+                "{component}: {document}"
+            );
+        }
+        let maps = manifest.split("configMapRef:\n").skip(1);
+        for map in maps.map(|rest| rest.lines().next().expect("a reference has a name").trim()) {
+            let generated = format!("  - {map}\n    envs: [settings.env]\n    options:\n      labels:\n");
+            assert!(kustomization.contains(&generated), "{component}: {map}");
+            assert!(kustomization.contains(&label), "{component}: {map} has its label");
+        }
+    }
+    let all = yaml("deploy/kubernetes/kustomization.yaml");
+    let resources = COMPONENTS.map(|component| format!("  - {component}\n")).concat();
+    assert!(all.ends_with(&format!("resources:\n{resources}")), "{all}");
+    for document in ["deploy/README.md", "deploy/kubernetes/kustomization.yaml"] {
+        let text = read(document);
+        let applied = text
+            .lines()
+            .filter_map(|line| line.split_once("kubectl apply -k deploy/kubernetes/"));
+        let applied: Vec<_> = applied.map(|(_, component)| component).collect();
+        assert_eq!(applied, COMPONENTS, "{document}");
+    }
+}
+
+/// What `kubectl` itself makes of a folder; nothing where it is not installed.
+fn rendered(folder: &str) -> Option<BTreeSet<String>> {
+    let output = std::process::Command::new("kubectl")
+        .args(["kustomize", folder])
+        .current_dir(path("."))
+        .output();
+    let output = output.ok()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{folder}: {errors}");
+    let text = String::from_utf8(output.stdout).expect("manifests are text");
+    Some(text.split("---\n").map(str::to_owned).collect())
+}
+
+#[test]
+fn the_components_together_are_what_all_of_them_are_rendered_to() {
+    let Some(all) = rendered("deploy/kubernetes") else {
+        eprintln!("SKIPPED: there is no kubectl, so kustomizations were read and not rendered");
+        return;
+    };
+    let mut together = BTreeSet::new();
+    for component in COMPONENTS {
+        let documents = rendered(&format!("deploy/kubernetes/{component}")).expect("kubectl is there");
+        let text: String = documents.iter().map(String::as_str).collect();
+        for map in text.split("configMapRef:\n").skip(1) {
+            let name = map.lines().next().expect("a reference has a name").trim();
+            let made = documents.iter().any(|document| {
+                document.contains("kind: ConfigMap\n") && document.contains(&format!("  {name}\n"))
+            });
+            assert!(made, "{component}: {name}");
+        }
+        let label = format!("    app.kubernetes.io/component: {component}\n");
+        for document in &documents {
+            assert!(document.contains(&label), "`-l` finds {document}");
+        }
+        together.extend(documents);
+    }
+    assert_eq!(together, all);
 }
 
 #[test]

@@ -9,16 +9,13 @@ use tokio::process::Command;
 use crate::retention::{disabled_endpoint, old_event};
 use crate::setup;
 
-/// 32 bytes in base64. The worker's commands want a key and use none.
-const ANY_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-
-/// `delivery-worker` with one of its commands.
+/// `delivery-worker` with one of its commands, which need no key.
 pub(crate) fn worker_command(world: &World, name: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock-stack"));
     command.args(["delivery-worker", name]);
     command.env("DATABASE_URL", world.stack().database_url());
     command.env("NATS_URL", world.stack().nats_urls());
-    command.env("SECRETS_KEY", ANY_KEY);
+    command.env_remove("SECRETS_KEY");
     command.kill_on_drop(true);
     command
 }
@@ -46,6 +43,18 @@ fn counts(pairs: &[(&str, i64)]) -> Value {
         .iter()
         .map(|(what, count)| json!({"what": what, "count": count}))
         .collect()
+}
+
+#[tokio::test]
+async fn a_database_is_migrated_by_who_has_neither_nats_nor_the_key() {
+    let mut world = setup().start().await;
+    let output = worker_command(&world, "migrate")
+        .env_remove("NATS_URL")
+        .output()
+        .await;
+    let output = output.expect("the program can be run");
+    assert!(output.status.success(), "{output:?}");
+    world.finish().await;
 }
 
 #[tokio::test]

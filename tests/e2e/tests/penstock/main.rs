@@ -31,6 +31,7 @@ mod backlog;
 mod audit;
 mod requeue;
 mod operating;
+mod pending;
 mod counting;
 mod plans;
 mod pull;

@@ -1,0 +1,125 @@
+-- How many deliveries are pending, by what keeps them, as any replica of either service exports it. One replica counts and
+-- the others read what it wrote, so that replicas do not count the same table again and again.
+create table backlog_readings (
+    -- due: nothing but the workers keeps them. paced: due, and the endpoint's rate limit keeps them. circuit_open: due, and
+    -- the endpoint fails. waiting: due later, attempts in progress among them. ordered: they have an ordering key.
+    -- pull: to be fetched. disabled: of an endpoint that is disabled or deleted.
+    state text primary key,
+    -- A count ends at 10 000.
+    deliveries bigint not null,
+    -- Since when the oldest of them has been due; null when none is, and where nobody is waited for.
+    due_since timestamptz,
+    read_at timestamptz not null
+) with (fillfactor = 50);
+
+-- The walks go from endpoint to endpoint and end after 2 000; what an endpoint beyond has is not counted. No count looks at
+-- more than 10 000 rows, so that the cost has a bound whatever waits.
+create function count_backlog() returns table (state text, deliveries bigint, due_since timestamptz)
+language sql stable as $$
+    with recursive pushed as (
+        (select endpoint_id, next_attempt_at, 1 as step from deliveries
+         where status = 'pending' and not pull and ordering_key is null
+         order by endpoint_id, next_attempt_at limit 1)
+        union all
+        select next.endpoint_id, next.next_attempt_at, pushed.step + 1
+        from pushed cross join lateral (
+            select endpoint_id, next_attempt_at from deliveries
+            where status = 'pending' and not pull and ordering_key is null and endpoint_id > pushed.endpoint_id
+            order by endpoint_id, next_attempt_at limit 1
+        ) next
+        where pushed.step < 2000
+    ),
+    keyed as (
+        (select endpoint_id, 1 as step from deliveries where status = 'pending' and ordering_key is not null
+         order by endpoint_id, ordering_key, ordinal limit 1)
+        union all
+        select next.endpoint_id, keyed.step + 1
+        from keyed cross join lateral (
+            select endpoint_id from deliveries
+            where status = 'pending' and ordering_key is not null and endpoint_id > keyed.endpoint_id
+            order by endpoint_id, ordering_key, ordinal limit 1
+        ) next
+        where keyed.step < 2000
+    ),
+    pulled as (
+        (select endpoint_id, 1 as step from deliveries where status = 'pending' and pull
+         order by endpoint_id, next_attempt_at limit 1)
+        union all
+        select next.endpoint_id, pulled.step + 1
+        from pulled cross join lateral (
+            select endpoint_id from deliveries
+            where status = 'pending' and pull and endpoint_id > pulled.endpoint_id
+            order by endpoint_id, next_attempt_at limit 1
+        ) next
+        where pulled.step < 2000
+    ),
+    found as (
+        select 'push' as lane, endpoint_id, next_attempt_at from pushed
+        union all
+        select 'ordered', endpoint_id, null from keyed
+        union all
+        select 'pull', endpoint_id, null from pulled
+    ),
+    kept as materialized (
+        select f.*, case
+            when e.status <> 'enabled' or e.deleted_at is not null then 'disabled'
+            when f.lane = 'pull' then 'pull'
+            when h.open_until is not null then 'circuit_open'
+            when f.lane = 'ordered' then 'ordered'
+            when e.rate_limit_per_second is not null and p.next_at > now() then 'paced'
+            else 'due'
+        end as state
+        from found f
+        join endpoints e on e.id = f.endpoint_id
+        left join endpoint_health h on h.endpoint_id = f.endpoint_id
+        left join endpoint_pace p on p.endpoint_id = f.endpoint_id
+    ),
+    -- What of each endpoint is counted, and as what: what is due after `after` and at `through` at the latest.
+    parts as materialized (
+        select k.lane, k.endpoint_id, k.state, '-infinity'::timestamptz as after,
+               case when k.lane = 'push' and k.state <> 'disabled' then now() else 'infinity' end as through,
+               case when k.lane = 'push' and k.next_attempt_at <= now() then k.next_attempt_at end as due_since
+        from kept k
+        union all
+        select k.lane, k.endpoint_id, 'waiting', now(), 'infinity', null
+        from kept k where k.lane = 'push' and k.state <> 'disabled'
+    )
+    select s.state,
+           (select count(*) from (
+                select from parts p cross join lateral (
+                    select from deliveries d
+                    where p.lane = 'push' and d.endpoint_id = p.endpoint_id and d.status = 'pending' and not d.pull
+                      and d.ordering_key is null and d.next_attempt_at > p.after and d.next_attempt_at <= p.through
+                    union all
+                    select from deliveries d
+                    where p.lane = 'ordered' and d.endpoint_id = p.endpoint_id and d.status = 'pending'
+                      and d.ordering_key is not null
+                    union all
+                    select from deliveries d
+                    where p.lane = 'pull' and d.endpoint_id = p.endpoint_id and d.status = 'pending' and d.pull
+                ) d
+                where p.state = s.state limit 10000
+            ) counted),
+           (select min(p.due_since) from parts p where p.state = s.state)
+    from (values ('due'), ('paced'), ('circuit_open'), ('waiting'), ('ordered'), ('pull'), ('disabled')) as s (state)
+$$;
+
+-- What was counted lately; counts again when that is older than `max_age` and nobody else is counting. Nothing when it is
+-- older than three times that.
+create function read_backlog(max_age interval)
+returns table (state text, deliveries bigint, due_seconds double precision) language plpgsql as $$
+#variable_conflict use_column
+begin
+    -- The number is Penstock's own among those of this database.
+    if not exists (select from backlog_readings where read_at > now() - max_age)
+        and pg_try_advisory_xact_lock(7165603) then
+        insert into backlog_readings (state, deliveries, due_since, read_at)
+        select c.state, c.deliveries, c.due_since, now() from count_backlog() c
+        on conflict (state) do update
+        set deliveries = excluded.deliveries, due_since = excluded.due_since, read_at = excluded.read_at;
+    end if;
+    return query
+        select r.state, r.deliveries, extract(epoch from now() - r.due_since)::double precision
+        from backlog_readings r where r.read_at > now() - 3 * max_age;
+end
+$$;

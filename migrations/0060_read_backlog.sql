@@ -2,8 +2,8 @@
 -- the others read what it wrote, so that replicas do not count the same table again and again.
 create table backlog_readings (
     -- due: nothing but the workers keeps them. paced: due, and the endpoint's rate limit keeps them. circuit_open: due, and
-    -- the endpoint fails. waiting: due later, attempts in progress among them. ordered: they have an ordering key.
-    -- pull: to be fetched. disabled: of an endpoint that is disabled or deleted.
+    -- the endpoint fails. waiting: due later, attempts in progress among them. ordered: behind another one of
+    -- their ordering key. pull: to be fetched. disabled: of an endpoint that is disabled or deleted.
     state text primary key,
     -- A count ends at 10 000.
     deliveries bigint not null,
@@ -29,15 +29,17 @@ language sql stable as $$
         ) next
         where pushed.step < 2000
     ),
+    -- A parked delivery has one of its key before it that is not parked, so these are all endpoints with ordered ones.
     keyed as (
-        (select endpoint_id, 1 as step from deliveries where status = 'pending' and ordering_key is not null
-         order by endpoint_id, ordering_key, ordinal limit 1)
+        (select endpoint_id, next_attempt_at, 1 as step from deliveries
+         where status = 'pending' and ordering_key is not null and not parked
+         order by endpoint_id, next_attempt_at, ordinal limit 1)
         union all
-        select next.endpoint_id, keyed.step + 1
+        select next.endpoint_id, next.next_attempt_at, keyed.step + 1
         from keyed cross join lateral (
-            select endpoint_id from deliveries
-            where status = 'pending' and ordering_key is not null and endpoint_id > keyed.endpoint_id
-            order by endpoint_id, ordering_key, ordinal limit 1
+            select endpoint_id, next_attempt_at from deliveries
+            where status = 'pending' and ordering_key is not null and not parked and endpoint_id > keyed.endpoint_id
+            order by endpoint_id, next_attempt_at, ordinal limit 1
         ) next
         where keyed.step < 2000
     ),
@@ -56,7 +58,9 @@ language sql stable as $$
     found as (
         select 'push' as lane, endpoint_id, next_attempt_at from pushed
         union all
-        select 'ordered', endpoint_id, null from keyed
+        select 'turn', endpoint_id, next_attempt_at from keyed
+        union all
+        select 'parked', endpoint_id, null from keyed
         union all
         select 'pull', endpoint_id, null from pulled
     ),
@@ -64,8 +68,8 @@ language sql stable as $$
         select f.*, case
             when e.status <> 'enabled' or e.deleted_at is not null then 'disabled'
             when f.lane = 'pull' then 'pull'
+            when f.lane = 'parked' then 'ordered'
             when h.open_until is not null then 'circuit_open'
-            when f.lane = 'ordered' then 'ordered'
             when e.rate_limit_per_second is not null and p.next_at > now() then 'paced'
             else 'due'
         end as state
@@ -77,25 +81,31 @@ language sql stable as $$
     -- What of each endpoint is counted, and as what: what is due after `after` and at `through` at the latest.
     parts as materialized (
         select k.lane, k.endpoint_id, k.state, '-infinity'::timestamptz as after,
-               case when k.lane = 'push' and k.state <> 'disabled' then now() else 'infinity' end as through,
-               case when k.lane = 'push' and k.next_attempt_at <= now() then k.next_attempt_at end as due_since
+               case when k.lane in ('push', 'turn') and k.state <> 'disabled' then now() else 'infinity' end as through,
+               case when k.next_attempt_at <= now() then k.next_attempt_at end as due_since
         from kept k
         union all
         select k.lane, k.endpoint_id, 'waiting', now(), 'infinity', null
-        from kept k where k.lane = 'push' and k.state <> 'disabled'
+        from kept k where k.lane in ('push', 'turn') and k.state <> 'disabled'
     )
     select s.state,
-           (select count(*) from (
-                select from parts p cross join lateral (
-                    select from deliveries d
+           (select count(*) filter (where counts) from (
+                select d.counts from parts p cross join lateral (
+                    select true as counts from deliveries d
                     where p.lane = 'push' and d.endpoint_id = p.endpoint_id and d.status = 'pending' and not d.pull
                       and d.ordering_key is null and d.next_attempt_at > p.after and d.next_attempt_at <= p.through
                     union all
-                    select from deliveries d
-                    where p.lane = 'ordered' and d.endpoint_id = p.endpoint_id and d.status = 'pending'
+                    select true from deliveries d
+                    where p.lane = 'turn' and d.endpoint_id = p.endpoint_id and d.status = 'pending'
+                      and d.ordering_key is not null and not d.parked
+                      and d.next_attempt_at > p.after and d.next_attempt_at <= p.through
+                    union all
+                    -- No index has the parked ones alone.
+                    select d.parked from deliveries d
+                    where p.lane = 'parked' and d.endpoint_id = p.endpoint_id and d.status = 'pending'
                       and d.ordering_key is not null
                     union all
-                    select from deliveries d
+                    select true from deliveries d
                     where p.lane = 'pull' and d.endpoint_id = p.endpoint_id and d.status = 'pending' and d.pull
                 ) d
                 where p.state = s.state limit 10000

@@ -14,6 +14,9 @@ use crate::endpoint::Endpoint;
 use crate::record::Report;
 use crate::retry::Next;
 
+/// Deliveries of each kind, in order or not, up to which those that wait are counted.
+const MAX_COUNTED: i64 = 10_000;
+
 /// Disables the endpoints whose receivers answered 410 Gone. To be called before these results are recorded: what is
 /// recorded may be claimed again at once.
 ///
@@ -41,10 +44,13 @@ pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) 
         if report.next == Next::Delivered {
             failing.remove(&report.job.endpoint.id);
         } else {
-            let count = failing
-                .entry(report.job.endpoint.id)
-                .or_insert((&report.job.endpoint, 0));
-            count.1 += 1;
+            let failed = failing.entry(report.job.endpoint.id).or_insert(Failed {
+                endpoint: &report.job.endpoint,
+                count: 0,
+                outcome: "",
+            });
+            failed.count += 1;
+            failed.outcome = report.attempt.outcome;
         }
     }
     for report in group.iter().filter(|report| report.attempt.is_gone()) {
@@ -55,18 +61,26 @@ pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) 
     }
     let counts: Vec<_> = failing
         .values()
-        .map(|(endpoint, count)| (*endpoint, *count))
+        .map(|failed| (failed.endpoint, failed.count))
         .collect();
     match add_failures(pool, &counts).await {
         Ok(rows) => {
             for row in rows {
-                if let Some((endpoint, _)) = failing.get(&row.endpoint_id) {
-                    log_failed(endpoint.id, follow_up(pool, breaker, endpoint, &row).await);
+                if let Some(failed) = failing.get(&row.endpoint_id) {
+                    log_failed(row.endpoint_id, follow_up(pool, breaker, failed, &row).await);
                 }
             }
         }
         Err(error) => tracing::warn!(%error, "cannot count the failures of endpoints"),
     }
+}
+
+/// What a group of results tells of an endpoint that fails.
+struct Failed<'a> {
+    endpoint: &'a Arc<Endpoint>,
+    count: i32,
+    /// The last outcome.
+    outcome: &'static str,
 }
 
 fn log_failed(endpoint_id: EndpointId, outcome: Result<(), sqlx::Error>) {
@@ -78,16 +92,17 @@ fn log_failed(endpoint_id: EndpointId, outcome: Result<(), sqlx::Error>) {
 async fn follow_up(
     pool: &PgPool,
     breaker: &Breaker,
-    endpoint: &Arc<Endpoint>,
+    failed: &Failed<'_>,
     failing: &Failing,
 ) -> Result<(), sqlx::Error> {
+    let endpoint = failed.endpoint;
     let failures = u32::try_from(failing.failures).unwrap_or(0);
     let failing_for = Duration::try_from_secs_f64(failing.seconds).unwrap_or_default();
     match breaker.judge(failures, failing_for) {
         Circuit::Closed => Ok(()),
         Circuit::Open(pause) => {
             endpoint.gate.set_circuit_open(true);
-            open(pool, endpoint.id, pause).await
+            open(pool, endpoint.id, pause, failed.outcome).await
         }
         Circuit::GivenUp => {
             let time = humantime::format_duration(breaker.disable_after);
@@ -129,15 +144,40 @@ async fn add_failures(pool: &PgPool, counts: &[(&Arc<Endpoint>, i32)]) -> Result
     .await
 }
 
-/// Opens an endpoint's circuit, or keeps it open. One that has succeeded meanwhile has no row and stays closed.
-async fn open(pool: &PgPool, id: EndpointId, pause: Duration) -> Result<(), sqlx::Error> {
+/// Opens an endpoint's circuit, or keeps it open, and writes down that it has opened for those who want to know. One that
+/// has succeeded meanwhile has no row and stays closed.
+async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: &str) -> Result<(), sqlx::Error> {
     let opened = sqlx::query_scalar!(
-        r#"update endpoint_health h set open_until = now() + $2 * interval '1 millisecond'
-           from (select endpoint_id, open_until from endpoint_health where endpoint_id = $1 for update) before
-           where h.endpoint_id = before.endpoint_id
-           returning before.open_until is null as "opened!""#,
+        r#"with opened as (
+               update endpoint_health h set open_until = now() + $2 * interval '1 millisecond'
+               from (select endpoint_id, open_until from endpoint_health where endpoint_id = $1 for update) before
+               where h.endpoint_id = before.endpoint_id
+               returning h.endpoint_id, h.org_id, h.failing_since, before.open_until is null as is_new
+           ),
+           told as (
+               insert into operational_events (id, org_id, type, endpoint_id, data)
+               select $3, o.org_id, $4, o.endpoint_id,
+                      json_build_object(
+                          'endpoint_id', o.endpoint_id,
+                          'failing_since', to_char(o.failing_since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                          'reason', $5::text,
+                          'waiting_deliveries', (select count(*) from (
+                              (select from deliveries d where d.endpoint_id = o.endpoint_id and d.org_id = o.org_id
+                                 and status = 'pending' and not pull and ordering_key is null limit $6)
+                              union all
+                              (select from deliveries d where d.endpoint_id = o.endpoint_id and d.org_id = o.org_id
+                                 and status = 'pending' and ordering_key is not null limit $6)
+                          ) waiting)
+                      )::text
+               from opened o where o.is_new and is_operational_event_wanted(o.org_id, $4, o.endpoint_id)
+           )
+           select is_new as "opened!" from opened"#,
         id.as_uuid(),
         pause.as_secs_f64() * 1e3,
+        EventId::at(UnixMicros::now()).as_uuid(),
+        shared::event::ENDPOINT_FAILING,
+        outcome,
+        MAX_COUNTED,
     )
     .fetch_optional(pool)
     .await?;

@@ -66,12 +66,13 @@ where
     Ok(reason)
 }
 
-/// Data exceptions and integrity violations (SQLSTATE classes 22 and 23): some value cannot be stored, ever.
+/// Data exceptions, integrity violations and exceeded limits of the program (SQLSTATE classes 22, 23 and 54, such as a value
+/// too long for an index): some value cannot be stored, ever.
 fn is_about_a_value(error: &sqlx::Error) -> bool {
     let code = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
 #[cfg(test)]

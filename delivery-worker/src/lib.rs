@@ -255,7 +255,8 @@ fn start_chores(
     tasks.spawn_long_lived("recoveries", steps);
 
     let db = pool.clone();
-    let end = async move || deleted::end_deliveries(&db).await;
+    let ending = deleted::Ending::default();
+    let end = async move || ending.take_round(&db).await;
     let endings = chores::repeat(
         "deleted endpoints",
         deleted::INTERVAL,

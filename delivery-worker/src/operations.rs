@@ -55,7 +55,12 @@ pub async fn store(pool: &PgPool, directory: &Arc<Directory>, permits: &Permits)
         let (events, deliveries) = fan_out(&endpoints, &notices);
         let events: Vec<_> = events.iter().collect();
         match persist::store(&mut connection, endpoints.version, &events, &deliveries).await? {
-            Stored::New(_) => break,
+            Stored::New(_) => {
+                for delivery in &deliveries {
+                    permits.note_due(delivery.endpoint_id, Duration::ZERO);
+                }
+                break;
+            }
             Stored::Stale => _ = directory.refresh().await?,
         }
     }

@@ -7,10 +7,14 @@
 //! No endpoint gets more of the worker's permits than it leaves free. So there are always some for those that have
 //! none, however many slow receivers hold theirs (dynamic thresholds: Choudhury and Hahne, 1998).
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use shared::id::EndpointId;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// One endpoint's share.
 #[derive(Debug)]
@@ -72,6 +76,8 @@ struct Wakeup {
     notify: Notify,
     // An endpoint with free slots of its own found none of the worker's for it: any that comes free may be it.
     starved: AtomicBool,
+    // Endpoints of which this worker has written that something is due then.
+    notes: Mutex<HashMap<EndpointId, Instant>>,
 }
 
 impl Permits {
@@ -123,7 +129,8 @@ impl Permits {
 
     /// Says that a due delivery of the endpoint has come into the table. The claimer may have searched it, and let new
     /// events pass, after the delivery found no permit and before it was there.
-    pub fn note_waiting(&self, gate: &Gate) {
+    pub fn note_waiting(&self, id: EndpointId, gate: &Gate) {
+        self.note_due(id, Duration::ZERO);
         gate.set_backlogged(true);
         if gate.available() > 0 && !gate.circuit_open.load(Ordering::Relaxed) {
             self.wake_claimer();
@@ -133,6 +140,21 @@ impl Permits {
     /// Returns when a permit was freed that a backlogged endpoint can use, or after [`Permits::wake_claimer`].
     pub async fn freed(&self) {
         self.wakeup.notify.notified().await;
+    }
+
+    /// Has the claimer look at the endpoint's rows after this time, when it searches the table.
+    pub fn note_due(&self, id: EndpointId, after: Duration) {
+        let now = Instant::now();
+        let due = now.checked_add(after).unwrap_or(now);
+        let mut notes = self.wakeup.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = notes.entry(id).or_insert(due);
+        *noted = due.min(*noted);
+    }
+
+    /// What was noted since this was last called.
+    pub fn take_notes(&self) -> HashMap<EndpointId, Instant> {
+        let mut notes = self.wakeup.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut notes)
     }
 
     /// Has the table searched at once: something became due that no permit waits for.
@@ -261,8 +283,10 @@ mod tests {
         drop(permit);
         permits.freed().await;
         gate.set_backlogged(false);
-        permits.note_waiting(&gate);
+        let id = EndpointId::from(uuid::Uuid::nil());
+        permits.note_waiting(id, &gate);
         permits.freed().await;
+        assert!(permits.take_notes().contains_key(&id));
         assert!(permits.try_acquire_for_new(&gate).is_none(), "it goes first");
     }
 

@@ -145,6 +145,7 @@ pub async fn run(
         patiently(health::count_failures(database.pool(), &breaker, &group)).await;
         let next_of_a_key = group.iter().any(|report| report.job.ordered);
         let is_small = group.len() < SMALL_GROUP;
+        note_due(&permits, &group, &recorded);
         group.clear();
         if next_of_a_key || !recorded.recovered.is_empty() {
             permits.wake_claimer();
@@ -154,6 +155,21 @@ pub async fn run(
         }
     }
     Ok(())
+}
+
+/// Says which endpoints' rows may be due now or later: retries, the next ones of a key, what waited for a circuit to close.
+fn note_due(permits: &Permits, group: &[Report], recorded: &Recorded) {
+    for report in group {
+        let after = match report.next {
+            Next::RetryIn(wait) => wait,
+            Next::Delivered | Next::Dead if report.job.ordered => Duration::ZERO,
+            Next::Delivered | Next::Dead => continue,
+        };
+        permits.note_due(report.job.endpoint.id, after);
+    }
+    for id in &recorded.recovered {
+        permits.note_due((*id).into(), Duration::ZERO);
+    }
 }
 
 /// Does not let results wait for long until `health` is written: others may have locked the endpoint's row.

@@ -73,6 +73,7 @@ pub async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<(), sqlx::Er
         .await?;
         transaction.commit().await?;
         if recovered > 0 {
+            permits.note_due(recovery.endpoint_id, Duration::ZERO);
             permits.wake_claimer();
         }
     }

@@ -9,7 +9,7 @@ use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{AckKind, Message};
 use shared::event::Event;
 use shared::frame;
-use shared::id::{EventId, LeaseToken};
+use shared::id::{EndpointId, EventId, LeaseToken};
 
 use crate::crash::{self, Point};
 use crate::dispatch::{Dispatcher, Job};
@@ -50,8 +50,8 @@ struct FannedOut<'a> {
     deliveries: Vec<NewDelivery<'a>>,
     /// For each delivery, what lets it start as soon as it is stored.
     starts: Vec<Option<Start>>,
-    /// Some are due, in order or at a pace that only the claimer keeps.
-    is_for_claimer: bool,
+    /// Endpoints with deliveries that are due, in order or at a pace that only the claimer keeps.
+    for_claimer: HashSet<EndpointId>,
     /// Endpoints with deliveries that found no permit.
     parked: Vec<Arc<Endpoint>>,
 }
@@ -196,7 +196,7 @@ impl Storing {
             events: 0,
             deliveries: Vec::new(),
             starts: Vec::new(),
-            is_for_claimer: false,
+            for_claimer: HashSet::new(),
             parked: Vec::new(),
         };
         for (index, located) in events.iter().enumerate() {
@@ -207,7 +207,9 @@ impl Storing {
                     .as_ref()
                     .map(|start| (start.lease, start.endpoint.timeout + self.lease_margin));
                 match push {
-                    Some(endpoint) if !endpoint.may_start(&located.event) => fanned_out.is_for_claimer = true,
+                    Some(endpoint) if !endpoint.may_start(&located.event) => {
+                        fanned_out.for_claimer.insert(endpoint.id);
+                    }
                     Some(endpoint) if start.is_none() => fanned_out.park(endpoint),
                     _ => {}
                 }
@@ -243,9 +245,12 @@ impl Storing {
     /// Starts the leased deliveries of the events that were new. The permits of the others are freed.
     fn start(&self, events: &[&Event<'_>], fanned_out: FannedOut<'_>, new: &[EventId]) {
         for endpoint in &fanned_out.parked {
-            self.permits.note_waiting(&endpoint.gate);
+            self.permits.note_waiting(endpoint.id, &endpoint.gate);
         }
-        if fanned_out.is_for_claimer {
+        for id in &fanned_out.for_claimer {
+            self.permits.note_due(*id, Duration::ZERO);
+        }
+        if !fanned_out.for_claimer.is_empty() {
             self.permits.wake_claimer();
         }
         let new: HashSet<_> = new.iter().copied().collect();

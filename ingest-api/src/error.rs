@@ -105,7 +105,7 @@ impl From<sqlx::Error> for ApiError {
             "the database took too long for this request"
         } else if database.is_some_and(shared::db::is_shutting_down) {
             "the database is restarting"
-        } else if shared::db::is_transient(&error) {
+        } else if shared::db::is_transient(&error) || database.is_some_and(shared::db::is_locked_out) {
             "the database is not available"
         } else {
             return Self::Internal(error.into());

@@ -102,7 +102,7 @@ pub fn describe() {
     describe_gauge!(
         "deliveries_pending",
         "Pending deliveries by what keeps them: due (only the workers), paced (a rate limit), circuit_open, waiting (due \
-         later, or in progress), ordered (with an ordering key), pull (to be fetched), disabled. 10000 stands for as many \
+         later, or in progress), ordered (behind another of their ordering key), pull (to be fetched), disabled. 10000 stands for as many \
          or more, and of 2000 endpoints at most. Every replica sees the same table. Absent while it cannot be read."
     );
     describe_gauge!(

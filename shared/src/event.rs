@@ -9,7 +9,15 @@ use crate::id::{EndpointId, EventId, OrgId};
 pub const JSON: &str = "application/json";
 
 /// The types of the events that Penstock itself sends about an organisation's endpoints. Producers cannot send them.
-pub const OPERATIONAL_TYPES: [&str; 3] = [ENDPOINT_DISABLED, ENDPOINT_RECOVERED, DELIVERY_DEAD];
+pub const OPERATIONAL_TYPES: [&str; 4] = [
+    ENDPOINT_FAILING,
+    ENDPOINT_DISABLED,
+    ENDPOINT_RECOVERED,
+    DELIVERY_DEAD,
+];
+
+/// An endpoint keeps failing: its circuit has opened.
+pub const ENDPOINT_FAILING: &str = "endpoint.failing";
 
 /// An endpoint was disabled, by its receiver or because it failed for too long.
 pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";

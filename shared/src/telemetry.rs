@@ -11,17 +11,52 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use clap::{Args, ValueEnum};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::readings::Readings;
 
-/// Upper bounds, in seconds, of the buckets of every duration histogram.
+/// Upper bounds, in seconds, of the buckets of every duration histogram. Requests, publishes and attempts all have a time
+/// limit, of which none is above a minute unless somebody sets it so.
 const DURATION_BUCKETS: &[f64] = &[
-    0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    120.0,
 ];
+
+/// Upper bounds, in seconds, of the buckets of what may lie in a stream or a table first: up to a week.
+const WAIT_BUCKETS: &[f64] = &[
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    900.0,
+    3_600.0,
+    4.0 * 3_600.0,
+    12.0 * 3_600.0,
+    DAY,
+    2.0 * DAY,
+    4.0 * DAY,
+    7.0 * DAY,
+];
+const DAY: f64 = 24.0 * 3_600.0;
+
+/// The histograms with [`WAIT_BUCKETS`].
+const WAITS: &[&str] = &["event_to_delivery_seconds"];
 
 /// Upper bounds of the buckets of every other histogram.
 const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
@@ -76,11 +111,19 @@ impl TelemetryConfig {
 /// # Errors
 /// When the process already has one.
 pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), DURATION_BUCKETS)
-        .and_then(|builder| builder.set_buckets(COUNT_BUCKETS))
+    metrics_builder()
         .and_then(PrometheusBuilder::install_recorder)
         .context("cannot start the metrics recorder")
+}
+
+/// A full name goes before the end of one.
+fn metrics_builder() -> Result<PrometheusBuilder, BuildError> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), DURATION_BUCKETS)?
+        .set_buckets(COUNT_BUCKETS)?;
+    WAITS.iter().try_fold(builder, |builder, name| {
+        builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), WAIT_BUCKETS)
+    })
 }
 
 /// Sums up the samples of histograms regularly, until the stop: otherwise they would fill the memory of a service that
@@ -172,4 +215,28 @@ pub fn operations_routes(metrics: PrometheusHandle, readings: Readings, readines
 pub async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<tokio::net::TcpListener> {
     let listener = tokio::net::TcpListener::bind(address).await;
     listener.with_context(|| format!("{variable}: cannot listen on {address}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_of_days_and_a_request_of_a_minute_fall_into_buckets_of_their_own() {
+        let recorder = metrics_builder().unwrap().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::histogram!("event_to_delivery_seconds").record(3.0 * DAY);
+            metrics::histogram!("http_request_duration_seconds").record(45.0);
+        });
+        let rendered = recorder.handle().render();
+        for (series, count) in [
+            ("event_to_delivery_seconds_bucket{le=\"172800\"}", 0),
+            ("event_to_delivery_seconds_bucket{le=\"345600\"}", 1),
+            ("event_to_delivery_seconds_bucket{le=\"604800\"}", 1),
+            ("http_request_duration_seconds_bucket{le=\"30\"}", 0),
+            ("http_request_duration_seconds_bucket{le=\"60\"}", 1),
+        ] {
+            assert!(rendered.contains(&format!("{series} {count}\n")), "{rendered}");
+        }
+    }
 }

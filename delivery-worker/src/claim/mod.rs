@@ -1,9 +1,10 @@
 //! Claiming due deliveries from the table: retries, what found no permit at intake, what a dead worker left, and
 //! everything of endpoints that are ordered, paced or failing.
 //!
-//! Fair by endpoint: the index leads from one endpoint with pending rows to the next, and each that has permits
-//! gets a few of its own due rows; a million due rows of one endpoint cost the others nothing.
+//! Fair by endpoint: each that has permits gets a few of its own due rows; a million due rows of one endpoint cost the
+//! others nothing. What waits costs nothing either: an endpoint is looked at when something of it may be due.
 
+mod agenda;
 mod survey;
 mod share;
 mod unordered;
@@ -17,8 +18,10 @@ use std::time::Duration;
 use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::agenda::Agenda;
 use crate::claim::ordered::Cursors;
 use crate::claim::share::Share;
 use crate::claim::survey::Waiting;
@@ -34,6 +37,12 @@ use crate::warm::WarmPool;
 
 /// Most deliveries of one endpoint in one claim.
 const MAX_PER_ENDPOINT: usize = 50;
+
+/// Most endpoints that one claim looks at. Those that have waited for it the longest come first.
+const MAX_LOOKED_AT: usize = 512;
+
+/// Endpoints in one part of the walk over all that have pending rows.
+const WALK_LENGTH: usize = 200;
 
 /// Claims until the stop.
 #[derive(Debug)]
@@ -59,6 +68,7 @@ pub struct Claimer {
 struct Rounds {
     /// Endpoints whose gates were told that their circuit is open.
     open: HashSet<EndpointId>,
+    agenda: Agenda,
     cursors: Cursors,
     ordered_first: bool,
     /// The last endpoint that was given permits. The next claim begins after it.
@@ -102,10 +112,9 @@ impl Claimer {
             self.mark_open_circuits(&mut connection, &endpoints, &mut rounds.open)
                 .await?;
         }
-        let waiting = survey::waiting(&mut connection).await?;
-        if is_tick {
-            survey::end_backlogs(&endpoints, &waiting);
-        }
+        let waiting = self
+            .survey(&mut connection, &endpoints, &mut rounds.agenda, is_tick)
+            .await?;
         let mut shares = self.shares(&mut connection, &endpoints, waiting).await?;
         share::begin_after(&mut shares, rounds.last_served);
         // In turn, so that neither kind of an endpoint's deliveries can take all its permits for long.
@@ -141,6 +150,60 @@ impl Claimer {
         Ok(())
     }
 
+    /// What waits for the endpoints of which something may be due: at every tick for all of them, otherwise for those that
+    /// can be sent more.
+    async fn survey(
+        &self,
+        connection: &mut PgConnection,
+        endpoints: &Snapshot,
+        agenda: &mut Agenda,
+        is_tick: bool,
+    ) -> Result<Vec<Waiting>, sqlx::Error> {
+        let now = Instant::now();
+        for (id, look_at) in self.permits.take_notes() {
+            agenda.note(id, look_at, now);
+        }
+        if is_tick || agenda.is_first_round() {
+            self.walk(connection, endpoints, agenda).await?;
+        }
+        let now = Instant::now();
+        let may_be_sent = |id| {
+            let endpoint = endpoints.get(id)?;
+            Some(is_tick || endpoint.gate.available() > 0)
+        };
+        let due = agenda.due(now, MAX_LOOKED_AT, may_be_sent);
+        let waiting = if due.is_empty() {
+            Vec::new()
+        } else {
+            survey::look(connection, &due).await?
+        };
+        agenda.looked(now, &waiting);
+        if is_tick {
+            survey::end_backlogs(endpoints, agenda);
+        }
+        Ok(waiting)
+    }
+
+    /// Takes the next part of the walk, if it is time.
+    async fn walk(
+        &self,
+        connection: &mut PgConnection,
+        endpoints: &Snapshot,
+        agenda: &mut Agenda,
+    ) -> Result<(), sqlx::Error> {
+        let now = Instant::now();
+        let Some(after) = agenda.next_walk(now) else {
+            return Ok(());
+        };
+        let found = survey::walk(connection, after, WALK_LENGTH).await?;
+        let is_full = found.len() == WALK_LENGTH;
+        agenda.walked(now, &found, is_full, |id| endpoints.get(id).is_some());
+        if agenda.is_first_round() {
+            self.permits.wake_claimer();
+        }
+        Ok(())
+    }
+
     /// Tells the gates which circuits are open, so that new events of these endpoints do not start at once.
     async fn mark_open_circuits(
         &self,
@@ -166,15 +229,16 @@ impl Claimer {
         endpoints: &Snapshot,
         waiting: Vec<Waiting>,
     ) -> Result<Vec<Share>, sqlx::Error> {
-        let enabled: Vec<_> = waiting
-            .into_iter()
+        let sendable = waiting.into_iter().filter(|waiting| {
+            let has_any = waiting.has_due() || waiting.has_ordered();
+            has_any && !waiting.is_open()
+        });
+        let enabled: Vec<_> = sendable
             .filter_map(|waiting| Some((endpoints.get(waiting.endpoint_id)?.clone(), waiting)))
             .collect();
-        // Of ordered deliveries it is not known yet whether any is due.
-        let due = enabled.iter().filter(|(_, waiting)| waiting.has_due()).count();
-        let fair_share = (self.permits.available() / due.max(1)).clamp(1, MAX_PER_ENDPOINT);
+        let fair_share = (self.permits.available() / enabled.len().max(1)).clamp(1, MAX_PER_ENDPOINT);
         let shares = enabled.into_iter().map(|(endpoint, waiting)| {
-            let most = if waiting.probe { 1 } else { fair_share };
+            let most = if waiting.is_probe() { 1 } else { fair_share };
             if waiting.has_due() {
                 endpoint.gate.set_backlogged(true);
             }
@@ -198,12 +262,12 @@ impl Claimer {
         connection: &mut PgConnection,
         shares: &mut Vec<Share>,
     ) -> Result<(), sqlx::Error> {
-        for share in shares.iter_mut().filter(|share| share.waiting.probe) {
+        for share in shares.iter_mut().filter(|share| share.waiting.is_probe()) {
             share.take_permits(&self.permits, 1);
         }
         // Left to a worker that has a permit.
-        shares.retain(|share| !share.waiting.probe || share.served);
-        let probes = shares.iter().filter(|share| share.waiting.probe);
+        shares.retain(|share| !share.waiting.is_probe() || share.served);
+        let probes = shares.iter().filter(|share| share.waiting.is_probe());
         let probes: Vec<_> = probes.map(|share| (share.endpoint.id, share.lease)).collect();
         if probes.is_empty() {
             return Ok(());
@@ -212,7 +276,7 @@ impl Claimer {
             .await?
             .into_iter()
             .collect();
-        shares.retain(|share| !share.waiting.probe || taken.contains(&share.endpoint.id));
+        shares.retain(|share| !share.waiting.is_probe() || taken.contains(&share.endpoint.id));
         Ok(())
     }
 

@@ -1,5 +1,9 @@
 //! Claiming deliveries with an ordering key: of each key the first one that is pending, and no other.
 //!
+//! Those that may be due are looked at in the order in which they came due. One that stands behind another of its key is
+//! parked when it is met, and is in nobody's way then; the end of the one before it puts it back (see the migration
+//! `park_ordered_deliveries`). So what waits costs nothing, neither the first of a key nor what is behind it.
+//!
 //! The first one known is the first one there is only if everything that stands before it in its stream is stored.
 //! One worker may have stored the second frame of a stream while another one, or none any more, still holds the
 //! first. So a delivery also waits until its stream is stored through its own place: see [`crate::floors`].
@@ -14,29 +18,44 @@ use super::{Claimed, Share};
 use crate::floors::FloorRequests;
 use crate::permits::Permits;
 
-/// Keys of one endpoint that are looked at in one claim. The next claim goes on after the last of them, so that any
-/// number of keys has its turn and no claim takes long.
-const MAX_KEYS: u16 = 256;
+/// Deliveries of one endpoint that are looked at in one claim: twice as many as it may be sent, and so many more. Those
+/// beyond are for the next claim, which comes at once.
+const MORE: i32 = 16;
 
-/// After which key the walk over an endpoint's keys goes on; from the first one where there is no entry.
+/// After which delivery the look at an endpoint's due ones goes on; from the first one where there is no entry.
 #[derive(Debug, Default)]
-pub struct Cursors(HashMap<EndpointId, String>);
+pub struct Cursors(HashMap<EndpointId, Place>);
 
-/// The first pending delivery of a key.
-struct Head {
+/// Where a delivery stands among its endpoint's due ones.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    due_at: OffsetDateTime,
+    ordinal: i64,
+}
+
+/// A delivery that is due, as far as its own row says.
+struct Due {
     endpoint_id: EndpointId,
     org_id: OrgId,
     event_id: EventId,
     accepted_at: OffsetDateTime,
-    ordering_key: String,
-    /// Neither leased nor waiting for its next attempt.
-    due: bool,
+    due_at: OffsetDateTime,
+    ordinal: i64,
+    /// Another one of its key comes first.
+    behind: bool,
     /// Nothing can come before it any more.
     stored: bool,
 }
 
-/// Leases the first deliveries of as many keys of each endpoint as its share can get permits. Asks for the floors of
-/// the streams when one waits only for them.
+impl Due {
+    fn is_ready(&self) -> bool {
+        !self.behind && self.stored
+    }
+}
+
+/// Leases the first deliveries of as many keys of each endpoint as its share can get permits, and parks what stands behind
+/// others. Asks for the floors of the streams when one waits only for them, and has the table searched again at once when
+/// there was more to look at.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -49,99 +68,157 @@ pub async fn claim(
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let with_keys = shares
         .iter_mut()
-        .filter(|share| share.waiting.ordered && share.turns > 0);
+        .filter(|share| share.waiting.has_ordered() && share.turns > 0);
     let mut shares: HashMap<_, _> = with_keys.map(|share| (share.endpoint.id, share)).collect();
     if shares.is_empty() {
         return Ok(Vec::new());
     }
-    let heads = look(connection, &shares, cursors).await?;
-    if heads.iter().any(|head| head.due && !head.stored) {
+    let due = look(connection, &shares, cursors).await?;
+    if due.iter().any(|due| !due.behind && !due.stored) {
         floors.ask();
     }
     let mut ready = Vec::new();
-    let mut walks = heads
+    let mut pages = due
         .chunk_by(|one, next| one.endpoint_id == next.endpoint_id)
-        .map(|walk| (walk[0].endpoint_id, walk))
+        .map(|page| (page[0].endpoint_id, page))
         .collect::<HashMap<_, _>>();
     for (id, share) in &mut shares {
-        let walk = walks.remove(id).unwrap_or_default();
-        let begin = ready.len();
-        let is_ready = walk.iter().filter(|head| head.due && head.stored);
-        share.take_permits(permits, is_ready.clone().count());
+        let page = pages.remove(id).unwrap_or_default();
+        let is_full = page.len() >= usize::try_from(page_length(share)).unwrap_or(usize::MAX);
+        let is_ready = page.iter().filter(|due| due.is_ready());
+        let count = is_ready.clone().count();
+        share.take_permits(permits, count);
+        let leased = share.permits.len().min(count);
         let lease_ms = share.lease_ms();
-        ready.extend(is_ready.take(share.permits.len()).map(|head| (head, lease_ms)));
-        cursors.advance(share, walk, &ready[begin..]);
+        ready.extend(is_ready.take(leased).map(|due| (due, lease_ms)));
+        // Where some found no permit, the next claim begins with them.
+        let goes_on = is_full && leased == count;
+        cursors.advance(*id, page.last().filter(|_| goes_on));
+        // What waits for its stream only can wait for the next claim too.
+        if goes_on && page.iter().any(|due| due.behind || due.stored) {
+            permits.wake_claimer();
+        }
     }
-    if ready.is_empty() {
-        return Ok(Vec::new());
-    }
-    lease(connection, &ready).await
+    let claimed = if ready.is_empty() {
+        Vec::new()
+    } else {
+        lease(connection, &ready).await?
+    };
+    park(connection, due.iter().filter(|due| due.behind).collect()).await?;
+    Ok(claimed)
+}
+
+fn page_length(share: &Share) -> i32 {
+    share.turns().saturating_mul(2).saturating_add(MORE)
 }
 
 impl Cursors {
-    /// After the walk over an endpoint's keys, of which the heads in `leased` are leased now.
-    fn advance(&mut self, share: &Share, walk: &[Head], leased: &[(&Head, i64)]) {
-        let ready = walk.iter().filter(|head| head.due && head.stored).count();
-        let next = if ready > leased.len() {
-            // The rest had no permit.
-            leased.last().map(|(head, _)| *head)
-        } else if walk.len() == usize::from(MAX_KEYS) || ready == share.turns {
-            walk.last()
-        } else {
-            // The walk came to the end.
-            self.0.remove(&share.endpoint.id);
-            None
-        };
-        if let Some(head) = next {
-            self.0.insert(share.endpoint.id, head.ordering_key.clone());
+    /// Goes on after `last`, or begins again.
+    fn advance(&mut self, id: EndpointId, last: Option<&Due>) {
+        match last {
+            Some(due) => {
+                let (due_at, ordinal) = (due.due_at, due.ordinal);
+                self.0.insert(id, Place { due_at, ordinal });
+            }
+            None => _ = self.0.remove(&id),
         }
+    }
+
+    fn after(&self, id: EndpointId) -> Place {
+        let first = Place {
+            due_at: OffsetDateTime::UNIX_EPOCH,
+            ordinal: 0,
+        };
+        self.0.get(&id).copied().unwrap_or(first)
     }
 }
 
-/// The first pending deliveries of each endpoint's next keys, by endpoint and key, until enough of them are ready.
+/// The next deliveries of each endpoint that are due by their own rows, by endpoint and time.
 async fn look(
     connection: &mut PgConnection,
     shares: &HashMap<EndpointId, &mut Share>,
     cursors: &Cursors,
-) -> Result<Vec<Head>, sqlx::Error> {
-    let after = |id: &EndpointId| cursors.0.get(id).cloned().unwrap_or_default();
+) -> Result<Vec<Due>, sqlx::Error> {
     sqlx::query_as!(
-        Head,
+        Due,
         r#"
-        with recursive heads as (
-            select endpoint_id, take, after as ordering_key, null::uuid as org_id, null::uuid as event_id,
-                   null::timestamptz as accepted_at, false as due, false as stored, 0 as step, 0 as ready
-            from unnest($1::uuid[], $2::integer[], $3::text[]) as share (endpoint_id, take, after)
-            union all
-            select h.endpoint_id, h.take, next.ordering_key, next.org_id, next.event_id, next.accepted_at, next.due,
-                   next.stored, h.step + 1, h.ready + (next.due and next.stored)::integer
-            from heads h cross join lateral (
-                select ordering_key, org_id, event_id, accepted_at, next_attempt_at <= now() as due,
-                       exists (
-                           select from stream_floors f
-                           where f.stream = d.stream
-                             and (f.stored_through >= d.ordinal >> 10 or f.drained_at >= d.created_at)
-                       ) as stored
-                from deliveries d
-                where endpoint_id = h.endpoint_id and status = 'pending' and ordering_key > h.ordering_key
-                order by ordering_key, ordinal limit 1
-            ) next
-            where h.step < $4 and h.ready < h.take
-        )
-        select endpoint_id as "endpoint_id!: EndpointId", org_id as "org_id!: OrgId", event_id as "event_id!: EventId",
-               accepted_at as "accepted_at!", ordering_key as "ordering_key!", due as "due!", stored as "stored!"
-        from heads where step > 0 order by endpoint_id, step
+        select d.endpoint_id as "endpoint_id!: EndpointId", d.org_id as "org_id!: OrgId", d.event_id as "event_id!: EventId",
+               d.accepted_at as "accepted_at!", d.next_attempt_at as "due_at!", d.ordinal as "ordinal!",
+               exists (
+                   select from deliveries earlier
+                   where earlier.endpoint_id = d.endpoint_id and earlier.ordering_key = d.ordering_key
+                     and earlier.status = 'pending' and earlier.ordinal < d.ordinal
+               ) as "behind!",
+               exists (
+                   select from stream_floors f
+                   where f.stream = d.stream
+                     and (f.stored_through >= d.ordinal >> 10 or f.drained_at >= d.created_at)
+               ) as "stored!"
+        from unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::bigint[])
+            as share (endpoint_id, take, after_at, after_ordinal)
+        cross join lateral (
+            select * from deliveries
+            where endpoint_id = share.endpoint_id and status = 'pending' and ordering_key is not null and not parked
+              and next_attempt_at <= now() and (next_attempt_at, ordinal) > (share.after_at, share.after_ordinal)
+            order by next_attempt_at, ordinal limit share.take
+        ) d
+        order by d.endpoint_id, d.next_attempt_at, d.ordinal
         "#,
         &shares.keys().map(|id| id.as_uuid()).collect::<Vec<_>>(),
-        &shares.values().map(|share| share.turns()).collect::<Vec<_>>(),
-        &shares.keys().map(after).collect::<Vec<_>>(),
-        i32::from(MAX_KEYS),
+        &shares.values().map(|share| page_length(share)).collect::<Vec<_>>(),
+        &shares.keys().map(|id| cursors.after(*id).due_at).collect::<Vec<_>>(),
+        &shares.keys().map(|id| cursors.after(*id).ordinal).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await
 }
 
-async fn lease(connection: &mut PgConnection, heads: &[(&Head, i64)]) -> Result<Vec<Claimed>, sqlx::Error> {
+/// Parks deliveries behind the nearest one of their key before them, whose row is locked meanwhile: it has not ended, and
+/// whatever ends it later sees what is parked here. Rows that others have locked are left to the next claim.
+async fn park(connection: &mut PgConnection, behind: Vec<&Due>) -> Result<(), sqlx::Error> {
+    if behind.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"
+        with locked as materialized (
+            select d.event_id, d.endpoint_id, d.accepted_at
+            from unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) as behind (event_id, endpoint_id, accepted_at)
+            cross join lateral (
+                select event_id, endpoint_id, accepted_at, ordering_key, ordinal from deliveries
+                where event_id = behind.event_id and endpoint_id = behind.endpoint_id
+                  and accepted_at = behind.accepted_at and status = 'pending' and not parked
+                for no key update skip locked
+            ) d
+            cross join lateral (
+                select event_id, endpoint_id, accepted_at from deliveries
+                where endpoint_id = d.endpoint_id and ordering_key = d.ordering_key and status = 'pending'
+                  and ordinal < d.ordinal
+                order by ordinal desc limit 1
+            ) nearest
+            cross join lateral (
+                select from deliveries
+                where event_id = nearest.event_id and endpoint_id = nearest.endpoint_id
+                  and accepted_at = nearest.accepted_at and status = 'pending'
+                for share skip locked
+            ) held
+            -- All of them are locked before the first one is changed.
+            order by d.event_id
+        )
+        update deliveries d set parked = true
+        from locked l
+        where d.event_id = l.event_id and d.endpoint_id = l.endpoint_id and d.accepted_at = l.accepted_at
+        "#,
+        &behind.iter().map(|due| due.event_id.as_uuid()).collect::<Vec<_>>(),
+        &behind.iter().map(|due| due.endpoint_id.as_uuid()).collect::<Vec<_>>(),
+        &behind.iter().map(|due| due.accepted_at).collect::<Vec<_>>(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn lease(connection: &mut PgConnection, heads: &[(&Due, i64)]) -> Result<Vec<Claimed>, sqlx::Error> {
     sqlx::query_as!(
         Claimed,
         r#"

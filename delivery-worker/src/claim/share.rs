@@ -55,10 +55,10 @@ pub fn begin_after(shares: &mut [Share], last: Option<EndpointId>) {
     shares.sort_unstable_by_key(|share| (Some(share.endpoint.id) <= last, share.endpoint.id));
 }
 
-/// Probes for which there was no due delivery: an ordered one may wait for its next attempt.
+/// Probes for which there was no due delivery: an ordered one may wait for another of its key.
 pub fn unused_probes(shares: &[Share]) -> Vec<EndpointId> {
     let unused = shares
         .iter()
-        .filter(|share| share.waiting.probe && share.turns > 0);
+        .filter(|share| share.waiting.is_probe() && share.turns > 0);
     unused.map(|share| share.endpoint.id).collect()
 }

@@ -1,76 +1,126 @@
 //! Which endpoints have deliveries that may be sent.
 
-use std::collections::HashSet;
+use std::time::Duration;
 
 use shared::id::EndpointId;
 use sqlx::PgConnection;
+use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::agenda::Agenda;
 use crate::fan_out::Snapshot;
 
-/// An endpoint with waiting deliveries and a circuit that lets one through.
+/// What waits for an endpoint. Its seconds are negative where they are to come.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting {
     /// The endpoint.
     pub endpoint_id: EndpointId,
-    /// It has a delivery without an ordering key that is due, the first of them for so many seconds.
+    /// For how many seconds the first delivery without an ordering key has been due.
     pub due_seconds: Option<f64>,
-    /// It has a pending delivery with an ordering key; whether one is due is seen key by key.
-    pub ordered: bool,
-    /// Its circuit is open and the pause is over: one delivery may be sent, by one worker.
-    pub probe: bool,
+    /// The same of the first delivery with one that is not known to stand behind another of its key.
+    pub ordered_seconds: Option<f64>,
+    /// For how many seconds its open circuit lets one delivery through, by one worker.
+    pub probe_seconds: Option<f64>,
 }
 
 impl Waiting {
     /// It has a delivery without an ordering key that is due.
     pub fn has_due(&self) -> bool {
-        self.due_seconds.is_some()
+        self.due_seconds.is_some_and(is_past)
+    }
+
+    /// It has a delivery with one that may be due.
+    pub fn has_ordered(&self) -> bool {
+        self.ordered_seconds.is_some_and(is_past)
+    }
+
+    /// What is sent is a probe.
+    pub fn is_probe(&self) -> bool {
+        self.probe_seconds.is_some()
+    }
+
+    /// Its circuit lets nothing through yet.
+    pub fn is_open(&self) -> bool {
+        self.probe_seconds.is_some_and(|seconds| !is_past(seconds))
+    }
+
+    /// When something may be sent, from now on; never while nothing waits.
+    pub fn next_look(&self) -> Option<Duration> {
+        let waits = [self.due_seconds, self.ordered_seconds];
+        let due_for = waits.into_iter().flatten().reduce(f64::max)?;
+        let allowed_for = self.probe_seconds.map_or(due_for, |probe| due_for.min(probe));
+        Some(Duration::try_from_secs_f64(-allowed_for).unwrap_or_default())
     }
 }
 
-/// Walks over both indexes from endpoint to endpoint. Deliveries to pull are in another index; endpoints whose circuit
-/// is open are left out until their pause is over.
+fn is_past(seconds: f64) -> bool {
+    seconds >= 0.0
+}
+
+/// Up to `most` endpoints with pending deliveries to send, the first ones after `after`: a walk over both indexes of what
+/// may be due from endpoint to endpoint. Deliveries to pull are in another index, and those behind another of their key in
+/// neither. `least` passes over null; when both are at their end, it is null and nothing follows.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>, sqlx::Error> {
+pub async fn walk(
+    connection: &mut PgConnection,
+    after: Option<EndpointId>,
+    most: usize,
+) -> Result<Vec<EndpointId>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        with recursive walked (endpoint_id, step) as (
+            select $1::uuid, 0
+            union all
+            select least(
+                (select endpoint_id from deliveries
+                 where status = 'pending' and not pull and ordering_key is null and endpoint_id > w.endpoint_id
+                 order by endpoint_id, next_attempt_at limit 1),
+                (select endpoint_id from deliveries
+                 where status = 'pending' and ordering_key is not null and not parked and endpoint_id > w.endpoint_id
+                 order by endpoint_id, next_attempt_at, ordinal limit 1)
+            ), step + 1
+            from walked w where w.endpoint_id is not null and w.step < $2
+        )
+        select endpoint_id as "endpoint_id!: EndpointId" from walked where step > 0 and endpoint_id is not null
+        order by step
+        "#,
+        after.map_or(Uuid::nil(), |id| id.as_uuid()),
+        i32::try_from(most).unwrap_or(i32::MAX),
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// What waits for each of these endpoints: one look into either index, whatever waits there.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn look(
+    connection: &mut PgConnection,
+    endpoints: &[EndpointId],
+) -> Result<Vec<Waiting>, sqlx::Error> {
     sqlx::query_as!(
         Waiting,
         r#"
-        with recursive first as (
-            (select endpoint_id, next_attempt_at from deliveries
-             where status = 'pending' and not pull and ordering_key is null
-             order by endpoint_id, next_attempt_at limit 1)
-            union all
-            select next.endpoint_id, next.next_attempt_at
-            from first cross join lateral (
-                select endpoint_id, next_attempt_at from deliveries
-                where status = 'pending' and not pull and ordering_key is null and endpoint_id > first.endpoint_id
-                order by endpoint_id, next_attempt_at limit 1
-            ) next
-        ),
-        keyed as (
-            (select endpoint_id from deliveries where status = 'pending' and ordering_key is not null
-             order by endpoint_id, ordering_key, ordinal limit 1)
-            union all
-            select next.endpoint_id
-            from keyed cross join lateral (
-                select endpoint_id from deliveries
-                where status = 'pending' and ordering_key is not null and endpoint_id > keyed.endpoint_id
-                order by endpoint_id, ordering_key, ordinal limit 1
-            ) next
-        ),
-        waiting as (
-            select endpoint_id, next_attempt_at as due_at, false as keyed from first where next_attempt_at <= now()
-            union all
-            select endpoint_id, null, true from keyed
-        )
-        select w.endpoint_id as "endpoint_id!: EndpointId", extract(epoch from now() - min(w.due_at))::float8 as due_seconds,
-               bool_or(w.keyed) as "ordered!", bool_or(h.open_until is not null) as "probe!"
-        from waiting w
-        left join endpoint_health h on h.endpoint_id = w.endpoint_id
-        where h.open_until is null or h.open_until <= now()
-        group by w.endpoint_id
+        select l.endpoint_id as "endpoint_id!: EndpointId", extract(epoch from now() - f.due_at)::float8 as due_seconds,
+               extract(epoch from now() - o.due_at)::float8 as ordered_seconds,
+               extract(epoch from now() - h.open_until)::float8 as probe_seconds
+        from unnest($1::uuid[]) as l (endpoint_id)
+        left join lateral (
+            select next_attempt_at as due_at from deliveries
+            where endpoint_id = l.endpoint_id and status = 'pending' and not pull and ordering_key is null
+            order by next_attempt_at limit 1
+        ) f on true
+        left join lateral (
+            select next_attempt_at as due_at from deliveries
+            where endpoint_id = l.endpoint_id and status = 'pending' and ordering_key is not null and not parked
+            order by next_attempt_at, ordinal limit 1
+        ) o on true
+        left join endpoint_health h on h.endpoint_id = l.endpoint_id
         "#,
+        &endpoints.iter().map(|id| id.as_uuid()).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await
@@ -78,12 +128,10 @@ pub async fn waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>, sqlx
 
 /// Lets new events of endpoints start at once again for which nothing waits any more: another worker may have taken the
 /// last of it.
-pub fn end_backlogs(endpoints: &Snapshot, waiting: &[Waiting]) {
-    let due = waiting.iter().filter(|waiting| waiting.has_due());
-    let due: HashSet<_> = due.map(|waiting| waiting.endpoint_id).collect();
+pub fn end_backlogs(endpoints: &Snapshot, agenda: &Agenda) {
     for endpoint in endpoints
         .endpoints()
-        .filter(|endpoint| !due.contains(&endpoint.id))
+        .filter(|endpoint| !agenda.has_due(endpoint.id))
     {
         endpoint.gate.set_backlogged(false);
     }

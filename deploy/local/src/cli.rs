@@ -77,7 +77,7 @@ async fn exec_with_postgres(command: &[OsString]) -> anyhow::Result<ExitCode> {
     let host = Host::new(None, Progress { shown: true })?;
     let folder = Folder::open(&host, &DataFolder::Temporary).await?;
     let start = async {
-        let postgres = Postgres::launch(&host, &folder, &PortBook::default()).await?;
+        let postgres = Postgres::launch(&host, &folder, None, &PortBook::default()).await?;
         migrate(postgres.url()).await?;
         anyhow::Ok(postgres)
     };

@@ -28,12 +28,17 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster of a data folder, made if it has none.
+    /// The cluster of a data folder, made if it has none. Its files are in `store` if that is given.
     ///
     /// # Errors
     /// When it was made by another major version.
-    pub(crate) async fn open(host: &Host, programs: &Found, data: &Folder) -> anyhow::Result<Self> {
-        let folder = data.path().join("postgres");
+    pub(crate) async fn open(
+        host: &Host,
+        programs: &Found,
+        data: &Folder,
+        store: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let folder = store.unwrap_or(data.path()).join("postgres");
         let new = !folder.is_dir();
         if new {
             let template = template(host, programs).await?;

@@ -33,6 +33,8 @@ pub struct StackOptions {
     pub worker_env: Vec<(String, String)>,
     /// Whether the database is brought to this build's schema before the services start.
     pub migrated: bool,
+    /// The folder in which Postgres's files are, which its user must be able to write to; the data folder if absent.
+    pub postgres_store: Option<PathBuf>,
     /// The nats-server, or the cluster of them.
     pub nats: NatsOptions,
     /// What starts every `delivery-worker`: a command to which the program and its arguments are appended. Nothing, if
@@ -54,6 +56,7 @@ impl Default for StackOptions {
             ingest_env: Vec::new(),
             worker_env: Vec::new(),
             migrated: true,
+            postgres_store: None,
             nats: NatsOptions::default(),
             worker_wrapper: Vec::new(),
             api_port: None,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -48,10 +49,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts the Postgres of a data folder and waits until it accepts connections.
-    pub(crate) async fn launch(host: &Host, folder: &Folder, ports: &PortBook) -> anyhow::Result<Self> {
+    /// Starts the Postgres of a data folder and waits until it accepts connections. Its files are in `store` if that is
+    /// given.
+    pub(crate) async fn launch(
+        host: &Host,
+        folder: &Folder,
+        store: Option<&Path>,
+        ports: &PortBook,
+    ) -> anyhow::Result<Self> {
         let programs = binaries::postgres(host).await?;
-        let cluster = Cluster::open(host, &programs, folder).await?;
+        let cluster = Cluster::open(host, &programs, folder, store).await?;
         let password = cluster.password()?;
         let mut tries = PORT_TRIES;
         loop {

@@ -55,7 +55,7 @@ impl Stack {
         let mut state = State::load(folder.path())?;
         let ports = PortBook::new(std::mem::take(&mut state.ports));
         let nats = Nats::launch(&host, &folder, &ports, &options.nats);
-        let postgres = Postgres::launch(&host, &folder, &ports);
+        let postgres = Postgres::launch(&host, &folder, options.postgres_store.as_deref(), &ports);
         let (nats, postgres) = tokio::try_join!(nats, postgres)?;
         if options.migrated {
             host.progress

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use futures_util::FutureExt as _;
 
 use crate::faults::{
-    clock, cluster, crash, nats, network, postgres, power, releases, services, slow, soak, stream,
+    clock, cluster, crash, keys, nats, network, postgres, power, releases, services, slow, soak, stream,
 };
 use crate::report::{Outcome, Report};
 use crate::stage::Stage;
@@ -32,6 +32,10 @@ pub enum Fault {
     PostgresCrash,
     /// Postgres hangs.
     PostgresFreeze,
+    /// Postgres's disk is full.
+    PostgresFullDisk,
+    /// Receivers ask for a day's pause on every second ordering key of many endpoints.
+    WaitingKeys,
     /// The event stream is at its byte limit.
     StreamFull,
     /// The leader of a cluster's stream is killed again and again.
@@ -95,6 +99,8 @@ impl Fault {
             Self::RollingRestart => services::restart_all(stage).await,
             Self::PostgresCrash => postgres::crash(stage).await,
             Self::PostgresFreeze => postgres::freeze(stage).await,
+            Self::PostgresFullDisk => postgres::full_disk(stage).await,
+            Self::WaitingKeys => keys::waiting(stage).await,
             Self::StreamFull => stream::full(stage).await,
             Self::LeaderKill => cluster::kill_leader(stage).await,
             Self::LeaderFreeze => cluster::freeze_leader(stage).await,

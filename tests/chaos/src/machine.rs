@@ -1,8 +1,12 @@
 //! What some faults need of the machine: root, a file system of their own, network namespaces.
 
 use std::ffi::OsStr;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use e2e::Namespace;
@@ -10,8 +14,9 @@ use nix::unistd::geteuid;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Bytes of a [`Disk`].
-const DISK_BYTES: u64 = 1 << 30;
+/// Bytes of a [`Disk`] that is to hold all that is written to it, and of one that is to become full.
+pub(crate) const AMPLE: u64 = 1 << 30;
+pub(crate) const SCARCE: u64 = 1 << 28;
 
 /// `EXT4_IOC_SHUTDOWN`, which is `_IOR('X', 125, __u32)`, with `EXT4_GOING_FLAGS_NOLOGFLUSH`. In Python, because
 /// this workspace forbids `unsafe` code.
@@ -44,26 +49,51 @@ pub(crate) async fn run(
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The time that a process and its children have had on a processor.
+///
+/// # Errors
+/// When it does not run.
+pub(crate) fn processor_time(pid: u32) -> anyhow::Result<Duration> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    // A child may end meanwhile; the time of those that have ended is the parent's.
+    let of_children: u64 = children.filter_map(|child: u32| ticks(child, 11..13).ok()).sum();
+    // The kernel's unit in `/proc`, whatever it counts in itself.
+    Ok(Duration::from_millis(10 * (ticks(pid, 11..15)? + of_children)))
+}
+
+/// The sum of fields of `/proc/<pid>/stat`, counted from the process's state on: its own time in user and system mode, and
+/// then that of its ended children.
+fn ticks(pid: u32, fields: std::ops::Range<usize>) -> anyhow::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The program's name, in parentheses, may hold anything.
+    let (_, rest) = stat.rsplit_once(") ").context("the kernel writes it otherwise")?;
+    let fields = rest.split(' ').skip(fields.start).take(fields.len());
+    Ok(fields.filter_map(|field| field.parse::<u64>().ok()).sum())
+}
+
 /// An ext4 in a file, mounted, whose power can be cut.
 #[derive(Debug)]
 pub(crate) struct Disk {
     image: PathBuf,
     folder: PathBuf,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Disk {
     /// # Errors
     /// When this machine cannot mount one.
-    pub(crate) async fn mount() -> anyhow::Result<Self> {
+    pub(crate) async fn mount(bytes: u64) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("penstock-disk-").tempdir()?;
         let disk = Self {
             image: home.path().join("image"),
             folder: home.path().join("mounted"),
-            _home: home,
+            home,
         };
         std::fs::create_dir(&disk.folder)?;
-        std::fs::File::create(&disk.image)?.set_len(DISK_BYTES)?;
+        // Postgres runs as another user.
+        std::fs::set_permissions(disk.home.path(), Permissions::from_mode(0o755))?;
+        std::fs::File::create(&disk.image)?.set_len(bytes)?;
         run("mkfs.ext4", [OsStr::new("-q"), disk.image.as_os_str()]).await?;
         disk.remount().await?;
         Ok(disk)
@@ -79,6 +109,35 @@ impl Disk {
         let args = [OsStr::new("-c"), OsStr::new(SHUTDOWN), self.folder.as_os_str()];
         run("python3", args).await?;
         Ok(())
+    }
+
+    /// Writes a file until nothing more goes on the disk, also not what is kept for root.
+    pub(crate) async fn fill(&self) -> anyhow::Result<()> {
+        let filler = self.filler();
+        let filling = tokio::task::spawn_blocking(move || {
+            let mut file = OpenOptions::new().create(true).append(true).open(filler)?;
+            let block = vec![0; 4_096];
+            loop {
+                match file.write_all(&block) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => return file.sync_all(),
+                    Err(error) => return Err(error),
+                }
+            }
+        });
+        match filling.await? {
+            Err(error) if error.kind() != ErrorKind::StorageFull => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes that file.
+    pub(crate) fn make_room(&self) -> anyhow::Result<()> {
+        Ok(std::fs::remove_file(self.filler())?)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
     }
 
     /// Mounts it, as after a power cut: the kernel replays the log.

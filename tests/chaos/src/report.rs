@@ -105,9 +105,18 @@ fn kind(answer: &Answered) -> String {
 }
 
 /// The smallest of `times` that 99 in 100 of them do not exceed.
-pub(crate) fn p99(mut times: Vec<Duration>) -> Duration {
+pub(crate) fn p99(times: Vec<Duration>) -> Duration {
+    percentile(times, 99)
+}
+
+/// The smallest of `times` that half of them do not exceed.
+pub(crate) fn p50(times: Vec<Duration>) -> Duration {
+    percentile(times, 50)
+}
+
+fn percentile(mut times: Vec<Duration>, percent: usize) -> Duration {
     times.sort_unstable();
-    let rank = (times.len() * 99).div_ceil(100);
+    let rank = (times.len() * percent).div_ceil(100);
     times.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 

@@ -64,6 +64,16 @@ async fn ingest_goes_on_while_postgres_hangs() {
 }
 
 #[tokio::test]
+async fn no_worker_ends_when_postgress_disk_is_full_and_all_goes_on_when_there_is_room() {
+    holds(Fault::PostgresFullDisk).await;
+}
+
+#[tokio::test]
+async fn ordering_keys_that_wait_cost_neither_postgres_nor_other_customers_anything() {
+    holds(Fault::WaitingKeys).await;
+}
+
+#[tokio::test]
 async fn a_full_stream_refuses_and_resumes_when_it_is_drained() {
     holds(Fault::StreamFull).await;
 }

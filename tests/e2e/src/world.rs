@@ -64,6 +64,13 @@ impl Setup {
         self
     }
 
+    /// Sets the folder in which Postgres's files are.
+    #[must_use]
+    pub fn postgres_store(mut self, folder: PathBuf) -> Self {
+        self.0.postgres_store = Some(folder);
+        self
+    }
+
     /// Sets how NATS is run.
     #[must_use]
     pub fn nats(mut self, nats: NatsOptions) -> Self {

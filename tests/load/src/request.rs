@@ -33,6 +33,13 @@ impl Request {
         Self::new("/v1/events", key, &event(event_type), 1)
     }
 
+    /// One event of `event_type` with an ordering key.
+    pub(crate) fn ordered(key: &str, event_type: &str, ordering_key: &str) -> Self {
+        let fields = format!(r#"{{"ordering_key":"{ordering_key}","type":"#);
+        let body = event(event_type).replacen(r#"{"type":"#, &fields, 1);
+        Self::new("/v1/events", key, &body, 1)
+    }
+
     /// A batch of `count` events.
     pub(crate) fn batch(key: &str, count: u64) -> Self {
         let events: Vec<_> = (0..count).map(|_| event(BATCH_TYPE)).collect();

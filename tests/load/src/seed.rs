@@ -60,6 +60,31 @@ pub(crate) async fn deliveries(
     Ok(())
 }
 
+/// For each endpoint, deliveries of so many ordering keys that wait for their next attempt, for one to ten hours. They have
+/// no events: nobody claims them so soon.
+pub(crate) async fn waiting_keys(site: &Site, endpoints: &[EndpointId], keys: usize) -> anyhow::Result<()> {
+    for endpoints in endpoints.chunks(100) {
+        let statement = sqlx::query(
+            "insert into deliveries (org_id, event_id, endpoint_id, accepted_at, attempts, next_attempt_at,
+                                     ordering_key, stream, ordinal)
+             select $1, gen_random_uuid(), endpoint, now(), 1,
+                    now() + interval '1 hour' + random() * interval '9 hours', 'key-' || key, 'EVENTS-0', key
+             from unnest($2::uuid[]) as endpoint, generate_series(1, $3::bigint) as key",
+        );
+        statement
+            .bind(site.org_id)
+            .bind(endpoints)
+            .bind(i64::try_from(keys)?)
+            .execute(&site.database)
+            .await
+            .context("cannot make deliveries that wait")?;
+    }
+    for statement in ["vacuum (analyze) deliveries", "checkpoint"] {
+        sqlx::query(statement).execute(&site.database).await?;
+    }
+    Ok(())
+}
+
 /// Events of a thousand organisations, the site's own among them, accepted within the last ten minutes.
 pub(crate) async fn events(site: &Site, count: usize, mut done: impl FnMut(usize)) -> anyhow::Result<()> {
     let orgs: Vec<uuid::Uuid> = std::iter::once(site.org_id.as_uuid())

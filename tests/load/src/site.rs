@@ -127,6 +127,11 @@ impl Site {
         Request::single(&self.key, event_type)
     }
 
+    /// A request with one event that has an ordering key.
+    pub(crate) fn ordered_event(&self, event_type: &str, ordering_key: &str) -> Request {
+        Request::ordered(&self.key, event_type, ordering_key)
+    }
+
     /// A request with many events.
     pub(crate) fn batch(&self, count: u64) -> Request {
         Request::batch(&self.key, count)

@@ -1,10 +1,13 @@
-//! Postgres, crashed and hanging.
+//! Postgres, crashed, hanging and out of disk.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::{Answered, Manners, Shutdown};
 
 use super::Moments;
+use crate::machine::{Disk, SCARCE, require_root};
 use crate::report::{Outcome, Report};
 use crate::stage::Stage;
 use crate::trial::{SETTLE, Trial};
@@ -38,6 +41,79 @@ pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<Outcome> {
     tokio::time::sleep(stage.pick(Duration::from_secs(10), Duration::from_secs(4))).await;
     trial.stack().postgres().thaw()?;
     end(stage, trial, flow.stop().await).await
+}
+
+/// Its disk is full for 20 s, from the first byte that does not fit on: for its tables, its log, and the file that a new
+/// session writes. No worker ends, and everything goes on when there is room again.
+pub(crate) async fn full_disk(stage: &Stage) -> anyhow::Result<Outcome> {
+    let disk = match small_disk().await {
+        Ok(disk) => disk,
+        Err(reason) => return Ok(Outcome::Skipped(reason)),
+    };
+    let setup = stage.setup().postgres_store(disk.folder().to_owned());
+    let mut trial = Trial::start(setup, Manners::default()).await;
+    let services: Vec<_> = trial.stack().services().map(|service| service.pid()).collect();
+    let flow = trial.flow(stage).await;
+    let full = Instant::now();
+    while full.elapsed() < stage.pick(Duration::from_secs(20), Duration::from_secs(8)) {
+        disk.fill().await?;
+        forget_caches(disk.folder())?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    disk.make_room()?;
+    let postgres = trial.stack_mut().postgres_mut();
+    // It ends when it cannot write its log, and is then started by whoever runs it.
+    let has_ended = postgres.pid().is_none() || postgres.try_wait()?.is_some();
+    if has_ended {
+        postgres.start().await?;
+    }
+    let answers = flow.stop().await;
+    let refused = refused_sessions(&trial);
+    let back = Instant::now();
+    trial.settle_within(SETTLE).await;
+    let drained = back.elapsed();
+    let ended = services
+        .iter()
+        .zip(trial.stack().services())
+        .filter(|(pid, service)| **pid != service.pid())
+        .count();
+    let mut report = trial.end(&answers).await;
+    accepted(&mut report, &answers);
+    report.note(format!("{refused} sessions refused for want of disk"));
+    report.note(if has_ended {
+        "Postgres ended"
+    } else {
+        "Postgres went on"
+    });
+    report.at_most("services that ended", ended, 0);
+    report.at_most("drained after", drained, stage.bound(DRAINED));
+    disk.unmount().await?;
+    Ok(Outcome::Ran(report))
+}
+
+async fn small_disk() -> Result<Disk, String> {
+    require_root()?;
+    Disk::mount(SCARCE).await.map_err(|error| format!("{error:#}"))
+}
+
+/// Removes what a new session reads its catalogue from, so that it writes that again: as after any change of a catalogue.
+fn forget_caches(folder: &Path) -> anyhow::Result<()> {
+    let base = folder.join("postgres/data/base");
+    for database in std::fs::read_dir(base)? {
+        let removed = std::fs::remove_file(database?.path().join("pg_internal.init"));
+        match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn refused_sessions(trial: &Trial) -> usize {
+    let log = trial.stack().postgres().log();
+    log.lines()
+        .filter(|line| line.contains("FATAL") && line.contains("init file"))
+        .count()
 }
 
 async fn end(stage: &Stage, trial: Trial, answers: Vec<Answered>) -> anyhow::Result<Outcome> {

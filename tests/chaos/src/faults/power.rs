@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use e2e::{Answered, Flow, Manners, NatsOptions, NatsSync, World};
 
-use crate::machine::{Disk, require_root};
+use crate::machine::{AMPLE, Disk, require_root};
 use crate::report::Outcome;
 use crate::stage::Stage;
 use crate::trial::Trial;
@@ -60,7 +60,7 @@ pub(crate) async fn control(stage: &Stage) -> anyhow::Result<Outcome> {
 
 async fn disk() -> Result<Disk, String> {
     require_root()?;
-    Disk::mount().await.map_err(|error| format!("{error:#}"))
+    Disk::mount(AMPLE).await.map_err(|error| format!("{error:#}"))
 }
 
 async fn start(stage: &Stage, disk: &Disk, sync: NatsSync) -> Trial {

@@ -57,6 +57,32 @@ fn told(webhook: &Webhook) -> (String, Value) {
     )
 }
 
+/// That its circuit has opened, while nearly all of 30 deliveries waited, and that it has closed.
+fn assert_told_of_one_failure(webhooks: &[Webhook], endpoint: Endpoint) {
+    let [(failing, failure), (recovered, recovery)] = [told(&webhooks[0]), told(&webhooks[1])];
+    assert_eq!(
+        [failing.as_str(), recovered.as_str()],
+        ["endpoint.failing", "endpoint.recovered"]
+    );
+    let waiting = failure["waiting_deliveries"].as_u64();
+    assert!(
+        waiting.is_some_and(|waiting| (20..=30).contains(&waiting)),
+        "{failure}"
+    );
+    let since = &failure["failing_since"];
+    assert_eq!(
+        failure,
+        json!({"endpoint_id": endpoint.id, "failing_since": since, "reason": "status",
+               "waiting_deliveries": waiting})
+    );
+    assert_eq!(
+        recovery,
+        json!({"endpoint_id": endpoint.id, "failing_since": since})
+    );
+    let since = since.as_str().expect("a time is a text");
+    assert_eq!(since.len(), "2026-01-01T00:00:00.000000Z".len(), "{since}");
+}
+
 #[tokio::test]
 async fn an_endpoint_that_keeps_failing_is_sent_one_probe_at_a_time_by_all_workers_together() {
     let mut world = quick("3", "1s").replicas(1, 2).start().await;
@@ -103,19 +129,11 @@ async fn an_endpoint_that_keeps_failing_is_sent_one_probe_at_a_time_by_all_worke
         "waiting costs no attempts"
     );
 
-    let webhooks = watcher.wait_for(1).await;
-    let (kind, data) = told(&webhooks[0]);
+    assert_told_of_one_failure(&watcher.wait_for(2).await, endpoint);
     assert_eq!(
-        (kind.as_str(), &data["endpoint_id"]),
-        ("endpoint.recovered", &json!(endpoint.id))
-    );
-    assert_eq!(
-        count(
-            &world,
-            "select count(*) from events where type = 'endpoint.recovered'"
-        )
-        .await,
-        1
+        count(&world, "select count(*) from events where type <> 'a'").await,
+        2,
+        "once, however many workers and probes saw it"
     );
     until("what was told to be removed", async || {
         match count(&world, "select count(*) from operational_events").await {
@@ -149,10 +167,11 @@ async fn an_endpoint_that_does_nothing_but_fail_is_disabled_and_goes_on_when_it_
     let accepted = send(&world.producer(&organization), 20).await;
     let reason = until_status_is(&world, endpoint, "disabled").await;
     assert_eq!(reason.as_deref(), Some("nothing but failures for 1s"));
-    let webhooks = watcher.wait_for(1).await;
-    insta::assert_snapshot!(told(&webhooks[0]).0, @"endpoint.disabled");
+    let webhooks = watcher.wait_for(2).await;
+    insta::assert_snapshot!(told(&webhooks[0]).0, @"endpoint.failing");
+    insta::assert_snapshot!(told(&webhooks[1]).0, @"endpoint.disabled");
     assert_eq!(
-        told(&webhooks[0]).1,
+        told(&webhooks[1]).1,
         json!({"endpoint_id": endpoint.id, "reason": "nothing but failures for 1s"})
     );
 

@@ -69,7 +69,11 @@ async fn without_any_worker_the_api_shows_what_is_pending_and_what_keeps_it() {
     store(&world, failing, 207, -600, none).await;
     store(&world, failing, 2, 3_600, none).await;
     store(&world, paced, 5, -1, none).await;
-    let key = (", ordering_key, stream, ordinal", ", 'k' || number, 's', number");
+    // One that is not parked and six behind it.
+    let key = (
+        ", ordering_key, stream, ordinal, parked",
+        ", 'k', 's', number, number > 1",
+    );
     store(&world, ordered, 7, -1, key).await;
     store(&world, disabled, 8, -1, none).await;
     store(&world, disabled, 1, 3_600, none).await;
@@ -92,11 +96,11 @@ async fn without_any_worker_the_api_shows_what_is_pending_and_what_keeps_it() {
 
     let ingest = world.stack().ingest(0);
     for (state, count) in [
-        ("due", 30.0),
+        ("due", 31.0),
         ("circuit_open", 207.0),
         ("paced", 5.0),
         ("waiting", 6.0),
-        ("ordered", 7.0),
+        ("ordered", 6.0),
         ("disabled", 9.0),
         ("pull", 9.0),
     ] {

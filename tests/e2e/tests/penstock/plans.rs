@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use e2e::World;
-use serde_json::Value;
+use e2e::{Endpoint, Organization, World};
+use serde_json::{Value, json};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Postgres};
 
@@ -44,6 +44,16 @@ pub async fn service_session(world: &World) -> PoolConnection<Postgres> {
 
 /// The plan of a statement for a session of a service, which knows nothing of the parameters but those given.
 async fn plan(session: &mut PgConnection, query: &str, parameters: &[(usize, &str)]) -> Value {
+    explain(session, "format json", query, parameters).await
+}
+
+/// What Postgres says of a statement, which it carries out when the `options` have it analyzed.
+async fn explain(
+    session: &mut PgConnection,
+    options: &str,
+    query: &str,
+    parameters: &[(usize, &str)],
+) -> Value {
     let prepare = AssertSqlSafe(format!("prepare statement as {query}"));
     session
         .execute(sqlx::raw_sql(prepare))
@@ -55,7 +65,7 @@ async fn plan(session: &mut PgConnection, query: &str, parameters: &[(usize, &st
         given.map_or("null", |(_, value)| *value)
     });
     let values = values.collect::<Vec<_>>().join(", ");
-    let explain = AssertSqlSafe(format!("explain (format json) execute statement({values})"));
+    let explain = AssertSqlSafe(format!("explain ({options}) execute statement({values})"));
     let plan = sqlx::query_scalar(explain)
         .fetch_one(&mut *session)
         .await
@@ -80,6 +90,83 @@ fn index_conditions(plan: &Value, table: &str) -> Vec<String> {
         conditions.extend(index_conditions(part, table));
     }
     conditions
+}
+
+/// How many rows of a table's partitions a statement that was carried out has read.
+fn rows_read(plan: &Value, table: &str) -> f64 {
+    let is_of_table = plan["Relation Name"]
+        .as_str()
+        .is_some_and(|name| name.starts_with(table));
+    let of_loop = [
+        "Actual Rows",
+        "Rows Removed by Filter",
+        "Rows Removed by Index Recheck",
+    ]
+    .map(|name| plan[name].as_f64().unwrap_or(0.0));
+    let here = of_loop.iter().sum::<f64>() * plan["Actual Loops"].as_f64().unwrap_or(0.0);
+    let below = plan["Plans"].as_array().into_iter().flatten();
+    below
+        .map(|part| rows_read(part, table))
+        .fold(if is_of_table { here } else { 0.0 }, std::ops::Add::add)
+}
+
+/// A thousand keys of an endpoint, each with a delivery that waits for its next attempt and two parked behind it, and one
+/// key with a delivery that is due.
+async fn seed_waiting_keys(world: &World, organization: &Organization, endpoint: Endpoint) {
+    let seeded = sqlx::query(
+        "insert into deliveries (org_id, event_id, endpoint_id, accepted_at, next_attempt_at, ordering_key, stream,
+                                 ordinal, parked)
+         select $1, gen_random_uuid(), $2, now(), now() + case when place = 0 then interval '1 day' else interval '0' end,
+                'key-' || key, 'a', key * 10 + place, place > 0
+         from generate_series(1, 1000) as key, generate_series(0, 2) as place
+         union all
+         select $1, gen_random_uuid(), $2, now(), now(), 'due', 'a', 1, false",
+    );
+    let seeded = seeded.bind(organization.id).bind(endpoint.id);
+    seeded.execute(world.database()).await.expect("Postgres takes it");
+}
+
+#[tokio::test]
+async fn a_claim_reads_what_is_due_and_none_of_the_keys_that_wait() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let fields = json!({"ordered": true});
+    let endpoint = world.endpoint_with(&organization, &receiver, fields).await;
+    seed_waiting_keys(&world, &organization, endpoint).await;
+    let mut session = service_session(&world).await;
+    let one = format!("'{{{}}}'", endpoint.id);
+    let walk = (
+        "with recursive walked",
+        &[(1, "'00000000-0000-0000-0000-000000000000'"), (2, "10")][..],
+    );
+    let look = ("as ordered_seconds", &[(1, one.as_str())][..]);
+    let due = [
+        (1, one.as_str()),
+        (2, "'{10}'"),
+        (3, "'{1970-01-01Z}'"),
+        (4, "'{0}'"),
+    ];
+    for (text, parameters) in [walk, look, (r#"as "behind!""#, &due[..])] {
+        let explained = explain(
+            &mut session,
+            "analyze, format json",
+            &query_with(text),
+            parameters,
+        )
+        .await;
+        let read = rows_read(&explained[0]["Plan"], "deliveries");
+        assert!(
+            (1.0..=4.0).contains(&read),
+            "{text} reads {read} rows: {explained:#}"
+        );
+    }
+    drop(session);
+    sqlx::query("delete from deliveries")
+        .execute(world.database())
+        .await
+        .unwrap();
+    world.finish().await;
 }
 
 #[tokio::test]

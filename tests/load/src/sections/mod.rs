@@ -4,6 +4,7 @@ mod single;
 mod batch;
 mod delivery;
 mod neighbour;
+mod waiting;
 mod flat;
 mod memory;
 mod scale;

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::delivery::{Course, Held};
+use super::waiting;
 use crate::bench::{Bench, median, millis};
 use crate::seed;
 use crate::sink::Sink;
@@ -52,7 +53,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         1.2,
         "×",
     );
-    Ok(())
+    waiting::measure(bench).await
 }
 
 async fn one_round(bench: &mut Bench, found: &mut Found, round: usize) -> anyhow::Result<()> {

@@ -1,0 +1,263 @@
+//! When to look at which endpoint: what makes a claim cost what is due, and not what waits.
+//!
+//! Every look at an endpoint's rows says when the next of them is due. What this worker writes itself it notes. Rows of
+//! others (a worker that died, a replay through the API) are found by a walk over all endpoints with pending rows, which
+//! takes its time: a small part of it is spent on walking.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use shared::id::EndpointId;
+use tokio::time::Instant;
+
+use super::survey::Waiting;
+
+/// How much longer than a part of the walk took, the next one is put off.
+const WALK_PAUSE: u32 = 30;
+
+/// When an endpoint that is disabled, or unknown, is thought of again.
+const PUT_OFF: Duration = Duration::from_secs(1);
+
+/// When each endpoint with pending rows is to be looked at.
+#[derive(Debug, Default)]
+pub struct Agenda {
+    entries: HashMap<EndpointId, Entry>,
+    by_time: BTreeSet<(Instant, EndpointId)>,
+    walk: Walk,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    look_at: Instant,
+    /// A delivery without an ordering key is due, and the endpoint's circuit is closed.
+    has_due: bool,
+    /// When its rows were last looked at.
+    looked: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Walk {
+    /// Where it goes on; from the first endpoint where there is none.
+    after: Option<EndpointId>,
+    /// When this round began.
+    began: Option<Instant>,
+    rounds: usize,
+    /// When it may go on.
+    next: Option<Instant>,
+}
+
+impl Agenda {
+    /// The endpoint is to be looked at then, or earlier.
+    pub fn note(&mut self, id: EndpointId, look_at: Instant, now: Instant) {
+        let known = self.entries.get(&id).copied();
+        if known.is_none_or(|known| look_at < known.look_at) {
+            let has_due = known.is_some_and(|known| known.has_due);
+            let looked = known.map_or(now, |known| known.looked);
+            self.insert(
+                id,
+                Entry {
+                    look_at,
+                    has_due,
+                    looked,
+                },
+            );
+        }
+    }
+
+    fn insert(&mut self, id: EndpointId, entry: Entry) {
+        self.remove(id);
+        self.by_time.insert((entry.look_at, id));
+        self.entries.insert(id, entry);
+    }
+
+    fn remove(&mut self, id: EndpointId) {
+        if let Some(entry) = self.entries.remove(&id) {
+            self.by_time.remove(&(entry.look_at, id));
+        }
+    }
+
+    /// Up to `most` endpoints that are to be looked at by now and that `may_be_sent`, those first that have waited for it
+    /// the longest. Of the others those are put off for which it says nothing.
+    pub fn due(
+        &mut self,
+        now: Instant,
+        most: usize,
+        may_be_sent: impl Fn(EndpointId) -> Option<bool>,
+    ) -> Vec<EndpointId> {
+        let (mut due, mut put_off) = (Vec::new(), Vec::new());
+        for &(_, id) in self.by_time.iter().take_while(|(look_at, _)| *look_at <= now) {
+            match may_be_sent(id) {
+                Some(true) if due.len() == most => break,
+                Some(true) => due.push(id),
+                Some(false) => {}
+                None => put_off.push(id),
+            }
+        }
+        for id in put_off {
+            if let Some(&entry) = self.entries.get(&id) {
+                let look_at = now + PUT_OFF;
+                self.insert(
+                    id,
+                    Entry {
+                        look_at,
+                        has_due: false,
+                        ..entry
+                    },
+                );
+            }
+        }
+        due
+    }
+
+    /// What a look at endpoints at `now` has found.
+    pub fn looked(&mut self, now: Instant, found: &[Waiting]) {
+        for waiting in found {
+            let Some(look_in) = waiting.next_look() else {
+                self.remove(waiting.endpoint_id);
+                continue;
+            };
+            let entry = Entry {
+                look_at: now.checked_add(look_in).unwrap_or(now),
+                has_due: waiting.has_due() && !waiting.is_probe(),
+                looked: now,
+            };
+            self.insert(waiting.endpoint_id, entry);
+        }
+    }
+
+    /// Whether a delivery without an ordering key is due.
+    pub fn has_due(&self, id: EndpointId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.has_due)
+    }
+
+    /// Where the walk goes on, if it may by now: after that endpoint. The first round goes through without a pause.
+    pub fn next_walk(&mut self, now: Instant) -> Option<Option<EndpointId>> {
+        if self.walk.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        self.walk.began.get_or_insert(now);
+        Some(self.walk.after)
+    }
+
+    /// Whether the walk has never come to its end.
+    pub fn is_first_round(&self) -> bool {
+        self.walk.rounds == 0
+    }
+
+    /// The walk has found these endpoints, one after the other, in the time from `now` on; no others follow unless
+    /// `is_full`. What is not known then any more and `is_enabled` neither, is forgotten.
+    pub fn walked(
+        &mut self,
+        now: Instant,
+        found: &[EndpointId],
+        is_full: bool,
+        is_enabled: impl Fn(EndpointId) -> bool,
+    ) {
+        for id in found {
+            self.note(*id, now, now);
+        }
+        if is_full {
+            self.walk.after = found.last().copied();
+        } else {
+            self.walk.after = None;
+            self.walk.rounds += 1;
+            let began = self.walk.began.take().unwrap_or(now);
+            let gone = self.entries.iter();
+            let gone = gone.filter(|(id, entry)| entry.looked < began && !is_enabled(**id));
+            for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
+                self.remove(id);
+            }
+        }
+        if self.walk.rounds > 0 {
+            self.walk.next = Some(Instant::now() + now.elapsed() * WALK_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn id(number: u128) -> EndpointId {
+        Uuid::from_u128(number).into()
+    }
+
+    fn waiting(number: u128, due_seconds: f64) -> Waiting {
+        Waiting {
+            endpoint_id: id(number),
+            due_seconds: Some(due_seconds),
+            ordered_seconds: None,
+            probe_seconds: None,
+        }
+    }
+
+    fn all_due(agenda: &mut Agenda, now: Instant) -> Vec<EndpointId> {
+        agenda.due(now, 10, |_| Some(true))
+    }
+
+    #[test]
+    fn an_endpoint_is_looked_at_when_something_of_it_is_due_and_not_before() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        agenda.looked(now, &[waiting(1, -10.0), waiting(2, 3.0)]);
+        assert_eq!(all_due(&mut agenda, now), [id(2)]);
+        assert_eq!(all_due(&mut agenda, now + 9 * SECOND), [id(2)]);
+        assert_eq!(all_due(&mut agenda, now + 10 * SECOND), [id(2), id(1)]);
+        agenda.note(id(1), now + 5 * SECOND, now);
+        agenda.note(id(1), now + 20 * SECOND, now);
+        assert_eq!(all_due(&mut agenda, now + 5 * SECOND), [id(2), id(1)]);
+        assert!(agenda.has_due(id(2)) && !agenda.has_due(id(1)));
+
+        let nothing = Waiting {
+            due_seconds: None,
+            ..waiting(2, 0.0)
+        };
+        agenda.looked(now, &[nothing]);
+        assert_eq!(all_due(&mut agenda, now + 5 * SECOND), [id(1)]);
+    }
+
+    #[test]
+    fn one_whose_circuit_is_open_is_looked_at_when_its_pause_is_over() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let open = Waiting {
+            probe_seconds: Some(-30.0),
+            ..waiting(1, 3.0)
+        };
+        agenda.looked(now, &[open]);
+        assert!(!agenda.has_due(id(1)));
+        assert!(all_due(&mut agenda, now + 29 * SECOND).is_empty());
+        assert_eq!(all_due(&mut agenda, now + 30 * SECOND), [id(1)]);
+    }
+
+    #[test]
+    fn those_that_have_waited_the_longest_come_first_and_the_disabled_are_put_off() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let later = now + SECOND;
+        agenda.looked(now, &[waiting(1, 0.0), waiting(2, 0.0), waiting(3, 0.0)]);
+        assert_eq!(agenda.due(later, 1, |_| Some(true)), [id(1)]);
+        agenda.looked(later, &[waiting(1, 1.0)]);
+        assert_eq!(agenda.due(later, 1, |_| Some(true)), [id(2)]);
+        let without = |disabled| move |asked| (asked != id(disabled)).then_some(true);
+        assert_eq!(agenda.due(later, 10, without(2)), [id(3), id(1)]);
+        assert_eq!(all_due(&mut agenda, later), [id(3), id(1)]);
+        assert_eq!(all_due(&mut agenda, later + PUT_OFF), [id(3), id(1), id(2)]);
+    }
+
+    #[test]
+    fn the_walk_goes_round_without_a_pause_first_and_forgets_what_is_gone() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        agenda.looked(now, &[waiting(9, -1.0)]);
+        let later = now + SECOND;
+        assert_eq!(agenda.next_walk(later), Some(None));
+        agenda.walked(later, &[id(1), id(2)], true, |_| true);
+        assert!(agenda.is_first_round());
+        assert_eq!(agenda.next_walk(later), Some(Some(id(2))));
+        agenda.walked(later, &[id(3)], false, |asked| asked != id(9));
+        assert!(!agenda.is_first_round());
+        assert_eq!(all_due(&mut agenda, later + 9 * SECOND), [id(1), id(2), id(3)]);
+        assert_eq!(agenda.next_walk(later + 3_600 * SECOND), Some(None));
+    }
+}

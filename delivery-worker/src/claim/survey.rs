@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use shared::id::EndpointId;
 use sqlx::PgConnection;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::agenda::Agenda;

@@ -9,10 +9,15 @@ mod intake;
 mod batch;
 mod incoming;
 mod storing;
+mod bulky;
 mod isolate;
 mod leftovers;
 mod endpoint;
+mod slices;
+mod event_types;
+mod subscribers;
 mod fan_out;
+mod plan;
 mod permits;
 mod persist;
 mod warm;
@@ -49,7 +54,6 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::db::SESSION_SETTINGS;
-use shared::http_server::{self, HttpServerConfig};
 use shared::nats::{NATS_CONNECTED, Nats};
 use shared::shutdown::{Tasks, run_service};
 use shared::telemetry::{self, Readiness, bind};
@@ -142,6 +146,7 @@ pub async fn run(
         database.clone(),
         config.secrets_key.clone(),
         config.retry,
+        config.intake.filter_steps,
     ));
     let permits = Permits::new(config.dispatch.max_in_flight as usize);
     let drain = config.drain_timeout;
@@ -189,14 +194,7 @@ pub async fn run(
         "connection check",
         nats.clone().watch(readiness.clone(), stop.clone()),
     );
-    let routes = telemetry::operations_routes(metrics, readiness.clone());
-    let server = http_server::serve(
-        operations,
-        routes,
-        HttpServerConfig::for_operations(),
-        stop.clone(),
-        drain,
-    );
+    let server = shared::operations::serve(operations, metrics, readiness.clone(), stop.clone(), drain);
     tasks.spawn_long_lived("operations server", server);
     tasks.spawn_long_lived("start", {
         let (tasks, stop) = (tasks.clone(), stop.clone());

@@ -22,6 +22,7 @@ pub mod http_server;
 mod leftover;
 mod answer;
 mod progress;
+pub mod operations;
 pub mod shutdown;
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl Bulky {
         match self.tasks.stop().run_until_cancelled(working).await {
             Some(Ok(())) => crash::reach(Point::Acknowledged),
             // Then it comes again, and storing it again changes nothing.
-            Some(Err(error)) => tracing::debug!(stream, error, "a bulky frame could not be acknowledged"),
+            Some(Err(error)) => tracing::debug!(stream, %error, "a bulky frame could not be acknowledged"),
             None => _ = message.ack_with(AckKind::Nak(None)).await,
         }
     }

@@ -39,6 +39,11 @@ impl Snapshot {
         }
     }
 
+    /// Whether it came from the database.
+    pub fn is_read(&self) -> bool {
+        self.version >= 0
+    }
+
     /// The endpoints of an organisation, if it has any.
     pub fn of(&self, org_id: OrgId) -> Option<&Subscribers> {
         self.by_organization

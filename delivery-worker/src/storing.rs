@@ -56,6 +56,10 @@ impl Storing {
     /// # Errors
     /// When Postgres does not answer, or refuses more than a value. Then part of the batch may be stored.
     pub async fn store<'a>(&self, stream: &str, batch: &'a [Message]) -> Result<Handled<'a>, sqlx::Error> {
+        // Before the first look at the endpoints none would seem to be bulky.
+        if !self.directory.snapshot().is_read() {
+            self.directory.refresh().await?;
+        }
         let (mut messages, mut frames) = (Vec::new(), Vec::new());
         for message in batch {
             let Some(frame) = Frame::of(stream, message) else {

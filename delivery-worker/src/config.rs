@@ -155,6 +155,11 @@ pub struct IntakeConfig {
     /// How long a worker may hold a frame before the stream gives it to another one.
     #[arg(long, env, value_name = "INTAKE_ACK_WAIT", default_value = "10s", value_parser = parse_duration)]
     pub intake_ack_wait: Duration,
+
+    /// The most that the payload filters of one event may take: a step is a condition, or 16 bytes of a filter. Deliveries
+    /// to endpoints whose filter is not reached are dead, with the outcome `filter`.
+    #[arg(long, env, value_name = "FILTER_STEPS", default_value_t = 1_000_000)]
+    pub filter_steps: u32,
 }
 
 /// How deliveries go out.

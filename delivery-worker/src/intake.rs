@@ -16,9 +16,9 @@ use shared::nats::Nats;
 use shared::shutdown::Tasks;
 use shared::stream;
 use shared::telemetry::Readiness;
-use tokio_util::sync::CancellationToken;
 
 use crate::batch::{MAX_BATCH_FRAMES, next_batch};
+use crate::bulky::Bulky;
 use crate::chores;
 use crate::crash::{self, Point};
 use crate::leftovers::Leftovers;
@@ -68,8 +68,10 @@ impl Intake {
     pub async fn run(self, tasks: Tasks, readiness: Readiness) -> anyhow::Result<()> {
         let mut known = HashSet::new();
         let mut leftovers = Leftovers::default();
+        // One for all streams: it bounds what the worker holds.
+        let bulky = Bulky::new(self.storing.clone(), tasks.clone(), self.ack_wait);
         while !tasks.stop().is_cancelled() {
-            let looking = self.discover(&mut known, &mut leftovers, &tasks, &readiness);
+            let looking = self.discover(&mut known, &mut leftovers, &bulky, &readiness);
             if let Some(Err(error)) = tasks.stop().run_until_cancelled(looking).await {
                 chores::pass_over("stream discovery", error)?;
             }
@@ -87,7 +89,7 @@ impl Intake {
         &self,
         known: &mut HashSet<String>,
         leftovers: &mut Leftovers,
-        tasks: &Tasks,
+        bulky: &Bulky,
         readiness: &Readiness,
     ) -> anyhow::Result<()> {
         let jetstream = self.nats.jetstream();
@@ -96,8 +98,8 @@ impl Intake {
             if known.insert(config.name.clone()) {
                 readiness.set(STREAMS_FOUND, true);
                 let (intake, readiness) = (self.clone(), readiness.clone());
-                let consuming = intake.consume(config.name.clone(), readiness, tasks.stop().clone());
-                tasks.spawn_long_lived("intake", consuming);
+                let consuming = intake.consume(config.name.clone(), readiness, bulky.clone());
+                bulky.tasks().spawn_long_lived("intake", consuming);
             }
         }
         leftovers.take_in(&jetstream, &self.storing, &streams).await
@@ -107,12 +109,8 @@ impl Intake {
     ///
     /// # Errors
     /// When the stream was deleted: nothing that is accepted for it would ever be delivered.
-    async fn consume(
-        self,
-        name: String,
-        readiness: Readiness,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
+    async fn consume(self, name: String, readiness: Readiness, bulky: Bulky) -> anyhow::Result<()> {
+        let stop = bulky.stop().clone();
         let jetstream = self.nats.jetstream();
         tracing::info!(stream = name, "consuming");
         while !stop.is_cancelled() {
@@ -121,7 +119,7 @@ impl Intake {
                 Some(Ok(mut messages)) => {
                     let mut held = Vec::new();
                     let outcome = self
-                        .consume_messages(&name, &mut messages, &mut held, &stop)
+                        .consume_messages(&name, &mut messages, &mut held, &bulky)
                         .await;
                     self.give_back(messages, held).await;
                     outcome
@@ -166,16 +164,16 @@ impl Intake {
         name: &str,
         messages: &mut pull::Stream,
         held: &mut Vec<Message>,
-        stop: &CancellationToken,
+        bulky: &Bulky,
     ) -> anyhow::Result<()> {
         loop {
             let next = next_batch(messages, |message| message.payload.len());
-            let Some((batch, outcome)) = stop.run_until_cancelled(next).await else {
+            let Some((batch, outcome)) = bulky.stop().run_until_cancelled(next).await else {
                 return Ok(());
             };
             crash::reach(Point::Fetched);
             *held = batch;
-            if !self.take_in(name, held, stop).await? {
+            if !self.take_in(name, held, bulky).await? {
                 return Ok(());
             }
             let is_full = held.len() >= MAX_BATCH_FRAMES;
@@ -209,16 +207,14 @@ impl Intake {
 
     /// Stores a batch and acknowledges it. While Postgres is away it tries again and keeps the frames; false
     /// when the stop came first.
-    async fn take_in(
-        &self,
-        stream: &str,
-        batch: &[Message],
-        stop: &CancellationToken,
-    ) -> anyhow::Result<bool> {
+    async fn take_in(&self, stream: &str, batch: &[Message], bulky: &Bulky) -> anyhow::Result<bool> {
         loop {
             match self.storing.store(stream, batch).await {
-                Ok(acknowledged) => {
-                    for message in acknowledged {
+                Ok(handled) => {
+                    for message in handled.bulky {
+                        bulky.take(stream, message).await;
+                    }
+                    for message in handled.done {
                         message
                             .ack()
                             .await
@@ -236,7 +232,8 @@ impl Intake {
                 }
                 Err(error) => return Err(error.into()),
             }
-            if stop
+            if bulky
+                .stop()
                 .run_until_cancelled(tokio::time::sleep(RETRY_PAUSE))
                 .await
                 .is_none()

@@ -9,10 +9,15 @@ mod intake;
 mod batch;
 mod incoming;
 mod storing;
+mod bulky;
 mod isolate;
 mod leftovers;
 mod endpoint;
+mod slices;
+mod event_types;
+mod subscribers;
 mod fan_out;
+mod plan;
 mod permits;
 mod persist;
 mod warm;
@@ -50,8 +55,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::db::SESSION_SETTINGS;
-use shared::http_server::{self, HttpServerConfig};
 use shared::nats::{NATS_CONNECTED, Nats};
+use shared::operations::Shown;
 use shared::readings::Readings;
 use shared::shutdown::{Tasks, run_service};
 use shared::telemetry::{self, Readiness, bind};
@@ -145,6 +150,7 @@ pub async fn run(
         database.clone(),
         config.secrets_key.context("SECRETS_KEY is required")?,
         config.retry,
+        config.intake.filter_steps,
     ));
     let permits = Permits::new(config.dispatch.max_in_flight as usize);
     let drain = config.drain_timeout;
@@ -195,14 +201,12 @@ pub async fn run(
     let looks = shared::backlog::pool("delivery-worker", &config.database_url)?;
     let backlog = shared::backlog::follow(looks, backlog::read_backlog, readings.clone(), stop.clone());
     tasks.spawn_long_lived("backlog", backlog);
-    let routes = telemetry::operations_routes(metrics, readings, readiness.clone());
-    let server = http_server::serve(
-        operations,
-        routes,
-        HttpServerConfig::for_operations(),
-        stop.clone(),
-        drain,
-    );
+    let shown = Shown {
+        metrics,
+        readings,
+        readiness: readiness.clone(),
+    };
+    let server = shared::operations::serve(operations, shown, stop.clone(), drain);
     tasks.spawn_long_lived("operations server", server);
     tasks.spawn_long_lived("start", {
         let (tasks, stop) = (tasks.clone(), stop.clone());

@@ -14,6 +14,10 @@ pub fn describe() {
         "Frames and events set aside because they cannot be read or stored."
     );
     describe_counter!(
+        "filters_undecided_total",
+        "Deliveries that are dead because the payload filters of their event would have taken more than FILTER_STEPS."
+    );
+    describe_counter!(
         "deliveries_claimed_total",
         "Due deliveries claimed from the table."
     );
@@ -67,6 +71,7 @@ pub fn describe() {
     describe_counter!("task_panics_total", "Panics of short tasks.");
     for name in [
         "quarantined_total",
+        "filters_undecided_total",
         "leases_lost_total",
         "circuits_opened_total",
         "endpoints_disabled_total",

@@ -2,7 +2,6 @@
 //! what they tell of, and stored from there as ordinary events, under the id that they were written down with, dated by
 //! Postgres's clock: exactly once, whichever worker does it and however often.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use shared::clock::UnixMicros;
@@ -14,6 +13,7 @@ use time::OffsetDateTime;
 use crate::fan_out::{Directory, Snapshot};
 use crate::permits::Permits;
 use crate::persist::{self, NewDelivery, Stored};
+use crate::slices::Slices;
 
 /// Pause between two looks at what was written down.
 pub const INTERVAL: Duration = Duration::from_millis(500);
@@ -36,7 +36,7 @@ struct Notice {
 ///
 /// # Errors
 /// When Postgres does not answer; what was stored then is stored again later, which changes nothing.
-pub async fn store(pool: &PgPool, directory: &Arc<Directory>, permits: &Permits) -> Result<(), sqlx::Error> {
+pub async fn store(pool: &PgPool, directory: &Directory, permits: &Permits) -> Result<(), sqlx::Error> {
     let notices = sqlx::query_as!(
         Notice,
         r#"select id as "id: EventId", created_at, org_id as "org_id: OrgId", type as kind,
@@ -52,7 +52,7 @@ pub async fn store(pool: &PgPool, directory: &Arc<Directory>, permits: &Permits)
     let mut connection = pool.acquire().await?;
     loop {
         let endpoints = directory.snapshot();
-        let (events, deliveries) = fan_out(&endpoints, &notices);
+        let (events, deliveries) = fan_out(&endpoints, &notices).await;
         let events: Vec<_> = events.iter().collect();
         match persist::store(&mut connection, endpoints.version, &events, &deliveries).await? {
             Stored::New(_) => {
@@ -78,21 +78,17 @@ pub async fn store(pool: &PgPool, directory: &Arc<Directory>, permits: &Permits)
 }
 
 /// The events that somebody takes, with their deliveries.
-fn fan_out<'a>(endpoints: &Snapshot, notices: &'a [Notice]) -> (Vec<Event<'a>>, Vec<NewDelivery<'a>>) {
+async fn fan_out<'a>(endpoints: &Snapshot, notices: &'a [Notice]) -> (Vec<Event<'a>>, Vec<NewDelivery<'a>>) {
     let (mut events, mut deliveries) = (Vec::new(), Vec::new());
+    let mut slices = Slices::new();
     for notice in notices {
         let event = notice.event();
-        let takers = endpoints
-            .matching(&event)
-            .filter(|subscriber| subscriber.endpoint_id != notice.endpoint_id);
+        let takers = endpoints.takers(&event, &mut slices).await;
+        let takers = takers
+            .into_iter()
+            .filter(|taker| taker.subscriber.endpoint_id != notice.endpoint_id);
         let before = deliveries.len();
-        deliveries.extend(takers.map(|subscriber| NewDelivery {
-            event: events.len(),
-            endpoint_id: subscriber.endpoint_id,
-            pull: subscriber.pull,
-            lease: None,
-            order: None,
-        }));
+        deliveries.extend(takers.map(|taker| NewDelivery::of(events.len(), taker)));
         if deliveries.len() > before {
             events.push(event);
         }

@@ -8,6 +8,8 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::subscribers::Taker;
+
 /// A delivery to be written with its event.
 #[derive(Debug)]
 pub struct NewDelivery<'a> {
@@ -17,11 +19,35 @@ pub struct NewDelivery<'a> {
     pub endpoint_id: EndpointId,
     /// Its owner pulls it: no worker may send it.
     pub pull: bool,
+    /// It is dead from the start: whether its endpoint wants it would have taken too long to find out.
+    pub is_undecided: bool,
     /// It starts at once under this lease; without one it is due in the table.
     pub lease: Option<(LeaseToken, Duration)>,
     /// Its place in the order that its endpoint keeps.
     pub order: Option<Order<'a>>,
 }
+
+impl NewDelivery<'_> {
+    /// The delivery of an event to one that takes it, by the event's index. It is due at once, in no order.
+    pub fn of(event: usize, taker: Taker<'_>) -> Self {
+        Self {
+            event,
+            endpoint_id: taker.subscriber.endpoint_id,
+            pull: taker.subscriber.pull,
+            is_undecided: taker.is_undecided,
+            lease: None,
+            order: None,
+        }
+    }
+
+    /// How it ended before any attempt.
+    fn outcome(&self) -> Option<&'static str> {
+        self.is_undecided.then_some(UNDECIDED)
+    }
+}
+
+/// The outcome of a delivery whose filter was not evaluated.
+const UNDECIDED: &str = "filter";
 
 /// The place of a delivery among those of its endpoint and key.
 #[derive(Clone, Copy, Debug)]
@@ -87,15 +113,17 @@ pub async fn store(
             returning id
         ),
         new_deliveries as (
-            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, lease_token,
-                                    ordering_key, stream, ordinal)
+            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, status, next_attempt_at,
+                                    finished_at, last_outcome, lease_token, ordering_key, stream, ordinal)
             select d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.pull,
-                   now() + coalesce(d.lease_ms, 0) * interval '1 millisecond', d.lease_token,
+                   case when d.outcome is null then 'pending' else 'dead' end,
+                   case when d.outcome is null then now() + coalesce(d.lease_ms, 0) * interval '1 millisecond' end,
+                   case when d.outcome is not null then now() end, d.outcome, d.lease_token,
                    d.ordering_key, d.stream, d.ordinal
             from unnest($12::uuid[], $13::uuid[], $14::uuid[], $15::timestamptz[], $16::boolean[], $17::bigint[],
-                        $18::uuid[], $19::text[], $20::text[], $21::bigint[])
+                        $18::uuid[], $19::text[], $20::text[], $21::bigint[], $22::text[])
                      as d (org_id, event_id, endpoint_id, accepted_at, pull, lease_ms, lease_token, ordering_key,
-                           stream, ordinal)
+                           stream, ordinal, outcome)
             -- As a test and not as a join: the planner would compare each delivery with each event.
             where (d.event_id in (select id from new_events)) is true
         )
@@ -122,6 +150,7 @@ pub async fn store(
         &orders.iter().map(|order| order.map(|order| order.key)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(NewDelivery::outcome).collect::<Vec<_>>() as _,
     )
     .fetch_one(connection)
     .await?;

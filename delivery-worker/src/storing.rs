@@ -9,25 +9,22 @@ use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{AckKind, Message};
 use shared::event::Event;
 use shared::frame;
-use shared::id::{EndpointId, EventId, LeaseToken};
+use shared::id::EventId;
 
+use crate::bulky::PutOff;
 use crate::crash::{self, Point};
 use crate::dispatch::{Dispatcher, Job};
-use crate::endpoint::Endpoint;
-use crate::fan_out::{Directory, Snapshot};
+use crate::fan_out::Directory;
 use crate::incoming::{Frame, Located, split_repeats};
 use crate::isolate::{Faulty, store_good};
 use crate::outgoing::Outgoing;
-use crate::permits::{Permit, Permits};
-use crate::persist::{self, NewDelivery, Stored, Unreadable};
+use crate::permits::Permits;
+use crate::persist::{self, Stored, Unreadable};
+use crate::plan::FannedOut;
 use crate::warm::WarmPool;
 
 /// Pause before a frame that may be for a worker of another release is offered again.
 const UNKNOWN_VERSION_DELAY: Duration = Duration::from_secs(5);
-
-/// Deliveries in one statement, beyond which the next event waits for the next one: an organisation may have many
-/// endpoints.
-const MAX_DELIVERIES: usize = 20_000;
 
 /// Stores frames.
 #[derive(Clone, Debug)]
@@ -44,48 +41,26 @@ pub struct Storing {
     pub lease_margin: Duration,
 }
 
-/// What comes of the first `events` of some events.
-struct FannedOut<'a> {
-    events: usize,
-    deliveries: Vec<NewDelivery<'a>>,
-    /// For each delivery, what lets it start as soon as it is stored.
-    starts: Vec<Option<Start>>,
-    /// Endpoints with deliveries that are due, in order or at a pace that only the claimer keeps.
-    for_claimer: HashSet<EndpointId>,
-    /// Endpoints with deliveries that found no permit.
-    parked: Vec<Arc<Endpoint>>,
-}
-
-struct Start {
-    endpoint: Arc<Endpoint>,
-    permit: Permit,
-    lease: LeaseToken,
-}
-
-impl FannedOut<'_> {
-    fn park(&mut self, endpoint: &Arc<Endpoint>) {
-        if !self
-            .parked
-            .iter()
-            .rev()
-            .any(|parked| Arc::ptr_eq(parked, endpoint))
-        {
-            self.parked.push(endpoint.clone());
-        }
-    }
+/// What became of the frames of a batch that were for this worker.
+#[derive(Debug, Default)]
+pub struct Handled<'a> {
+    /// They are stored, or set aside.
+    pub done: Vec<&'a Message>,
+    /// They have more deliveries than others should wait for. Only what other organisations have in them is stored.
+    pub bulky: Vec<&'a Message>,
 }
 
 impl Storing {
-    /// Stores what can be read, sets aside what cannot, and returns the messages that are done with.
+    /// Stores what can be read and sets aside what cannot.
     ///
     /// # Errors
     /// When Postgres does not answer, or refuses more than a value. Then part of the batch may be stored.
-    pub async fn store<'a>(
-        &self,
-        stream: &str,
-        batch: &'a [Message],
-    ) -> Result<Vec<&'a Message>, sqlx::Error> {
-        let (mut done, mut frames) = (Vec::new(), Vec::new());
+    pub async fn store<'a>(&self, stream: &str, batch: &'a [Message]) -> Result<Handled<'a>, sqlx::Error> {
+        // Before the first look at the endpoints none would seem to be bulky.
+        if !self.directory.snapshot().is_read() {
+            self.directory.refresh().await?;
+        }
+        let (mut messages, mut frames) = (Vec::new(), Vec::new());
         for message in batch {
             let Some(frame) = Frame::of(stream, message) else {
                 continue;
@@ -95,10 +70,30 @@ impl Storing {
                 continue;
             }
             frames.push(frame);
-            done.push(message);
+            messages.push(message);
         }
-        self.store_good_frames(&frames).await?;
-        Ok(done)
+        let put_off = PutOff::default();
+        self.store_good_frames(&frames, Some(&put_off)).await?;
+        let mut handled = Handled::default();
+        for (frame, message) in frames.iter().zip(messages) {
+            let is_bulky = put_off.contains(frame);
+            let list = if is_bulky {
+                &mut handled.bulky
+            } else {
+                &mut handled.done
+            };
+            list.push(message);
+        }
+        Ok(handled)
+    }
+
+    /// Stores a frame that was put off, to its end.
+    ///
+    /// # Errors
+    /// When Postgres does not answer, or refuses more than a value. Then part of it may be stored.
+    pub async fn store_whole(&self, stream: &str, message: &Message) -> Result<(), sqlx::Error> {
+        let frame = Frame::of(stream, message);
+        self.store_good_frames(frame.as_slice(), None).await
     }
 
     /// Stores or sets aside a message that is not handed out any more.
@@ -106,19 +101,25 @@ impl Storing {
     /// # Errors
     /// When Postgres does not answer, or refuses more than a value.
     pub async fn store_leftover(&self, stream: &str, message: &StreamMessage) -> Result<(), sqlx::Error> {
-        self.store_good_frames(&[Frame::of_leftover(stream, message)])
+        self.store_good_frames(&[Frame::of_leftover(stream, message)], None)
             .await
     }
 
-    async fn store_good_frames(&self, frames: &[Frame<'_>]) -> Result<(), sqlx::Error> {
-        for Faulty { item: frame, reason } in store_good(frames, |part| self.store_frames(part)).await? {
+    async fn store_good_frames(
+        &self,
+        frames: &[Frame<'_>],
+        put_off: Option<&PutOff>,
+    ) -> Result<(), sqlx::Error> {
+        for Faulty { item: frame, reason } in
+            store_good(frames, |part| self.store_frames(part, put_off)).await?
+        {
             self.set_aside(&frame.unreadable(None, &reason, frame.payload))
                 .await?;
         }
         Ok(())
     }
 
-    async fn store_frames(&self, frames: &[Frame<'_>]) -> Result<(), sqlx::Error> {
+    async fn store_frames(&self, frames: &[Frame<'_>], put_off: Option<&PutOff>) -> Result<(), sqlx::Error> {
         let mut events = Vec::new();
         for frame in frames {
             match frame::decode(frame.version, frame.payload) {
@@ -144,6 +145,9 @@ impl Storing {
                 }
             }
         }
+        if let Some(put_off) = put_off {
+            put_off.take_out(&mut events, &self.directory.snapshot()).await;
+        }
         crash::reach(Point::Decoded);
         while !events.is_empty() {
             let (first, repeats) = split_repeats(events);
@@ -166,7 +170,7 @@ impl Storing {
     async fn store_part(&self, mut events: &[Located<'_>]) -> Result<(), sqlx::Error> {
         while !events.is_empty() {
             let endpoints = self.directory.snapshot();
-            let fanned_out = self.fan_out(&endpoints, events);
+            let fanned_out = self.fan_out(&endpoints, events).await;
             let (now, later) = events.split_at(fanned_out.events);
             let now: Vec<_> = now.iter().map(|located| &located.event).collect();
             let writing = async {
@@ -189,62 +193,9 @@ impl Storing {
         Ok(())
     }
 
-    /// A delivery for each event and each endpoint that wants it, leased where it may start and there is a permit.
-    /// At least one event, and as many as give no more than [`MAX_DELIVERIES`] before the last.
-    fn fan_out<'a>(&self, endpoints: &Snapshot, events: &'a [Located<'_>]) -> FannedOut<'a> {
-        let mut fanned_out = FannedOut {
-            events: 0,
-            deliveries: Vec::new(),
-            starts: Vec::new(),
-            for_claimer: HashSet::new(),
-            parked: Vec::new(),
-        };
-        for (index, located) in events.iter().enumerate() {
-            for subscriber in endpoints.matching(&located.event) {
-                let push = subscriber.push.as_ref();
-                let start = push.and_then(|endpoint| self.permit_start(endpoint, &located.event));
-                let lease = start
-                    .as_ref()
-                    .map(|start| (start.lease, start.endpoint.timeout + self.lease_margin));
-                match push {
-                    Some(endpoint) if !endpoint.may_start(&located.event) => {
-                        fanned_out.for_claimer.insert(endpoint.id);
-                    }
-                    Some(endpoint) if start.is_none() => fanned_out.park(endpoint),
-                    _ => {}
-                }
-                fanned_out.deliveries.push(NewDelivery {
-                    event: index,
-                    endpoint_id: subscriber.endpoint_id,
-                    pull: subscriber.pull,
-                    lease,
-                    order: subscriber.ordered.then(|| located.order()).flatten(),
-                });
-                fanned_out.starts.push(start);
-            }
-            fanned_out.events += 1;
-            if fanned_out.deliveries.len() >= MAX_DELIVERIES {
-                break;
-            }
-        }
-        fanned_out
-    }
-
-    fn permit_start(&self, endpoint: &Arc<Endpoint>, event: &Event<'_>) -> Option<Start> {
-        if !endpoint.may_start(event) {
-            return None;
-        }
-        let permit = self.permits.try_acquire_for_new(&endpoint.gate)?;
-        Some(Start {
-            endpoint: endpoint.clone(),
-            permit,
-            lease: LeaseToken::generate(),
-        })
-    }
-
     /// Starts the leased deliveries of the events that were new. The permits of the others are freed.
     fn start(&self, events: &[&Event<'_>], fanned_out: FannedOut<'_>, new: &[EventId]) {
-        for endpoint in &fanned_out.parked {
+        for endpoint in fanned_out.parked.values() {
             self.permits.note_waiting(endpoint.id, &endpoint.gate);
         }
         for id in &fanned_out.for_claimer {
@@ -254,6 +205,15 @@ impl Storing {
             self.permits.wake_claimer();
         }
         let new: HashSet<_> = new.iter().copied().collect();
+        let undecided = fanned_out
+            .deliveries
+            .iter()
+            .filter(|delivery| delivery.is_undecided);
+        let undecided = undecided.filter(|delivery| new.contains(&events[delivery.event].id));
+        let undecided = undecided.count() as u64;
+        if undecided > 0 {
+            metrics::counter!("filters_undecided_total").increment(undecided);
+        }
         let mut shared = HashMap::new();
         for (delivery, start) in fanned_out.deliveries.into_iter().zip(fanned_out.starts) {
             let (event, Some(start)) = (events[delivery.event], start) else {

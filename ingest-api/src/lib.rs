@@ -58,6 +58,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use shared::backlog;
 use shared::http_server::{self, HttpServerConfig};
 use shared::nats::{NATS_CONNECTED, Nats};
+use shared::operations::Shown;
 use shared::readings::Readings;
 use shared::shutdown::{Tasks, run_service};
 use shared::telemetry::{self, Readiness, bind};
@@ -189,15 +190,25 @@ pub async fn run(
         "metrics",
         telemetry::keep_metrics(metrics.clone(), tasks.stop().clone()),
     );
+    let operations = shared::operations::serve(
+        listeners.operations,
+        Shown {
+            metrics,
+            readings,
+            readiness: readiness.clone(),
+        },
+        tasks.stop().clone(),
+        config.drain_timeout,
+    );
+    tasks.spawn_long_lived("operations server", operations);
     let routes = Routes {
-        operations: telemetry::operations_routes(metrics, readings, readiness.clone()),
         admin: listeners
             .admin
             .is_some()
             .then(|| router::admin_alone(app.clone(), readiness.clone())),
         api: router::routes(app, readiness, listeners.admin.is_none()),
     };
-    start_servers(&config, listeners, routes, &tasks);
+    start_servers(&config, listeners.api, listeners.admin, routes, &tasks);
     tracing::info!(address = %config.listen_addr, "ingest API started");
 
     let outcome = tasks.finish(config.drain_timeout).await;
@@ -208,7 +219,6 @@ pub async fn run(
 
 /// What is served, by socket.
 struct Routes {
-    operations: Router,
     admin: Option<Router>,
     api: Router,
 }
@@ -279,23 +289,27 @@ fn start_rate_limits(config: &Config, nats: &Nats, tasks: &Tasks) -> Arc<RateLim
 }
 
 /// Starts the servers that were given a socket.
-fn start_servers(config: &Config, listeners: Listeners, routes: Routes, tasks: &Tasks) {
+fn start_servers(
+    config: &Config,
+    api: TcpListener,
+    admin: Option<TcpListener>,
+    routes: Routes,
+    tasks: &Tasks,
+) {
     let serve = |name, listener, routes, http| {
         let stop = tasks.stop().clone();
         let server = http_server::serve(listener, routes, http, stop, config.drain_timeout);
         tasks.spawn_long_lived(name, server);
     };
-    let few = HttpServerConfig::for_operations();
-    serve(
-        "operations server",
-        listeners.operations,
-        routes.operations,
-        few.clone(),
-    );
-    if let Some((listener, admin)) = listeners.admin.zip(routes.admin) {
-        serve("admin server", listener, admin, few);
+    if let Some((listener, routes)) = admin.zip(routes.admin) {
+        serve(
+            "admin server",
+            listener,
+            routes,
+            HttpServerConfig::for_operations(),
+        );
     }
-    serve("API server", listeners.api, routes.api, config.http.clone());
+    serve("API server", api, routes.api, config.http.clone());
 }
 
 /// Passes the stop signal on after `delay`, and tells load balancers at once.

@@ -6,6 +6,8 @@ use fuzz::{bytes, damaged, fuzz, json};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use serde_json::Value;
+use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
 
@@ -160,10 +162,46 @@ fn every_filter_that_is_read_can_be_asked_about_every_payload() {
             return Ok(());
         };
         let matched = filter.matches(&data);
-        let is_json = serde_json::from_slice::<&serde_json::value::RawValue>(&data).is_ok();
+        let is_json = serde_json::from_slice::<&RawValue>(&data).is_ok();
         prop_assert!(is_json || !matched);
         Ok(())
     });
+}
+
+#[test]
+fn a_filter_takes_for_json_what_is_json() {
+    let payload = prop_oneof![json().prop_map(String::into_bytes).boxed(), bytes().boxed()];
+    let filter = PayloadFilter::parse(r#"{"":{"exists":true}}"#).unwrap();
+    fuzz(damaged(payload), |data| {
+        let is_json = serde_json::from_slice::<&RawValue>(&data).is_ok();
+        prop_assert_eq!(filter.matches(&data), is_json);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_filter_finds_what_a_parser_finds() {
+    fuzz(
+        (json(), "(/([a-c. é]|~[01]|[0-2]){0,2}){0,3}"),
+        |(data, pointer)| {
+            // A parser into a tree knows neither all names nor all numbers.
+            let Ok(tree) = serde_json::from_str::<Value>(&data) else {
+                return Ok(());
+            };
+            let found = tree.pointer(&pointer);
+            let asked = |condition: Value| {
+                let filter = serde_json::json!({ &pointer: condition }).to_string();
+                PayloadFilter::parse(&filter).unwrap().matches(data.as_bytes())
+            };
+            prop_assert_eq!(asked(serde_json::json!({"exists": true})), found.is_some());
+            prop_assert_eq!(asked(serde_json::json!({"exists": false})), found.is_none());
+            if let Some(value @ (Value::String(_) | Value::Bool(_) | Value::Null)) = found {
+                prop_assert!(asked(serde_json::json!({"eq": value, "in": [value, 1]})));
+                prop_assert!(!asked(serde_json::json!({"ne": value})));
+            }
+            Ok(())
+        },
+    );
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub mod http_server;
 mod leftover;
 mod answer;
 mod progress;
+pub mod operations;
 pub mod shutdown;
 
 #[cfg(test)]

@@ -173,9 +173,12 @@ impl Readiness {
 
 /// `/healthz` (the process runs) and `/readyz` (it can work; 503 with what is missing).
 pub fn health_routes(readiness: Readiness) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { Json(json!({"status": "ok"})) }))
-        .route("/readyz", get(ready).with_state(readiness))
+    ready_route(readiness).route("/healthz", get(|| async { Json(json!({"status": "ok"})) }))
+}
+
+/// `/readyz`, as in [`health_routes`].
+pub fn ready_route(readiness: Readiness) -> Router {
+    Router::new().route("/readyz", get(ready).with_state(readiness))
 }
 
 async fn ready(State(readiness): State<Readiness>) -> Response {
@@ -199,13 +202,13 @@ pub fn set_dependency(dependency: &'static str, is_up: bool) {
     metrics::gauge!("dependency_up", "dependency" => dependency).set(u8::from(is_up));
 }
 
-/// `/metrics` for Prometheus, beside the health routes: what listens on a service's operations port.
-pub fn operations_routes(metrics: PrometheusHandle, readings: Readings, readiness: Readiness) -> Router {
+/// `/metrics` for Prometheus.
+pub fn metrics_route(metrics: PrometheusHandle, readings: Readings) -> Router {
     let render = async move || {
         let text = readings.render(&metrics, Instant::now());
         ([("content-type", "text/plain; version=0.0.4")], text)
     };
-    health_routes(readiness).route("/metrics", get(render))
+    Router::new().route("/metrics", get(render))
 }
 
 /// Binds a listening socket.

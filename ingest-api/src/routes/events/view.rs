@@ -65,8 +65,8 @@ pub struct DeliveryView {
     status: String,
     /// How many attempts have ended.
     attempts: i32,
-    /// How the last attempt ended: `delivered`, or the class of the failure. `expunged` and `endpoint_deleted` when it
-    /// was given up for these.
+    /// How the last attempt ended: `delivered`, or the class of the failure. `expunged`, `endpoint_deleted` and
+    /// `filter` when it was given up for these.
     last_outcome: Option<String>,
     /// When the next attempt begins; null when there is none, or one is in progress.
     #[serde(with = "time::serde::rfc3339::option")]

@@ -16,6 +16,7 @@ mod egress;
 mod intake;
 mod breaker;
 mod pace;
+mod filters;
 mod ordering;
 mod recoveries;
 mod retention;

@@ -1,0 +1,178 @@
+//! Frames with events that go to so many endpoints that storing them takes seconds. They are stored beside the others,
+//! a few at a time and in parts, so that one batch of one organisation holds nobody else up.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::{AckKind, Message};
+use shared::event::Event;
+use shared::id::OrgId;
+use shared::shutdown::Tasks;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::crash::{self, Point};
+use crate::fan_out::Snapshot;
+use crate::incoming::{Frame, Located};
+use crate::plan::MAX_DELIVERIES;
+use crate::slices::Slices;
+use crate::storing::Storing;
+use crate::subscribers::{STEPS_OF_TYPES, Subscribers};
+
+/// Such frames that one worker stores at once. What comes meanwhile goes back to its stream, and is offered again after
+/// the pause.
+const MAX_FRAMES: usize = 2;
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Pause before trying again what Postgres could not do.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Stores such frames.
+#[derive(Clone, Debug)]
+pub struct Bulky {
+    storing: Storing,
+    tasks: Tasks,
+    /// A third of how long a frame may be held: so often the stream is told that it is worked on.
+    progress_interval: Duration,
+    slots: Arc<Semaphore>,
+}
+
+impl Bulky {
+    /// Within `tasks`. A frame may be held for `ack_wait` without a word.
+    pub fn new(storing: Storing, tasks: Tasks, ack_wait: Duration) -> Self {
+        Self {
+            storing,
+            tasks,
+            progress_interval: ack_wait / 3,
+            slots: Arc::new(Semaphore::new(MAX_FRAMES)),
+        }
+    }
+
+    /// The tasks that it belongs to.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Cancelled when the worker is to stop.
+    pub fn stop(&self) -> &CancellationToken {
+        self.tasks.stop()
+    }
+
+    /// Stores and acknowledges a frame in a task of its own, or gives it back when there are enough of them.
+    pub async fn take(&self, stream: &str, message: &Message) {
+        match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => {
+                let (this, stream, message) = (self.clone(), stream.to_owned(), message.clone());
+                self.tasks.spawn("bulky frame", async move {
+                    this.store(&stream, &message, slot).await;
+                });
+            }
+            // It comes again all the same when the stream does not hear this.
+            Err(_) => _ = message.ack_with(AckKind::Nak(Some(PAUSE))).await,
+        }
+    }
+
+    async fn store(&self, stream: &str, message: &Message, _slot: OwnedSemaphorePermit) {
+        let storing = async {
+            let stored = self.store_until_it_is(stream, message).await;
+            if stored {
+                message.ack().await
+            } else {
+                message.ack_with(AckKind::Nak(Some(PAUSE))).await
+            }
+        };
+        let progress = async {
+            let mut tick = tokio::time::interval(self.progress_interval);
+            loop {
+                tick.tick().await;
+                let _ = message.ack_with(AckKind::Progress).await;
+            }
+        };
+        let working = async {
+            tokio::select! {
+                acknowledged = storing => acknowledged,
+                () = progress => Ok(()),
+            }
+        };
+        match self.tasks.stop().run_until_cancelled(working).await {
+            Some(Ok(())) => crash::reach(Point::Acknowledged),
+            // Then it comes again, and storing it again changes nothing.
+            Some(Err(error)) => tracing::debug!(stream, %error, "a bulky frame could not be acknowledged"),
+            None => _ = message.ack_with(AckKind::Nak(None)).await,
+        }
+    }
+
+    /// Tries again while Postgres is away. False when it refuses.
+    async fn store_until_it_is(&self, stream: &str, message: &Message) -> bool {
+        loop {
+            match self.storing.store_whole(stream, message).await {
+                Ok(()) => return true,
+                Err(error) if shared::db::is_transient(&error) => {
+                    tracing::warn!(%error, "cannot store a bulky frame, trying again");
+                }
+                Err(error) => {
+                    tracing::error!(%error, stream, "cannot store a bulky frame");
+                    return false;
+                }
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
+/// Frames whose bulky events are left for later.
+#[derive(Debug, Default)]
+pub struct PutOff(Mutex<HashSet<u64>>);
+
+impl PutOff {
+    /// Takes out the events of organisations that have more deliveries among these than one statement writes.
+    pub async fn take_out(&self, events: &mut Vec<Located<'_>>, endpoints: &Snapshot) {
+        let all = |event: &Event<'_>| endpoints.of(event.org_id).map_or(0, Subscribers::len);
+        let at_most = bulky(
+            events
+                .iter()
+                .map(|located| (located.event.org_id, all(&located.event))),
+        );
+        if at_most.is_empty() {
+            return;
+        }
+        let (mut slices, mut counts) = (Slices::new(), Vec::new());
+        for Located { event, .. } in &*events {
+            if at_most.contains(&event.org_id) {
+                slices.spend(all(event) * STEPS_OF_TYPES).await;
+                counts.push((event.org_id, count(event, endpoints)));
+            }
+        }
+        let bulky = bulky(counts.into_iter());
+        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let put_off = events.extract_if(.., |located| bulky.contains(&located.event.org_id));
+        frames.extend(put_off.map(|located| located.frame.sequence));
+    }
+
+    /// Whether something of a frame was taken out.
+    pub fn contains(&self, frame: &Frame<'_>) -> bool {
+        let frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        frames.contains(&frame.sequence)
+    }
+}
+
+/// The deliveries of an event at the most.
+fn count(event: &Event<'_>, endpoints: &Snapshot) -> usize {
+    match event.only_to {
+        Some(_) => 1,
+        None => endpoints
+            .of(event.org_id)
+            .map_or(0, |subscribers| subscribers.count(event.event_type)),
+    }
+}
+
+/// The organisations whose deliveries are too many for one statement.
+fn bulky(counts: impl Iterator<Item = (OrgId, usize)>) -> HashSet<OrgId> {
+    let mut sums = HashMap::<_, usize>::new();
+    for (org_id, deliveries) in counts {
+        *sums.entry(org_id).or_default() += deliveries;
+    }
+    sums.retain(|_, deliveries| *deliveries > MAX_DELIVERIES);
+    sums.into_keys().collect()
+}

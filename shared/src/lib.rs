@@ -18,6 +18,7 @@ pub mod filter;
 pub mod headers;
 pub mod config;
 pub mod telemetry;
+pub mod descriptors;
 pub mod http_server;
 mod leftover;
 mod answer;

@@ -104,6 +104,16 @@ async fn a_thousand_connections_that_dribble_are_closed_and_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn receivers_that_answer_without_end_cost_their_neighbours_nothing() {
+    holds(Fault::FloodingReceiver).await;
+}
+
+#[tokio::test]
+async fn connections_that_hang_are_left() {
+    holds(Fault::HungConnection).await;
+}
+
+#[tokio::test]
 async fn two_releases_work_side_by_side() {
     holds(Fault::Releases).await;
 }

@@ -190,10 +190,7 @@ async fn a_request_that_was_refused_or_left_out_over_http_2_goes_out_again_at_on
     let world = world(Some(&tls)).await;
     let receivers = [
         http2_receiver(&tls, refuse_the_second).await,
-        http2_receiver(&tls, async |peer, before| {
-            go_away_at_the_second(peer, before).await
-        })
-        .await,
+        http2_receiver(&tls, go_away_at_the_second).await,
     ];
     let hanging_up = http2_receiver(&tls, hang_up_at_the_second).await;
     let receivers = receivers.iter().chain([&hanging_up]);

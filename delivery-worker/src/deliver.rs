@@ -1,17 +1,19 @@
 //! One attempt: the request as Standard Webhooks 1.0.0 describes it, and what the receiver's answer means.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use shared::clock::UnixMicros;
 use shared::egress::EgressConfig;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use crate::client::{Answer, Client, Failure, Outbound};
 use crate::endpoint::Endpoint;
 use crate::lookups::on_behalf_of;
-use crate::outcome::{classify, describe};
 use crate::outgoing::Outgoing;
 use crate::retry::Verdict;
 
@@ -33,6 +35,8 @@ pub struct Attempt {
     pub response: Vec<u8>,
     /// What went wrong before there was an answer.
     pub error: Option<String>,
+    /// What of its own this worker was short of: then the receiver was sent nothing, and this is no attempt.
+    pub lack: Option<&'static str>,
     retry_after: Option<Duration>,
 }
 
@@ -46,6 +50,7 @@ impl Attempt {
             status: None,
             response: Vec::new(),
             error: None,
+            lack: None,
             retry_after: None,
         }
     }
@@ -60,7 +65,9 @@ impl Attempt {
 
     /// What the retry schedule needs to know.
     pub fn verdict(&self) -> Verdict {
-        if self.outcome == "delivered" {
+        if self.lack.is_some() {
+            Verdict::NotTried
+        } else if self.outcome == "delivered" {
             Verdict::Delivered
         } else {
             Verdict::Failed {
@@ -79,13 +86,13 @@ impl Attempt {
 /// Sends webhooks.
 #[derive(Debug)]
 pub struct Sender {
-    client: Client,
+    client: Arc<Client>,
     egress: EgressConfig,
 }
 
 impl Sender {
-    /// With the client of [`crate::egress::client`].
-    pub fn new(client: Client, egress: EgressConfig) -> Self {
+    /// Sends with `client`, as far as `egress` lets it.
+    pub fn new(client: Arc<Client>, egress: EgressConfig) -> Self {
         Self { client, egress }
     }
 
@@ -98,44 +105,47 @@ impl Sender {
         if let Err(refused) = self.egress.check_url(&endpoint.url) {
             attempt.fail("refused", &refused.to_string());
         } else {
-            let sent = self.request(event, endpoint, started_at).send();
-            let sent = on_behalf_of(endpoint.org_id, sent);
+            let outbound = Outbound {
+                url: &endpoint.url,
+                headers: &|| headers(event, endpoint, started_at),
+                body: event.body(endpoint.format),
+            };
+            let sent = on_behalf_of(endpoint.org_id, self.client.send(outbound));
             match tokio::time::timeout_at(deadline, sent).await {
                 Err(_) => attempt.fail("timeout", &format!("no answer within {:?}", endpoint.timeout)),
-                Ok(Err(error)) => attempt.fail(classify(&error), &describe(&error)),
-                Ok(Ok(response)) => attempt.read(response, deadline).await,
+                Ok(Err(failure)) => attempt.fail_to_send(&failure),
+                Ok(Ok(answer)) => attempt.read(answer, deadline).await,
             }
         }
         attempt.duration = started.elapsed();
         attempt
     }
+}
 
-    fn request(&self, event: &Outgoing, endpoint: &Endpoint, now: OffsetDateTime) -> RequestBuilder {
-        let timestamp = now.unix_timestamp();
-        let body = event.body(endpoint.format);
-        // The owner's headers first: where names are the same, ours take their place.
-        let mut headers = endpoint.headers.clone();
-        let mut set = |name, value: String| {
-            let value = HeaderValue::try_from(value).expect("what is set here is ASCII");
-            headers.insert(HeaderName::from_static(name), value);
-        };
-        set("webhook-id", event.id.to_string());
-        set("webhook-timestamp", timestamp.to_string());
-        set(
-            "webhook-signature",
-            endpoint.signer.sign(event.id, timestamp, body),
-        );
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static(endpoint.format.content_type()),
-        );
-        let traceparent = event.traceparent.as_deref().map(HeaderValue::try_from);
-        if let Some(Ok(traceparent)) = traceparent {
-            headers.insert("traceparent", traceparent);
-        }
-        let request = self.client.post(endpoint.url.clone());
-        request.headers(headers).body(body.clone())
+fn headers(event: &Outgoing, endpoint: &Endpoint, now: OffsetDateTime) -> HeaderMap {
+    let timestamp = now.unix_timestamp();
+    let body = event.body(endpoint.format);
+    // The owner's headers first: where names are the same, ours take their place.
+    let mut headers = endpoint.headers.clone();
+    let mut set = |name, value: String| {
+        let value = HeaderValue::try_from(value).expect("what is set here is ASCII");
+        headers.insert(HeaderName::from_static(name), value);
+    };
+    set("webhook-id", event.id.to_string());
+    set("webhook-timestamp", timestamp.to_string());
+    set(
+        "webhook-signature",
+        endpoint.signer.sign(event.id, timestamp, body),
+    );
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(endpoint.format.content_type()),
+    );
+    let traceparent = event.traceparent.as_deref().map(HeaderValue::try_from);
+    if let Some(Ok(traceparent)) = traceparent {
+        headers.insert("traceparent", traceparent);
     }
+    headers
 }
 
 impl Attempt {
@@ -145,9 +155,14 @@ impl Attempt {
         self.error = Some(error.replace('\0', ""));
     }
 
+    fn fail_to_send(&mut self, failure: &Failure) {
+        self.fail(failure.outcome(), &failure.describe());
+        self.lack = failure.lack();
+    }
+
     /// The status decides; the body is kept as far as it comes in time.
-    async fn read(&mut self, mut response: Response, deadline: Instant) {
-        let status = response.status();
+    async fn read(&mut self, mut answer: Answer, deadline: Instant) {
+        let status = answer.status;
         self.status = Some(status.as_u16());
         self.outcome = if status.is_success() {
             "delivered"
@@ -156,16 +171,22 @@ impl Attempt {
         } else {
             "status"
         };
-        self.retry_after = retry_after(response.headers(), self.started_at.into());
+        self.retry_after = retry_after(&answer.headers, self.started_at.into());
         while self.response.len() < MAX_RESPONSE_BYTES {
-            match tokio::time::timeout_at(deadline, response.chunk()).await {
-                Ok(Ok(Some(chunk))) => {
+            let Some(body) = &mut answer.body else {
+                return;
+            };
+            match tokio::time::timeout_at(deadline, body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    let chunk = frame.data_ref().map_or(&[][..], |data| data);
                     let room = MAX_RESPONSE_BYTES - self.response.len();
                     self.response.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 }
-                Ok(Ok(None) | Err(_)) | Err(_) => break,
+                Ok(None) => return answer.complete(),
+                Ok(Some(Err(_))) | Err(_) => return,
             }
         }
+        answer.cut();
     }
 }
 

@@ -109,6 +109,16 @@ async fn contained(attempt: impl Future<Output = Attempt>) -> Attempt {
 }
 
 fn count(attempt: &Attempt) {
+    if let Some(lack) = attempt.lack {
+        metrics::counter!("deliveries_put_off_total", "lack" => lack).increment(1);
+        let error = attempt.error.as_deref().unwrap_or_default();
+        tracing::warn!(
+            lack,
+            error,
+            "a delivery is put off, this worker is short of something"
+        );
+        return;
+    }
     metrics::counter!("attempts_total", "outcome" => attempt.outcome).increment(1);
     metrics::histogram!("attempt_duration_seconds").record(attempt.duration);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
+use hyper::header::HeaderMap;
 use shared::event::Event;
 use shared::filter::PayloadFilter;
 use shared::headers::CustomHeaders;

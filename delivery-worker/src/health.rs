@@ -40,7 +40,7 @@ pub async fn disable_gone(pool: &PgPool, group: &[Report]) {
 /// An error is logged and nothing else: the endpoint's next failure has the same consequences.
 pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) {
     let mut failing = HashMap::new();
-    for report in group {
+    for report in group.iter().filter(|report| report.was_tried()) {
         if report.next == Next::Delivered {
             failing.remove(&report.job.endpoint.id);
         } else {

@@ -28,9 +28,9 @@ mod dispatch;
 mod outgoing;
 mod deliver;
 pub mod sign;
-mod egress;
+mod client;
 mod lookups;
-mod outcome;
+mod room;
 pub mod retry;
 mod record;
 mod results;
@@ -65,6 +65,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::Claimer;
+use crate::client::Client;
 use crate::config::Command;
 pub use crate::config::Config;
 use crate::deliver::Sender;
@@ -72,9 +73,11 @@ use crate::dispatch::Dispatcher;
 use crate::fan_out::Directory;
 use crate::floors::{FloorRequests, Floors};
 use crate::intake::{Intake, STREAMS_FOUND};
+use crate::lookups::Lookups;
 use crate::permits::Permits;
 use crate::record::Recorder;
 use crate::retention::RetentionConfig;
+use crate::room::Room;
 use crate::storing::Storing;
 use crate::warm::WarmPool;
 
@@ -152,7 +155,8 @@ pub async fn run(
         config.retry,
         config.intake.filter_steps,
     ));
-    let permits = Permits::new(config.dispatch.max_in_flight as usize);
+    let room = Room::of_process(&config);
+    let permits = Permits::new(room.in_flight);
     let drain = config.drain_timeout;
 
     // Three groups that end one after the other: what starts deliveries, the deliveries, which end by themselves,
@@ -164,7 +168,10 @@ pub async fn run(
     let (recorder, reports) = Recorder::channel();
     let recording_task = record::run(database.clone(), reports, config.breaker, permits.clone());
     recording.spawn_long_lived("recorder", recording_task);
-    let sender = Sender::new(egress::client(&config.egress)?, config.egress.clone());
+    let lookups = Lookups::of_system(room.lookups);
+    let client = Arc::new(Client::new(&config.egress, lookups, room.idle)?);
+    tasks.spawn_long_lived("idle connections", client.clone().close_idle(stop.clone()));
+    let sender = Sender::new(client, config.egress.clone());
     let dispatcher = Dispatcher::new(sender, recorder, deliveries.clone());
     let floors = Floors {
         nats: nats.clone(),

@@ -22,6 +22,11 @@ pub fn describe() {
         "Due deliveries claimed from the table."
     );
     describe_counter!("attempts_total", "Attempts by outcome.");
+    describe_counter!(
+        "deliveries_put_off_total",
+        "Deliveries that were not tried and wait a moment, by what the worker was short of: descriptors, memory, ports or \
+         lookups (its name server does not answer, or too many look-ups are not done)."
+    );
     describe_histogram!("attempt_duration_seconds", Unit::Seconds, "Time of one attempt.");
     describe_histogram!(
         "event_to_delivery_seconds",

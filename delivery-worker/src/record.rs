@@ -51,15 +51,22 @@ impl Report {
     pub fn status(&self) -> &'static str {
         match self.next {
             Next::Delivered => "delivered",
-            Next::RetryIn(_) => "pending",
+            Next::RetryIn(_) | Next::PutOff(_) => "pending",
             Next::Dead => "dead",
         }
+    }
+
+    /// Whether the receiver was tried. What was not tried leaves the delivery as it was.
+    pub fn was_tried(&self) -> bool {
+        !matches!(self.next, Next::PutOff(_))
     }
 
     /// Milliseconds until it is due again, if it is.
     pub fn wait_ms(&self) -> Option<i64> {
         match self.next {
-            Next::RetryIn(wait) => Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
+            Next::RetryIn(wait) | Next::PutOff(wait) => {
+                Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+            }
             Next::Delivered | Next::Dead => None,
         }
     }
@@ -202,6 +209,9 @@ fn count(group: &[Report], recorded: &Recorded) {
             }
         }
         if !held.contains(&lease) {
+            continue;
+        }
+        if !report.was_tried() {
             continue;
         }
         metrics::counter!("delivery_results_total", "status" => report.status()).increment(1);

@@ -39,9 +39,9 @@ pub async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Re
         with results as materialized (
             select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::text[],
                                  $7::bigint[], $8::timestamptz[], $9::integer[], $10::text[], $11::smallint[],
-                                 $12::bytea[], $13::text[], $14::uuid[])
+                                 $12::bytea[], $13::text[], $14::uuid[], $22::boolean[])
                 as r (org_id, event_id, endpoint_id, accepted_at, lease_token, status, wait_ms, started_at,
-                      duration_ms, outcome, response_status, response_body, error, notice_id)
+                      duration_ms, outcome, response_status, response_body, error, notice_id, tried)
             -- All of them. A limit that it does not know makes the planner expect a single row, and so look deliveries up
             -- by their keys; for the ten that it expects of arrays it would read all deliveries of the day.
             limit cardinality($1)
@@ -49,11 +49,11 @@ pub async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Re
         recorded as (
             update deliveries d
             set status = r.status,
-                attempts = d.attempts + 1,
+                attempts = d.attempts + r.tried::integer,
                 next_attempt_at = now() + r.wait_ms * interval '1 millisecond',
                 finished_at = case when r.status <> 'pending' then now() end,
                 lease_token = null,
-                last_outcome = r.outcome
+                last_outcome = case when r.tried then r.outcome else d.last_outcome end
             from results r
             where d.event_id = r.event_id and d.endpoint_id = r.endpoint_id and d.accepted_at = r.accepted_at
               and d.org_id = r.org_id and d.lease_token = r.lease_token
@@ -61,7 +61,7 @@ pub async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Re
               and d.accepted_at between $20 and $21
             returning d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.status, d.attempts, d.revived_at,
                       r.lease_token, r.started_at, r.duration_ms, r.outcome, r.response_status, r.response_body,
-                      r.error, r.notice_id
+                      r.error, r.notice_id, r.tried
         ),
         attempted as (
             insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms,
@@ -69,6 +69,7 @@ pub async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Re
             select org_id, event_id, endpoint_id, accepted_at, attempts, started_at, duration_ms, outcome,
                    response_status, response_body, error
             from recorded
+            where tried
         ),
         well as (
             delete from endpoint_health where endpoint_id in (
@@ -123,6 +124,7 @@ pub async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Re
         &OPERATIONAL_TYPES as &[&str],
         accepted_at().min(),
         accepted_at().max(),
+        &all(group, Report::was_tried),
     )
     .fetch_one(connection)
     .await

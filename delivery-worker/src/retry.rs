@@ -11,6 +11,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 /// No wait is shorter: what fails must not come back at once.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
+/// Longest wait after an attempt that could not be made. It is drawn evenly between half of it and this.
+const NOT_TRIED_WAIT: Duration = Duration::from_secs(4);
+
 /// No wait is longer, whatever the policy says: the time of the next attempt must be one that Postgres can hold.
 const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
 
@@ -55,6 +58,8 @@ fn factor(text: &str) -> Result<f64, String> {
 pub enum Verdict {
     /// The receiver has it.
     Delivered,
+    /// Nothing was sent: this worker was short of something of its own.
+    NotTried,
     /// It failed; the receiver may have said when to come back.
     Failed {
         /// From the answer's `Retry-After`.
@@ -71,6 +76,8 @@ pub enum Next {
     Delivered,
     /// It is tried again after this time.
     RetryIn(Duration),
+    /// It is tried after this time, as if it had not been claimed.
+    PutOff(Duration),
     /// It is given up, and kept.
     Dead,
 }
@@ -81,6 +88,11 @@ impl RetryPolicy {
     pub fn next(&self, attempt: u32, verdict: Verdict, age: Duration, random: f64) -> Next {
         let (retry_after, step) = match verdict {
             Verdict::Delivered => return Next::Delivered,
+            // What is short for longer than a delivery may take will not come back in time.
+            Verdict::NotTried if age >= self.retry_max_age => return Next::Dead,
+            Verdict::NotTried => {
+                return Next::PutOff(NOT_TRIED_WAIT.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0));
+            }
             Verdict::Failed {
                 retry_after,
                 overloaded,
@@ -244,6 +256,19 @@ mod tests {
                 prop_assert!(matches!(next, Next::RetryIn(_)), "{next:?}");
             }
             prop_assert_eq!(policy.next(last, Verdict::Delivered, policy.retry_max_age, random), Next::Delivered);
+        }
+
+        #[test]
+        fn what_was_not_tried_is_put_off_for_a_moment_until_it_is_too_old(
+            policy in policies(),
+            attempt in 1u32..2_000,
+            random in 0.0f64..=1.0,
+        ) {
+            let policy = RetryPolicy { retry_max_age: policy.retry_max_age.max(SHORTEST_WAIT), ..policy };
+            prop_assert_eq!(policy.next(attempt, Verdict::NotTried, policy.retry_max_age, random), Next::Dead);
+            let next = policy.next(attempt, Verdict::NotTried, Duration::ZERO, random);
+            let within = |wait| (NOT_TRIED_WAIT / 2..=NOT_TRIED_WAIT).contains(&wait);
+            prop_assert!(matches!(next, Next::PutOff(wait) if within(wait)), "{next:?}");
         }
 
         #[test]

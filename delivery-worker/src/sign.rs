@@ -72,8 +72,8 @@ fn keyed(secret: &SigningSecret) -> Hmac<Sha256> {
 mod tests {
     use std::time::Duration;
 
+    use hyper::header::{HeaderMap, HeaderName};
     use proptest::prelude::*;
-    use reqwest::header::{HeaderMap, HeaderName};
     use shared::clock::UnixMicros;
     use standardwebhooks::Webhook;
 

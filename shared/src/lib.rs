@@ -20,6 +20,7 @@ pub mod config;
 pub mod telemetry;
 pub mod readings;
 pub mod backlog;
+pub mod descriptors;
 pub mod http_server;
 mod leftover;
 mod answer;

@@ -60,6 +60,7 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     telemetry.init_logging();
+    crate::descriptors::raise();
     let outcome = runtime.build().and_then(|runtime| {
         runtime.block_on(async {
             let stop = CancellationToken::new();

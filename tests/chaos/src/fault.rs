@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use futures_util::FutureExt as _;
 
 use crate::faults::{
-    clock, cluster, crash, filters, keys, nats, network, postgres, power, releases, services, slow, soak, stream,
+    clock, cluster, crash, filters, keys, nats, network, postgres, power, receivers, releases, services, slow, soak,
+    stream,
 };
 use crate::report::{Outcome, Report};
 use crate::stage::Stage;
@@ -54,6 +55,10 @@ pub enum Fault {
     Slowloris,
     /// Hostile filters, payloads and batches beside a healthy customer.
     FilterFlood,
+    /// Receivers answer without end, over HTTP/1 and HTTP/2.
+    FloodingReceiver,
+    /// A receiver's connections hang, and new ones do not.
+    HungConnection,
     /// The previous release works beside this one on one database.
     Releases,
     /// Nothing happens, for a long time.
@@ -112,6 +117,8 @@ impl Fault {
             Self::CrashPoints => crash::run(stage).await,
             Self::Slowloris => slow::run(stage).await,
             Self::FilterFlood => filters::flood(stage).await,
+            Self::FloodingReceiver => receivers::flooding(stage).await,
+            Self::HungConnection => receivers::hung(stage).await,
             Self::Releases => releases::run(stage).await,
             Self::Soak => soak::run(stage).await,
         }

@@ -119,6 +119,16 @@ async fn hostile_filters_and_batches_are_decided_and_hold_nobody_up() {
 }
 
 #[tokio::test]
+async fn receivers_that_answer_without_end_cost_their_neighbours_nothing() {
+    holds(Fault::FloodingReceiver).await;
+}
+
+#[tokio::test]
+async fn connections_that_hang_are_left() {
+    holds(Fault::HungConnection).await;
+}
+
+#[tokio::test]
 async fn two_releases_work_side_by_side() {
     holds(Fault::Releases).await;
 }

@@ -12,6 +12,7 @@ pub(crate) mod clock;
 pub(crate) mod crash;
 pub(crate) mod slow;
 pub(crate) mod filters;
+pub(crate) mod receivers;
 pub(crate) mod releases;
 pub(crate) mod soak;
 

@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::{Answer, Attempt, Endpoint, Event, NameServer, RawReceiver, World, read_request, until};
 use futures_util::future::join_all;
@@ -298,5 +300,108 @@ async fn a_host_name_that_is_never_answered_leaves_look_ups_to_other_organisatio
     world.until_deliveries_are(UNANSWERED.into(), "dead").await;
     let id = world.producer(&other).send(&Event::new("a", "1")).await;
     world.until_delivery_is(id, "delivered").await;
+    world.finish().await;
+}
+
+const DUMB_NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 53, 55);
+
+/// How often this worker has put a delivery off for want of something of its own.
+async fn put_off(world: &World, lack: &str) -> f64 {
+    let name = format!("deliveries_put_off_total{{lack=\"{lack}\"}}");
+    let count = world.gauge(world.stack().worker(0), &name).await;
+    count.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_name_server_that_answers_nobody_costs_no_attempt() {
+    let speaks = Arc::new(AtomicBool::new(false));
+    let zone = {
+        let speaks = speaks.clone();
+        move |name: &str, _| speaks.load(Ordering::Relaxed).then(|| zone(name, 0))
+    };
+    let Some((_server, script)) = name_server(DUMB_NAME_SERVER, "timeout:1 attempts:1", zone).await else {
+        return;
+    };
+    let setup = setup().worker_env("RETRY_ATTEMPTS", "1");
+    let setup = setup.worker_env("EGRESS_ALLOW", &format!("{PUBLIC}/32"));
+    let setup = setup.worker_wrapper(&["unshare", "--mount", "sh", "-c", &script]);
+    let world = setup.start().await;
+    let organization = world.organization().await;
+    let public = RawReceiver::start(&format!("{PUBLIC}:0"), async |mut stream| {
+        read_request(&mut stream).await;
+        let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+        stream.write_all(answer).await.expect("the worker waits for it");
+    })
+    .await;
+    let url = format!("http://public.test:{}/", public.port());
+    world.endpoint_at(&organization, &url, json!({})).await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    until("the delivery to be put off twice", async || {
+        match put_off(&world, "lookups").await {
+            2.0.. => Ok(()),
+            count => Err(count.to_string()),
+        }
+    })
+    .await;
+    assert_eq!(world.attempts_of(id).await, []);
+    speaks.store(true, Ordering::Relaxed);
+    world.until_delivery_is(id, "delivered").await;
+    let outcomes = world.attempts_of(id).await;
+    assert_eq!(
+        outcomes.iter().map(|attempt| attempt.number).collect::<Vec<_>>(),
+        [1]
+    );
+    world.finish().await;
+}
+
+const GENEROUS_NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 53, 56);
+
+/// Descriptors of a worker that has far fewer than host names to send to.
+const DESCRIPTORS: usize = 160;
+const HOST_NAMES: usize = 200;
+
+#[tokio::test]
+async fn a_worker_with_few_descriptors_delivers_to_many_host_names() {
+    let zone = |_: &str, _| Some(vec![IpAddr::from(PUBLIC)]);
+    let Some((_server, script)) = name_server(GENEROUS_NAME_SERVER, "timeout:5", zone).await else {
+        return;
+    };
+    let script = format!("ulimit -n {DESCRIPTORS} && {script}");
+    let setup = setup().worker_env("RETRY_ATTEMPTS", "1");
+    let setup = setup.worker_env("EGRESS_ALLOW", &format!("{PUBLIC}/32"));
+    let setup = setup.worker_wrapper(&["unshare", "--mount", "sh", "-c", &script]);
+    let world = setup.start().await;
+    // It keeps every connection open, so that only the worker closes any.
+    let public = RawReceiver::start(&format!("{PUBLIC}:0"), async |mut stream| {
+        loop {
+            read_request(&mut stream).await;
+            if stream
+                .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    let mut producers = Vec::new();
+    for number in 0..HOST_NAMES / ENDPOINTS_EACH {
+        let organization = world.organization().await;
+        let urls =
+            (0..ENDPOINTS_EACH).map(|host| format!("http://h{host}.o{number}.test:{}/", public.port()));
+        join_all(urls.map(async |url| world.endpoint_at(&organization, &url, json!({})).await)).await;
+        producers.push(world.producer(&organization));
+    }
+    for producer in &producers {
+        send(producer, 2).await;
+    }
+    let count = i64::try_from(2 * HOST_NAMES).expect("it is small");
+    world.until_deliveries_are(count, "delivered").await;
+    let failed = sqlx::query_scalar("select count(*) from attempts where outcome <> 'delivered'");
+    let failed: i64 = failed.fetch_one(world.database()).await.expect("Postgres runs");
+    assert_eq!(failed, 0);
+    let log = world.stack().worker(0).log();
+    assert!(log.contains("limit of open descriptors"), "{log}");
     world.finish().await;
 }

@@ -12,6 +12,7 @@ mod tenants;
 mod retries;
 mod bodies;
 mod answers;
+mod connections;
 mod egress;
 mod intake;
 mod breaker;

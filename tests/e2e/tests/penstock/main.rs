@@ -42,6 +42,7 @@ mod scopes;
 mod secrets;
 mod keys;
 mod revocations;
+mod outages;
 mod shared_keys;
 mod database;
 mod floods;

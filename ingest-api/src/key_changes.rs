@@ -133,7 +133,7 @@ impl KeyChanges {
             for id in ids {
                 // Others have seen the same change, and one removal is enough.
                 if self.share.is_removed(&id).await || self.share.remove(&id).await {
-                    self.share.is_discarded(&id);
+                    self.share.has_removed(&id);
                     self.publish(&Signal::Changed(KeyChange::Key(id))).await;
                 } else {
                     all_removed = false;

@@ -178,7 +178,7 @@ impl KeyShare {
     }
 
     /// A key that was to be removed is.
-    pub fn is_discarded(&self, id: &KeyId) {
+    pub fn has_removed(&self, id: &KeyId) {
         self.unwanted().remove(id);
     }
 

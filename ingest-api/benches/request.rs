@@ -3,6 +3,7 @@
 use divan::Bencher;
 use ingest_api::api_key::{KeyPrefix, KeySecrets};
 use ingest_api::gcra::Limit;
+use ingest_api::moment::Moment;
 use ingest_api::rate_limit::RateLimiter;
 use ingest_api::validate;
 use shared::id::OrgId;
@@ -25,6 +26,11 @@ fn key() -> (KeySecrets, String) {
 fn a_key_in_use_is_hashed(bencher: Bencher<'_, '_>) {
     let (secrets, key) = key();
     bencher.bench_local(|| secrets.digest(&key));
+}
+
+#[divan::bench]
+fn the_clock_is_read_once_for_a_key(bencher: Bencher<'_, '_>) {
+    bencher.bench_local(Moment::now);
 }
 
 #[divan::bench]

@@ -4,7 +4,6 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::HeaderMap;
@@ -19,6 +18,7 @@ use crate::api_key::KeyId;
 use crate::error::ApiError;
 use crate::gcra::Decision;
 use crate::guarded_body::{GuardedBody, KeyChanged};
+use crate::moment::Moment;
 use crate::router::App;
 use crate::scope::{Scope, Scopes};
 use crate::verified_key::VerifiedKey;
@@ -36,21 +36,25 @@ pub struct Admittance {
     key: Arc<VerifiedKey>,
     app: Arc<App>,
     /// Before the key was looked at.
-    at: Instant,
+    at: Moment,
     // The last decision on this request: what its answer's headers say.
     decision: Mutex<Decision>,
 }
 
 impl Admittance {
+    /// Whether its key is still the one that was looked at, where that can be said without waiting.
+    pub fn is_unchanged(&self) -> Option<bool> {
+        self.app.authenticator.is_unchanged(&self.key, self.at)
+    }
+
     /// Whether its key is still the one that was looked at.
     ///
     /// # Errors
-    /// When it was changed since: revoked, for example.
-    pub fn check_unchanged(&self) -> Result<(), KeyChanged> {
-        if self.app.authenticator.changed_since(&self.key, self.at) {
-            return Err(KeyChanged);
-        }
-        Ok(())
+    /// When it was changed since: revoked, for example; or when that is not known.
+    pub async fn check_unchanged(&self) -> Result<(), KeyChanged> {
+        let authenticator = &self.app.authenticator;
+        let unchanged = authenticator.is_surely_unchanged(&self.key, self.at).await;
+        unchanged.then_some(()).ok_or(KeyChanged)
     }
 }
 
@@ -59,8 +63,8 @@ impl Admitted {
     ///
     /// # Errors
     /// 503 when it was changed since: the request should be repeated, and may be refused then.
-    pub fn check_unchanged(&self) -> Result<(), ApiError> {
-        Ok(self.0.check_unchanged()?)
+    pub async fn check_unchanged(&self) -> Result<(), ApiError> {
+        Ok(self.0.check_unchanged().await?)
     }
 
     /// The organisation, when its key has the scope.
@@ -197,9 +201,9 @@ async fn admit<S>(app: Arc<App>, request: Request, mut inner: S) -> Result<Respo
 where
     S: Service<Request, Response = Response>,
 {
-    let at = Instant::now();
+    let at = Moment::now();
     let key = match presented_key(request.headers()) {
-        Ok(key) => app.authenticator.authenticate(key).await,
+        Ok(key) => app.authenticator.authenticate(key, at).await,
         Err(error) => Err(error),
     };
     let key = match key {

@@ -8,13 +8,15 @@
 //! for a key however many requests wait for it, and they fail together when it does.
 //!
 //! How long a key can outlive its revocation: a replica forgets it on a signal, within a second
-//! ([`crate::key_changes`]). A replica that the signal did not reach asks Postgres about every key again once it
-//! is back in touch, and in any case at half of the cache's time to live. If Postgres does not answer either,
-//! the key ends with that time to live.
+//! ([`crate::key_changes`]). One that cannot know whether there was a signal ([`crate::hearing`]), because it was frozen or
+//! reaches neither NATS nor Postgres, trusts nothing in memory: it catches up, or looks the key up like one that it does not
+//! know. While only Postgres is away a verified key stays valid for `KEY_OUTAGE_TTL` after Postgres last confirmed it, in
+//! memory as in the shared bucket, for nothing is revoked then that is not signalled.
 
-use std::collections::HashMap;
+mod refresh;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::clock::UnixMicros;
 use shared::shutdown::Tasks;
@@ -27,6 +29,7 @@ use crate::error::ApiError;
 use crate::key_cache::{KeyCache, KeyChange, Known};
 use crate::key_proof::Proof;
 use crate::key_share::KeyShare;
+use crate::moment::Moment;
 use crate::single_flight::Flights;
 use crate::store::{KeyRow, Store};
 use crate::verified_key::VerifiedKey;
@@ -44,8 +47,12 @@ const CONFIRMATION_PATIENCE: Duration = Duration::from_millis(500);
 /// How often a key is asked for that changes while it is being asked for.
 const TRIES: usize = 3;
 
-/// Keys that are asked for again in one statement.
-const BATCH: usize = 500;
+/// What is known of a key without asking anyone.
+enum Remembered {
+    Known(Result<Arc<VerifiedKey>, ApiError>),
+    Unknown,
+    Unsure,
+}
 
 /// Verifies keys and remembers the outcome.
 #[derive(Debug)]
@@ -95,66 +102,96 @@ impl Authenticator {
         }
     }
 
-    /// Finds out who holds `key`.
+    /// Finds out who holds `key`, for a request that came `now`.
     ///
     /// # Errors
     /// 401 for anything that is not a valid key; 503 when the key is not in memory and Postgres is away, or when
     /// too many other keys are being looked up.
-    pub async fn authenticate(self: &Arc<Self>, key: &str) -> Result<Arc<VerifiedKey>, ApiError> {
+    pub async fn authenticate(
+        self: &Arc<Self>,
+        key: &str,
+        now: Moment,
+    ) -> Result<Arc<VerifiedKey>, ApiError> {
         let digest = self.secrets.digest(key);
-        match self.remembered(&digest) {
-            Some(known) => known,
+        match self.remembered(&digest, now) {
+            Remembered::Known(known) => known,
             // In a box: it is rare, and would make every request's future several times as large.
-            None => Box::pin(self.find_out(digest, key)).await,
+            Remembered::Unknown => Box::pin(self.find_out(digest, key)).await,
+            Remembered::Unsure => {
+                Box::pin(async {
+                    self.cache.hearing().catch_up().await;
+                    self.find_out(digest, key).await
+                })
+                .await
+            }
         }
     }
 
-    /// Finds out about a key that is not remembered.
+    /// Finds out about a key that is not remembered, or not for sure.
     async fn find_out(self: &Arc<Self>, digest: Digest, key: &str) -> Result<Arc<VerifiedKey>, ApiError> {
         let Some(key) = self.secrets.recognise(key) else {
             metrics::counter!("key_forgeries_total").increment(1);
             return Err(INVALID_KEY);
         };
+        let found = self.find_out_alone(digest, &key).await;
+        if let Err(ApiError::Unavailable { .. }) = found {
+            metrics::counter!("key_lookup_refusals_total").increment(1);
+        }
+        found
+    }
+
+    /// Finds out about a key, one request at a time.
+    async fn find_out_alone(
+        self: &Arc<Self>,
+        digest: Digest,
+        key: &ApiKey<'_>,
+    ) -> Result<Arc<VerifiedKey>, ApiError> {
         let flight = self.in_flight.enter(digest);
         let mut turn = flight.turn().await;
-        if let Some(known) = self.remembered(&digest) {
+        if let Remembered::Known(known) = self.remembered(&digest, Moment::now()) {
             return known;
         }
         turn.failed_meanwhile()?;
-        let found = self.look_up(digest, &key).await;
+        let found = self.look_up(digest, key).await;
         if let Err(error) = &found {
             turn.fail(error);
         }
         found
     }
 
-    fn remembered(self: &Arc<Self>, digest: &Digest) -> Option<Result<Arc<VerifiedKey>, ApiError>> {
-        let key = match self.cache.get(digest)? {
-            Known::Verified(key) => key,
-            Known::Due(key) => {
-                self.refresh(*digest, &key);
+    fn remembered(self: &Arc<Self>, digest: &Digest, now: Moment) -> Remembered {
+        let key = match self.cache.get(digest, now) {
+            None => return Remembered::Unknown,
+            Some(Known::Unsure) => return Remembered::Unsure,
+            Some(Known::Refused) => return Remembered::Known(Err(INVALID_KEY)),
+            Some(Known::Verified(key)) => key,
+            Some(Known::Due(key)) => {
+                self.refresh(*digest, &key, now);
                 key
             }
-            Known::Refused => return Some(Err(INVALID_KEY)),
         };
-        Some(self.admit(key))
+        Remembered::Known(self.admit(key, now))
     }
 
     /// A verified key is as good as its date.
-    fn admit(&self, key: Arc<VerifiedKey>) -> Result<Arc<VerifiedKey>, ApiError> {
+    fn admit(&self, key: Arc<VerifiedKey>, now: Moment) -> Result<Arc<VerifiedKey>, ApiError> {
         if !key.is_current() {
             return Err(ApiError::Unauthorized("the API key has expired"));
         }
-        self.cache.used(&key);
+        self.cache.used(&key, now);
         Ok(key)
     }
 
     async fn look_up(&self, digest: Digest, key: &ApiKey<'_>) -> Result<Arc<VerifiedKey>, ApiError> {
         for _ in 0..TRIES {
-            let asked_at = Instant::now();
+            let asked_at = Moment::now();
             let verified = self.verified(digest, key, asked_at).await?;
             if let Some(verified) = self.cache.remember(digest, verified, asked_at) {
-                return self.admit(verified);
+                // The process may have been frozen since.
+                let now = Moment::now();
+                if self.cache.hearing().vouches_for(asked_at, now) {
+                    return self.admit(verified, now);
+                }
             }
         }
         Err(ApiError::Unavailable {
@@ -163,12 +200,12 @@ impl Authenticator {
         })
     }
 
-    /// Verifies a key that is not in memory.
+    /// Verifies a key that is not in memory, or not for sure.
     async fn verified(
         &self,
         digest: Digest,
         key: &ApiKey<'_>,
-        asked_at: Instant,
+        asked_at: Moment,
     ) -> Result<VerifiedKey, ApiError> {
         let id = key.id();
         let proof = self.share.find(&id, &digest).await;
@@ -179,31 +216,48 @@ impl Authenticator {
                 .unwrap_or(Err(DATABASE_SLOW)),
         };
         let row = match (row, &proof) {
-            (Err(ApiError::Unavailable { .. }), Some(proof)) if self.is_trusted(proof) => {
+            (Err(error), Some(proof)) if self.is_trusted(&id, proof) => {
+                if let ApiError::Internal(error) = error {
+                    tracing::error!(error = format!("{error:#}"), "cannot look up an API key");
+                }
                 let age = proof.age(UnixMicros::now());
-                return Ok(VerifiedKey::hearsay(id, proof.grant.clone(), age));
+                return Ok(VerifiedKey::hearsay(id, proof.grant.clone(), age, asked_at));
             }
             (row, _) => row?,
         };
         let Some(row) = row else {
-            self.cache.refuse(digest);
+            self.refuse(digest, id, proof.is_some());
             return Err(INVALID_KEY);
         };
-        let shown = proof.is_some_and(|proof| proof.shows(&row.grant.fingerprint));
+        let shared = proof.is_some_and(|proof| proof.shows(&row.grant.fingerprint));
+        let held = || self.cache.held(&digest);
+        let shown = shared || held().is_some_and(|held| held.grant.fingerprint == row.grant.fingerprint);
         if !shown && !self.verify(key.as_str(), row.hash).await? {
             self.cache.refuse(digest);
             return Err(INVALID_KEY);
         }
         let verified = VerifiedKey::new(id, row.grant, asked_at);
-        if !shown {
+        if !shared {
             self.share.offer(digest, &verified);
         }
         Ok(verified)
     }
 
-    /// Whether a grant may be trusted without Postgres: as long as one in memory.
-    fn is_trusted(&self, proof: &Proof) -> bool {
-        proof.age(UnixMicros::now()) < self.config.key_cache_ttl
+    /// Postgres does not know a key, or not any more.
+    fn refuse(&self, digest: Digest, id: KeyId, is_shared: bool) {
+        if self.cache.held(&digest).is_some() {
+            self.cache.change(&KeyChange::Key(id.clone()));
+        }
+        self.cache.refuse(digest);
+        if is_shared {
+            self.share.discard(id);
+        }
+    }
+
+    /// Whether a grant may be trusted without Postgres: as long as one in memory, and not when it may be from before a
+    /// change.
+    fn is_trusted(&self, id: &KeyId, proof: &Proof) -> bool {
+        proof.age(UnixMicros::now()) < self.config.key_outage_ttl && !self.cache.changed_lately(id)
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRow>, ApiError> {
@@ -221,9 +275,21 @@ impl Authenticator {
         with_argon2(&self.verifications, verify).await
     }
 
-    /// Whether a key was changed after `since`, lately.
-    pub fn changed_since(&self, key: &VerifiedKey, since: Instant) -> bool {
-        self.cache.key_changed_since(&key.id, since)
+    /// Whether a key is what it was `since` then, as far as can be said without waiting.
+    pub fn is_unchanged(&self, key: &VerifiedKey, since: Moment) -> Option<bool> {
+        let hearing = self.cache.hearing();
+        hearing
+            .vouches_for(since, Moment::now())
+            .then(|| !self.cache.key_changed_since(&key.id, since))
+    }
+
+    /// The same, after catching up where that is needed. False when it cannot be said.
+    pub async fn is_surely_unchanged(&self, key: &VerifiedKey, since: Moment) -> bool {
+        if let Some(is_unchanged) = self.is_unchanged(key, since) {
+            return is_unchanged;
+        }
+        self.cache.hearing().catch_up().await;
+        self.is_unchanged(key, since).unwrap_or(false)
     }
 
     /// Makes a new key.
@@ -233,56 +299,6 @@ impl Authenticator {
     pub async fn make_key(&self, prefix: KeyPrefix) -> Result<NewKey, ApiError> {
         let secrets = self.secrets.clone();
         with_argon2(&self.minting, move || secrets.generate(prefix)).await
-    }
-
-    /// Asks Postgres again about a key in use, in the background and without argon2. Without an answer the key
-    /// stays until its time to live ends.
-    fn refresh(self: &Arc<Self>, digest: Digest, key: &Arc<VerifiedKey>) {
-        if !key.begin_refresh() {
-            return;
-        }
-        let (this, key) = (self.clone(), key.clone());
-        self.tasks.clone().spawn("key refresh", async move {
-            let asked_at = Instant::now();
-            match this.find(&key.id).await {
-                Ok(row) => this.refreshed(digest, &key, row, asked_at),
-                Err(_) => key.end_refresh(),
-            }
-        });
-    }
-
-    /// Takes what Postgres says of a key in memory. The verification stands while the hash is the same.
-    fn refreshed(&self, digest: Digest, key: &VerifiedKey, row: Option<KeyRow>, asked_at: Instant) {
-        let row = row.filter(|row| row.grant.fingerprint == key.grant.fingerprint);
-        let Some(row) = row else {
-            self.cache.change(&KeyChange::Key(key.id.clone()));
-            return;
-        };
-        let refreshed = VerifiedKey::new(key.id.clone(), row.grant, asked_at);
-        if let Some(refreshed) = self.cache.remember(digest, refreshed, asked_at) {
-            self.share.offer(digest, &refreshed);
-        }
-    }
-
-    /// Asks Postgres about every key in memory, because changes may have been missed.
-    ///
-    /// # Errors
-    /// When Postgres does not answer; the keys that were not reached stay as they are.
-    pub async fn refresh_all(&self) -> Result<usize, ApiError> {
-        let keys = self.cache.back_in_touch();
-        for batch in keys.chunks(BATCH) {
-            let asked_at = Instant::now();
-            let rows = {
-                let _turn = turn(&self.lookups).await?;
-                let keys = batch.iter().map(|(_, key)| (&key.id, key.grant.org_id));
-                self.store.find_keys(keys).await?
-            };
-            let mut rows: HashMap<_, _> = rows.into_iter().collect();
-            for (digest, key) in batch {
-                self.refreshed(*digest, key, rows.remove(&key.id), asked_at);
-            }
-        }
-        Ok(keys.len())
     }
 }
 

@@ -176,10 +176,15 @@ pub struct PublishConfig {
 /// The cache of verified API keys.
 #[derive(Args, Clone, Debug)]
 pub struct KeyCacheConfig {
-    /// How long a verified key is trusted without asking Postgres again, at the most. It is asked again in the
-    /// background at half this time, so a key in use stays cached.
+    /// How long a verified key that is not used stays in memory. One in use is asked for again in Postgres, in the
+    /// background, every half of this time.
     #[arg(long, env, value_name = "KEY_CACHE_TTL", default_value = "5m", value_parser = humantime::parse_duration)]
     pub key_cache_ttl: Duration,
+
+    /// How long a verified key goes on being valid while Postgres does not answer, counted from when it last confirmed the
+    /// key; at most 7 days. Revocations come over NATS meanwhile.
+    #[arg(long, env, value_name = "KEY_OUTAGE_TTL", default_value = "12h", value_parser = outage_ttl)]
+    pub key_outage_ttl: Duration,
 
     /// How long a refused key is refused without asking Postgres again.
     #[arg(long, env, value_name = "KEY_REFUSAL_TTL", default_value = "5s", value_parser = humantime::parse_duration)]
@@ -206,12 +211,23 @@ pub struct KeyCacheConfig {
     pub key_use_interval: Duration,
 }
 
+fn outage_ttl(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_hours(7 * 24);
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time <= MOST {
+        Ok(time)
+    } else {
+        Err("must be at most 7d".to_owned())
+    }
+}
+
 #[cfg(test)]
 impl KeyCacheConfig {
     /// Small numbers.
     pub fn for_tests() -> Self {
         Self {
             key_cache_ttl: Duration::from_secs(60),
+            key_outage_ttl: Duration::from_secs(600),
             key_refusal_ttl: Duration::from_secs(5),
             key_cache_size: 100,
             key_verifications: 1,
@@ -224,7 +240,7 @@ impl KeyCacheConfig {
 /// The bucket in which replicas share verified keys, so that a restart does not verify them all again.
 #[derive(Args, Clone, Debug)]
 pub struct KeyShareConfig {
-    /// How long a verification is kept in the bucket after it was last confirmed.
+    /// How long a verification is kept in the bucket after it was last confirmed, and no less than `KEY_OUTAGE_TTL`.
     #[arg(long, env, value_name = "KEY_SHARE_TTL", default_value = "24h", value_parser = humantime::parse_duration)]
     pub key_share_ttl: Duration,
 

@@ -34,18 +34,24 @@ pub async fn unless_changed<T>(
         tokio::select! {
             biased;
             done = &mut work => return done,
-            _ = tick.tick() => admitted.check_unchanged()?,
+            _ = tick.tick() => admitted.check_unchanged().await?,
         }
     }
 }
 
+/// A part of a body that waits until it is known whether its key was changed.
+type Held = Pin<Box<dyn Future<Output = Part> + Send>>;
+
+/// A part of a body, or its end.
+type Part = Option<Result<Frame<Bytes>, axum::Error>>;
+
 /// A body that ends with [`KeyChanged`] when the key of its request is changed while it comes.
-#[derive(Debug)]
 pub struct GuardedBody {
     body: Body,
     admittance: Arc<Admittance>,
     /// It was not there with the headers.
     has_waited: bool,
+    held: Option<Held>,
 }
 
 impl GuardedBody {
@@ -58,7 +64,36 @@ impl GuardedBody {
             body,
             admittance: admittance.clone(),
             has_waited: false,
+            held: None,
         })
+    }
+
+    /// Passes a part on that came after a wait, if the key is unchanged.
+    fn pass(&mut self, part: Part, context: &mut Context<'_>) -> Poll<Part> {
+        match self.admittance.is_unchanged() {
+            Some(true) => Poll::Ready(part),
+            Some(false) => Poll::Ready(Some(Err(axum::Error::new(KeyChanged)))),
+            None => {
+                let admittance = self.admittance.clone();
+                let held = self.held.insert(Box::pin(async move {
+                    match admittance.check_unchanged().await {
+                        Ok(()) => part,
+                        Err(changed) => Some(Err(axum::Error::new(changed))),
+                    }
+                }));
+                let polled = held.as_mut().poll(context);
+                if polled.is_ready() {
+                    self.held = None;
+                }
+                polled
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for GuardedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GuardedBody")
     }
 }
 
@@ -66,23 +101,26 @@ impl HttpBody for GuardedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if polled.is_pending() {
-            self.has_waited = true;
-        } else if self.has_waited
-            && let Err(error) = self.admittance.check_unchanged()
-        {
-            return Poll::Ready(Some(Err(axum::Error::new(error))));
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Part> {
+        if let Some(held) = &mut self.held {
+            let polled = held.as_mut().poll(context);
+            if polled.is_ready() {
+                self.held = None;
+            }
+            return polled;
         }
-        polled
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Pending => {
+                self.has_waited = true;
+                Poll::Pending
+            }
+            Poll::Ready(part) if self.has_waited => self.pass(part, context),
+            Poll::Ready(part) => Poll::Ready(part),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.held.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -8,7 +8,7 @@
 //! the two always sees the other.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
@@ -16,11 +16,16 @@ use shared::id::OrgId;
 
 use crate::api_key::{Digest, KeyId};
 use crate::config::KeyCacheConfig;
+use crate::hearing::Hearing;
+use crate::moment::Moment;
 use crate::verified_key::VerifiedKey;
 
 /// How long a change is kept. No look-up takes this long: it waits for its turn, for a connection and for the
 /// answer, a few seconds each.
 const CHANGE_MEMORY: Duration = Duration::from_secs(60);
+
+/// When Postgres, which is asked twice a second, has not answered for this long, it counts as away.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// Something in Postgres is no longer what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +44,8 @@ pub enum Known {
     Verified(Arc<VerifiedKey>),
     /// It was verified, and it is time to ask Postgres again.
     Due(Arc<VerifiedKey>),
+    /// It was verified, and it may have been revoked since.
+    Unsure,
     /// It is not a key, or no longer.
     Refused,
 }
@@ -47,19 +54,22 @@ pub enum Known {
 #[derive(Debug)]
 pub struct KeyCache {
     config: KeyCacheConfig,
-    started: Instant,
+    started: Moment,
     verified: DashMap<Digest, Arc<VerifiedKey>>,
     by_id: DashMap<KeyId, Digest>,
-    refused: DashMap<Digest, Instant>,
-    changes: DashMap<KeyChange, Instant>,
+    refused: DashMap<Digest, Moment>,
+    changes: DashMap<KeyChange, Moment>,
     // Before this moment changes may have been missed.
-    in_touch_since: Mutex<Instant>,
+    in_touch_since: Mutex<Moment>,
+    // When Postgres was last asked with success.
+    answered_at: Mutex<Moment>,
+    hearing: Hearing,
 }
 
 impl KeyCache {
     /// Knows nothing.
     pub fn new(config: KeyCacheConfig) -> Self {
-        let started = Instant::now();
+        let started = Moment::now();
         Self {
             config,
             started,
@@ -68,36 +78,57 @@ impl KeyCache {
             refused: DashMap::new(),
             changes: DashMap::new(),
             in_touch_since: Mutex::new(started),
+            answered_at: Mutex::new(started),
+            hearing: Hearing::new(),
         }
     }
 
+    /// Up to when revocations are known.
+    pub fn hearing(&self) -> &Hearing {
+        &self.hearing
+    }
+
     /// What is known of the key with this digest. The usual request needs this one map read and nothing else.
-    pub fn get(&self, digest: &Digest) -> Option<Known> {
-        let now = Instant::now();
-        if let Some(entry) = self.verified.get(digest) {
-            let key = entry.value().clone();
-            drop(entry);
-            let age = now.duration_since(key.confirmed_at);
-            if age >= self.config.key_cache_ttl {
-                return None;
-            }
-            return Some(if key.is_hearsay || age >= self.config.key_cache_ttl / 2 {
-                Known::Due(key)
+    pub fn get(&self, digest: &Digest, now: Moment) -> Option<Known> {
+        if let Some(key) = self.held(digest) {
+            let age = now - key.confirmed_at;
+            return if age >= self.config.key_outage_ttl {
+                None
+            } else if !self.hearing.vouches_for(key.proved_at, now) {
+                Some(Known::Unsure)
+            } else if key.is_hearsay || age >= self.config.key_cache_ttl / 2 {
+                Some(Known::Due(key))
             } else {
-                Known::Verified(key)
-            });
+                Some(Known::Verified(key))
+            };
         }
         let refused = self.refused.get(digest).is_some_and(|until| *until > now);
         refused.then_some(Known::Refused)
     }
 
+    /// A key that was verified, whatever became of it since.
+    pub fn held(&self, digest: &Digest) -> Option<Arc<VerifiedKey>> {
+        self.verified.get(digest).map(|entry| entry.value().clone())
+    }
+
     /// Notes that a request was made with a key.
-    pub fn used(&self, key: &VerifiedKey) {
-        key.used(self.started.elapsed());
+    pub fn used(&self, key: &VerifiedKey, now: Moment) {
+        key.used(now - self.started);
+    }
+
+    /// Notes that Postgres answered.
+    pub fn database_answered(&self, at: Moment) {
+        *self.answered_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Whether Postgres answers, as far as is known.
+    pub fn database_answers(&self, now: Moment) -> bool {
+        let answered_at = *self.answered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        now - answered_at < SILENCE
     }
 
     /// Remembers a verified key that was asked for at `asked_at`. Nothing, when it has changed since: ask again.
-    pub fn remember(&self, digest: Digest, key: VerifiedKey, asked_at: Instant) -> Option<Arc<VerifiedKey>> {
+    pub fn remember(&self, digest: Digest, key: VerifiedKey, asked_at: Moment) -> Option<Arc<VerifiedKey>> {
         make_room(&self.verified, &digest, self.config.key_cache_size, |key| {
             self.forget_id(&key.id);
         });
@@ -120,12 +151,12 @@ impl KeyCache {
     pub fn refuse(&self, digest: Digest) {
         make_room(&self.refused, &digest, self.config.key_cache_size, |_| ());
         self.refused
-            .insert(digest, Instant::now() + self.config.key_refusal_ttl);
+            .insert(digest, Moment::now() + self.config.key_refusal_ttl);
     }
 
     /// Takes note of a change: what it concerns must be asked for again.
     pub fn change(&self, change: &KeyChange) {
-        self.changes.insert(change.clone(), Instant::now());
+        self.changes.insert(change.clone(), Moment::now());
         match change {
             KeyChange::Key(id) => self.forget_key(id),
             KeyChange::Organization(org_id) => {
@@ -138,7 +169,7 @@ impl KeyCache {
     /// Changes may have been missed up to now: what was asked for earlier is not remembered any more, and the
     /// keys that are remembered already are handed out, with their digests, to be asked for again.
     pub fn back_in_touch(&self) -> Vec<(Digest, Arc<VerifiedKey>)> {
-        let now = Instant::now();
+        let now = Moment::now();
         *self.in_touch_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
         let entries = self.verified.iter();
         entries
@@ -147,7 +178,7 @@ impl KeyCache {
     }
 
     /// Whether an outcome that was asked for at `asked_at` may be out of date.
-    pub fn changed_since(&self, id: &KeyId, org_id: OrgId, asked_at: Instant) -> bool {
+    pub fn changed_since(&self, id: &KeyId, org_id: OrgId, asked_at: Moment) -> bool {
         let concerned = [KeyChange::Key(id.clone()), KeyChange::Organization(org_id)];
         let in_touch_since = *self.in_touch_since.lock().unwrap_or_else(PoisonError::into_inner);
         asked_at < in_touch_since
@@ -156,8 +187,13 @@ impl KeyCache {
                 .any(|change| self.changes.get(change).is_some_and(|at| *at >= asked_at))
     }
 
+    /// Whether a key was changed, as far as changes are kept. What others have shared of it may be from before then.
+    pub fn changed_lately(&self, id: &KeyId) -> bool {
+        self.changes.contains_key(&KeyChange::Key(id.clone()))
+    }
+
     /// Whether a key was changed after `since`, as far as changes are kept: longer than any request waits.
-    pub fn key_changed_since(&self, id: &KeyId, since: Instant) -> bool {
+    pub fn key_changed_since(&self, id: &KeyId, since: Moment) -> bool {
         let change = self.changes.get(&KeyChange::Key(id.clone()));
         change.is_some_and(|at| *at >= since)
     }
@@ -170,20 +206,24 @@ impl KeyCache {
     }
 
     /// When the process's uptime had that many seconds.
-    pub fn time_of(&self, second: u32) -> Instant {
+    pub fn time_of(&self, second: u32) -> Moment {
         self.started + Duration::from_secs(second.into())
     }
 
-    /// Forgets what is too old to be used; keys with unsaved uses stay until these are saved.
+    /// Forgets what is too old to be used; keys with unsaved uses stay until these are saved, and while Postgres is away
+    /// all that may still be used.
     pub fn sweep(&self) {
-        let now = Instant::now();
+        let now = Moment::now();
+        let most = if self.database_answers(now) {
+            self.config.key_cache_ttl
+        } else {
+            self.config.key_cache_ttl.max(self.config.key_outage_ttl)
+        };
         self.refused.retain(|_, until| *until > now);
-        self.verified.retain(|_, key| {
-            now.duration_since(key.confirmed_at) < self.config.key_cache_ttl || key.unsaved_use().is_some()
-        });
+        self.verified
+            .retain(|_, key| now - key.confirmed_at < most || key.unsaved_use().is_some());
         self.by_id.retain(|_, digest| self.verified.contains_key(digest));
-        self.changes
-            .retain(|_, at| now.duration_since(*at) < CHANGE_MEMORY);
+        self.changes.retain(|_, at| now - *at < CHANGE_MEMORY);
     }
 
     /// Drops the id of an entry that was removed, unless the key has been remembered again since.
@@ -214,6 +254,7 @@ fn make_room<V>(map: &DashMap<Digest, V>, digest: &Digest, most: u32, dropped: i
 mod tests {
     use super::*;
     use crate::gcra::Limit;
+    use crate::hearing::{FRESH, Span};
     use crate::scope::Scopes;
     use crate::verified_key::Grant;
 
@@ -225,7 +266,7 @@ mod tests {
         })
     }
 
-    fn key(id: &str, org_id: OrgId, confirmed_at: Instant) -> VerifiedKey {
+    fn key(id: &str, org_id: OrgId, confirmed_at: Moment) -> VerifiedKey {
         let grant = Grant {
             org_id,
             limit: Limit::per_minute(1),
@@ -243,21 +284,19 @@ mod tests {
     fn a_change_removes_what_it_concerns_and_nothing_else() {
         let cache = cache(10, Duration::from_secs(60));
         let (one, two) = (OrgId::generate(), OrgId::generate());
-        let now = Instant::now();
+        let now = Moment::now();
         let fill = || {
+            cache.remember([1; 32], key(ID, one, now), Moment::now()).unwrap();
             cache
-                .remember([1; 32], key(ID, one, now), Instant::now())
-                .unwrap();
-            cache
-                .remember([2; 32], key(OTHER, two, now), Instant::now())
+                .remember([2; 32], key(OTHER, two, now), Moment::now())
                 .unwrap();
         };
         fill();
         cache.change(&KeyChange::Key(OTHER.parse().unwrap()));
-        assert!(cache.get(&[1; 32]).is_some() && cache.get(&[2; 32]).is_none());
+        assert!(cache.get(&[1; 32], Moment::now()).is_some() && cache.get(&[2; 32], Moment::now()).is_none());
         fill();
         cache.change(&KeyChange::Organization(one));
-        assert!(cache.get(&[1; 32]).is_none() && cache.get(&[2; 32]).is_some());
+        assert!(cache.get(&[1; 32], Moment::now()).is_none() && cache.get(&[2; 32], Moment::now()).is_some());
         assert_eq!(cache.by_id.len(), 1);
     }
 
@@ -269,22 +308,22 @@ mod tests {
             KeyChange::Key(ID.parse().unwrap()),
             KeyChange::Organization(org_id),
         ] {
-            let asked_at = Instant::now();
+            let asked_at = Moment::now();
             cache.change(&change);
             assert!(
                 cache
                     .remember([1; 32], key(ID, org_id, asked_at), asked_at)
                     .is_none()
             );
-            assert!(cache.get(&[1; 32]).is_none());
-            let asked_at = Instant::now();
+            assert!(cache.get(&[1; 32], Moment::now()).is_none());
+            let asked_at = Moment::now();
             assert!(
                 cache
                     .remember([1; 32], key(ID, org_id, asked_at), asked_at)
                     .is_some()
             );
         }
-        let asked_at = Instant::now();
+        let asked_at = Moment::now();
         assert_eq!(cache.back_in_touch().len(), 1);
         assert!(
             cache
@@ -301,7 +340,7 @@ mod tests {
         let org_id = OrgId::generate();
         let id: KeyId = ID.parse().unwrap();
         let remember = || {
-            let asked_at = Instant::now();
+            let asked_at = Moment::now();
             cache
                 .remember([1; 32], key(ID, org_id, asked_at), asked_at)
                 .unwrap();
@@ -311,7 +350,7 @@ mod tests {
         remember();
         cache.forget_id(&id);
         cache.change(&KeyChange::Key(id.clone()));
-        assert!(cache.get(&[1; 32]).is_none());
+        assert!(cache.get(&[1; 32], Moment::now()).is_none());
 
         remember();
         cache.verified.remove(&[1; 32]);
@@ -320,28 +359,49 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_due_at_half_its_time_and_gone_at_its_end() {
-        let ttl = Duration::from_secs(60);
+    fn a_key_is_due_at_half_its_time_and_stays_while_postgres_is_away() {
+        let (ttl, outage) = (Duration::from_secs(60), Duration::from_secs(600));
         let cache = cache(10, ttl);
-        let now = Instant::now();
+        let now = Moment::now();
+        let heard = Span {
+            from: now - 2 * outage,
+            until: now,
+        };
+        cache.hearing.add(heard);
         let remember = |age: Duration| {
-            let key = key(ID, OrgId::generate(), now.checked_sub(age).unwrap());
+            let key = key(ID, OrgId::generate(), now - age);
             cache.remember([1; 32], key, now).unwrap();
-            cache.get(&[1; 32])
+            cache.get(&[1; 32], now)
         };
         assert!(matches!(remember(Duration::ZERO), Some(Known::Verified(_))));
         assert!(matches!(remember(ttl / 2), Some(Known::Due(_))));
-        assert!(remember(ttl).is_none());
+        assert!(remember(outage).is_none());
+        assert!(matches!(remember(ttl), Some(Known::Due(_))));
+        cache.database_answered(now - SILENCE);
+        cache.sweep();
+        assert_eq!((cache.verified.len(), cache.by_id.len()), (1, 1));
+        cache.database_answered(now);
         cache.sweep();
         assert_eq!((cache.verified.len(), cache.by_id.len()), (0, 0));
     }
 
     #[test]
+    fn a_key_that_may_have_been_revoked_meanwhile_is_not_trusted() {
+        let cache = cache(10, Duration::from_secs(60));
+        let now = Moment::now();
+        let key = key(ID, OrgId::generate(), now);
+        cache.remember([1; 32], key, now).unwrap();
+        let get = |later| cache.get(&[1; 32], now + later);
+        assert!(matches!(get(Duration::ZERO), Some(Known::Verified(_))));
+        assert!(matches!(get(FRESH), Some(Known::Unsure)));
+    }
+
+    #[test]
     fn a_use_survives_refreshes_and_sweeps_until_it_is_saved() {
         let cache = cache(10, Duration::ZERO);
-        let (org_id, now) = (OrgId::generate(), Instant::now());
+        let (org_id, now) = (OrgId::generate(), Moment::now());
         let first = cache.remember([1; 32], key(ID, org_id, now), now).unwrap();
-        cache.used(&first);
+        cache.used(&first, now);
         cache.remember([1; 32], key(ID, org_id, now), now).unwrap();
         cache.sweep();
         let unsaved = cache.unsaved_uses();
@@ -355,7 +415,7 @@ mod tests {
     #[test]
     fn neither_cache_grows_beyond_its_size() {
         let cache = cache(3, Duration::from_secs(60));
-        let now = Instant::now();
+        let now = Moment::now();
         for number in 0..10_u8 {
             let id = format!("aaaaaaaaaaaaaaa{}", char::from(b'a' + number));
             cache

@@ -1,21 +1,24 @@
 //! What makes a key stop working everywhere: signals between the replicas, over core NATS.
 //!
 //! Whoever changes a key writes Postgres first. Then it publishes the change, and every replica drops what it
-//! holds in memory: the next request with that key asks Postgres. Last it removes the shared verification.
+//! holds in memory: the next request with that key asks Postgres. Then it removes the shared verification, and publishes
+//! the change once more, for a replica that read the verification after the first signal and before its removal.
 //!
 //! A change may be written and never be signalled: its client went away in between, the replica died, or it cannot reach
-//! NATS. So each replica also asks Postgres which keys were changed lately, twice a second. It is not asked about
-//! organisations, whose changes are made and signalled as one ([`KeyChanges::make`]).
+//! NATS. So each replica also asks Postgres which keys were changed lately, twice a second, and passes on what it finds. It
+//! is not asked about organisations, whose changes are made and signalled as one ([`KeyChanges::make`]).
 //!
-//! Core NATS delivers at most once, so a replica that was cut off must reckon with missed signals. Whenever its
-//! connection is made anew it sends itself a marker. When that comes back, the subscription is known to be in
-//! force, and Postgres is then asked about every key in memory, in batches.
+//! Core NATS delivers at most once, so a replica must know what it has heard. It sends itself a marker a few times a
+//! second. What comes back shows that it has read all signals from before the marker, since its connection was made; and
+//! a look at Postgres shows it the changes of the last seconds ([`crate::hearing`] puts the two together). When a
+//! connection is made anew, Postgres is asked about every key in memory, in batches, because signals may have been missed.
 //!
 //! Signals are not authenticated: the worst that a forged one does is to make a replica ask Postgres again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::Subscriber;
@@ -30,8 +33,11 @@ use uuid::Uuid;
 
 use crate::auth::Authenticator;
 use crate::error::ApiError;
+use crate::hearing::Span;
 use crate::key_cache::{KeyCache, KeyChange};
 use crate::key_share::KeyShare;
+use crate::markers::{Markers, Returned};
+use crate::moment::Moment;
 use crate::store::Store;
 
 const SUBJECT: &str = "ingest.key-changes";
@@ -42,8 +48,11 @@ const PUBLISH_PATIENCE: Duration = Duration::from_millis(500);
 /// Pause after Postgres did not answer.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often Postgres is asked for changes, and how far back. A replica that did not get an answer for half as long
-/// asks about all its keys.
+/// How often a replica sends itself a marker.
+const MARKER_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often Postgres is asked for changes, and how far back. A change is written down before it is committed, so only half
+/// of that is known for certain; a replica that did not get an answer for so long asks about all its keys.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const LOOK_BACK: Duration = Duration::from_secs(10);
 
@@ -63,7 +72,6 @@ pub struct KeyChanges {
     cache: Arc<KeyCache>,
     share: Arc<KeyShare>,
     tasks: Tasks,
-    marker: Uuid,
     back_in_touch: Notify,
 }
 
@@ -75,7 +83,6 @@ impl KeyChanges {
             cache,
             share,
             tasks,
-            marker: Uuid::new_v4(),
             back_in_touch: Notify::new(),
         }
     }
@@ -107,9 +114,36 @@ impl KeyChanges {
     pub async fn announce(&self, change: KeyChange) {
         self.cache.change(&change);
         self.publish(&Signal::Changed(change.clone())).await;
-        if let KeyChange::Key(id) = &change {
-            self.share.remove(id).await;
+        if let KeyChange::Key(id) = change {
+            if self.share.remove(&id).await {
+                self.publish(&Signal::Changed(KeyChange::Key(id))).await;
+            } else {
+                self.share.discard(id);
+            }
         }
+    }
+
+    /// Removes what is shared of changed keys, until the stop.
+    ///
+    /// # Errors
+    /// Never yet; it returns a result because it runs as a long-lived task.
+    pub async fn unshare(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+        while let Some(ids) = stop.run_until_cancelled(self.share.discarded()).await {
+            let mut all_removed = true;
+            for id in ids {
+                // Others have seen the same change, and one removal is enough.
+                if self.share.is_removed(&id).await || self.share.remove(&id).await {
+                    self.share.has_removed(&id);
+                    self.publish(&Signal::Changed(KeyChange::Key(id))).await;
+                } else {
+                    all_removed = false;
+                }
+            }
+            if !all_removed {
+                let _ = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Sends a signal. Without NATS the client keeps it, and sends it when the connection is back.
@@ -130,27 +164,38 @@ impl KeyChanges {
     /// # Errors
     /// When the subscription ends.
     pub async fn listen(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut connections = self.nats.connections();
         let mut signals = self.nats.client.subscribe(SUBJECT).await?;
-        connections.mark_changed();
+        let mut markers = Markers::new();
+        let mut tick = tokio::time::interval(MARKER_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                heard = self.hear(&mut signals) => heard?,
-                _ = connections.changed() => {
-                    self.publish(&Signal::Marker(self.marker)).await;
-                }
+                heard = self.hear(&mut signals, &mut markers) => heard?,
+                // What is sent without a connection would only come late.
+                _ = tick.tick() => if self.nats.is_connected() {
+                    let marker = markers.next(self.connection(), Moment::now());
+                    self.publish(&Signal::Marker(marker)).await;
+                },
                 () = stop.cancelled() => return Ok(()),
             }
         }
     }
 
-    async fn hear(&self, signals: &mut Subscriber) -> anyhow::Result<()> {
+    /// The number of the present connection. The client counts one before it reads anything from it.
+    fn connection(&self) -> u64 {
+        self.nats.client.statistics().connects.load(Ordering::Acquire)
+    }
+
+    async fn hear(&self, signals: &mut Subscriber, markers: &mut Markers) -> anyhow::Result<()> {
         let message = signals.next().await;
         let message = message.ok_or_else(|| anyhow::anyhow!("the subscription to {SUBJECT} ended"))?;
         match serde_json::from_slice(&message.payload) {
             Ok(Signal::Changed(change)) => self.cache.change(&change),
-            Ok(Signal::Marker(marker)) if marker == self.marker => self.back_in_touch.notify_one(),
-            Ok(Signal::Marker(_)) => {}
+            Ok(Signal::Marker(marker)) => match markers.returned(marker, self.connection(), Moment::now()) {
+                Returned::First => self.back_in_touch.notify_one(),
+                Returned::Again(span) => self.cache.hearing().add(span),
+                Returned::Foreign => {}
+            },
             Err(error) => tracing::warn!(%error, "a signal that this version cannot read"),
         }
         Ok(())
@@ -163,8 +208,9 @@ impl KeyChanges {
     pub async fn watch(self: Arc<Self>, store: Store, stop: CancellationToken) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(LOOK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut seen, mut answered) = (HashSet::new(), Instant::now());
+        let (mut seen, mut answered) = (HashSet::new(), Moment::now());
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let asked_at = Moment::now();
             let changes = match stop.run_until_cancelled(store.changed_keys(LOOK_BACK)).await {
                 None => break,
                 Some(Ok(changes)) => changes,
@@ -173,15 +219,20 @@ impl KeyChanges {
                     continue;
                 }
             };
-            if answered.elapsed() > LOOK_BACK / 2 {
+            if asked_at - answered > LOOK_BACK / 2 {
                 self.back_in_touch.notify_one();
             }
-            answered = Instant::now();
+            answered = asked_at;
             for change in changes.iter().filter(|change| !seen.contains(*change)) {
                 self.cache.change(&KeyChange::Key(change.id.clone()));
-                self.share.remove(&change.id).await;
+                self.share.discard(change.id.clone());
             }
             seen = changes;
+            self.cache.database_answered(asked_at);
+            self.cache.hearing().add(Span {
+                from: asked_at - LOOK_BACK / 2,
+                until: asked_at,
+            });
         }
         Ok(())
     }

@@ -4,8 +4,10 @@
 //! An entry stands under the key's public id, so that a revocation finds it without the key. It says that the
 //! key with this keyed digest was verified against the hash with this fingerprint. That stays true for ever; what
 //! the key may do comes from Postgres, as at every look-up. Only when Postgres does not answer soon is the grant
-//! in the entry trusted: until it does answer, and at most until the cache's time to live has passed since it
-//! last confirmed the grant to anyone.
+//! in the entry trusted: until it does answer, and at most until `KEY_OUTAGE_TTL` has passed since it last confirmed the
+//! grant to anyone. So a revocation must remove the entry, and none may come back: an entry is written over the revision
+//! that was read before it was judged, and not for a minute after a removal. What cannot be removed at once is removed
+//! later ([`crate::key_changes::KeyChanges::unshare`]).
 //!
 //! What the bucket gives to an attacker: one who reads NATS sees ids, organisations and limits, but neither
 //! keys nor their hashes, and cannot test a guess without `SECRETS_KEY` (with it, 256 random bits remain). One
@@ -16,24 +18,27 @@
 //! Each write is a disk sync in the same nats-server that stores the events, so writes are few and paced: when
 //! a key was verified, and then at most twice in a time to live by whichever replica comes first.
 
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::StorageType;
+use bytes::Bytes;
 use shared::clock::UnixMicros;
 use shared::nats::Nats;
 use shared::secret::SecretsKey;
 use shared::telemetry::Readiness;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::api_key::{Digest, KeyId};
-use crate::config::KeyShareConfig;
+use crate::config::{KeyCacheConfig, KeyShareConfig};
 use crate::key_cache::KeyCache;
 use crate::key_proof::Proof;
+use crate::moment::Moment;
 use crate::verified_key::VerifiedKey;
 
 /// The readiness condition that [`KeyShare::run`] fulfils.
@@ -51,6 +56,9 @@ const PACE: Duration = Duration::from_millis(20);
 /// Pause before the bucket is asked for again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long after a removal no entry is written: longer than a look-up takes, and than clocks differ.
+const REMOVAL_MEMORY: Duration = Duration::from_secs(60);
+
 /// Entries that wait to be written; further ones are dropped.
 const QUEUE: usize = 10_000;
 
@@ -59,7 +67,7 @@ const QUEUE: usize = 10_000;
 struct Offer {
     id: KeyId,
     proof: Proof,
-    asked_at: Instant,
+    asked_at: Moment,
 }
 
 /// The replicas' common knowledge of verified keys.
@@ -69,6 +77,8 @@ pub struct KeyShare {
     seal_key: SealKey,
     bucket: OnceLock<kv::Store>,
     offers: mpsc::Sender<Offer>,
+    unwanted: Mutex<HashSet<KeyId>>,
+    has_unwanted: Notify,
 }
 
 /// Prints nothing.
@@ -93,6 +103,8 @@ impl KeyShare {
             seal_key: SealKey(secrets_key.derive("penstock 2026 MAC of a shared key verification")),
             bucket: OnceLock::new(),
             offers,
+            unwanted: Mutex::default(),
+            has_unwanted: Notify::new(),
         };
         (share, Offers(offered))
     }
@@ -127,16 +139,51 @@ impl KeyShare {
         }
     }
 
-    /// Removes what is shared of a key. Nothing is wrong when that fails: Postgres has the last word.
-    pub async fn remove(&self, id: &KeyId) {
+    /// Removes what is shared of a key. False when that must be tried again.
+    pub async fn remove(&self, id: &KeyId) -> bool {
         let Some(bucket) = self.bucket.get().filter(|_| self.nats.is_connected()) else {
-            return;
+            return false;
         };
         match timeout(PATIENCE, bucket.delete(id.as_str())).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(key = %id, %error, "cannot remove a shared key"),
-            Err(_) => tracing::warn!(key = %id, "cannot remove a shared key in time"),
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => tracing::warn!(key = %id, %error, "cannot remove a shared key yet"),
+            Err(_) => tracing::warn!(key = %id, "cannot remove a shared key in time, trying again"),
         }
+        false
+    }
+
+    /// Whether what was shared of a key has just been removed, perhaps by another replica.
+    pub async fn is_removed(&self, id: &KeyId) -> bool {
+        match self.bucket.get().filter(|_| self.nats.is_connected()) {
+            Some(bucket) => matches!(entry(bucket, id).await, Some(Place::Removed)),
+            None => false,
+        }
+    }
+
+    /// Has what is shared of a key removed soon.
+    pub fn discard(&self, id: KeyId) {
+        self.unwanted().insert(id);
+        self.has_unwanted.notify_one();
+    }
+
+    /// Waits for keys that are to be removed.
+    pub async fn discarded(&self) -> Vec<KeyId> {
+        loop {
+            let ids: Vec<_> = self.unwanted().iter().cloned().collect();
+            if !ids.is_empty() {
+                return ids;
+            }
+            self.has_unwanted.notified().await;
+        }
+    }
+
+    /// A key that was to be removed is.
+    pub fn has_removed(&self, id: &KeyId) {
+        self.unwanted().remove(id);
+    }
+
+    fn unwanted(&self) -> std::sync::MutexGuard<'_, HashSet<KeyId>> {
+        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the bucket in being and writes the entries that are offered, until the stop. Fulfils
@@ -191,14 +238,22 @@ impl KeyShare {
 
     async fn write(&self, store: &kv::Store, offer: Offer, writing: &Writing) {
         let Offer { id, proof, asked_at } = offer;
-        let shared = self.find(&id, &proof.digest).await;
+        let (revision, shared) = match entry(store, &id).await {
+            Some(Place::Free(revision)) => (revision, None),
+            Some(Place::Taken(revision, sealed)) => (
+                revision,
+                Proof::open(&sealed, &id, &proof.digest, &self.seal_key.0),
+            ),
+            Some(Place::Removed) | None => return,
+        };
         let fresh = shared.is_some_and(|shared| {
             shared.grant == proof.grant && shared.age(UnixMicros::now()) < writing.renew_after
         });
         if fresh || writing.cache.changed_since(&id, proof.grant.org_id, asked_at) {
             return;
         }
-        match store.put(id.as_str(), proof.seal(&id, &self.seal_key.0)).await {
+        let sealed = proof.seal(&id, &self.seal_key.0);
+        match store.update(id.as_str(), sealed, revision).await {
             Ok(_) => count("written"),
             Err(error) => {
                 tracing::debug!(%error, key = %id, "cannot share a key");
@@ -207,6 +262,33 @@ impl KeyShare {
         }
         tokio::time::sleep(PACE).await;
     }
+}
+
+/// What stands in an entry's place.
+enum Place {
+    /// No entry; this is the revision to write over.
+    Free(u64),
+    /// An entry, under this revision.
+    Taken(u64, Bytes),
+    /// An entry stood here until a moment ago.
+    Removed,
+}
+
+/// Reads an entry's place; `None` when it cannot be read.
+async fn entry(bucket: &kv::Store, id: &KeyId) -> Option<Place> {
+    let entry = match timeout(PATIENCE, bucket.entry(id.as_str())).await.ok()?.ok()? {
+        None => return Some(Place::Free(0)),
+        Some(entry) => entry,
+    };
+    if entry.operation == kv::Operation::Put {
+        return Some(Place::Taken(entry.revision, entry.value));
+    }
+    let lately = UnixMicros::now().to_date_time() - entry.created < REMOVAL_MEMORY;
+    Some(if lately {
+        Place::Removed
+    } else {
+        Place::Free(entry.revision)
+    })
 }
 
 /// When entries are written.
@@ -219,12 +301,12 @@ pub struct Writing {
 }
 
 /// The bucket. When it is full, further keys are not shared.
-pub fn bucket(config: &KeyShareConfig, replicas: u8) -> kv::Config {
+pub fn bucket(config: &KeyShareConfig, keys: &KeyCacheConfig, replicas: u8) -> kv::Config {
     kv::Config {
         bucket: BUCKET.to_owned(),
         description: "API keys that ingest replicas have verified".to_owned(),
         history: 1,
-        max_age: config.key_share_ttl,
+        max_age: config.key_share_ttl.max(keys.key_outage_ttl),
         max_bytes: config.key_share_max_bytes,
         storage: StorageType::File,
         num_replicas: usize::from(replicas),

@@ -2,7 +2,7 @@
 //! statement for many keys.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::clock::UnixMicros;
 use shared::id::OrgId;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_key::KeyId;
 use crate::key_cache::KeyCache;
+use crate::moment::Moment;
 use crate::store::Store;
 
 /// Most keys in one statement.
@@ -72,6 +73,6 @@ pub async fn save(cache: &KeyCache, store: &Store) {
     }
 }
 
-fn wall_time(at: Instant) -> OffsetDateTime {
+fn wall_time(at: Moment) -> OffsetDateTime {
     UnixMicros::now().to_date_time() - at.elapsed()
 }

@@ -16,7 +16,10 @@ mod bodies;
 mod answers;
 pub mod api_key;
 mod scope;
+pub mod moment;
 mod verified_key;
+mod hearing;
+mod markers;
 mod auth;
 mod single_flight;
 mod key_cache;
@@ -253,7 +256,11 @@ fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness,
         cache: cache.clone(),
         renew_after: config.keys.key_cache_ttl / 2,
     };
-    let bucket = key_share::bucket(&config.key_share, config.streams.event_stream_replicas);
+    let bucket = key_share::bucket(
+        &config.key_share,
+        &config.keys,
+        config.streams.event_stream_replicas,
+    );
     let stop = || tasks.stop().clone();
     let sharing = share.run(bucket, offers, writing, readiness.clone(), stop());
     tasks.spawn_long_lived("key share", sharing);
@@ -274,6 +281,7 @@ fn follow_key_changes(keys: &Keys, store: &Store, tasks: &Tasks) {
     let stop = || tasks.stop().clone();
     tasks.spawn_long_lived("key changes", changes().listen(stop()));
     tasks.spawn_long_lived("keys changed", changes().watch(store.clone(), stop()));
+    tasks.spawn_long_lived("unshared keys", changes().unshare(stop()));
     tasks.spawn_long_lived(
         "missed key changes",
         changes().catch_up(keys.authenticator.clone(), stop()),

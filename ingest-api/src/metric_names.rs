@@ -40,6 +40,10 @@ pub fn describe() {
         "API keys looked up in Postgres: not in memory, or due to be confirmed."
     );
     describe_counter!(
+        "key_lookup_refusals_total",
+        "Requests answered 503 because their API key could neither be found in memory nor be looked up."
+    );
+    describe_counter!(
         "key_forgeries_total",
         "Texts that were no API key of ours, refused without any look-up."
     );
@@ -120,6 +124,7 @@ pub fn describe() {
         counter!("publish_refusals_total", "reason" => error.code()).increment(0);
     }
     counter!("publish_resends_total").increment(0);
+    counter!("key_lookup_refusals_total").increment(0);
     counter!("body_refusals_total").increment(0);
     counter!("answer_refusals_total").increment(0);
 }

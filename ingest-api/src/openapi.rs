@@ -98,6 +98,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_endpoints_health_is_described_as_what_it_is() {
+        let document = serde_json::to_value(ApiDoc::openapi()).unwrap();
+        let schemas = &document["components"]["schemas"];
+        let health = &schemas["Endpoint"]["properties"]["health"]["$ref"];
+        let name = health.as_str().unwrap().rsplit('/').next().unwrap();
+        let fields: Vec<_> = schemas[name]["properties"].as_object().unwrap().keys().collect();
+        let expected = [
+            "circuit_open_until",
+            "consecutive_failures",
+            "failing_since",
+            "state",
+        ];
+        assert_eq!(fields, expected);
+        let process = &schemas["ProcessHealth"]["properties"];
+        assert!(process["status"].is_object(), "{schemas}");
+    }
+
+    #[test]
     fn an_operations_own_answer_takes_the_place_of_a_shared_one() {
         let document = serde_json::to_value(ApiDoc::openapi()).unwrap();
         let refusals = &document["paths"]["/v1/events/batch"]["post"]["responses"];

@@ -1,7 +1,7 @@
 //! A key that was verified, as it is kept in memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::clock::UnixMicros;
@@ -9,6 +9,7 @@ use shared::id::OrgId;
 
 use crate::api_key::KeyId;
 use crate::gcra::Limit;
+use crate::moment::Moment;
 use crate::scope::Scopes;
 
 /// A hash of a key's argon2id hash: tells whether a stored hash is still the one that a key was verified
@@ -43,7 +44,9 @@ pub struct VerifiedKey {
     /// What it allows.
     pub grant: Grant,
     /// When Postgres was asked for the grant.
-    pub confirmed_at: Instant,
+    pub confirmed_at: Moment,
+    /// When this replica asked for it: Postgres, or what others have shared. Not revoked before then.
+    pub proved_at: Moment,
     /// Whether it was another replica that asked, so that this one has yet to.
     pub is_hearsay: bool,
     refreshing: AtomicBool,
@@ -53,11 +56,12 @@ pub struct VerifiedKey {
 
 impl VerifiedKey {
     /// A key whose grant Postgres was asked for at `confirmed_at`.
-    pub fn new(id: KeyId, grant: Grant, confirmed_at: Instant) -> Self {
+    pub fn new(id: KeyId, grant: Grant, confirmed_at: Moment) -> Self {
         Self {
             id,
             grant,
             confirmed_at,
+            proved_at: confirmed_at,
             is_hearsay: false,
             refreshing: AtomicBool::new(false),
             last_use: AtomicU32::new(0),
@@ -65,12 +69,12 @@ impl VerifiedKey {
         }
     }
 
-    /// A key whose grant another replica asked for, `age` ago.
-    pub fn hearsay(id: KeyId, grant: Grant, age: Duration) -> Self {
-        let now = Instant::now();
+    /// A key whose grant another replica asked for, and which was not revoked at `proved_at`: `age` later.
+    pub fn hearsay(id: KeyId, grant: Grant, age: Duration, proved_at: Moment) -> Self {
         Self {
             is_hearsay: true,
-            ..Self::new(id, grant, now.checked_sub(age).unwrap_or(now))
+            proved_at,
+            ..Self::new(id, grant, proved_at - age)
         }
     }
 

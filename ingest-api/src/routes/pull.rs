@@ -186,10 +186,10 @@ pub async fn pull(
     };
     let look = async || {
         let room = app.answers.reserve().await?;
-        admitted.check_unchanged()?;
+        admitted.check_unchanged().await?;
         let leased = lease(&app, &pull).await?;
         // What is leased and not handed out comes back.
-        admitted.check_unchanged()?;
+        admitted.check_unchanged().await?;
         Ok::<_, ApiError>((!leased.is_empty()).then_some((room, leased)))
     };
     let mut found = look().await?;

@@ -100,7 +100,7 @@ pub struct KeyToStore<'a> {
     pub name: &'a str,
     /// What it may do.
     pub scopes: Scopes,
-    /// When it will stop being valid.
+    /// When it will stop being valid, and no later than the key that asks for it.
     pub expires_at: Option<OffsetDateTime>,
 }
 
@@ -137,7 +137,7 @@ pub struct Rotation<'a> {
     pub overlap: Duration,
     /// The key that takes its place, its name and its scopes.
     pub new: &'a NewKey,
-    /// When the new key will stop being valid.
+    /// When the new key will stop being valid, and no later than the key that asks for it.
     pub new_expires_at: Option<OffsetDateTime>,
 }
 
@@ -187,10 +187,12 @@ impl Store {
         if !lock_organization(&mut transaction, key.org_id).await? {
             return Ok(KeyStored::Missing);
         }
-        if let Some(caller) = key.caller
-            && !lock_caller(&mut transaction, key.org_id, caller).await?
-        {
-            return Ok(KeyStored::Refused);
+        let mut latest = None;
+        if let Some(caller) = key.caller {
+            match lock_caller(&mut transaction, key.org_id, caller).await? {
+                Some(caller) => latest = caller.expires_at,
+                None => return Ok(KeyStored::Refused),
+            }
         }
         if !has_room(&mut transaction, key.org_id).await? {
             return Ok(KeyStored::Full);
@@ -198,7 +200,7 @@ impl Store {
         let row = sqlx::query_as!(
             KeyView,
             r#"insert into api_keys (id, org_id, name, hash, scopes, expires_at)
-               values ($1, $2, $3, $4, $5, $6)
+               values ($1, $2, $3, $4, $5, least($6, $7::timestamptz))
                returning id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
                          replaced_by as "replaced_by: KeyId""#,
             key.new.id.as_str(),
@@ -207,6 +209,7 @@ impl Store {
             key.new.hash,
             &key.scopes.to_names(),
             key.expires_at,
+            latest,
         );
         let row = row.fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
@@ -273,9 +276,9 @@ impl Store {
         if !lock_organization(&mut transaction, org_id).await? {
             return Ok(KeyStored::Missing);
         }
-        if !lock_caller(&mut transaction, org_id, rotation.caller).await? {
+        let Some(caller) = lock_caller(&mut transaction, org_id, rotation.caller).await? else {
             return Ok(KeyStored::Refused);
-        }
+        };
         if !rotation.overlap.is_zero() && !has_room(&mut transaction, org_id).await? {
             return Ok(KeyStored::Full);
         }
@@ -289,7 +292,7 @@ impl Store {
                ),
                new as (
                    insert into api_keys (id, org_id, name, hash, scopes, expires_at)
-                   select $3, $1, name, $4, scopes, $5 from old
+                   select $3, $1, name, $4, scopes, least($5, $7::timestamptz) from old
                    returning *
                ),
                replaced as (
@@ -308,6 +311,7 @@ impl Store {
             rotation.new.hash,
             rotation.new_expires_at,
             rotation.overlap.as_secs_f64(),
+            caller.expires_at,
         );
         let row = row.fetch_optional(&mut *transaction).await?;
         transaction.commit().await?;
@@ -341,18 +345,29 @@ impl Store {
     }
 }
 
+/// A key that asks for a change.
+struct LockedCaller {
+    /// When it stops being valid: so do the keys that it makes.
+    expires_at: Option<OffsetDateTime>,
+}
+
 /// Keeps the key that asks for a change from being revoked before the transaction ends: what a key brought about is there
-/// before its revocation is, or not at all. False when it may not be used any more.
-async fn lock_caller(transaction: &mut Transaction, org_id: OrgId, caller: &KeyId) -> Result<bool> {
-    let found = sqlx::query_scalar!(
-        r#"select true as "there!" from api_keys
+/// before its revocation is, or not at all. Nothing when it may not be used any more.
+async fn lock_caller(
+    transaction: &mut Transaction,
+    org_id: OrgId,
+    caller: &KeyId,
+) -> Result<Option<LockedCaller>> {
+    let found = sqlx::query_as!(
+        LockedCaller,
+        r#"select expires_at from api_keys
            where org_id = $1 and id = $2 and revoked_at is null
              and (expires_at is null or expires_at > clock_timestamp())
            for share"#,
         org_id.as_uuid(),
         caller.as_str(),
     );
-    Ok(found.fetch_optional(&mut **transaction).await?.is_some())
+    found.fetch_optional(&mut **transaction).await
 }
 
 /// Whether an organisation may have one more key. To be asked under its lock.

@@ -187,6 +187,22 @@ impl Store {
         Ok(true)
     }
 
+    /// An organisation and its webhook of this API.
+    pub async fn get_organization_with_webhook(
+        &self,
+        org_id: OrgId,
+    ) -> Result<Option<OrganizationWithWebhook>> {
+        let found = sqlx::query_as!(
+            OrganizationWithWebhook,
+            r#"select o.name, o.tier, o.rate_limit_per_minute, e.url as "webhook_url?"
+               from organizations o
+               left join endpoints e on e.org_id = o.id and e.zapier and e.deleted_at is null
+               where o.id = $1"#,
+            org_id.as_uuid(),
+        );
+        found.fetch_optional(&self.pool).await
+    }
+
     /// Makes an endpoint the organisation's webhook of this API. When it has one, that one keeps its id, its secret
     /// and what waits for it, gets the new URL and is enabled; else it is made, unless the organisation has as many
     /// endpoints as it may have. Returns the id that it has then.
@@ -229,6 +245,19 @@ impl Store {
         transaction.commit().await?;
         Ok(Stored::Done(id))
     }
+}
+
+/// An organisation, as this API's list of keys shows it.
+#[derive(Debug)]
+pub struct OrganizationWithWebhook {
+    /// Its name.
+    pub name: String,
+    /// Its tier's name.
+    pub tier: String,
+    /// A limit of its own.
+    pub rate_limit_per_minute: Option<i64>,
+    /// Where its events are sent, when it has a webhook of this API.
+    pub webhook_url: Option<String>,
 }
 
 async fn has_webhook(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {

@@ -25,7 +25,7 @@ pub use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, Out
 pub use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
 pub use self::keys::{KeyRow, KeyStored, KeyToStore, MAX_LIVE_KEYS, Rotation};
-pub use self::legacy::{InboxFilter, InboxRow};
+pub use self::legacy::{InboxFilter, InboxRow, OrganizationWithWebhook};
 pub use self::places::EventPlace;
 pub use self::pull::{AcknowledgedRow, Pull, PulledRow};
 pub use self::recoveries::{NewRecovery, RecoveryRow};

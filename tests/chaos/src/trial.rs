@@ -61,9 +61,14 @@ impl Trial {
     /// Starts the load on all `ingest-api`s and waits until each has accepted something: they have verified the
     /// key.
     pub async fn flow(&self, stage: &Stage) -> Flow {
+        self.flow_of(stage.rate()).await
+    }
+
+    /// The same with so many events a second.
+    pub(crate) async fn flow_of(&self, rate: u32) -> Flow {
         let replicas = self.replicas();
         let producers = (0..replicas).map(|index| self.world.producer_at(&self.organization, index));
-        let flow = Flow::start(producers.collect(), stage.rate());
+        let flow = Flow::start(producers.collect(), rate);
         flow.is_accepted_by(replicas).await;
         flow
     }

@@ -14,6 +14,7 @@ pub struct Link {
     address: SocketAddr,
     /// How often it has fallen silent.
     silences: watch::Sender<u32>,
+    is_cut: watch::Sender<bool>,
     _server: JoinSet<()>,
 }
 
@@ -29,12 +30,17 @@ impl Link {
         let address = listener.local_addr().expect("it listens");
         let postgres = SocketAddr::from(([127, 0, 0, 1], stack.postgres().port()));
         let silences = watch::Sender::new(0);
-        let seen = silences.subscribe();
+        let is_cut = watch::Sender::new(false);
+        let (seen, cut) = (silences.subscribe(), is_cut.subscribe());
         let mut server = JoinSet::new();
         server.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
-                if let Ok((client, _)) = listener.accept().await {
+                if let Ok((mut client, _)) = listener.accept().await {
+                    if *cut.borrow() {
+                        connections.spawn(async move { swallow(&mut client).await });
+                        continue;
+                    }
                     connections.spawn(connect(client, postgres, seen.clone()));
                 }
             }
@@ -42,6 +48,7 @@ impl Link {
         Self {
             address,
             silences,
+            is_cut,
             _server: server,
         }
     }
@@ -59,6 +66,17 @@ impl Link {
     pub fn fall_silent(&self) {
         self.silences.send_modify(|silences| *silences += 1);
     }
+
+    /// From now on nothing comes back through any connection, new ones included.
+    pub fn cut_off(&self) {
+        self.is_cut.send_replace(true);
+        self.fall_silent();
+    }
+}
+
+/// Takes whatever comes and says nothing.
+async fn swallow(client: &mut TcpStream) {
+    let _ = copy(client, &mut sink()).await;
 }
 
 async fn connect(mut client: TcpStream, postgres: SocketAddr, mut silences: watch::Receiver<u32>) {
@@ -72,5 +90,5 @@ async fn connect(mut client: TcpStream, postgres: SocketAddr, mut silences: watc
         _ = silences.wait_for(|silences| *silences != before) => {}
     }
     drop(server);
-    let _ = copy(&mut client, &mut sink()).await;
+    swallow(&mut client).await;
 }

@@ -47,7 +47,8 @@ pub struct KeyRequest {
     /// scopes.
     #[schema(value_type = Option<Vec<Scope>>)]
     scopes: Option<Scopes>,
-    /// When it stops being valid; never unless given.
+    /// When it stops being valid; never unless given, but no later than the key which makes it: what is later is
+    /// brought forward, and the answer shows it.
     #[schema(value_type = Option<OffsetDateTime>)]
     expires_at: Option<UtcTime>,
 }
@@ -60,7 +61,8 @@ pub struct RotationRequest {
     #[serde(default)]
     #[schema(maximum = 2_592_000)]
     overlap_seconds: u32,
-    /// When the new key stops being valid. Unless given, it is valid as long as the old one was to be in all.
+    /// When the new key stops being valid. Unless given, it is valid as long as the old one was to be in all. In either
+    /// case no later than the key that the request comes with: what is later is brought forward, and the answer shows it.
     #[schema(value_type = Option<OffsetDateTime>)]
     expires_at: Option<UtcTime>,
 }
@@ -160,10 +162,13 @@ async fn list_for(
 }
 
 async fn revoke_for(app: &App, org_id: OrgId, id: KeyId) -> Result<StatusCode, ApiError> {
-    if !app.store.revoke_key(org_id, &id).await? {
+    let revoked = app.store.revoke_key(org_id, &id).await;
+    if let Ok(false) = revoked {
         return Err(ApiError::NotFound);
     }
+    // Also when the answer did not come: it may have been done.
     app.key_changes.announce(KeyChange::Key(id)).await;
+    revoked?;
     Ok(StatusCode::NO_CONTENT)
 }
 

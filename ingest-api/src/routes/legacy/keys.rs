@@ -24,7 +24,7 @@ use crate::routes::organizations::{Organization, Tier};
 use crate::routes::page::Page;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::scope::Scope;
-use crate::store::{KeyStored, Rotation};
+use crate::store::{KeyStored, OrganizationWithWebhook, Rotation};
 
 /// Most keys that are listed.
 const MAX_KEYS: i64 = 1_000;
@@ -107,14 +107,39 @@ pub async fn generate(
     Ok((StatusCode::CREATED, Json(IssuedKey::new(key.text, organization))))
 }
 
-/// An organisation's keys, newest first.
+/// An organisation and its keys, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct KeyList {
+    #[schema(value_type = String, format = Uuid)]
+    organization_id: OrgId,
+    organization_name: String,
+    tier: Tier,
+    /// Requests that the organisation may make in a minute.
+    rate_limit_per_minute: u64,
+    /// Where `POST /api/webhook/config` has all events sent; null when there is no such webhook.
+    webhook_url: Option<String>,
     /// Revoked and expired ones included, 1 000 at the most; the keys themselves are nowhere but with their owner.
     keys: Vec<Key>,
 }
 
-/// Lists the organisation's keys.
+impl KeyList {
+    fn new(org_id: OrgId, organization: OrganizationWithWebhook, keys: Vec<Key>) -> Self {
+        let tier = Tier::from_name(&organization.tier);
+        let own_limit = organization
+            .rate_limit_per_minute
+            .and_then(|limit| u64::try_from(limit).ok());
+        Self {
+            organization_id: org_id,
+            organization_name: organization.name,
+            tier,
+            rate_limit_per_minute: own_limit.unwrap_or(tier.rate_limit_per_minute()),
+            webhook_url: organization.webhook_url,
+            keys,
+        }
+    }
+}
+
+/// Lists the organisation's keys, and says what organisation it is.
 #[utoipa::path(
     get,
     path = "/api/keys",
@@ -122,7 +147,7 @@ pub struct KeyList {
     tag = "zapier",
     security(("api_key" = [])),
     responses(
-        (status = 200, description = "The keys.", body = KeyList),
+        (status = 200, description = "The organisation and its keys.", body = KeyList),
         LegacyKeyRefusals,
     ),
 )]
@@ -134,7 +159,9 @@ pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Jso
         limit: MAX_KEYS - 1,
     };
     let keys = app.store.list_keys(org_id, &page).await?;
-    Ok(Json(KeyList { keys }))
+    let organization = app.store.get_organization_with_webhook(org_id).await?;
+    let organization = organization.ok_or(ApiError::NotFound)?;
+    Ok(Json(KeyList::new(org_id, organization, keys)))
 }
 
 /// Replaces the key that the request comes with. The old one is refused from now on, on every replica within a second.

@@ -35,7 +35,7 @@ pub use self::recent::RecentIds;
 
 /// Whether the process runs.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Health {
+pub struct ProcessHealth {
     /// `healthy`.
     status: &'static str,
 }
@@ -46,8 +46,8 @@ pub struct Health {
     path = "/health",
     operation_id = "zapier_health",
     tag = "zapier",
-    responses((status = 200, description = "The process runs.", body = Health)),
+    responses((status = 200, description = "The process runs.", body = ProcessHealth)),
 )]
-pub async fn health() -> Json<Health> {
-    Json(Health { status: "healthy" })
+pub async fn health() -> Json<ProcessHealth> {
+    Json(ProcessHealth { status: "healthy" })
 }

@@ -108,6 +108,40 @@ async fn a_key_that_expires_is_replaced_by_one_that_is_valid_as_long() {
 }
 
 #[tokio::test]
+async fn a_key_that_expires_makes_none_that_outlives_it() {
+    let world = two_replicas().await;
+    let owner = world.organization().await.key;
+    let after = |seconds: u64| {
+        let at = shared::clock::UnixMicros::now().to_date_time() + Duration::from_secs(seconds);
+        at.format(&Rfc3339).unwrap()
+    };
+    let date = |key: &Value| OffsetDateTime::parse(text(key, "expires_at"), &Rfc3339).unwrap();
+    let scopes = json!(["ingest", "manage"]);
+    let expires = json!({"name": "expires", "scopes": scopes, "expires_at": after(3_600)});
+    let expires = make(&world, &owner, &expires).await;
+    let (maker, id) = (text(&expires, "key"), text(&expires, "id"));
+
+    let endless = make(&world, maker, &json!({"name": "endless", "scopes": scopes})).await;
+    let longer = json!({"name": "longer", "scopes": scopes, "expires_at": after(7_200)});
+    let longer = make(&world, maker, &longer).await;
+    let shorter = json!({"name": "shorter", "scopes": scopes, "expires_at": after(1_800)});
+    let shorter = make(&world, maker, &shorter).await;
+    assert_eq!([date(&endless), date(&longer)], [date(&expires); 2]);
+    assert!(date(&shorter) < date(&expires), "{shorter}");
+
+    let other = make(&world, &owner, &json!({"name": "other", "scopes": scopes})).await;
+    let rotate = async |id: &str, body: Value| {
+        let path = format!("/v1/keys/{id}/rotate");
+        json(request(&world, 0, Method::POST, &path, maker).json(&body)).await
+    };
+    let rotated = rotate(text(&other, "id"), json!({})).await;
+    let asked = json!({"expires_at": after(7_200), "overlap_seconds": 60});
+    let itself = rotate(id, asked).await;
+    assert_eq!([date(&rotated), date(&itself)], [date(&expires); 2]);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_key_is_refused_once_it_has_expired() {
     let world = two_replicas().await;
     let owner = world.organization().await.key;

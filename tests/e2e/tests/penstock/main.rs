@@ -45,6 +45,7 @@ mod scopes;
 mod secrets;
 mod keys;
 mod revocations;
+mod outages;
 mod shared_keys;
 mod database;
 mod floods;

@@ -302,10 +302,11 @@ async fn a_replica_that_was_cut_off_asks_for_its_keys_again() {
 }
 
 #[tokio::test]
-async fn a_key_in_use_is_asked_for_again_and_ends_when_postgres_does_not_answer() {
+async fn a_key_in_use_is_asked_for_again_and_ends_when_postgres_does_not_answer_for_too_long() {
     let setup = setup().replicas(1, 0);
     let mut world = setup
         .ingest_env("KEY_CACHE_TTL", &format!("{}s", TTL.as_secs()))
+        .ingest_env("KEY_OUTAGE_TTL", &format!("{}s", TTL.as_secs()))
         .start()
         .await;
     let (organization, revoked) = (world.organization().await, world.organization().await);

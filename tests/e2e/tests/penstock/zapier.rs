@@ -472,6 +472,33 @@ async fn a_rotated_key_is_dead_at_once() {
 }
 
 #[tokio::test]
+async fn the_list_of_keys_says_whose_they_are() {
+    let world = world().await;
+    let client = Client::new(&world).await;
+    let list = async |webhook_url: Option<&str>| {
+        let list = read(client.get("/api/keys"), 200).await;
+        assert_eq!(list["keys"].as_array().map(Vec::len), Some(1), "{list}");
+        let expected = json!({
+            "organization_id": list["organization_id"],
+            "organization_name": "old",
+            "tier": "enterprise",
+            "rate_limit_per_minute": 100_000,
+            "webhook_url": webhook_url,
+            "keys": list["keys"],
+        });
+        assert_eq!(list, expected);
+        text(&list["organization_id"])
+    };
+    let id = list(None).await;
+    let webhook = json!({"webhook_url": "https://example.com/hook"});
+    read(client.post("/api/webhook/config").json(&webhook), 200).await;
+    assert_eq!(list(Some("https://example.com/hook")).await, id);
+    let rotated = read(client.post("/api/keys/rotate"), 200).await;
+    assert_eq!(rotated["organization_id"], id);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn errors_have_the_form_that_its_clients_know() {
     let world = setup()
         .replicas(1, 0)

@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-/// See the README, "Performance".
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match shared::config::parse::<ingest_api::Config>() {
         Ok(config) => ingest_api::start(config),

@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::bare_refusal::Problem;
+use crate::frame_meter::FrameMeter;
+
 // What a connection is reading, besides the time since which it has been sending a head.
 const NOTHING: u64 = u64::MAX;
 const BODY: u64 = u64::MAX - 1;
@@ -187,6 +190,19 @@ pub struct WatchedStream<S> {
     pub stream: S,
     /// Where they are noted.
     pub progress: Progress,
+    /// What counts the frames among them.
+    pub frames: FrameMeter,
+    /// What is written in place of a bare refusal.
+    pub refusal: Option<Problem>,
+}
+
+impl<S> WatchedStream<S> {
+    fn note_write(&mut self, written: &Poll<io::Result<usize>>) {
+        self.progress.note_write(written.is_pending());
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.frames.wrote(*bytes);
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
@@ -197,22 +213,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
+        let came = &buffer.filled()[before..];
+        if !came.is_empty() {
             self.progress.note_read();
+        }
+        if let Err(flood) = self.frames.read(came) {
+            metrics::counter!("http2_floods_total").increment(1);
+            return Poll::Ready(Err(io::Error::other(flood)));
         }
         read
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.progress.note_write(written.is_pending());
-        written
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -228,8 +243,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.progress.note_write(written.is_pending());
+        let Self { stream, refusal, .. } = &mut *self;
+        let written = match Problem::instead_of(slices, refusal) {
+            Some(problem) => problem.poll_write(stream, context),
+            None => Pin::new(stream).poll_write_vectored(context, slices),
+        };
+        self.note_write(&written);
         written
     }
 

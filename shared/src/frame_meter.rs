@@ -214,7 +214,7 @@ mod tests {
             (frame(2, 1, 5), burst),
             (frame(0xaa, 0, 0), burst),
             (frame(9, 1, 0), burst),
-            (frame(SETTINGS, 0, 16_380), burst / 64 + 1),
+            (frame(SETTINGS, 0, 16_380), burst / 64),
             (frame(RESET, 1, 4), burst / 5),
         ] {
             assert_eq!(
@@ -284,11 +284,11 @@ mod tests {
             let request = [frame(HEADERS, stream, 40), frame(RESET, stream, 4)];
             meter.read(&request.concat()).is_err()
         });
-        assert_eq!(begun, Some(u32::try_from(BURST).unwrap()));
+        assert_eq!(begun, Some(u32::try_from(BURST - REQUEST_EARNS).unwrap()));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(
             taken(&mut meter, &frame(PING, 0, 8), 10_000),
-            Some(195),
+            Some(199),
             "time brings more"
         );
     }

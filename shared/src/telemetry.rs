@@ -16,7 +16,6 @@ use clap::{Args, ValueEnum};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::field::display;
 use tracing_subscriber::EnvFilter;
 
 use crate::http_rules::RulesLayer;
@@ -38,7 +37,7 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Args, Clone, Debug)]
 pub struct TelemetryConfig {
     /// What is logged: a level, or levels by module (`info,delivery_worker=debug`).
-    #[arg(long, env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info,async_nats=warn", value_parser = filter)]
+    #[arg(long, env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info,async_nats=warn,h2=error", value_parser = filter)]
     pub log: String,
 
     /// Form of the log lines: `text`, or `json`, one object a line.
@@ -90,8 +89,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let is_captured = backtrace.status() == BacktraceStatus::Captured;
     tracing::error!(
         thread = thread.name(),
-        location = panic.location().map(display),
-        backtrace = is_captured.then(|| display(&backtrace)),
+        location = panic.location().map(tracing::field::display),
+        backtrace = is_captured.then(|| tracing::field::display(&backtrace)),
         "panicked: {}",
         panic_text(panic.payload())
     );

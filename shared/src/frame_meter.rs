@@ -162,13 +162,9 @@ impl FrameMeter {
         self.left -= frames;
         if self.left < 0 {
             let now = Instant::now();
-            let seconds = now.duration_since(self.counted_at).as_secs_f64();
+            let millis = now.duration_since(self.counted_at).as_millis();
             self.counted_at = now;
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "a connection is no million years old"
-            )]
-            self.earn((seconds * EACH_SECOND as f64) as i64);
+            self.earn(i64::try_from(millis).unwrap_or(i64::MAX / EACH_SECOND) * EACH_SECOND / 1_000);
         }
         if self.left < 0 { Err(Flood) } else { Ok(()) }
     }

@@ -129,7 +129,7 @@ fn write<'a>(output: &mut impl Write, mut lines: &'a [u8]) -> &'a [u8] {
 }
 
 fn count_lines(lines: &[u8]) -> u64 {
-    lines.iter().filter(|byte| **byte == b'\n').count() as u64
+    lines.split_inclusive(|byte| *byte == b'\n').count() as u64
 }
 
 /// Takes one line at a time, as the subscriber writes them.
@@ -175,7 +175,9 @@ mod tests {
         let (mut reader, output) = pipe();
         let writer = LogWriter::start(output).expect("there are threads");
         let lines: Vec<_> = (0..1_000).map(|number| format!("line {number}\n")).collect();
-        lines.iter().for_each(|line| log(&writer, line));
+        for line in &lines {
+            log(&writer, line);
+        }
         writer.flush(PATIENCE);
         let mut read = vec![0; lines.concat().len()];
         // The pipe holds them all: without the flush some might not be there.

@@ -65,7 +65,7 @@ impl Connections {
     /// Waits for a connection that was not seen yet. When the client is gone there are none any more, and it waits for ever.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -124,27 +124,26 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// More frames than anybody needs.
 const FRAMES: usize = 200_000;
 
-/// Sends a frame again and again, and reads what comes back, until the connection is closed. How often it went out.
-async fn flood(world: &World, frame: &[u8]) -> usize {
+/// Sends a frame again and again, and reads what comes back, until the connection is closed. One that only waits for a
+/// request would stay open for longer than this waits.
+async fn flood(world: &World, frame: &[u8]) {
     let (mut reader, mut writer) = connect(world).await.into_split();
     writer.write_all(PREFACE).await.expect("it is open");
     let piece = frame.repeat(100);
     let sending = async {
-        for sent in (0..FRAMES).step_by(100) {
+        for _ in 0..FRAMES / 100 {
             if writer.write_all(&piece).await.is_err() {
-                return sent;
+                return;
             }
         }
-        FRAMES
     };
     let reading = async {
         let mut bytes = vec![0; 64 << 10];
         while reader.read(&mut bytes).await.is_ok_and(|length| length > 0) {}
     };
-    let (sent, ()) = tokio::time::timeout(e2e::DEADLINE, async { tokio::join!(sending, reading) })
-        .await
-        .expect("the connection is closed");
-    sent
+    let both = async { tokio::join!(sending, reading) };
+    let closed = tokio::time::timeout(e2e::DEADLINE, both).await;
+    closed.unwrap_or_else(|_| panic!("frames of type {} do not end their connection", frame[3]));
 }
 
 #[tokio::test]
@@ -158,8 +157,7 @@ async fn a_flood_of_frames_that_belong_to_no_request_ends_its_connection() {
     let world = world().await;
     let floods = [PING, PING_ANSWER, SETTINGS, WINDOW_UPDATE, PRIORITY, UNKNOWN];
     for frame in floods {
-        let sent = flood(&world, frame).await;
-        assert!(sent < FRAMES, "type {}: all were taken", frame[3]);
+        flood(&world, frame).await;
     }
     // Some of these h2 itself ends before our count does.
     let ended = world.metric(0, "http2_floods_total").await;

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::http_rules::RulesLayer;
 use crate::http_server::{self, HttpServerConfig};
 use crate::readings::Readings;
 use crate::telemetry::{Readiness, metrics_route, ready_route};
@@ -67,7 +68,8 @@ pub async fn serve(
     let pulse = Pulse(Arc::new(Mutex::new(Instant::now())));
     let routes = routes(pulse.clone())
         .merge(ready_route(shown.readiness))
-        .merge(metrics_route(shown.metrics, shown.readings));
+        .merge(metrics_route(shown.metrics, shown.readings))
+        .layer(RulesLayer);
     let (ending, mut ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("operations".to_owned());
     let run = move || {

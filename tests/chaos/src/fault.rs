@@ -6,8 +6,8 @@ use clap::ValueEnum;
 use futures_util::FutureExt as _;
 
 use crate::faults::{
-    clock, cluster, crash, filters, keys, nats, network, postgres, power, receivers, releases, services, slow, soak,
-    stream,
+    clock, cluster, crash, filters, keys, logs, nats, network, postgres, power, receivers, releases, services, slow,
+    soak, stream,
 };
 use crate::report::{Outcome, Report};
 use crate::stage::Stage;
@@ -59,6 +59,8 @@ pub enum Fault {
     FloodingReceiver,
     /// A receiver's connections hang, and new ones do not.
     HungConnection,
+    /// Nobody reads the services' logs any more, or their reader stands still.
+    LogPipe,
     /// The previous release works beside this one on one database.
     Releases,
     /// Nothing happens, for a long time.
@@ -119,6 +121,7 @@ impl Fault {
             Self::FilterFlood => filters::flood(stage).await,
             Self::FloodingReceiver => receivers::flooding(stage).await,
             Self::HungConnection => receivers::hung(stage).await,
+            Self::LogPipe => logs::run(stage).await,
             Self::Releases => releases::run(stage).await,
             Self::Soak => soak::run(stage).await,
         }

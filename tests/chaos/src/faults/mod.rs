@@ -13,6 +13,7 @@ pub(crate) mod crash;
 pub(crate) mod slow;
 pub(crate) mod filters;
 pub(crate) mod receivers;
+pub(crate) mod logs;
 pub(crate) mod releases;
 pub(crate) mod soak;
 

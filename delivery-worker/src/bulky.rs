@@ -5,17 +5,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::{AckKind, Message};
+use async_nats::jetstream::Message;
 use shared::event::Event;
 use shared::id::OrgId;
 use shared::shutdown::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::crash::{self, Point};
 use crate::fan_out::Snapshot;
 use crate::incoming::{Frame, Located};
 use crate::plan::MAX_DELIVERIES;
+use crate::session::Acks;
 use crate::slices::Slices;
 use crate::storing::Storing;
 use crate::subscribers::{STEPS_OF_TYPES, Subscribers};
@@ -60,46 +61,43 @@ impl Bulky {
     }
 
     /// Stores and acknowledges a frame in a task of its own, or gives it back when there are enough of them.
-    pub async fn take(&self, stream: &str, message: &Message) {
+    pub async fn take(&self, acks: &Acks, message: &Message) {
         match self.slots.clone().try_acquire_owned() {
             Ok(slot) => {
-                let (this, stream, message) = (self.clone(), stream.to_owned(), message.clone());
+                let (this, acks, message) = (self.clone(), acks.clone(), message.clone());
                 self.tasks.spawn("bulky frame", async move {
-                    this.store(&stream, &message, slot).await;
+                    this.store(acks, &message, slot).await;
                 });
             }
-            // It comes again all the same when the stream does not hear this.
-            Err(_) => _ = message.ack_with(AckKind::Nak(Some(PAUSE))).await,
+            Err(_) => acks.give_back(message, Some(PAUSE)).await,
         }
     }
 
-    async fn store(&self, stream: &str, message: &Message, _slot: OwnedSemaphorePermit) {
-        let storing = async {
-            let stored = self.store_until_it_is(stream, message).await;
-            if stored {
-                message.ack().await
-            } else {
-                message.ack_with(AckKind::Nak(Some(PAUSE))).await
-            }
-        };
+    async fn store(&self, acks: Acks, message: &Message, _slot: OwnedSemaphorePermit) {
+        let begun = Instant::now();
         let progress = async {
             let mut tick = tokio::time::interval(self.progress_interval);
             loop {
                 tick.tick().await;
-                let _ = message.ack_with(AckKind::Progress).await;
+                acks.keep([message]).await;
             }
         };
-        let working = async {
+        let storing = async {
             tokio::select! {
-                acknowledged = storing => acknowledged,
-                () = progress => Ok(()),
+                stored = self.store_until_it_is(&acks.stream, message) => stored,
+                () = progress => false,
             }
         };
-        match self.tasks.stop().run_until_cancelled(working).await {
-            Some(Ok(())) => crash::reach(Point::Acknowledged),
-            // Then it comes again, and storing it again changes nothing.
-            Some(Err(error)) => tracing::debug!(stream, %error, "a bulky frame could not be acknowledged"),
-            None => _ = message.ack_with(AckKind::Nak(None)).await,
+        let stored = self.tasks.stop().run_until_cancelled(storing).await;
+        match stored {
+            // An error means that it comes again, and storing it again changes nothing.
+            Some(true) => {
+                if let Err(error) = acks.clone().acknowledge(&[message], begun.elapsed()).await {
+                    tracing::debug!(stream = acks.stream, %error, "a bulky frame could not be acknowledged");
+                }
+            }
+            Some(false) => acks.give_back(message, Some(PAUSE)).await,
+            None => acks.give_back(message, None).await,
         }
     }
 

@@ -1,39 +1,31 @@
 //! Taking frames out of the streams. A frame is acknowledged only after the commit of its events, so a worker that
 //! dies in between loses nothing: another one gets the frame, and storing it again changes nothing.
 //!
-//! Memory is bounded whatever waits in a stream: of each, [`PREFETCH_BYTES`] and half as much again may be on its
+//! Memory is bounded whatever waits in a stream: of each, [`PREFETCH_BYTES`](crate::session) and half as much again may be on its
 //! way or wait here, and one [batch](crate::batch) is being stored.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, Info};
-use async_nats::jetstream::{self, AckKind, Message};
-use futures_util::{FutureExt as _, StreamExt as _};
+use async_nats::jetstream::{self, Message};
 use shared::nats::Nats;
 use shared::shutdown::Tasks;
-use shared::stream;
 use shared::telemetry::Readiness;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::batch::{MAX_BATCH_FRAMES, next_batch};
+use crate::batch::MAX_BATCH_FRAMES;
 use crate::bulky::Bulky;
 use crate::chores;
 use crate::crash::{self, Point};
 use crate::leftovers::Leftovers;
+use crate::session::{Acks, Session};
 use crate::storing::Storing;
 use crate::streams::event_streams;
 
 /// The readiness condition that intake fulfils.
 pub const STREAMS_FOUND: &str = "event streams";
-
-/// Bytes of frames that the server sends ahead.
-const PREFETCH_BYTES: usize = 4 << 20;
-
-/// How long one request for frames stays open, and how often the server says that it is still there.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
-const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// How often new streams and leftovers are looked for, and how often until the first stream is there.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
@@ -45,9 +37,6 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Pause before trying again what NATS or Postgres could not do.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-
-/// How long giving frames back may take: NATS may be away.
-const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Takes frames out of the streams.
 #[derive(Clone, Debug)]
@@ -111,17 +100,17 @@ impl Intake {
     /// When the stream was deleted: nothing that is accepted for it would ever be delivered.
     async fn consume(self, name: String, readiness: Readiness, bulky: Bulky) -> anyhow::Result<()> {
         let stop = bulky.stop().clone();
-        let jetstream = self.nats.jetstream();
         tracing::info!(stream = name, "consuming");
         while !stop.is_cancelled() {
-            let outcome = match stop.run_until_cancelled(self.messages(&jetstream, &name)).await {
+            let outcome = match stop
+                .run_until_cancelled(Session::open(&self.nats, &name, self.ack_wait))
+                .await
+            {
                 None => return Ok(()),
-                Some(Ok(mut messages)) => {
+                Some(Ok(mut session)) => {
                     let mut held = Vec::new();
-                    let outcome = self
-                        .consume_messages(&name, &mut messages, &mut held, &bulky)
-                        .await;
-                    self.give_back(messages, held).await;
+                    let outcome = self.consume_session(&mut session, &mut held, &bulky).await;
+                    self.close(session, held, &stop).await;
                     outcome
                 }
                 Some(Err(error)) => Err(error),
@@ -145,35 +134,20 @@ impl Intake {
         Ok(())
     }
 
-    async fn messages(&self, jetstream: &jetstream::Context, name: &str) -> anyhow::Result<pull::Stream> {
-        let config = stream::consumer(self.ack_wait);
-        let consumer: Consumer<pull::Config> = jetstream.create_consumer_on_stream(config, name).await?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(MAX_BATCH_FRAMES)
-            .max_bytes_per_batch(PREFETCH_BYTES)
-            .expires(PULL_EXPIRES)
-            .heartbeat(PULL_HEARTBEAT)
-            .messages()
-            .await?;
-        Ok(messages)
-    }
-
-    async fn consume_messages(
+    async fn consume_session(
         &self,
-        name: &str,
-        messages: &mut pull::Stream,
+        session: &mut Session,
         held: &mut Vec<Message>,
         bulky: &Bulky,
     ) -> anyhow::Result<()> {
         loop {
-            let next = next_batch(messages, |message| message.payload.len());
-            let Some((batch, outcome)) = bulky.stop().run_until_cancelled(next).await else {
+            let Some(next) = bulky.stop().run_until_cancelled(session.next_batch()).await else {
                 return Ok(());
             };
+            let (batch, outcome) = next?;
             crash::reach(Point::Fetched);
             *held = batch;
-            if !self.take_in(name, held, bulky).await? {
+            if !self.take_in(&mut session.acks, held, bulky).await? {
                 return Ok(());
             }
             let is_full = held.len() >= MAX_BATCH_FRAMES;
@@ -185,50 +159,39 @@ impl Intake {
         }
     }
 
-    /// Lets other workers have at once what is held and what the server sent ahead. They would wait for
-    /// [`Self::ack_wait`] otherwise, and ordered deliveries with them.
-    async fn give_back(&self, mut messages: pull::Stream, mut held: Vec<Message>) {
-        while let Some(Some(Ok(message))) = messages.next().now_or_never() {
-            held.push(message);
-        }
-        // Ends the subscription: the frames would come back to it.
-        drop(messages);
-        let giving = async {
-            for message in &held {
-                // Without it they come again all the same, when the time for their acknowledgement is over.
-                let _ = message.ack_with(AckKind::Nak(None)).await;
-            }
-            self.nats.client.flush().await
+    /// Ends a session with what is held and what the server sent ahead. Other workers get it at once, over the connection
+    /// that it came by; they would wait for [`Self::ack_wait`] otherwise, and ordered deliveries with them. When that
+    /// connection is gone it is stored here and not acknowledged: it comes again, which changes nothing.
+    async fn close(&self, session: Session, held: Vec<Message>, stop: &CancellationToken) {
+        let stream = session.acks.stream.clone();
+        let Some(frames) = session.close(held).await else {
+            return;
         };
-        if !matches!(tokio::time::timeout(GIVE_BACK_TIMEOUT, giving).await, Ok(Ok(()))) {
-            tracing::debug!(frames = held.len(), "frames could not be given back");
+        for batch in frames.chunks(MAX_BATCH_FRAMES) {
+            let storing = self.storing.store(&stream, batch);
+            if let Some(Err(error)) = stop.run_until_cancelled(storing).await {
+                tracing::debug!(%error, "frames of a connection that is gone wait until they come again");
+                return;
+            }
         }
     }
 
     /// Stores a batch and acknowledges it. While Postgres is away it tries again and keeps the frames; false
     /// when the stop came first.
-    async fn take_in(&self, stream: &str, batch: &[Message], bulky: &Bulky) -> anyhow::Result<bool> {
+    async fn take_in(&self, acks: &mut Acks, batch: &[Message], bulky: &Bulky) -> anyhow::Result<bool> {
+        let begun = Instant::now();
         loop {
-            match self.storing.store(stream, batch).await {
+            match self.storing.store(&acks.stream, batch).await {
                 Ok(handled) => {
                     for message in handled.bulky {
-                        bulky.take(stream, message).await;
+                        bulky.take(acks, message).await;
                     }
-                    for message in handled.done {
-                        message
-                            .ack()
-                            .await
-                            .map_err(anyhow::Error::from_boxed)
-                            .context("cannot acknowledge")?;
-                        crash::reach(Point::Acknowledged);
-                    }
+                    acks.acknowledge(&handled.done, begun.elapsed()).await?;
                     return Ok(true);
                 }
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, frames = batch.len(), "cannot store events, trying again");
-                    for message in batch {
-                        let _ = message.ack_with(AckKind::Progress).await;
-                    }
+                    acks.keep(batch).await;
                 }
                 Err(error) => return Err(error.into()),
             }

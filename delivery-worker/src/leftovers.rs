@@ -3,7 +3,7 @@
 //! nats-server writes an acknowledgement and the removal of its frame one after the other, and keeps only the first when
 //! it is stopped in between; a consumer with a limit of tries, made by hand, gives frames up. Either way the frame would
 //! take up room for ever, and the ordered deliveries after it would wait for it. It is stored here, which changes
-//! nothing if it was stored before, and then removed.
+//! nothing if it was stored before, and then removed, if the stream still has the same frame at its sequence number.
 
 use std::collections::HashMap;
 
@@ -64,6 +64,13 @@ async fn take_in(
     storing: &Storing,
 ) -> anyhow::Result<()> {
     storing.store_leftover(name, message).await?;
+    // Postgres may have taken its time, and the stream may be another one by now.
+    match stream.get_raw_message(message.sequence).await {
+        Ok(now) if now.time == message.time && now.payload == message.payload => {}
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(()),
+        Err(error) => return Err(error).context("cannot read a frame"),
+    }
     match stream.delete_message(message.sequence).await {
         Ok(_) => tracing::warn!(
             stream = name,

@@ -9,6 +9,7 @@
 
 pub mod config;
 mod intake;
+mod session;
 mod batch;
 mod incoming;
 mod storing;

@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context as _, ensure};
-use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
 use shared::frame::{self, EncodedEvent};
 use shared::id::OrgId;
 use shared::output::print;
@@ -206,24 +204,14 @@ impl Row {
         }
     }
 
-    /// The id has the place in it, not the bytes alone: what is set aside again has another place, and is another message.
+    /// Without a message id: the server's answer that it has seen an id does not say that it has the message.
     fn headers(&self) -> Result<HeaderMap, PublishError> {
-        let Self {
-            stream,
-            sequence,
-            position,
-            ..
-        } = self;
-        let digest = HEXLOWER.encode(&self.digest);
-        let id = format!("quarantine-{stream}-{sequence}-{position}-{digest}");
         let version = self.frame_version.as_deref().unwrap_or_default();
+        let value: HeaderValue = version
+            .parse()
+            .map_err(|error| PublishError::with_source(PublishErrorKind::Other, error))?;
         let mut headers = HeaderMap::new();
-        for (name, text) in [(frame::VERSION_HEADER, version), (NATS_MESSAGE_ID.as_ref(), &id)] {
-            let value: HeaderValue = text
-                .parse()
-                .map_err(|error| PublishError::with_source(PublishErrorKind::Other, error))?;
-            headers.insert(name, value);
-        }
+        headers.insert(frame::VERSION_HEADER, value);
         Ok(headers)
     }
 

@@ -80,6 +80,15 @@ impl Connections {
     }
 }
 
+/// One connection among all that a client makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The server's process: a server that starts again has another id.
+    server: String,
+    /// The connection's number there.
+    client: u64,
+}
+
 impl Nats {
     /// Starts connecting and returns at once, so that a service can start before NATS does.
     ///
@@ -127,6 +136,16 @@ impl Nats {
     /// Whether the connection is up.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// The connection that there is; `None` while it is away. Whatever was received over another one may mean something
+    /// else by now: a server that lost its streams uses their sequence numbers again.
+    pub fn connection(&self) -> Option<Connection> {
+        let server = self.client.server_info();
+        self.is_connected().then_some(Connection {
+            server: server.server_id,
+            client: server.client_id,
+        })
     }
 
     /// Tells of the connections that are made from now on.

@@ -17,8 +17,7 @@ pub const NAME_PREFIX: &str = "EVENTS-";
 /// The durable consumer that all workers share, one on each stream.
 pub const CONSUMER: &str = "delivery-worker";
 
-/// How long the server remembers a frame's id. A frame is sent again for a few seconds only; the window costs
-/// about 245 bytes of server memory an id.
+/// How long the server remembers a frame's id. Only an earlier release gives its frames one, and may run beside this one.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(30);
 
 /// Name of the stream of a partition.

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use clap::ValueEnum;
 use futures_util::FutureExt as _;
 
+use crate::faults::power::Loss;
 use crate::faults::{
     clock, cluster, crash, filters, keys, logs, nats, network, postgres, power, receivers, releases, services, slow,
     soak, stream,
@@ -21,7 +22,11 @@ pub enum Fault {
     NatsFreeze,
     /// The machine of nats-server loses its power.
     PowerLoss,
-    /// The same with NATS's default interval of syncs, which loses events: the proof that the test can find it.
+    /// The disk of nats-server dies, and the server lives on for a moment.
+    DiskDies,
+    /// One machine of a cluster of three nats-servers loses its power.
+    NodePowerLoss,
+    /// A power loss with NATS's default interval of syncs, which loses events: the proof that the test can find it.
     PowerLossControl,
     /// ingest-api is killed again and again.
     IngestKill,
@@ -101,7 +106,9 @@ impl Fault {
         match self {
             Self::NatsKill => nats::kill(stage).await,
             Self::NatsFreeze => nats::freeze(stage).await,
-            Self::PowerLoss => power::loss(stage).await,
+            Self::PowerLoss => power::loss(stage, Loss::Power).await,
+            Self::DiskDies => power::loss(stage, Loss::Disk).await,
+            Self::NodePowerLoss => power::node_loss(stage).await,
             Self::PowerLossControl => power::control(stage).await,
             Self::IngestKill => services::kill_ingest(stage).await,
             Self::WorkerKill => services::kill_workers(stage).await,

@@ -11,8 +11,11 @@ mod report;
 mod proxy;
 mod machine;
 mod faults;
+mod sync;
 
 pub use fault::Fault;
+pub use faults::power::Loss;
 pub use report::{Outcome, Report, heading, row};
 pub use stage::Stage;
+pub use sync::{Record, cut_off};
 pub use trial::Trial;

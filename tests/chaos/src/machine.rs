@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use e2e::Namespace;
-use nix::unistd::geteuid;
+use e2e::{Namespace, Signal, until};
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -32,6 +33,39 @@ pub(crate) fn require_root() -> Result<(), String> {
     } else {
         Err("it needs root".to_owned())
     }
+}
+
+/// Stops a process (SIGSTOP) and waits until each of its threads is in one of `states`: `T` stopped, `D` in a system call
+/// that cannot be interrupted, such as a sync. What such a call returns is seen by nobody before the process goes on.
+///
+/// # Errors
+/// When it does not run.
+pub(crate) async fn stop(pid: u32, states: &str) -> anyhow::Result<()> {
+    signal(pid, Signal::SIGSTOP)?;
+    until("every thread to stop", async || {
+        let now = thread_states(pid).map_err(|error| error.to_string())?;
+        if now.chars().all(|state| states.contains(state)) {
+            Ok(())
+        } else {
+            Err(now)
+        }
+    })
+    .await;
+    Ok(())
+}
+
+pub(crate) fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    kill(Pid::from_raw(pid.cast_signed()), signal).with_context(|| format!("cannot send {signal}"))
+}
+
+fn thread_states(pid: u32) -> std::io::Result<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+    let state = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+        // `id (name) state …`, and the name may hold anything.
+        stat.rsplit_once(") ")?.1.chars().next()
+    };
+    Ok(threads.filter_map(state).collect())
 }
 
 /// Runs a program to its end.
@@ -72,25 +106,36 @@ fn ticks(pid: u32, fields: std::ops::Range<usize>) -> anyhow::Result<u64> {
     Ok(fields.filter_map(|field| field.parse::<u64>().ok()).sum())
 }
 
-/// An ext4 in a file, mounted, whose power can be cut.
+/// An ext4 in a file, mounted, whose power can be cut. It holds what one nats-server stores.
 #[derive(Debug)]
 pub(crate) struct Disk {
     image: PathBuf,
+    store: PathBuf,
     folder: PathBuf,
     home: TempDir,
 }
 
 impl Disk {
+    /// For the server whose folder of that name a stack makes: `nats`, or `nats-0` in a cluster.
+    ///
     /// # Errors
     /// When this machine cannot mount one.
-    pub(crate) async fn mount(bytes: u64) -> anyhow::Result<Self> {
-        let home = tempfile::Builder::new().prefix("penstock-disk-").tempdir()?;
+    pub(crate) async fn mount(server: &str, bytes: u64) -> anyhow::Result<Self> {
+        Self::mount_in(&std::env::temp_dir(), server, bytes).await
+    }
+
+    /// The same in another folder: the image may lie on another disk.
+    pub(crate) async fn mount_in(parent: &Path, server: &str, bytes: u64) -> anyhow::Result<Self> {
+        let home = tempfile::Builder::new()
+            .prefix("penstock-disk-")
+            .tempdir_in(parent)?;
         let disk = Self {
             image: home.path().join("image"),
-            folder: home.path().join("mounted"),
+            store: home.path().join("store"),
+            folder: home.path().join("store").join(server),
             home,
         };
-        std::fs::create_dir(&disk.folder)?;
+        std::fs::create_dir_all(&disk.folder)?;
         // Postgres runs as another user.
         std::fs::set_permissions(disk.home.path(), Permissions::from_mode(0o755))?;
         std::fs::File::create(&disk.image)?.set_len(bytes)?;
@@ -99,15 +144,34 @@ impl Disk {
         Ok(disk)
     }
 
+    /// The folder of all servers' folders, for [`NatsOptions`](e2e::NatsOptions).
+    pub(crate) fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// From now on nothing reaches the disk any more, and reading fails.
+    ///
+    /// No process may be in a sync and live on: Linux 6.18 lets a sync that is cut off say that it has written what is
+    /// gone. A disk without power answers with an error, or not at all.
+    pub(crate) async fn cut_power(&self) -> anyhow::Result<()> {
+        let args = [OsStr::new("-c"), OsStr::new(SHUTDOWN), self.folder.as_os_str()];
+        run("python3", args).await?;
+        Ok(())
+    }
+
     /// Where it is mounted.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// From now on nothing reaches the disk any more, and reading fails.
-    pub(crate) async fn cut_power(&self) -> anyhow::Result<()> {
-        let args = [OsStr::new("-c"), OsStr::new(SHUTDOWN), self.folder.as_os_str()];
-        run("python3", args).await?;
+    /// Holds up everything that is written to it, until the [thaw](Self::thaw).
+    pub(crate) async fn freeze(&self) -> anyhow::Result<()> {
+        run("fsfreeze", [OsStr::new("-f"), self.folder.as_os_str()]).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn thaw(&self) -> anyhow::Result<()> {
+        run("fsfreeze", [OsStr::new("-u"), self.folder.as_os_str()]).await?;
         Ok(())
     }
 

@@ -23,6 +23,10 @@ struct Cli {
     #[arg(long)]
     previous: Option<PathBuf>,
 
+    /// How often the power fails, in the faults that cut it.
+    #[arg(long)]
+    cuts: Option<usize>,
+
     /// How long the soak lasts.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
@@ -50,6 +54,7 @@ async fn run(cli: Cli) -> anyhow::Result<bool> {
         program: std::env::current_exe().context("cannot find this program's own file")?,
         quick: cli.quick,
         previous: cli.previous,
+        cuts: cli.cuts,
         soak: Duration::from_secs(cli.minutes * 60),
     };
     let faults = if cli.faults.is_empty() {

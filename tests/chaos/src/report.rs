@@ -22,6 +22,8 @@ pub struct Report {
     pub took: Duration,
     /// The checker's counts.
     pub verdict: Verdict,
+    /// What became of the first lost events.
+    pub fates: Vec<String>,
     /// The fault's own figures.
     pub figures: Vec<String>,
     /// Every bound that did not hold.
@@ -33,6 +35,7 @@ impl Report {
         Self {
             took,
             verdict,
+            fates: Vec::new(),
             figures: Vec::new(),
             broken: Vec::new(),
         }
@@ -67,6 +70,7 @@ impl Report {
         let undelivered = self.verdict.dead + self.verdict.pending;
         if let Some(id) = lost.first() {
             self.broken.push(format!("{} lost, such as {id}", lost.len()));
+            self.broken.append(&mut self.fates);
         }
         if let Some(id) = altered.first() {
             self.broken

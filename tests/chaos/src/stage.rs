@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use e2e::Setup;
+use e2e::{LOG, Setup};
 
 /// What makes a run end soon after its fault: no wait between attempts is long.
 const RETRY_MAX: &str = "2s";
@@ -17,6 +17,8 @@ pub struct Stage {
     pub quick: bool,
     /// The folder with the previous release's `ingest-api` and `delivery-worker`.
     pub previous: Option<PathBuf>,
+    /// How often the power fails, if it is not as often as the form of the fault says.
+    pub cuts: Option<usize>,
     /// How long a soak lasts.
     pub soak: Duration,
 }
@@ -28,6 +30,7 @@ impl Stage {
             program: program.into(),
             quick: true,
             previous: None,
+            cuts: None,
             soak: Duration::from_secs(10),
         }
     }
@@ -37,6 +40,8 @@ impl Stage {
         Setup::new(&self.program)
             .replicas(2, 2)
             .worker_env("RETRY_MAX", RETRY_MAX)
+            .worker_env("RUST_LOG", LOG)
+            .ingest_env("RUST_LOG", LOG)
     }
 
     /// Events a second.

@@ -13,6 +13,9 @@ use crate::stage::Stage;
 /// How long everything that was accepted may take to be delivered after the last event.
 pub(crate) const SETTLE: Duration = Duration::from_secs(120);
 
+/// How many lost events' fates are told.
+const FATES: usize = 10;
+
 /// Deliveries to the endpoint that one worker sends at once.
 pub(crate) const IN_FLIGHT: usize = 64;
 
@@ -94,6 +97,8 @@ impl Trial {
         });
         let history = self.world.digested_history(accepted.collect(), &self.sink).await;
         let mut report = Report::new(took, history.judge());
+        let lost = report.verdict.lost.iter().take(FATES);
+        report.fates = lost.map(|id| format!("{id}: {}", self.world.fate(*id))).collect();
         report.note(summary(answers));
         let complaints = self.sink.complaints();
         if let Some(complaint) = complaints.first() {

@@ -34,6 +34,16 @@ async fn nothing_is_lost_when_the_power_of_nats_fails() {
 }
 
 #[tokio::test]
+async fn nothing_is_lost_when_the_disk_of_nats_dies() {
+    holds(Fault::DiskDies).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_the_power_of_one_nats_of_a_cluster_fails() {
+    holds(Fault::NodePowerLoss).await;
+}
+
+#[tokio::test]
 async fn with_natss_own_interval_of_syncs_a_power_loss_loses_events() {
     holds(Fault::PowerLossControl).await;
 }

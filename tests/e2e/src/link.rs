@@ -1,39 +1,58 @@
-//! A way to Postgres that can fall silent: as when its host loses its power and another one takes its place.
+//! A way to Postgres or nats-server that can fall silent: as when its host loses its power and another one takes its
+//! place.
 
 use std::net::SocketAddr;
 
 use penstock_local::{Replica, Stack};
-use tokio::io::{copy, copy_bidirectional, sink};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, copy, sink};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// A TCP proxy in front of a stack's Postgres. It ends when it is dropped.
+/// A TCP proxy in front of a server of a stack. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Link {
     address: SocketAddr,
     /// How often it has fallen silent.
     silences: watch::Sender<u32>,
+    /// Whether new connections stay without answers too.
     is_cut: watch::Sender<bool>,
+    /// Whether answers are swallowed.
+    swallows: watch::Sender<bool>,
     _server: JoinSet<()>,
 }
 
 impl Link {
-    /// Passes everything on.
+    /// Passes everything on to Postgres.
     ///
     /// # Panics
     /// When there is no free port.
     pub async fn start(stack: &Stack) -> Self {
+        Self::to(SocketAddr::from(([127, 0, 0, 1], stack.postgres().port()))).await
+    }
+
+    /// Passes everything on to nats-server.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn to_nats(stack: &Stack) -> Self {
+        let url = stack.nats_url();
+        let address = url.trim_start_matches("nats://");
+        Self::to(address.parse().expect("the stack's NATS URL has an address")).await
+    }
+
+    async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("there are free ports");
         let address = listener.local_addr().expect("it listens");
-        let postgres = SocketAddr::from(([127, 0, 0, 1], stack.postgres().port()));
-        let silences = watch::Sender::new(0);
+        let (silences, swallows) = (watch::Sender::new(0), watch::Sender::new(false));
         let is_cut = watch::Sender::new(false);
-        let (seen, cut) = (silences.subscribe(), is_cut.subscribe());
-        let mut server = JoinSet::new();
-        server.spawn(async move {
+        let seen = (silences.subscribe(), swallows.subscribe());
+        let cut = is_cut.subscribe();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 if let Ok((mut client, _)) = listener.accept().await {
@@ -41,7 +60,8 @@ impl Link {
                         connections.spawn(async move { swallow(&mut client).await });
                         continue;
                     }
-                    connections.spawn(connect(client, postgres, seen.clone()));
+                    let (silences, swallows) = seen.clone();
+                    connections.spawn(connect(client, server, silences, swallows));
                 }
             }
         });
@@ -49,8 +69,19 @@ impl Link {
             address,
             silences,
             is_cut,
-            _server: server,
+            swallows,
+            _server: task,
         }
+    }
+
+    /// A replica that reaches the stack's nats-server by this way only.
+    pub fn nats_replica(&self) -> Replica {
+        Replica::default().with_env("NATS_URL", &format!("nats://{}", self.address))
+    }
+
+    /// Whether what the server says from now on is lost, while it goes on hearing everything.
+    pub fn swallow_answers(&self, swallows: bool) {
+        self.swallows.send_replace(swallows);
     }
 
     /// A replica that reaches the stack's Postgres by this way only.
@@ -75,20 +106,50 @@ impl Link {
 }
 
 /// Takes whatever comes and says nothing.
-async fn swallow(client: &mut TcpStream) {
+async fn swallow(client: &mut (impl AsyncRead + Unpin)) {
     let _ = copy(client, &mut sink()).await;
 }
 
-async fn connect(mut client: TcpStream, postgres: SocketAddr, mut silences: watch::Receiver<u32>) {
+async fn connect(
+    client: TcpStream,
+    server: SocketAddr,
+    mut silences: watch::Receiver<u32>,
+    swallows: watch::Receiver<bool>,
+) {
     let before = *silences.borrow_and_update();
-    let Ok(mut server) = TcpStream::connect(postgres).await else {
+    let Ok(server) = TcpStream::connect(server).await else {
         return;
     };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let both = async {
+        tokio::select! {
+            _ = copy(&mut from_client, &mut to_server) => {}
+            _ = answer(&mut from_server, &mut to_client, &swallows) => {}
+        }
+    };
     tokio::select! {
-        // An error is the end of a connection, which both ends notice by themselves.
-        _ = copy_bidirectional(&mut client, &mut server) => return,
+        // An error or an end is the end of a connection, which both ends notice by themselves.
+        () = both => return,
         _ = silences.wait_for(|silences| *silences != before) => {}
     }
-    drop(server);
-    swallow(&mut client).await;
+    drop((from_server, to_server));
+    swallow(&mut from_client).await;
+}
+
+async fn answer(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    swallows: &watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        if !*swallows.borrow() {
+            to.write_all(&buffer[..length]).await?;
+        }
+    }
 }

@@ -26,6 +26,7 @@ mod partitions;
 mod restored;
 mod isolation;
 mod faults;
+mod late_answers;
 mod restarts;
 mod held_up;
 mod silence;

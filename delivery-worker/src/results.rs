@@ -78,7 +78,10 @@ pub async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Re
         ),
         notices as (
             select s.notice_id as id, w.org_id, $17 as type, w.endpoint_id,
-                   json_build_object('endpoint_id', w.endpoint_id, 'failing_since', w.failing_since) as data
+                   json_build_object('endpoint_id', w.endpoint_id,
+                                     -- As `shared::clock::Timestamp` writes it.
+                                     'failing_since', to_char(w.failing_since at time zone 'utc',
+                                                              'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) as data
             from well w
             join unnest($15::uuid[], $16::uuid[]) as s (endpoint_id, notice_id) on s.endpoint_id = w.endpoint_id
             where w.was_open

@@ -25,7 +25,7 @@ pub struct Attempt {
     pub started_at: OffsetDateTime,
     /// How long it took.
     pub duration: Duration,
-    /// `delivered`, or the class of the failure; the README lists them.
+    /// `delivered`, or the class of the failure; `delivery-worker/README.md` lists them.
     pub outcome: &'static str,
     /// The answer's status.
     pub status: Option<u16>,

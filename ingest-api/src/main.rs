@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// See the README, "Performance".
+/// `tests/load/README.md` tells what it saves.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

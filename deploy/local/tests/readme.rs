@@ -1,27 +1,226 @@
-//! The README lists every setting of both services, in the words of `--help`.
+//! The documents say what is there: every setting of both services in the words of `--help`, and links that lead
+//! somewhere.
 
 #![cfg(feature = "services")]
 
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+
 use clap::{Arg, Args, Command};
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+/// The document with the tables of settings.
+const SETTINGS: &str = "deploy/README.md";
 
-/// Set this variable to write the tables into the README instead of comparing them.
+/// Set this variable to write the tables into that document instead of comparing them.
 const UPDATE: &str = "UPDATE_README";
+
+/// The first page: longer, and nobody reads it.
+const LINES_OF_THE_FIRST_PAGE: usize = 200;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(document: &Path) -> String {
+    std::fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document:?}: {error}"))
+}
 
 #[test]
 fn the_readme_lists_every_variable_in_the_words_of_the_help_text() {
-    let readme = std::fs::read_to_string(README).unwrap();
-    let updated = with_table(&readme, "ingest-api", &table::<ingest_api::Config>());
+    let path = Path::new(SETTINGS);
+    let document = read(path);
+    let updated = with_table(&document, "ingest-api", &table::<ingest_api::Config>());
     let updated = with_table(&updated, "delivery-worker", &table::<delivery_worker::Config>());
     if std::env::var_os(UPDATE).is_some() {
-        std::fs::write(README, updated).unwrap();
+        std::fs::write(root().join(path), updated).unwrap();
     } else {
         assert!(
-            readme == updated,
+            document == updated,
             "run `{UPDATE}=1 cargo test -p penstock-local --test readme`"
         );
     }
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere_in_the_project() {
+    let documents = documents();
+    let read: HashMap<_, _> = documents
+        .iter()
+        .map(|path| (path.clone(), Page::of(&read(path))))
+        .collect();
+    let broken: Vec<_> = documents
+        .iter()
+        .flat_map(|path| read[path].links.iter().map(move |link| (path, link)))
+        .filter_map(|(path, link)| {
+            Some(format!(
+                "{}: {link}: {}",
+                path.display(),
+                fault(path, link, &read)?
+            ))
+        })
+        .collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn a_stranger_reads_one_page_and_finds_every_other_from_there() {
+    let first = Path::new("README.md");
+    let text = read(first);
+    assert!(text.lines().count() <= LINES_OF_THE_FIRST_PAGE);
+    let links = Page::of(&text).links;
+    for document in documents() {
+        let path = document.to_str().expect("names are text");
+        assert!(
+            document == first || links.iter().any(|link| link == path),
+            "README.md has no link to {path}"
+        );
+    }
+}
+
+/// Why a link is wrong, if it is. Those that lead out of the project are not followed.
+fn fault(from: &Path, link: &str, pages: &HashMap<PathBuf, Page>) -> Option<&'static str> {
+    if ["https://", "http://", "mailto:"]
+        .iter()
+        .any(|scheme| link.starts_with(scheme))
+    {
+        return None;
+    }
+    let (path, anchor) = link
+        .split_once('#')
+        .map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+    let target = if path.is_empty() {
+        from.to_owned()
+    } else {
+        let folder = from.parent().expect("a file has a folder");
+        let Some(target) = resolved(&folder.join(path)) else {
+            return Some("it leads out of the project");
+        };
+        target
+    };
+    if !root().join(&target).exists() {
+        return Some("there is no such file");
+    }
+    let anchor = anchor?;
+    match pages.get(&target) {
+        None => Some("an anchor in what is no document"),
+        Some(page) => {
+            (!page.anchors.iter().any(|known| known == anchor)).then_some("no heading has this anchor")
+        }
+    }
+}
+
+/// The path without `.` and `..`; `None` when it leaves the folder in which it starts.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let mut target = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(name) => target.push(name),
+            Component::ParentDir if target.pop() => {}
+            _ => return None,
+        }
+    }
+    Some(target)
+}
+
+/// Every Markdown file of the project, as a path from its root. Folders that are hidden, or hold what a build made, are
+/// no part of it.
+fn documents() -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(root().join(&folder)).expect("a folder can be listed") {
+            let entry = entry.expect("a folder can be listed");
+            let name = entry.file_name();
+            let path = folder.join(&name);
+            let hidden = name.to_string_lossy().starts_with('.');
+            if entry.file_type().expect("an entry has a type").is_dir() {
+                let built = root().join(&path).join("CACHEDIR.TAG").exists();
+                folders.extend((!hidden && !built && name != "node_modules").then_some(path));
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() > 1, "the documents are found");
+    found
+}
+
+/// What links need of a document.
+#[derive(Debug, PartialEq)]
+struct Page {
+    links: Vec<String>,
+    anchors: Vec<String>,
+}
+
+impl Page {
+    fn of(text: &str) -> Self {
+        let (mut links, mut anchors, mut heading) = (Vec::new(), Vec::new(), None::<String>);
+        for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
+            match event {
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    links.push(dest_url.into_string());
+                }
+                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::End(TagEnd::Heading(_)) => {
+                    let heading = heading.take().expect("a heading that ends has begun");
+                    anchors.push(anchor(&heading, &anchors));
+                }
+                Event::Text(text) | Event::Code(text) => {
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&text);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Self { links, anchors }
+    }
+}
+
+/// The anchor that GitHub gives a heading: of those that would be the same, the second one ends in `-1`.
+fn anchor(heading: &str, taken: &[String]) -> String {
+    let kept = heading
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c))
+        .collect::<String>()
+        .replace(' ', "-");
+    let mut numbered = (1..).map(|number| format!("{kept}-{number}"));
+    if taken.contains(&kept) {
+        numbered
+            .find(|name| !taken.contains(name))
+            .expect("there are more numbers")
+    } else {
+        kept
+    }
+}
+
+#[test]
+fn links_are_told_from_code_and_anchors_are_those_of_github() {
+    let page = Page::of(
+        "# Try it\n[a](b.md#c) `[no](link)`\n\n    [no](link)\n\n## `Retry-After`, 2× the_same!\n\n| t |\n|---|\n| [d](#try-it) |\n\n# Try it\n",
+    );
+    assert_eq!(
+        page,
+        Page {
+            links: vec!["b.md#c".to_owned(), "#try-it".to_owned()],
+            anchors: ["try-it", "retry-after-2-the_same", "try-it-1"]
+                .map(str::to_owned)
+                .into(),
+        }
+    );
+    let pages = HashMap::from([(PathBuf::from("deploy/README.md"), page)]);
+    let fault = |link| fault(Path::new("deploy/README.md"), link, &pages);
+    assert_eq!(fault("https://example.com/#x"), None);
+    assert_eq!(fault("#try-it-1"), None);
+    assert_eq!(fault("../deploy/README.md#try-it"), None);
+    assert_eq!(fault("nats.conf"), None);
+    assert_eq!(fault("#try"), Some("no heading has this anchor"));
+    assert_eq!(fault("deploy/nats.conf"), Some("there is no such file"));
+    assert_eq!(fault("nats.conf#x"), Some("an anchor in what is no document"));
+    assert_eq!(fault("../../nats.conf"), Some("it leads out of the project"));
 }
 
 fn table<C: Args>() -> String {
@@ -78,9 +277,9 @@ fn with_table(readme: &str, service: &str, table: &str) -> String {
     let (start, end) = (format!("<!-- variables of {service} -->\n"), "<!-- end -->");
     let (before, rest) = readme
         .split_once(&start)
-        .expect("the README marks the place of the table");
+        .expect("the document marks the place of the table");
     let (_, after) = rest
         .split_once(end)
-        .expect("the README marks the end of the table");
+        .expect("the document marks the end of the table");
     format!("{before}{start}\n`{service}`:\n\n{table}\n{end}{after}")
 }

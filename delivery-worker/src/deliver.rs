@@ -190,12 +190,16 @@ impl Attempt {
     }
 }
 
-/// `Retry-After` as seconds or as an HTTP date.
+/// `Retry-After` as seconds, of which a part is a whole one, or as an HTTP date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_digits(whole) && is_digits(part) {
         // More than fits is as long as can be.
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+        let seconds: u64 = whole.parse().unwrap_or(u64::MAX);
+        let rest = part.bytes().any(|digit| digit != b'0');
+        return Some(Duration::from_secs(seconds.saturating_add(rest.into())));
     }
     httpdate::parse_http_date(text).ok()?.duration_since(now).ok()
 }
@@ -218,6 +222,9 @@ mod tests {
     fn retry_after_is_read_as_seconds_and_as_a_date() {
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
         assert_eq!(read(" 0 "), Some(Duration::ZERO));
+        for (text, seconds) in [("1.5", 2), ("0.001", 1), ("7.000", 7), ("0.0", 0)] {
+            assert_eq!(read(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
         assert_eq!(
             read("Tue, 14 Nov 2023 22:15:20 GMT"),
             Some(Duration::from_secs(120))
@@ -231,7 +238,10 @@ mod tests {
             "soon",
             "-5",
             "+5",
-            "1.5",
+            "1.",
+            ".5",
+            "1.5.0",
+            "1,5",
             "1e3",
             "0x10",
             "Tue, 14 Nov 2023 22:11:20 GMT",

@@ -43,6 +43,7 @@ mod health;
 mod operations;
 mod recoveries;
 mod deleted;
+mod unacknowledged;
 pub mod retention;
 mod partitions;
 mod chores;
@@ -280,6 +281,17 @@ fn start_chores(
         end,
     );
     tasks.spawn_long_lived("deleted endpoints", endings);
+
+    let db = pool.clone();
+    let end = async move || unacknowledged::end_deliveries(&db).await;
+    let endings = chores::repeat(
+        "unacknowledged deliveries",
+        unacknowledged::INTERVAL,
+        CHORE_LIMIT,
+        stop.clone(),
+        end,
+    );
+    tasks.spawn_long_lived("unacknowledged deliveries", endings);
 
     let db = pool.clone();
     let maintain = async move || retention::maintain(&db, retention).await;

@@ -6,10 +6,9 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use shared::clock::UnixMicros;
+use shared::clock::{Timestamp, UnixMicros};
 use shared::event::{self, Event};
 use shared::id::{EventId, OrgId};
-use time::format_description::well_known::Rfc3339;
 
 use crate::endpoint::Format;
 
@@ -151,10 +150,7 @@ impl Outgoing {
     }
 
     fn timestamp(&self) -> String {
-        let accepted = self.accepted_at.to_date_time();
-        accepted
-            .format(&Rfc3339)
-            .expect("`to_date_time` stays within the years of RFC 3339")
+        Timestamp(self.accepted_at.to_date_time()).to_string()
     }
 }
 

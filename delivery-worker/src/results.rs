@@ -81,6 +81,7 @@ pub async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Re
             select s.notice_id as id, w.org_id, $17 as type, w.endpoint_id,
                    json_build_object(
                        'endpoint_id', w.endpoint_id,
+                       -- As `shared::clock::Timestamp` writes it.
                        'failing_since', to_char(w.failing_since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
                    ) as data
             from well w

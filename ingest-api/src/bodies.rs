@@ -7,9 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Gauge, gauge};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::error::ApiError;
+
+/// Bodies that are decompressed at a time. More would not be done sooner, and each may take a window of 8 MiB.
+const DECODERS: usize = 4;
 
 /// What bodies may take.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub struct BodyLimits {
     room: Arc<Semaphore>,
     /// Bytes that these hold.
     taken: Gauge,
+    /// Turns of those that are decompressed: each holds a decoder with its window.
+    decoders: Semaphore,
 }
 
 impl BodyLimits {
@@ -29,6 +35,21 @@ impl BodyLimits {
             timeout,
             room: Arc::new(Semaphore::new(buffer_bytes as usize)),
             taken: gauge!("body_buffer_bytes"),
+            decoders: Semaphore::new(DECODERS),
+        }
+    }
+
+    /// A turn to decompress a body.
+    ///
+    /// # Errors
+    /// 503 when none comes in time.
+    pub async fn decoder(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        match timeout(self.timeout, self.decoders.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(ApiError::Unavailable {
+                reason: "too many bodies are being decompressed",
+                retry_after: 2,
+            }),
         }
     }
 

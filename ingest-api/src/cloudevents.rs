@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use data_encoding::BASE64;
+use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shared::event::{JSON, is_json};
@@ -14,13 +15,16 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::accept::{Identity, NewEvent, check_event_type, check_word};
 use crate::error::{ApiError, FieldErrors};
-use crate::json::{RawFields, check_depth, is_string};
+use crate::json::{HALF_A_PAIR, RawFields, check_depth, is_string, without_mark};
 use crate::validate::unquote;
 
 /// The extension attribute of CloudEvents' partitioning, which is our ordering key.
 const PARTITION_KEY: &str = "partitionkey";
 
 const HEADER_PREFIX: &str = "ce-";
+
+/// The payload of an event without data. Receivers get it as `"data": null` in either format.
+const NO_DATA: &[u8] = b"null";
 
 const REQUIRED: [&str; 4] = ["id", "source", "specversion", "type"];
 
@@ -57,7 +61,7 @@ pub fn parse_structured(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
         (Some(_), Some(_)) => Err(("data_base64", "must not stand beside `data`".to_owned())),
         (Some(value), None) => json_payload(value, &content_type).map_err(|detail| ("data", detail)),
         (None, Some(value)) => base64_payload(value, &content_type).map_err(|detail| ("data_base64", detail)),
-        (None, None) => Ok((b"null".as_slice().into(), JSON.to_owned())),
+        (None, None) => Ok((NO_DATA.into(), JSON.to_owned())),
     };
     reader.finish(payload)
 }
@@ -86,16 +90,7 @@ pub fn parse_binary<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<NewEvent<
     let content_type = headers
         .get(CONTENT_TYPE)
         .map(|value| value.to_str().unwrap_or_default());
-    let payload = match content_type {
-        None if body.is_empty() => Ok((b"null".as_slice().into(), JSON.to_owned())),
-        content_type => {
-            let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
-            match check_payload(body, &content_type) {
-                Ok(()) => Ok((body.into(), content_type)),
-                Err(detail) => Err(("body", detail)),
-            }
-        }
-    };
+    let payload = binary_payload(content_type, body).map_err(|detail| ("body", detail));
     if let Some(content_type) = content_type {
         reader.attribute("datacontenttype", Value::String(content_type.to_owned()));
     }
@@ -112,51 +107,56 @@ fn json_payload<'a>(value: &'a RawValue, content_type: &str) -> Result<(Cow<'a, 
         let content_type = if is_json(content_type) { content_type } else { JSON };
         return Ok((value.get().as_bytes().into(), content_type.to_owned()));
     }
-    let text: String = serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
+    let text: String = serde_json::from_str(value.get()).map_err(|_| HALF_A_PAIR)?;
     Ok((text.into_bytes().into(), content_type.to_owned()))
 }
 
 fn base64_payload(value: &RawValue, content_type: &str) -> Result<(Cow<'static, [u8]>, String), String> {
-    let text: String = serde_json::from_str(value.get()).map_err(|_| "must be a string".to_owned())?;
+    if !is_string(value) {
+        return Err("must be a string".to_owned());
+    }
+    let text: String = serde_json::from_str(value.get()).map_err(|_| HALF_A_PAIR)?;
     let bytes = BASE64
         .decode(text.as_bytes())
         .map_err(|error| format!("is not base64: {error}"))?;
-    check_payload(&bytes, content_type)?;
+    let bytes = check_payload(&bytes, content_type)?.to_owned();
     Ok((bytes.into(), content_type.to_owned()))
 }
 
-/// What claims to be JSON must be, because it stands as it is in the webhook's body.
-fn check_payload(bytes: &[u8], content_type: &str) -> Result<(), String> {
-    if !is_json(content_type) {
-        return Ok(());
+/// The body of an event in binary mode. No text in JSON is empty, so an empty one is an event without data; a body without
+/// a media type is JSON when it can be read as such.
+fn binary_payload<'a>(content_type: Option<&str>, body: &'a [u8]) -> Result<(Cow<'a, [u8]>, String), String> {
+    if body.is_empty() && content_type.is_none_or(is_json) {
+        return Ok((NO_DATA.into(), content_type.unwrap_or(JSON).to_owned()));
     }
+    let without_type = || {
+        let is_json = serde_json::from_slice::<&RawValue>(without_mark(body)).is_ok();
+        if is_json { JSON } else { "application/octet-stream" }
+    };
+    let content_type = content_type.unwrap_or_else(without_type);
+    Ok((check_payload(body, content_type)?.into(), content_type.to_owned()))
+}
+
+/// What claims to be JSON must be, because it stands as it is in the webhook's body: all but a byte order mark.
+fn check_payload<'a>(bytes: &'a [u8], content_type: &str) -> Result<&'a [u8], String> {
+    if !is_json(content_type) {
+        return Ok(bytes);
+    }
+    let bytes = without_mark(bytes);
     let json: &RawValue =
         serde_json::from_slice(bytes).map_err(|error| format!("is not valid JSON: {error}"))?;
-    check_depth(json.get())
+    check_depth(json.get())?;
+    Ok(bytes)
 }
 
 /// Decodes a header value: a quoted string is unquoted, in which a backslash may stand before any character (RFC 9110,
-/// 5.6.4), then percent decoded once (HTTP binding, 3.1.3.2). Nothing when what comes out is not UTF-8.
+/// 5.6.4), then percent decoded once (HTTP binding, 3.1.3.2). Most SDKs write texts as they are, so a quote that is not
+/// closed and a `%` that starts no escape stand for themselves. Nothing when what comes out is not UTF-8.
 fn decode_header(value: &[u8]) -> Option<String> {
-    let text = unquote(std::str::from_utf8(value).ok()?, |_| true)?;
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte == b'%' {
-            let (digits, after) = after.split_first_chunk::<2>()?;
-            let digits = std::str::from_utf8(digits).ok()?;
-            bytes.push(
-                u8::from_str_radix(digits, 16)
-                    .ok()
-                    .filter(|_| !digits.starts_with('+'))?,
-            );
-            rest = after;
-        } else {
-            bytes.push(byte);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
+    let text = std::str::from_utf8(value).ok()?;
+    let text = unquote(text, |_| true).unwrap_or_else(|| text.trim().into());
+    let decoded = percent_decode_str(&text).decode_utf8().ok()?;
+    Some(decoded.into_owned())
 }
 
 /// Gathers attributes, and what is wrong with them.
@@ -188,6 +188,7 @@ impl Reader {
             Ok(Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
                 self.attribute(name, Value::Number(number));
             }
+            Err(_) if is_string(value) => self.wrong(name, HALF_A_PAIR),
             _ => self.wrong(name, "must be a string, a boolean or a 32-bit integer"),
         }
     }
@@ -374,6 +375,9 @@ mod tests {
         insta::assert_snapshot!(explain(&with(r#""ext":{}"#)), @"422 ext: must be a string, a boolean or a 32-bit integer");
         insta::assert_snapshot!(explain(&with(r#""ext":"a\u0000b""#)), @"422 ext: must not contain control characters");
         insta::assert_snapshot!(explain(&with(r#""id":"2""#)), @"422 id: stands more than once");
+        insta::assert_snapshot!(explain(&MINIMAL.replace(r#""1""#, r#""\ud800""#)), @"422 id: holds half of a surrogate pair");
+        insta::assert_snapshot!(explain(&with(r#""datacontenttype":"text/plain","data":"\udc00""#)), @"422 data: holds half of a surrogate pair");
+        insta::assert_snapshot!(explain(&with(r#""data_base64":"\udc00""#)), @"422 data_base64: holds half of a surrogate pair");
         insta::assert_snapshot!(explain(&with(r#""data":1,"data_base64":"MQ==""#)), @"422 data_base64: must not stand beside `data`");
         insta::assert_snapshot!(explain(&with(r#""data_base64":"e30=x""#)), @"422 data_base64: is not base64: invalid length at 4");
     }
@@ -397,11 +401,56 @@ mod tests {
     }
 
     #[test]
+    fn what_starts_no_escape_and_no_quoted_string_stands_for_itself() {
+        for text in [
+            "100% off",
+            "%",
+            "%4",
+            "%zz%+1",
+            "50%25%",
+            "\"open",
+            "a \"b\" c",
+            "\"a\" b",
+        ] {
+            let plain = text.replace("%25", "%");
+            assert_eq!(decode_header(text.as_bytes()).as_deref(), Some(plain.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_binary_event_is_json_without_data_or_bytes_as_its_body_says() {
+        let payload = |pairs: &[(&str, &str)], body: &[u8]| {
+            let event = parse_binary(&headers(pairs), body).unwrap();
+            (event.content_type.into_owned(), event.data.into_owned())
+        };
+        let typed = |content_type| [("content-type", content_type)];
+        let pair = |content_type: &str, data: &[u8]| (content_type.to_owned(), data.to_owned());
+        assert_eq!(payload(&typed(JSON), b""), pair(JSON, b"null"));
+        assert_eq!(
+            payload(&typed("a/b+json; charset=utf-8"), b""),
+            pair("a/b+json; charset=utf-8", b"null")
+        );
+        assert_eq!(payload(&typed("text/plain"), b""), pair("text/plain", b""));
+        assert_eq!(payload(&[], b""), pair(JSON, b"null"));
+        assert_eq!(
+            payload(&[], b" {\"n\": 1e400}\n"),
+            pair(JSON, b" {\"n\": 1e400}\n")
+        );
+        assert_eq!(
+            payload(&[], b"{\"n\":"),
+            pair("application/octet-stream", b"{\"n\":")
+        );
+        let marked = b"\xef\xbb\xbf[1]";
+        assert_eq!(payload(&typed(JSON), marked), pair(JSON, b"[1]"));
+        assert_eq!(payload(&typed("text/plain"), marked), pair("text/plain", marked));
+    }
+
+    #[test]
     fn wrong_binary_events_are_explained() {
         let explain = |pairs: &[(&str, &str)], body: &[u8]| errors(parse_binary(&headers(pairs), body));
         insta::assert_snapshot!(explain(&[("ce-subject", "%FF")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
         insta::assert_snapshot!(explain(&[("ce-subject", "%C0%AF")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
-        insta::assert_snapshot!(explain(&[("ce-subject", "%4")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-subject", "100% %FF")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
         insta::assert_snapshot!(explain(&[("ce-id", "2")], b""), @"422 ce-id: stands more than once");
         insta::assert_snapshot!(explain(&[("content-type", "application/json")], b"{"), @"422 body: is not valid JSON: EOF while parsing an object at line 1 column 1");
     }

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sqlx::error::DatabaseError;
 use utoipa::ToSchema;
 
+use crate::decompress;
 pub use crate::field_error::{FieldError, FieldErrors, check_display_name, check_range};
 
 /// Problem type of RFC 9457's registry for an exceeded quota.
@@ -56,8 +57,15 @@ pub enum ApiError {
         /// The limit.
         limit: usize,
     },
+    /// 413: what a compressed body holds is out of proportion to it.
+    OutOfProportion {
+        /// How many times larger it may be.
+        ratio: usize,
+    },
     /// 415.
     UnsupportedMediaType(Cow<'static, str>),
+    /// 415: the body is in a content coding that is not taken. The answer names those that are.
+    UnsupportedCoding,
     /// 422: the body can be read, but these fields are wrong.
     Invalid(Vec<FieldError>),
     /// 429.
@@ -140,8 +148,10 @@ impl ApiError {
             Self::Conflict(_) | Self::LimitReached { .. } => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } | Self::TooManyEvents { .. } | Self::OutOfProportion { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::UnsupportedMediaType(_) | Self::UnsupportedCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -163,7 +173,13 @@ impl ApiError {
             Self::BodyTimeout => "the request's body did not arrive in time".into(),
             Self::TooLarge { limit } => format!("the body is larger than {limit} bytes").into(),
             Self::TooManyEvents { limit } => format!("the batch holds more than {limit} events").into(),
+            Self::OutOfProportion { ratio } => {
+                format!("the body grows to more than {ratio} times its size when it is decompressed").into()
+            }
             Self::UnsupportedMediaType(detail) => detail.clone(),
+            Self::UnsupportedCoding => {
+                "of content codings, send gzip or zstd, at most two of them, or none".into()
+            }
             Self::Invalid(errors) => {
                 let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
                 format!("wrong: {}", fields.join(", ")).into()
@@ -231,12 +247,17 @@ impl From<ApiError> for Problem {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, retry_after, text) = (self.status(), self.retry_after(), self.text());
+        let is_coding = matches!(self, Self::UnsupportedCoding);
         let mut response = (status, Json(Problem::from(self))).into_response();
         response.extensions_mut().insert(text);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if is_coding {
+            // RFC 9110, 15.5.16.
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(decompress::ACCEPTED));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -6,12 +6,35 @@ use std::fmt;
 
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _};
+use serde_bytes::ByteBuf;
 use serde_json::value::RawValue;
 
 use crate::error::ApiError;
 
 /// Deepest nesting of arrays and objects in an event's data.
 pub const MAX_DEPTH: usize = 64;
+
+/// What an editor or a log shipper may write in front of a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A JSON text without the byte order mark in front of it, which a reader may ignore (RFC 8259, 8.1).
+pub fn without_mark(json: &[u8]) -> &[u8] {
+    json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json)
+}
+
+/// What is wrong with a value that valid JSON holds and no type of ours can.
+pub fn in_words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    if text.contains("surrogate") || text.contains("hex escape") {
+        HALF_A_PAIR.to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// What is wrong with a string that is no text.
+pub const HALF_A_PAIR: &str = "holds half of a surrogate pair";
 
 /// Checks the nesting of a valid JSON text.
 ///
@@ -67,6 +90,7 @@ impl<'a> RawFields<'a> {
     /// # Errors
     /// 400 when it is not JSON, 422 when it is no object.
     pub fn read(body: &'a [u8], expected: &str) -> Result<Self, ApiError> {
+        let body = without_mark(body);
         serde_json::from_slice(body).map_err(|error| {
             if error.is_data() {
                 ApiError::invalid("body", format!("must be {expected}"))
@@ -123,7 +147,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 let mut fields = BTreeMap::<_, Vec<_>>::new();
-                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                // As bytes, in which half of a surrogate pair is not the end of the whole: only this name is wrong.
+                while let Some((name, value)) = map.next_entry::<ByteBuf, &'de RawValue>()? {
+                    let name = String::from_utf8_lossy(&name).into_owned();
                     fields.entry(Cow::Owned(name)).or_default().push(value);
                 }
                 Ok(RawFields(fields))

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::HeaderValue;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use axum::http::{HeaderValue, Uri};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, options, post};
@@ -16,8 +16,8 @@ use shared::secret::SecretsKey;
 use shared::shutdown::panic_text;
 use shared::telemetry::{Readiness, health_routes};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceBuilder;
 use tower::util::option_layer;
+use tower::{ServiceBuilder, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -199,10 +199,33 @@ fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
         .layer(option_layer(cors))
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(RulesLayer);
+    let routes = routes.method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
+    let known = routes.clone().fallback(async || ApiError::NotFound);
     routes
-        .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .fallback(move |request| without_slash(known.clone(), request))
         .layer(layers)
+}
+
+/// Answers a request whose path no route knows: without the slashes at its end one may.
+async fn without_slash(known: Router, mut request: Request) -> Response {
+    match trimmed(request.uri()) {
+        None => ApiError::NotFound.into_response(),
+        Some(uri) => {
+            *request.uri_mut() = uri;
+            known.oneshot(request).await.into_response()
+        }
+    }
+}
+
+fn trimmed(uri: &Uri) -> Option<Uri> {
+    let path = uri.path().strip_suffix('/')?.trim_end_matches('/');
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(text.parse().ok().filter(|_| !path.is_empty())?);
+    Uri::from_parts(parts).ok()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the layer calls")]

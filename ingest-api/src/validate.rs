@@ -5,12 +5,11 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderMap, HeaderName};
 use serde::Deserialize;
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::accept::{Identity, NewEvent, check_event_type, check_word};
 use crate::error::{ApiError, FieldErrors};
-use crate::json::{RawFields, check_depth};
+use crate::json::{HALF_A_PAIR, RawFields, check_depth, without_mark};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -36,6 +35,7 @@ struct Envelope<'a> {
 /// # Errors
 /// 400 when it is not JSON, 422 with every wrong field when it is not an event.
 pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
+    let body = without_mark(body);
     let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| explain(body, &error))?;
     let mut errors = FieldErrors::default();
     errors.check("type", check_event_type(&envelope.event_type));
@@ -127,8 +127,8 @@ pub fn unquote(text: &str, escaped: fn(char) -> bool) -> Option<Cow<'_, str>> {
 /// Says what is wrong with a body that did not parse, field by field. Only wrong bodies come here, so it may
 /// read them once more.
 fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
-    if error.classify() != Category::Data {
-        return ApiError::not_json(error);
+    if let Err(error) = serde_json::from_slice::<&RawValue>(body) {
+        return ApiError::not_json(&error);
     }
     let fields = match RawFields::read(body, "a JSON object with `type` and `data`") {
         Ok(fields) => fields,
@@ -137,9 +137,9 @@ fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
     let mut errors = FieldErrors::default();
     for name in fields.0.keys() {
         let outcome = match name.as_ref() {
-            "type" => fields.string(name),
+            "type" => fields.string(name).and_then(is_text),
             "data" => fields.value(name),
-            "idempotency_key" | "ordering_key" => fields.nullable_string(name),
+            "idempotency_key" | "ordering_key" => fields.nullable_string(name).and_then(is_text),
             _ => fields.value(name).and(Err("is not a field of an event")),
         };
         errors.check(name, outcome);
@@ -151,6 +151,13 @@ fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
     }
     let wrong = errors.finish().err();
     wrong.unwrap_or_else(|| ApiError::invalid("body", error.to_string()))
+}
+
+fn is_text(value: Option<&RawValue>) -> Result<Option<&RawValue>, &'static str> {
+    match value.map(|value| serde_json::from_str::<Cow<'_, str>>(value.get())) {
+        Some(Err(_)) => Err(HALF_A_PAIR),
+        _ => Ok(value),
+    }
 }
 
 #[cfg(test)]
@@ -191,12 +198,20 @@ mod tests {
         insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"idempotency_key":7}"#), @"422 idempotency_key: must be a string");
         insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":[]}"#), @"422 ordering_key: must be a string");
         insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":""}"#), @"422 ordering_key: must not be empty");
+        insta::assert_snapshot!(fields(r#"{"type":"a\ud800","data":1}"#), @"422 type: holds half of a surrogate pair");
+        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":"\udc00","k\ud83d":1}"#), @"422 k���: is not a field of an event; ordering_key: holds half of a surrogate pair");
         insta::assert_snapshot!(fields(r#"{"type":"delivery.dead","data":1}"#), @"422 type: is reserved for Penstock's own events");
         insta::assert_snapshot!(fields(&deep), @"422 data: nested deeper than 64 levels");
         insta::assert_snapshot!(fields("[]"), @"422 body: must be a JSON object with `type` and `data`");
         insta::assert_snapshot!(fields(r#"{"type":"a","data":"#), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 19");
         insta::assert_snapshot!(fields(r#"{"type":5,"data":"#), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 17");
         insta::assert_snapshot!(fields(""), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 0");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_ignored_in_front_and_kept_in_the_data() {
+        let body = "\u{feff}{\"type\":\"a\",\"data\":\"\u{feff}\"}";
+        assert_eq!(&*parse(body.as_bytes()).unwrap().data, "\"\u{feff}\"".as_bytes());
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod limited;
 pub mod db;
 pub mod secret;
 pub mod egress;
+pub mod json;
 pub mod filter;
 pub mod headers;
 pub mod config;

@@ -50,7 +50,7 @@ pub async fn run(
 
 #[derive(Debug, Serialize)]
 struct Audit {
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     since: OffsetDateTime,
     streams: Vec<Stream>,
     #[serde(flatten)]
@@ -100,7 +100,7 @@ struct Overdue {
     /// Whether nothing but the workers keeps them from being sent.
     stuck: bool,
     deliveries: i64,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     due_since: OffsetDateTime,
 }
 
@@ -110,7 +110,7 @@ struct Keeping {
     endpoint_id: EndpointId,
     org_id: OrgId,
     deliveries: i64,
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     accepted_since: OffsetDateTime,
 }
 

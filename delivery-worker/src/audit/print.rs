@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use shared::clock::Timestamp;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::audit::{Audit, Count};
 
@@ -66,8 +66,7 @@ impl fmt::Display for Audit {
 }
 
 fn text(time: OffsetDateTime) -> String {
-    let seconds = time.replace_nanosecond(0).unwrap_or(time);
-    seconds.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
+    Timestamp(time).to_string()
 }
 
 fn counts(f: &mut fmt::Formatter<'_>, what: &str, counts: &[Count]) -> fmt::Result {

@@ -9,13 +9,16 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use serde_json::value::RawValue;
 use shared::event::JSON;
+use shared::json::repeated_name;
 use tokio::time::timeout;
 
 use crate::bodies::{BodyLimits, Gathered};
+use crate::decompress::{codings, compressed_limit, decompress};
 use crate::error::ApiError;
 use crate::guarded_body::KeyChanged;
+use crate::json::{in_words, without_mark};
 
 /// Largest body of the management routes, in bytes.
 const MAX_FORM_BYTES: usize = 64 * 1024;
@@ -23,26 +26,45 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 /// Media type of a change in which null is a value.
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
-/// Reads a body. Bytes are counted as they arrive, whatever the headers announce. What it returns gives its memory back
-/// when it is dropped.
+/// Reads a body, and decompresses it when it has a `Content-Encoding`. Bytes are counted as they arrive, and those that come
+/// out as they come, whatever the headers announce. What it returns gives its memory back when it is dropped.
 ///
 /// # Errors
-/// 413 past `limit`, 408 past the time, 503 when all bodies together take too much memory, 415 when it is compressed, 400
-/// when the connection breaks.
+/// 413 past `limit`, 408 past the time, 503 when all bodies together take too much memory, 415 when it is in another coding
+/// than gzip and zstd, 400 when it is not what its coding says or the connection breaks.
 pub async fn read(
     headers: &HeaderMap,
     body: Body,
     limit: usize,
     bodies: &BodyLimits,
 ) -> Result<Bytes, ApiError> {
-    if headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity")
-    {
-        return Err(ApiError::UnsupportedMediaType(
-            "send the body without a Content-Encoding".into(),
-        ));
+    if headers.contains_key(CONTENT_ENCODING) {
+        // In a box: most bodies are not compressed.
+        return Box::pin(read_coded(headers, body, limit, bodies)).await;
     }
+    read_plain(body, limit, bodies).await
+}
+
+async fn read_coded(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    bodies: &BodyLimits,
+) -> Result<Bytes, ApiError> {
+    let codings = codings(headers)?;
+    if codings.is_empty() {
+        return read_plain(body, limit, bodies).await;
+    }
+    let sent = read_plain(body, compressed_limit(limit), bodies).await;
+    let sent = sent.map_err(|error| match error {
+        ApiError::TooLarge { .. } => ApiError::TooLarge { limit },
+        other => other,
+    })?;
+    let _turn = bodies.decoder().await?;
+    decompress(sent, &codings, limit, bodies).await
+}
+
+async fn read_plain(body: Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
     // Before anything is read: who waits for a word to go on gets this instead.
     if body.size_hint().lower() > limit as u64 {
         return Err(ApiError::TooLarge { limit });
@@ -154,19 +176,74 @@ pub async fn read_optional_form<T: DeserializeOwned + Default>(
     parse_form(&bytes)
 }
 
+/// Reads a form. What valid JSON says that the form cannot hold is 422, and so is a name that stands twice in an object,
+/// be it one that is read into a map or one that is kept as it is.
 fn parse_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let bytes = without_mark(bytes);
+    let json: &RawValue = serde_json::from_slice(bytes).map_err(|error| ApiError::not_json(&error))?;
+    if let Some(repeated) = repeated_name(json.get()) {
+        return Err(ApiError::invalid(&repeated.to_string(), "stands more than once"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(json.get());
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
-        if error.classify() == Category::Data {
-            let field = if path == "." { "body".to_owned() } else { path };
-            ApiError::invalid(&field, error.to_string())
+        let detail = if error.is_data() {
+            error.to_string()
         } else {
-            ApiError::not_json(&error)
-        }
-    })?;
-    let end = deserializer.end();
-    end.map_err(|error| ApiError::not_json(&error))?;
-    Ok(value)
+            in_words(&error)
+        };
+        let field = if path == "." { "body" } else { &path };
+        ApiError::invalid(field, detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Form {
+        text: String,
+        number: f64,
+        map: BTreeMap<String, String>,
+        inner: Option<Box<Form>>,
+    }
+
+    fn refused(body: &str) -> String {
+        parse_form::<Form>(body.as_bytes()).unwrap_err().in_words()
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_told_wherever_it_stands() {
+        insta::assert_snapshot!(refused(r#"{"text":"a","text":"a"}"#), @"422 text: stands more than once");
+        insta::assert_snapshot!(refused(r#"{"map":{"a":"1","b":"2","a":"3"}}"#), @"422 map.a: stands more than once");
+        insta::assert_snapshot!(refused(r#"{"inner":{"inner":{"number":1,"number":2}}}"#), @"422 inner.inner.number: stands more than once");
+        insta::assert_snapshot!(refused(r#"{"other":[{"a":1,"a":2}]}"#), @"422 other[0].a: stands more than once");
+    }
+
+    #[test]
+    fn valid_json_that_cannot_be_held_is_not_called_invalid() {
+        insta::assert_snapshot!(refused(r#"{"text":"\ud800"}"#), @"422 text: holds half of a surrogate pair");
+        insta::assert_snapshot!(refused(r#"{"inner":{"number":1e400}}"#), @"422 inner.number: number out of range");
+        insta::assert_snapshot!(refused(r#"{"text":"a","number":}"#), @"400 the body is not valid JSON: expected value at line 1 column 22");
+        insta::assert_snapshot!(refused(r#"{"text":7,"number":}"#), @"400 the body is not valid JSON: expected value at line 1 column 20");
+        insta::assert_snapshot!(refused("{} {}"), @"400 the body is not valid JSON: trailing characters at line 1 column 4");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_ignored_in_front_and_only_there() {
+        assert_eq!(
+            parse_form::<Form>("\u{feff}{\"text\":\"\u{feff}\"}".as_bytes())
+                .unwrap()
+                .text,
+            "\u{feff}"
+        );
+        insta::assert_snapshot!(refused("\u{feff}\u{feff}{}"), @"400 the body is not valid JSON: expected value at line 1 column 1");
+    }
 }

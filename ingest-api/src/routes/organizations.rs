@@ -23,6 +23,7 @@ use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
+use crate::whole;
 
 /// How many days payloads are kept by an organisation's own wish: up to ten years.
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
@@ -84,11 +85,11 @@ pub struct NewOrganization {
     #[serde(default)]
     pub tier: Tier,
     /// Overrides the tier's limit.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<u32>, minimum = 1)]
     pub rate_limit_per_minute: Option<NonZeroU32>,
     /// Days after which payloads are removed; as long as events are kept unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 3650)]
     pub payload_retention_days: Option<u32>,
 }
@@ -102,11 +103,11 @@ pub struct OrganizationChange {
     /// Its tier.
     pub tier: Option<Tier>,
     /// Overrides the tier's limit; null lets the tier's limit hold again.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<u32>, minimum = 1)]
     pub rate_limit_per_minute: Field<NonZeroU32>,
     /// Days after which payloads are removed; null keeps them as long as events are kept.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 3650)]
     pub payload_retention_days: Field<u32>,
 }
@@ -126,7 +127,7 @@ pub struct Organization {
     /// Days after which payloads are removed; null when they are kept as long as events are.
     pub payload_retention_days: Option<u32>,
     /// When it was made.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     pub created_at: OffsetDateTime,
 }
 

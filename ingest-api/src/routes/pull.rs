@@ -26,10 +26,11 @@ use crate::lease::{self, Lease};
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::endpoints::EndpointKind;
-use crate::routes::events::view::payload;
+use crate::routes::events::view::{payload, raw_json};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::scope::Scope;
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
+use crate::whole;
 
 const MAX_DELIVERIES: std::ops::RangeInclusive<i32> = 1..=100;
 const LEASE_SECONDS: std::ops::RangeInclusive<i32> = 1..=3_600;
@@ -43,12 +44,15 @@ const MAX_LEASES: usize = 1_000;
 #[serde(deny_unknown_fields, default)]
 pub struct PullRequest {
     /// Most deliveries to lease.
+    #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 100, default = 10)]
     max: i32,
     /// How long they are held back from others.
+    #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 3600, default = 30)]
     lease_seconds: i32,
     /// How long to wait for the first one.
+    #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 0, maximum = 20, default = 0)]
     wait_seconds: i32,
 }
@@ -93,7 +97,7 @@ pub struct PulledDelivery {
     /// To be handed back, unread, in `POST /v1/endpoints/{id}/ack`.
     lease: String,
     /// When others may lease it again.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     lease_expires_at: OffsetDateTime,
     /// Which attempt this is, from 1: each lease that ran out was one.
     attempt: i32,
@@ -109,10 +113,20 @@ pub struct PulledEvent {
     #[serde(rename = "type")]
     event_type: String,
     /// When it was accepted.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     accepted_at: OffsetDateTime,
     /// Media type of its payload.
     content_type: String,
+    /// The key that its producer sent; of a CloudEvent, its `source` and `id` as a JSON array.
+    idempotency_key: Option<String>,
+    /// The producer's ordering key. Pulled deliveries come in no order.
+    ordering_key: Option<String>,
+    /// W3C trace context of the request that brought it.
+    traceparent: Option<String>,
+    /// The context attributes of a CloudEvent, its extensions included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    cloudevent: Option<Box<RawValue>>,
     /// The payload, byte for byte, when it is JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
@@ -137,6 +151,10 @@ impl PulledDelivery {
                 event_type: row.event_type,
                 accepted_at: row.accepted_at,
                 content_type: row.content_type,
+                idempotency_key: row.idempotency_key,
+                ordering_key: row.ordering_key,
+                traceparent: row.traceparent,
+                cloudevent: row.cloudevent.map(raw_json).transpose()?,
                 data,
                 data_base64,
             },
@@ -150,7 +168,8 @@ impl PulledDelivery {
 /// Leases due deliveries of a pull endpoint.
 ///
 /// With `wait_seconds` the answer comes as soon as something is due. It holds up to 4 MiB of payloads, or one event.
-/// What is not acknowledged before `lease_expires_at` comes again.
+/// What is not acknowledged before `lease_expires_at` comes again, until the endpoint's `retry.attempts` leases have run out
+/// or it is older than `retry.max_age_seconds`: then it is dead.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/pull",
@@ -257,7 +276,7 @@ pub enum AckOutcome {
     Acknowledged,
     /// It had been acknowledged before, under this lease or another.
     AlreadyAcknowledged,
-    /// The delivery is not held under this lease, or not any more: it comes again, here or elsewhere.
+    /// The delivery is not held under this lease, or not any more: it comes again, here or elsewhere, unless it is dead.
     Expired,
     /// The endpoint has no such delivery.
     Unknown,

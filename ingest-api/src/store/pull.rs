@@ -28,6 +28,10 @@ pub struct PulledRow {
     pub event_type: String,
     pub content_type: String,
     pub data: Vec<u8>,
+    pub idempotency_key: Option<String>,
+    pub ordering_key: Option<String>,
+    pub traceparent: Option<String>,
+    pub cloudevent: Option<String>,
     /// Attempts that have ended, and leases that have run out.
     pub attempts: i32,
     pub lease_expires_at: OffsetDateTime,
@@ -60,25 +64,31 @@ impl Store {
     }
 
     /// Leases due deliveries under a token, those that are due longest first. A lease that ran out before counts
-    /// as an attempt.
+    /// as an attempt. What is out of attempts, or too old, is left to the workers, who end it.
     pub async fn lease_deliveries(&self, pull: &Pull, token: LeaseToken) -> Result<Vec<PulledRow>> {
         sqlx::query_as!(
             PulledRow,
             r#"
-            with due as materialized (
+            with endpoint as materialized (
+                select retry_attempts, retry_max_age_ms from endpoints
+                where id = $2 and org_id = $1 and status = 'enabled' and deleted_at is null
+            ),
+            due as materialized (
                 select event_id, accepted_at, next_attempt_at from deliveries
                 where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull and next_attempt_at <= now()
-                  and exists (
-                      select from endpoints
-                      where id = $2 and org_id = $1 and status = 'enabled' and deleted_at is null
-                  )
+                  and exists (select from endpoint)
+                  -- Null, which is no limit, is not true.
+                  and (attempts - attempts_before + (lease_token is not null)::integer
+                       >= (select retry_attempts from endpoint)) is not true
+                  and (coalesce(revived_at, created_at)
+                       <= now() - (select retry_max_age_ms from endpoint) * interval '1 millisecond') is not true
                 order by next_attempt_at limit $3
                 for update skip locked
             ),
             sized as (
                 select due.event_id, due.accepted_at,
                        row_number() over (order by due.next_attempt_at, due.event_id) as number,
-                       sum(octet_length(e.data)) over (order by due.next_attempt_at, due.event_id) as total
+                       sum(octet_length(e.data) + coalesce(octet_length(e.cloudevent), 0)) over (order by due.next_attempt_at, due.event_id) as total
                 from due join events e on e.org_id = $1 and e.accepted_at = due.accepted_at and e.id = due.event_id
             ),
             leased as (
@@ -91,7 +101,7 @@ impl Store {
                 returning d.event_id, d.accepted_at, d.attempts, d.next_attempt_at, s.number
             )
             select l.event_id as "event_id: EventId", l.accepted_at, e.type as event_type, e.content_type, e.data,
-                   l.attempts, l.next_attempt_at as "lease_expires_at!"
+                   e.idempotency_key, e.ordering_key, e.traceparent, e.cloudevent, l.attempts, l.next_attempt_at as "lease_expires_at!"
             from leased l join events e on e.org_id = $1 and e.accepted_at = l.accepted_at and e.id = l.event_id
             order by l.number
             "#,

@@ -57,7 +57,7 @@ pub struct EndpointDelivery {
     /// The event's type.
     event_type: String,
     /// When the event was accepted.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     accepted_at: OffsetDateTime,
     /// `pending`, `delivered` or `dead`.
     status: String,
@@ -66,10 +66,10 @@ pub struct EndpointDelivery {
     /// How the last one ended; null when there was none.
     last_outcome: Option<String>,
     /// When the next attempt begins; null when there is none, or one is in progress.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     next_attempt_at: Option<OffsetDateTime>,
     /// When it was delivered or given up.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     finished_at: Option<OffsetDateTime>,
 }
 

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::{EndpointKind, EndpointStatus, Format, Limits, OnExhausted, RetrySettings, Settings};
 use crate::error::{ApiError, FieldErrors, check_range};
 use crate::routes::field::Field;
+use crate::whole;
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_DESCRIPTION_BYTES: usize = 1_000;
@@ -53,35 +54,36 @@ pub struct EndpointForm {
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
     filter: Field<Box<RawValue>>,
-    /// Further request headers, up to 20. In a change, a name with null is removed and those left out stay.
+    /// Further request headers, up to 20. In a change, a name with null is removed and those left out stay. Only for the kind
+    /// `push`.
     #[serde(default)]
     #[schema(value_type = Option<std::collections::BTreeMap<String, Option<String>>>)]
     headers: Field<HeaderChanges>,
-    /// `standard` unless given.
+    /// `standard` unless given. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<Format>)]
     format: Field<Format>,
-    /// What overrides the workers' retry policy.
+    /// What overrides the workers' retry policy. For the kind `pull`, only `attempts` and `max_age_seconds`.
     #[serde(default)]
     #[schema(value_type = Option<RetryForm>)]
     retry: Field<RetryForm>,
-    /// How long one attempt may take, in milliseconds; 15 000 unless given.
-    #[serde(default)]
+    /// How long one attempt may take, in milliseconds; 15 000 unless given. Only for the kind `push`.
+    #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 100, maximum = 30_000)]
     timeout_ms: Field<i32>,
-    /// Deliveries that one worker sends it at once; 64 unless given.
-    #[serde(default)]
+    /// Deliveries that one worker sends it at once; 64 unless given. Only for the kind `push`.
+    #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 1_000)]
     max_in_flight: Field<i32>,
-    /// What all workers together send it in a second; no limit unless given.
-    #[serde(default)]
+    /// What all workers together send it in a second; no limit unless given. Only for the kind `push`.
+    #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 10_000)]
     rate_limit_per_second: Field<i32>,
     /// Whether events with an ordering key come one after another, by key. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     ordered: Field<bool>,
-    /// What follows then when a delivery is out of attempts; `skip` unless given.
+    /// What follows then when a delivery is out of attempts; `skip` unless given. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<OnExhausted>)]
     on_exhausted: Field<OnExhausted>,
@@ -91,27 +93,28 @@ pub struct EndpointForm {
     pub status: Field<EndpointStatus>,
 }
 
-/// An endpoint's own retry policy; what is left out, or null, is the workers'.
+/// An endpoint's own retry policy; what is left out, or null, is the workers'. Deliveries that are pulled are kept without
+/// an end then.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetryForm {
-    /// Attempts after which a delivery is dead.
-    #[serde(default)]
+    /// Attempts after which a delivery is dead. For the kind `pull`, each lease is one.
+    #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 100)]
     attempts: Field<i32>,
-    /// Longest wait after the first attempt.
+    /// Longest wait after the first attempt. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<f64>, minimum = 0.1, maximum = 86_400)]
     initial_seconds: Field<f64>,
-    /// How many times longer each wait is than the one before.
+    /// How many times longer each wait is than the one before. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<f64>, minimum = 1, maximum = 10)]
     factor: Field<f64>,
-    /// Longest wait.
+    /// Longest wait. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<f64>, minimum = 1, maximum = 86_400)]
     max_seconds: Field<f64>,
-    /// Age after which a delivery that fails again is dead.
+    /// Age after which a delivery that fails again is dead. For the kind `pull`, one that nobody holds.
     #[serde(default)]
     #[schema(value_type = Option<f64>, minimum = 1, maximum = 2_592_000)]
     max_age_seconds: Field<f64>,
@@ -228,8 +231,33 @@ impl EndpointForm {
                 errors.check(field, in_range(value, &range));
             }
         }
-        if kind == EndpointKind::Pull && self.ordered == Field::Value(true) {
-            errors.push("ordered", "must not stand beside the kind `pull`");
+        if kind == EndpointKind::Pull {
+            self.check_pull(errors);
+        }
+    }
+
+    /// Refuses what only makes sense where something is sent. Null and `ordered: false` set nothing.
+    fn check_pull(&self, errors: &mut FieldErrors) {
+        let retry = self.retry.value();
+        let is_set =
+            |field: fn(&RetryForm) -> &Field<f64>| retry.is_some_and(|retry| field(retry).value().is_some());
+        let set = [
+            ("headers", self.headers.value().is_some()),
+            ("format", self.format.value().is_some()),
+            ("retry.initial_seconds", is_set(|retry| &retry.initial_seconds)),
+            ("retry.factor", is_set(|retry| &retry.factor)),
+            ("retry.max_seconds", is_set(|retry| &retry.max_seconds)),
+            ("timeout_ms", self.timeout_ms.value().is_some()),
+            ("max_in_flight", self.max_in_flight.value().is_some()),
+            (
+                "rate_limit_per_second",
+                self.rate_limit_per_second.value().is_some(),
+            ),
+            ("ordered", self.ordered == Field::Value(true)),
+            ("on_exhausted", self.on_exhausted.value().is_some()),
+        ];
+        for (field, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
+            errors.push(field, "must not stand beside the kind `pull`");
         }
     }
 

@@ -132,22 +132,37 @@ pub struct Endpoint {
     /// What must hold for a payload; null means every payload.
     #[schema(value_type = Option<serde_json::Value>)]
     filter: Option<Box<RawValue>>,
-    /// The names of its own request headers. Their values are not shown.
-    header_names: Vec<String>,
+    /// The names of its own request headers. Their values are not shown. Only of the kind `push`, as `format`, `timeout_ms`,
+    /// `max_in_flight`, `rate_limit_per_second`, `ordered` and `on_exhausted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Vec<String>)]
+    header_names: Option<Vec<String>>,
     /// What the body of a webhook is.
-    format: Format,
-    /// Its own retry policy; null is what the workers have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Format)]
+    format: Option<Format>,
+    /// Its own retry policy; null is what the workers have, and for the kind `pull` no end.
     retry: RetryView,
     /// How long one attempt may take, in milliseconds.
-    timeout_ms: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = i32)]
+    timeout_ms: Option<i32>,
     /// Deliveries that one worker sends it at once.
-    max_in_flight: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = i32)]
+    max_in_flight: Option<i32>,
     /// What all workers together send it in a second; null is no limit.
-    rate_limit_per_second: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<i32>)]
+    rate_limit_per_second: Option<Option<i32>>,
     /// Whether events with an ordering key come one after another, by key.
-    ordered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = bool)]
+    ordered: Option<bool>,
     /// What follows then when a delivery is out of attempts.
-    on_exhausted: OnExhausted,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = OnExhausted)]
+    on_exhausted: Option<OnExhausted>,
     /// Whether it gets deliveries.
     status: EndpointStatus,
     /// Why it is disabled.
@@ -155,13 +170,13 @@ pub struct Endpoint {
     /// How its deliveries have ended of late.
     health: Health,
     /// Until when the secret before the last rotation signs too.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     previous_secret_expires_at: Option<OffsetDateTime>,
     /// When it was made.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     created_at: OffsetDateTime,
     /// When it was last changed.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     updated_at: OffsetDateTime,
 }
 
@@ -170,12 +185,18 @@ pub struct Endpoint {
 pub struct RetryView {
     /// Attempts after which a delivery is dead.
     attempts: Option<i32>,
-    /// Longest wait after the first attempt.
-    initial_seconds: Option<f64>,
+    /// Longest wait after the first attempt. Only of the kind `push`, as `factor` and `max_seconds`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<f64>)]
+    initial_seconds: Option<Option<f64>>,
     /// How many times longer each wait is than the one before.
-    factor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<f64>)]
+    factor: Option<Option<f64>>,
     /// Longest wait.
-    max_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<f64>)]
+    max_seconds: Option<Option<f64>>,
     /// Age after which a delivery that fails again is dead.
     max_age_seconds: Option<f64>,
 }
@@ -188,10 +209,10 @@ pub struct Health {
     /// Failures since the last success.
     consecutive_failures: i32,
     /// When the first of them was.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     failing_since: Option<OffsetDateTime>,
     /// Nothing is sent before this time; then one delivery is, to see whether it succeeds.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     circuit_open_until: Option<OffsetDateTime>,
 }
 
@@ -205,14 +226,14 @@ pub enum HealthState {
     Failing,
 }
 
-impl From<RetrySettings> for RetryView {
-    fn from(retry: RetrySettings) -> Self {
+impl RetryView {
+    fn new(retry: RetrySettings, is_sent: bool) -> Self {
         let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
         Self {
             attempts: retry.attempts,
-            initial_seconds: seconds(retry.initial),
-            factor: retry.factor,
-            max_seconds: seconds(retry.max),
+            initial_seconds: is_sent.then(|| seconds(retry.initial)),
+            factor: is_sent.then_some(retry.factor),
+            max_seconds: is_sent.then(|| seconds(retry.max)),
             max_age_seconds: seconds(retry.max_age),
         }
     }
@@ -232,6 +253,8 @@ impl Endpoint {
             circuit_open_until: row.open_until,
         };
         let settings = settings(app, &row)?;
+        // What is stored of a pull endpoint has no meaning where nothing is sent.
+        let is_sent = row.kind == EndpointKind::Push;
         let filter = settings.filter.map(RawValue::from_string).transpose();
         Ok(Self {
             id: row.id,
@@ -240,14 +263,14 @@ impl Endpoint {
             description: settings.description,
             event_types: settings.event_types,
             filter: filter.map_err(|error| ApiError::Internal(error.into()))?,
-            header_names: settings.headers.names().map(str::to_owned).collect(),
-            format: settings.format,
-            retry: settings.retry.into(),
-            timeout_ms: settings.limits.timeout_ms,
-            max_in_flight: settings.limits.max_in_flight,
-            rate_limit_per_second: settings.rate_limit_per_second,
-            ordered: settings.ordered,
-            on_exhausted: settings.on_exhausted,
+            header_names: is_sent.then(|| settings.headers.names().map(str::to_owned).collect()),
+            format: is_sent.then_some(settings.format),
+            retry: RetryView::new(settings.retry, is_sent),
+            timeout_ms: is_sent.then_some(settings.limits.timeout_ms),
+            max_in_flight: is_sent.then_some(settings.limits.max_in_flight),
+            rate_limit_per_second: is_sent.then_some(settings.rate_limit_per_second),
+            ordered: is_sent.then_some(settings.ordered),
+            on_exhausted: is_sent.then_some(settings.on_exhausted),
             status: settings.status,
             disabled_reason: row.disabled_reason,
             health,

@@ -26,6 +26,7 @@ use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoEndpoin
 use crate::scope::Scope;
 use crate::store::{NewRecovery, RecoveryRow};
 use crate::utc::UtcTime;
+use crate::whole;
 
 const PER_SECOND: RangeInclusive<i32> = 1..=10_000;
 
@@ -54,7 +55,7 @@ pub struct RecoveryRequest {
     #[schema(min_items = 1)]
     statuses: Vec<RecoverableStatus>,
     /// How many are made due in a second.
-    #[serde(default = "default_per_second")]
+    #[serde(default = "default_per_second", deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 10_000, default = 100)]
     per_second: i32,
 }
@@ -79,10 +80,10 @@ pub struct Recovery {
     /// `running`, `finished` or `cancelled`.
     status: String,
     /// Of events accepted at this time or later.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     since: OffsetDateTime,
     /// Of events accepted before this time.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     until: OffsetDateTime,
     /// `dead`, `delivered`, or both.
     statuses: Vec<String>,
@@ -93,10 +94,10 @@ pub struct Recovery {
     /// Deliveries made due so far.
     recovered: i64,
     /// When it was started.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     created_at: OffsetDateTime,
     /// When it ended.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     finished_at: Option<OffsetDateTime>,
 }
 

@@ -22,6 +22,7 @@ use crate::router::App;
 use crate::routes::body::read_optional_form;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::scope::Scope;
+use crate::whole;
 
 /// At most a week.
 const OVERLAP_SECONDS: RangeInclusive<i32> = 0..=604_800;
@@ -31,6 +32,7 @@ const OVERLAP_SECONDS: RangeInclusive<i32> = 0..=604_800;
 #[serde(deny_unknown_fields, default)]
 pub struct SecretRotation {
     /// How long deliveries are signed with the old secret too.
+    #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
     overlap_seconds: i32,
     /// The new secret, `whsec_` and 24 to 64 bytes in base64; a random one unless given.

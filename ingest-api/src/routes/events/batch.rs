@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::accept::{NewEvent, traceparent};
 use crate::admission::Admitted;
 use crate::error::{ApiError, Problem};
-use crate::json::array_items;
+use crate::json::{array_items, without_mark};
 use crate::publish::PublishError;
 use crate::router::App;
 use crate::routes::body;
@@ -82,6 +82,9 @@ pub enum ItemOutcome {
     operation_id = "send_batch",
     tag = "events",
     security(("api_key" = []), ("bearer" = [])),
+    params(
+        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` is none. Limits count what comes out, of which more than 256 KiB must not be more than 500 times what was sent."),
+    ),
     request_body(content(
         (Vec<EventRequest> = "application/json"),
         (String = "application/x-ndjson"),
@@ -92,7 +95,7 @@ pub enum ItemOutcome {
         (status = 207, description = "Some events were refused.", body = BatchOutcome),
         IngestRefusals,
         (status = 413, description = "Larger than 4 MiB, or more than 1 000 events.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a media type that carries a batch.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a media type that carries a batch, or a content coding other than gzip and zstd.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The body is not an array, or is empty; or there is an `Idempotency-Key`, which stands in each event.", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "The rate limit has less left than the batch costs.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "No event can be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
@@ -207,7 +210,8 @@ pub fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, ApiError> {
     let items: Vec<&[u8]> = match form {
         BatchForm::Lines => body
             .split(|&byte| byte == b'\n')
-            .map(<[u8]>::trim_ascii)
+            // In front of each line, as it stands where files were put one after the other.
+            .map(|line| without_mark(line.trim_ascii()))
             .filter(|l| !l.is_empty())
             .take(MAX_EVENTS + 1)
             .collect(),
@@ -241,7 +245,7 @@ pub fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, ApiError> {
 }
 
 fn raw_items(body: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
-    let (items, read) = array_items(body, MAX_EVENTS);
+    let (items, read) = array_items(without_mark(body), MAX_EVENTS);
     match read {
         _ if items.len() > MAX_EVENTS => Err(ApiError::TooManyEvents { limit: MAX_EVENTS }),
         Ok(()) => Ok(items),
@@ -273,6 +277,10 @@ mod tests {
         assert_eq!(outcomes(array, BatchForm::Array), "a 422 422 c");
         let lines = b"{\"type\":\"a\",\"data\":1}\r\n\n{broken\n{\"type\":\"c\",\"data\":[]}";
         assert_eq!(outcomes(lines, BatchForm::Lines), "a 400 c");
+        let marked = "\u{feff}{\"type\":\"a\",\"data\":1}\n\u{feff}{\"type\":\"b\",\"data\":1}\n\u{feff}\n";
+        assert_eq!(outcomes(marked.as_bytes(), BatchForm::Lines), "a b");
+        let marked = "\u{feff}[{\"type\":\"a\",\"data\":1}]";
+        assert_eq!(outcomes(marked.as_bytes(), BatchForm::Array), "a");
         let cloudevents =
             br#"[{"specversion":"1.0","id":"1","source":"/s","type":"t"},{"specversion":"1.0"}]"#;
         assert_eq!(outcomes(cloudevents, BatchForm::CloudEvents), "t 422");

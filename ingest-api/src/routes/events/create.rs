@@ -156,6 +156,7 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "As `idempotency_key` in the body: a quoted string (RFC 9651), or bare. Not for CloudEvents, whose `source` and `id` are the key."),
         ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to receivers."),
+        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` is none. Limits count what comes out, of which more than 256 KiB must not be more than 500 times what was sent."),
     ),
     request_body(content(
         (EventRequest = "application/json"),
@@ -167,7 +168,7 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
         (status = 207, description = "Some events of a batch of CloudEvents were refused.", body = BatchOutcome),
         IngestRefusals,
         (status = 413, description = "Larger than 256 KiB.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a media type that carries an event.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a media type that carries an event, or a content coding other than gzip and zstd.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn create(

@@ -21,7 +21,7 @@ pub struct EventView {
     #[serde(rename = "type")]
     event_type: String,
     /// When it was accepted.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     accepted_at: OffsetDateTime,
     /// Media type of its payload.
     content_type: String,
@@ -35,7 +35,7 @@ pub struct EventView {
     cloudevent: Option<Box<RawValue>>,
     /// When its payload was removed.
     #[serde(
-        with = "time::serde::rfc3339::option",
+        serialize_with = "shared::clock::optional_timestamp",
         skip_serializing_if = "Option::is_none"
     )]
     #[schema(required = false)]
@@ -66,13 +66,13 @@ pub struct DeliveryView {
     /// How many attempts have ended.
     attempts: i32,
     /// How the last attempt ended: `delivered`, or the class of the failure. `expunged`, `endpoint_deleted` and
-    /// `filter` when it was given up for these.
+    /// `filter` and `unacknowledged` when it was given up for these.
     last_outcome: Option<String>,
     /// When the next attempt begins; null when there is none, or one is in progress.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     next_attempt_at: Option<OffsetDateTime>,
     /// When it was delivered or given up.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     finished_at: Option<OffsetDateTime>,
     /// The newest attempts in order, 100 at the most, and fewer where an event has more than ten deliveries; only when
     /// one event is asked for.
@@ -91,7 +91,7 @@ pub struct AttemptView {
     /// From 1.
     number: i32,
     /// When it began.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     started_at: OffsetDateTime,
     /// How long it took, in milliseconds.
     duration_ms: i32,
@@ -212,6 +212,10 @@ fn null() -> Box<RawValue> {
     RawValue::NULL.to_owned()
 }
 
-fn raw_json(text: String) -> Result<Box<RawValue>, ApiError> {
+/// A stored text that is JSON.
+///
+/// # Errors
+/// When it is not.
+pub fn raw_json(text: String) -> Result<Box<RawValue>, ApiError> {
     RawValue::from_string(text).map_err(|error| ApiError::Internal(error.into()))
 }

@@ -23,6 +23,7 @@ use crate::routes::page::{Page, ThisPage};
 use crate::scope::{Scope, Scopes};
 use crate::store::{KeyStored, KeyToStore, MAX_LIVE_KEYS};
 use crate::utc::UtcTime;
+use crate::whole;
 
 /// The answer to who wants to replace a key that is past it.
 pub const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
@@ -58,7 +59,7 @@ pub struct KeyRequest {
 #[serde(deny_unknown_fields)]
 pub struct RotationRequest {
     /// How long the old key stays valid beside the new one, in seconds, at most 30 days.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::read")]
     #[schema(maximum = 2_592_000)]
     overlap_seconds: u32,
     /// When the new key stops being valid. Unless given, it is valid as long as the old one was to be in all. In either
@@ -79,16 +80,16 @@ pub struct Key {
     #[schema(value_type = Vec<Scope>)]
     pub scopes: Scopes,
     /// When it was made.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     pub created_at: OffsetDateTime,
     /// When it stops being valid.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     pub expires_at: Option<OffsetDateTime>,
     /// When it was last used, to the minute or so.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     pub last_used_at: Option<OffsetDateTime>,
     /// When it was revoked.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "shared::clock::optional_timestamp")]
     pub revoked_at: Option<OffsetDateTime>,
     /// The key that a rotation made to take its place.
     #[schema(value_type = Option<String>)]

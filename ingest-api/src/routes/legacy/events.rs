@@ -19,7 +19,7 @@ use super::LegacyError;
 use crate::accept::{Identity, NewEvent, check_event_type, check_word, traceparent};
 use crate::admission::Admitted;
 use crate::error::{ApiError, FieldErrors};
-use crate::json::{RawFields, check_depth};
+use crate::json::{HALF_A_PAIR, RawFields, check_depth};
 use crate::router::App;
 use crate::routes::body;
 use crate::routes::events::create::MAX_EVENT_BYTES;
@@ -73,7 +73,10 @@ pub struct Duplicate {
     operation_id = "zapier_send_event",
     tag = "zapier",
     security(("api_key" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "As on `POST /v1/events`: a quoted string (RFC 9651), or bare. A repeat is answered 202 with the same id, unless it has a `dedup_id`.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "As on `POST /v1/events`: a quoted string (RFC 9651), or bare. A repeat is answered 202 with the same id, unless it has a `dedup_id`."),
+        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` is none. Limits count what comes out, of which more than 256 KiB must not be more than 500 times what was sent."),
+    ),
     request_body = LegacyEvent,
     responses(
         (status = 202, description = "The event is on disk.", body = LegacyAccepted),
@@ -166,7 +169,7 @@ fn payload<'a>(fields: &RawFields<'a>, name: &str) -> Result<&'a RawValue, Strin
 }
 
 fn text(raw: &RawValue, check: fn(&str) -> Result<(), &'static str>) -> Result<String, &'static str> {
-    let text: String = serde_json::from_str(raw.get()).map_err(|_| "holds half of a surrogate pair")?;
+    let text: String = serde_json::from_str(raw.get()).map_err(|_| HALF_A_PAIR)?;
     check(&text)?;
     Ok(text)
 }

@@ -114,7 +114,7 @@ pub struct InboxEvent {
     /// As it was sent.
     dedup_id: Option<String>,
     /// When it was accepted.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     created_at: OffsetDateTime,
     /// `pending`, `delivered` or `acknowledged`.
     status: String,

@@ -54,7 +54,7 @@ pub struct IssuedKey {
     /// Requests that the organisation may make in a minute.
     rate_limit_per_minute: u64,
     /// When the organisation was made.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(serialize_with = "shared::clock::timestamp")]
     created_at: OffsetDateTime,
     /// To keep the key.
     warning: &'static str,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use shared::id::EventId;
 use tokio::process::Command;
 
+use crate::node;
 use crate::python;
 use crate::setup;
 
@@ -39,6 +40,13 @@ structured = [to_structured_event(event(id, {"n": int(id)})) for id in ["3", "4"
 send(structured[0].headers, structured[0].body)
 batch = b"[" + b",".join(bytes(m.body) for m in structured[1:]) + b"]"
 send({"content-type": "application/cloudevents-batch+json"}, batch)
+# Neither a content type nor an attribute for it, and neither of these and no data.
+plain = {"id": "6", "source": "/sdk", "type": "com.example.order", "specversion": "1.0", "subject": "50% of %zz"}
+message = to_binary_event(CloudEvent(plain, {"n": 6}))
+assert not any(name.lower() == "content-type" for name in message.headers), message.headers
+send(message.headers, message.body)
+message = to_binary_event(CloudEvent({**plain, "id": "7"}, None))
+send(message.headers, message.body)
 # A repeat, in another mode.
 message = to_binary_event(event("3", {"n": 3}))
 send(message.headers, message.body)
@@ -58,6 +66,11 @@ async fn run_producer(world: &World, key: &str) -> Vec<(u16, Value)> {
         .output()
         .await
         .expect("python3 is there: it installed the packages");
+    lines(&output)
+}
+
+/// What a producer printed.
+fn lines(output: &std::process::Output) -> Vec<(u16, Value)> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
@@ -94,10 +107,10 @@ async fn the_official_sdk_sends_in_every_mode_and_nothing_of_its_events_is_lost(
 
     let answers = run_producer(&world, &organization.key).await;
     let statuses: Vec<_> = answers.iter().map(|(status, _)| *status).collect();
-    assert_eq!(statuses, [202; 5]);
+    assert_eq!(statuses, [202; 7]);
     let (binary, text, structured) = (id_of(&answers[0].1), id_of(&answers[1].1), id_of(&answers[2].1));
     assert_eq!(
-        id_of(&answers[4].1),
+        id_of(&answers[6].1),
         structured,
         "source and id name the event, whatever the mode"
     );
@@ -110,10 +123,16 @@ async fn the_official_sdk_sends_in_every_mode_and_nothing_of_its_events_is_lost(
     world.settle().await;
 
     let delivered: HashSet<_> = receiver.webhooks().iter().map(|webhook| webhook.id).collect();
-    assert_eq!(delivered, [binary, text, structured, batch[0], batch[1]].into());
-    assert_eq!(receiver.count(), 5);
+    let (untyped, empty) = (id_of(&answers[4].1), id_of(&answers[5].1));
+    assert_eq!(
+        delivered,
+        [binary, text, structured, batch[0], batch[1], untyped, empty].into()
+    );
+    assert_eq!(receiver.count(), 7);
     let body = |id| -> Value { serde_json::from_slice(&receiver.webhooks_of(id)[0].body).unwrap() };
     assert_eq!(body(binary)["data"], json!({"n": 1}));
+    assert_eq!(body(untyped)["data"], json!({"n": 6}), "it can be read as JSON");
+    assert_eq!(body(empty).get("data"), Some(&Value::Null));
     assert_eq!(
         (&body(text)["content_type"], &body(text)["data_base64"]),
         (&json!("text/plain"), &json!("aGVsbG8="))
@@ -139,6 +158,54 @@ async fn stored_attributes(world: &World, id: EventId) -> String {
         .fetch_one(world.database())
         .await
         .expect("the event is stored")
+}
+
+/// Sends an event without data, one with a `%`, a structured one and a batch. Prints one line a request: status, blank, body.
+const NODE_PRODUCER: &str = r#"
+const { CloudEvent, HTTP } = require("cloudevents");
+const [url, key] = process.argv.slice(1);
+async function send({ headers, body }) {
+  const answer = await fetch(url, { method: "POST", headers: { ...headers, "X-API-Key": key }, body });
+  console.log(answer.status, await answer.text());
+}
+const event = (id, more) => new CloudEvent({ id, source: "/js", type: "com.example.order", ...more });
+(async () => {
+  await send(HTTP.binary(event("1", { datacontenttype: "application/json" })));
+  await send(HTTP.binary(event("2", { subject: "100% off", data: { n: 2 } })));
+  await send(HTTP.structured(event("3", { data: { n: 3 } })));
+  await send(HTTP.structured(event("4", {})));
+})();
+"#;
+
+#[tokio::test]
+async fn what_the_javascript_sdk_sends_is_taken() {
+    let Some(folder) = node::package("cloudevents@10.0.0").await else {
+        return;
+    };
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let mut command = Command::new("node");
+    command.args(["-e", NODE_PRODUCER, &world.url("/v1/events"), &organization.key]);
+    command.current_dir(folder).stdin(Stdio::null());
+    let output = command.output().await.expect("node is there: npm is");
+    let answers = lines(&output);
+    let statuses: Vec<_> = answers.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [202; 4], "{answers:?}");
+    receiver.wait_for(4).await;
+    world.settle().await;
+    let data = |index: usize| -> Value {
+        let webhooks = receiver.webhooks_of(id_of(&answers[index].1));
+        let body: Value = serde_json::from_slice(&webhooks[0].body).unwrap();
+        body.get("data").expect("every body has data").clone()
+    };
+    assert_eq!([data(0), data(1)], [Value::Null, json!({"n": 2})]);
+    assert_eq!([data(2), data(3)], [json!({"n": 3}), Value::Null]);
+    let attributes: Value =
+        serde_json::from_str(&stored_attributes(&world, id_of(&answers[1].1)).await).unwrap();
+    assert_eq!(attributes["subject"], "100% off");
+    world.finish().await;
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ async fn a_time_in_another_zone_is_that_time() {
     let (status, key) = answer(post).await;
     assert_eq!(
         (status, &key["expires_at"]),
-        (201, &json!("2100-01-01T23:58:59.5Z"))
+        (201, &json!("2100-01-01T23:58:59.500000Z"))
     );
     world.finish().await;
 }

@@ -4,6 +4,8 @@ mod events;
 mod batches;
 mod repeats;
 mod cloudevents;
+mod compressed;
+mod lenient;
 mod reading;
 mod pages;
 mod openapi;
@@ -61,6 +63,7 @@ mod extremes;
 mod checker;
 
 mod python;
+mod node;
 
 use e2e::Setup;
 

@@ -136,7 +136,7 @@ async fn a_pull_endpoint_has_no_url_and_no_secret() {
     for field in ["id", "created_at", "updated_at"] {
         endpoint[field] = json!("…");
     }
-    insta::assert_snapshot!(endpoint, @r#"{"created_at":"…","description":"","disabled_reason":null,"event_types":[],"filter":null,"format":"standard","header_names":[],"health":{"circuit_open_until":null,"consecutive_failures":0,"failing_since":null,"state":"healthy"},"id":"…","kind":"pull","max_in_flight":64,"on_exhausted":"skip","ordered":false,"previous_secret_expires_at":null,"rate_limit_per_second":null,"retry":{"attempts":null,"factor":null,"initial_seconds":null,"max_age_seconds":null,"max_seconds":null},"status":"enabled","timeout_ms":15000,"updated_at":"…","url":null}"#);
+    insta::assert_snapshot!(endpoint, @r#"{"created_at":"…","description":"","disabled_reason":null,"event_types":[],"filter":null,"health":{"circuit_open_until":null,"consecutive_failures":0,"failing_since":null,"state":"healthy"},"id":"…","kind":"pull","previous_secret_expires_at":null,"retry":{"attempts":null,"max_age_seconds":null},"status":"enabled","updated_at":"…","url":null}"#);
     let post = |body: Value| {
         let request = world.http().post(world.url("/v1/endpoints"));
         request.bearer_auth(&organization.key).json(&body)
@@ -153,6 +153,159 @@ async fn a_pull_endpoint_has_no_url_and_no_secret() {
 
     {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: url","errors":[{"field":"url","detail":"is missing"}]}
     "#);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_has_no_meaning_where_nothing_is_sent_is_refused_on_creation_and_change() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let endpoint = text(&create(&world, &organization).await, "id").to_owned();
+    let at = |method, path: String| request(&world, 0, method, &path, &organization.key);
+    for (field, setting) in [
+        ("headers", json!({"headers": {"X-A": "1"}})),
+        ("format", json!({"format": "cloudevents"})),
+        (
+            "retry.initial_seconds",
+            json!({"retry": {"initial_seconds": 1.0}}),
+        ),
+        ("retry.factor", json!({"retry": {"factor": 2.0}})),
+        ("retry.max_seconds", json!({"retry": {"max_seconds": 60.0}})),
+        ("timeout_ms", json!({"timeout_ms": 1_000})),
+        ("max_in_flight", json!({"max_in_flight": 1})),
+        ("rate_limit_per_second", json!({"rate_limit_per_second": 1})),
+        ("ordered", json!({"ordered": true})),
+        ("on_exhausted", json!({"on_exhausted": "skip"})),
+    ] {
+        let mut new = setting.clone();
+        new["kind"] = json!("pull");
+        for request in [
+            at(Method::POST, "/v1/endpoints".to_owned()).json(&new),
+            at(Method::PATCH, format!("/v1/endpoints/{endpoint}")).json(&setting),
+        ] {
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 422, "{setting}");
+            let problem: Value = answer.json().await.unwrap();
+            let expected = json!([{"field": field, "detail": "must not stand beside the kind `pull`"}]);
+            assert_eq!(problem["errors"], expected);
+        }
+    }
+    let holds = json!({"retry": {"attempts": 2.0, "max_age_seconds": 60}, "format": null, "ordered": false});
+    let change = at(Method::PATCH, format!("/v1/endpoints/{endpoint}")).json(&holds);
+    let shown: Value = change.send().await.unwrap().json().await.unwrap();
+    assert_eq!(shown["retry"], json!({"attempts": 2, "max_age_seconds": 60.0}));
+    world.finish().await;
+}
+
+/// Changes what a consumer's endpoint keeps of its deliveries, and to whom it tells their end.
+async fn limit(world: &World, consumer: &Consumer, retry: Value) {
+    let path = format!("/v1/endpoints/{}", consumer.endpoint);
+    let change = request(world, 0, Method::PATCH, &path, &consumer.key).json(&json!({"retry": retry}));
+    assert_eq!(status(change).await, 200);
+}
+
+#[tokio::test]
+async fn a_delivery_whose_leases_run_out_is_dead_when_its_attempts_are_used_up() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let consumer = Consumer::new(&world, &organization).await;
+    let receiver = world.receiver().await;
+    let told = request(&world, 0, Method::POST, "/v1/endpoints", &organization.key)
+        .json(&json!({"url": receiver.url(), "event_types": ["delivery.dead"]}));
+    assert_eq!(status(told).await, 201);
+    limit(&world, &consumer, json!({"attempts": 2})).await;
+    let id = send(&world, &organization, "1").await;
+    until_stored(&world, 1).await;
+
+    let lease = json!({"lease_seconds": 1, "wait_seconds": 20});
+    let first = consumer.pull(lease.clone()).await;
+    let second = consumer.pull(lease).await;
+    assert_eq!((first[0].attempt, second[0].attempt), (1, 2));
+    assert_eq!(world.until_delivery_is(id, "dead").await.attempts, 2);
+    assert!(consumer.pull(json!({})).await.is_empty());
+    assert_eq!(consumer.acknowledge(&second[0].lease).await, "expired");
+    receiver.wait_for(1).await;
+    let notice: Value = serde_json::from_slice(&receiver.webhooks()[0].body).unwrap();
+    assert_eq!(
+        notice["data"],
+        json!({"endpoint_id": consumer.endpoint, "event_id": id, "event_type": "a", "attempts": 2, "reason": "unacknowledged"})
+    );
+
+    // What is made again has its attempts again.
+    let again = request(
+        &world,
+        0,
+        Method::POST,
+        &format!("/v1/events/{id}/replay"),
+        &organization.key,
+    );
+    assert_eq!(status(again).await, 202);
+    let third = consumer.pull(json!({"wait_seconds": 20})).await;
+    assert_eq!((third[0].event.id, third[0].attempt), (id, 3));
+    assert_eq!(consumer.acknowledge(&third[0].lease).await, "acknowledged");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_too_old_is_dead_while_nobody_pulls_and_not_while_it_is_leased() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    let (consumer, without_limit) = (
+        Consumer::new(&world, &organization).await,
+        Consumer::new(&world, &organization).await,
+    );
+    let leased = send(&world, &organization, "1").await;
+    until_stored(&world, 2).await;
+    let held = consumer.pull(json!({"lease_seconds": 3600})).await;
+    assert_eq!(held.len(), 1);
+    let waiting = send(&world, &organization, "2").await;
+    until_stored(&world, 4).await;
+    limit(&world, &consumer, json!({"max_age_seconds": 1})).await;
+
+    let status_of = async |id, endpoint| {
+        let deliveries = world.deliveries_of(id).await;
+        let found = deliveries
+            .into_iter()
+            .find(|delivery| delivery.endpoint_id == endpoint);
+        found.expect("the event has a delivery").status
+    };
+    until("the end of the delivery that waits", async || {
+        match status_of(waiting, consumer.endpoint).await {
+            dead if dead == "dead" => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    assert_eq!(status_of(leased, consumer.endpoint).await, "pending");
+    assert_eq!(status_of(waiting, without_limit.endpoint).await, "pending");
+    assert_eq!(consumer.acknowledge(&held[0].lease).await, "acknowledged");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_pulled_event_has_all_that_was_kept_of_it() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    let consumer = Consumer::new(&world, &organization).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let event = world
+        .producer(&organization)
+        .post("/v1/events")
+        .header("content-type", "application/cloudevents+json")
+        .header("traceparent", trace)
+        .body(r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","partitionkey":"k","vip":true,"datacontenttype":"a/b+json","data":[1 ,2]}"#);
+    assert_eq!(event.send().await.unwrap().status(), 202);
+    let pull = consumer.post("pull", &json!({"wait_seconds": 20}));
+    let pulled: Value = pull.send().await.unwrap().json().await.unwrap();
+    let mut event = pulled["deliveries"][0]["event"].clone();
+    assert_eq!(
+        event["accepted_at"].as_str().map(str::len),
+        Some("2026-01-02T03:04:05.000000Z".len())
+    );
+    for field in ["id", "accepted_at"] {
+        event[field] = json!("…");
+    }
+    insta::assert_snapshot!(event, @r#"{"accepted_at":"…","cloudevent":{"datacontenttype":"a/b+json","id":"1","partitionkey":"k","source":"/s","specversion":"1.0","type":"t","vip":true},"content_type":"a/b+json","data":[1,2],"id":"…","idempotency_key":"[\"/s\",\"1\"]","ordering_key":"k","traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","type":"t"}"#);
     world.finish().await;
 }
 

@@ -1,0 +1,40 @@
+//! Node packages for tests: official SDKs, pinned, installed once a build folder.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+/// A folder whose `node_modules` holds a package, `name@version`; nothing, and loudly, where npm cannot install it.
+pub async fn package(package: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("node-{package}"));
+    if folder.exists() {
+        return Some(folder);
+    }
+    let unfinished = folder.with_extension(format!("unfinished-{}", std::process::id()));
+    std::fs::create_dir_all(&unfinished).expect("a build folder can be written");
+    let output = Command::new("npm")
+        .args([
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--prefix",
+        ])
+        .arg(&unfinished)
+        .arg(package)
+        .stdin(Stdio::null())
+        .output()
+        .await;
+    let installed = output.as_ref().is_ok_and(|output| output.status.success());
+    if !installed {
+        eprintln!("SKIPPED: npm cannot install {package}: {output:?}");
+        return None;
+    }
+    // Another test process may have been quicker.
+    if std::fs::rename(&unfinished, &folder).is_err() {
+        std::fs::remove_dir_all(&unfinished).expect("an unfinished folder can be removed");
+    }
+    Some(folder)
+}

@@ -93,15 +93,7 @@ pub fn describe() {
         Unit::Bytes,
         "Bytes at which the stream is full and events are answered 503."
     );
-    describe_counter!("task_panics_total", "Panics of short tasks.");
-    describe_counter!(
-        "log_lines_dropped_total",
-        "Log lines that were not written because nobody reads them, or not in time."
-    );
-    describe_counter!(
-        "http2_floods_total",
-        "HTTP/2 connections closed because of too many frames that belong to no request."
-    );
+    describe_process();
     for error in PublishError::ALL {
         counter!("publish_refusals_total", "reason" => error.code()).increment(0);
     }
@@ -114,4 +106,17 @@ pub fn describe() {
     }
     counter!("body_refusals_total").increment(0);
     counter!("answer_refusals_total").increment(0);
+}
+
+/// What both services tell of their process.
+fn describe_process() {
+    describe_counter!("task_panics_total", "Panics of short tasks.");
+    describe_counter!(
+        "log_lines_dropped_total",
+        "Log lines that were not written because nobody reads them, or not in time."
+    );
+    describe_counter!(
+        "http2_floods_total",
+        "HTTP/2 connections closed because of too many frames that belong to no request."
+    );
 }

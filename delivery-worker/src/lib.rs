@@ -156,7 +156,7 @@ pub async fn run(
     let database = WarmPool::new(pool.clone(), config.statement_timeout);
     let directory = Arc::new(Directory::new(
         database.clone(),
-        config.secrets_key.context("SECRETS_KEY is required")?,
+        config.secrets_key.clone().context("SECRETS_KEY is required")?,
         config.retry,
         config.intake.filter_steps,
     ));

@@ -168,7 +168,7 @@ pub async fn run(
 fn note_due(permits: &Permits, group: &[Report], recorded: &Recorded) {
     for report in group {
         let after = match report.next {
-            Next::RetryIn(wait) => wait,
+            Next::RetryIn(wait) | Next::PutOff(wait) => wait,
             Next::Delivered | Next::Dead if report.job.ordered => Duration::ZERO,
             Next::Delivered | Next::Dead => continue,
         };

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::http_rules::RulesLayer;
 use crate::http_server::{self, HttpServerConfig};
 use crate::telemetry::{Readiness, metrics_route, ready_route};
 
@@ -56,7 +57,8 @@ pub async fn serve(
     let pulse = Pulse(Arc::new(Mutex::new(Instant::now())));
     let routes = routes(pulse.clone())
         .merge(ready_route(readiness))
-        .merge(metrics_route(metrics));
+        .merge(metrics_route(metrics))
+        .layer(RulesLayer);
     let (ending, mut ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("operations".to_owned());
     let run = move || {

@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use futures_util::FutureExt as _;
 
 use crate::faults::{
-    clock, cluster, crash, filters, nats, network, postgres, power, releases, services, slow, soak, stream,
+    clock, cluster, crash, filters, logs, nats, network, postgres, power, releases, services, slow, soak,
+    stream,
 };
 use crate::report::{Outcome, Report};
 use crate::stage::Stage;
@@ -50,6 +51,8 @@ pub enum Fault {
     Slowloris,
     /// Hostile filters, payloads and batches beside a healthy customer.
     FilterFlood,
+    /// Nobody reads the services' logs any more, or their reader stands still.
+    LogPipe,
     /// The previous release works beside this one on one database.
     Releases,
     /// Nothing happens, for a long time.
@@ -106,6 +109,7 @@ impl Fault {
             Self::CrashPoints => crash::run(stage).await,
             Self::Slowloris => slow::run(stage).await,
             Self::FilterFlood => filters::flood(stage).await,
+            Self::LogPipe => logs::run(stage).await,
             Self::Releases => releases::run(stage).await,
             Self::Soak => soak::run(stage).await,
         }

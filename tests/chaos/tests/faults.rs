@@ -109,6 +109,11 @@ async fn hostile_filters_and_batches_are_decided_and_hold_nobody_up() {
 }
 
 #[tokio::test]
+async fn logs_that_nobody_reads_change_nothing() {
+    holds(Fault::LogPipe).await;
+}
+
+#[tokio::test]
 async fn two_releases_work_side_by_side() {
     holds(Fault::Releases).await;
 }

@@ -80,7 +80,11 @@ pub(crate) async fn full_disk(stage: &Stage) -> anyhow::Result<Outcome> {
     let mut report = trial.end(&answers).await;
     accepted(&mut report, &answers);
     report.note(format!("{refused} sessions refused for want of disk"));
-    report.note(if has_ended { "Postgres ended" } else { "Postgres went on" });
+    report.note(if has_ended {
+        "Postgres ended"
+    } else {
+        "Postgres went on"
+    });
     report.at_most("services that ended", ended, 0);
     report.at_most("drained after", drained, stage.bound(DRAINED));
     disk.unmount().await?;

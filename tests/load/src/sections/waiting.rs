@@ -41,7 +41,12 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let report = &mut bench.report;
     report.figure(NAME, "p99 of an ordered endpoint alone", alone.0, "ms");
     report.figure(NAME, "p99 of it beside a million keys that wait", beside.0, "ms");
-    report.figure(NAME, "Postgres without events, one endpoint", alone.1, "% of a core");
+    report.figure(
+        NAME,
+        "Postgres without events, one endpoint",
+        alone.1,
+        "% of a core",
+    );
     report.figure(
         NAME,
         "Postgres without events, a million keys wait",
@@ -51,7 +56,13 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let over = beside.0 / alone.0;
     report.at_most(NAME, "p99 beside keys that wait, over without", over, 1.2, "×");
     let more = beside.1 - alone.1;
-    report.at_most(NAME, "what keys that wait cost Postgres", more, 5.0, "% of a core");
+    report.at_most(
+        NAME,
+        "what keys that wait cost Postgres",
+        more,
+        5.0,
+        "% of a core",
+    );
     Ok(())
 }
 
@@ -59,7 +70,8 @@ async fn one_round(bench: &mut Bench, found: [&mut Found; 2], round: usize) -> a
     let site = Site::start(&SiteOptions::WHOLE).await?;
     let sink = Sink::start().await?;
     let [alone, beside] = found;
-    site.endpoint(&sink, "load.ordered", json!({"ordered": true})).await?;
+    site.endpoint(&sink, "load.ordered", json!({"ordered": true}))
+        .await?;
     let requests = (0..KEYS).map(|key| site.ordered_event("load.ordered", &format!("key-{key}")));
     let mut course = Course::new(&site, requests.collect());
 
@@ -67,7 +79,9 @@ async fn one_round(bench: &mut Bench, found: [&mut Found; 2], round: usize) -> a
     observe(bench, &site, &mut course, &sink, alone).await?;
 
     let (endpoints, keys) = (bench.effort.scaled(ENDPOINTS), bench.effort.scaled(WAITING_KEYS));
-    bench.step(format!("making {endpoints} endpoints of {keys} keys that wait, round {round}"));
+    bench.step(format!(
+        "making {endpoints} endpoints of {keys} keys that wait, round {round}"
+    ));
     let refusing = Sink::refusing();
     let mut waiting = Vec::new();
     for _ in 0..endpoints {

@@ -10,9 +10,8 @@ use anyhow::{Context as _, ensure};
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::{FutureExt as _, StreamExt as _};
-use shared::nats::{Connection, Nats};
+use shared::nats::{Connection, Connections, Nats};
 use shared::stream;
-use tokio::sync::watch;
 
 use crate::batch::{MAX_BATCH_FRAMES, next_batch};
 use crate::crash::{self, Point};
@@ -42,7 +41,7 @@ pub struct Session {
     pub stream: String,
     nats: Nats,
     connection: Connection,
-    connections: watch::Receiver<u64>,
+    connections: Connections,
     consumer: Consumer<pull::Config>,
     messages: pull::Stream,
 }
@@ -94,7 +93,7 @@ impl Session {
                     log("frames came", &self.stream, &next.0);
                     return Ok(next);
                 }
-                Ok(()) = self.connections.changed() => {}
+                () = self.connections.changed() => {}
             }
             ensure!(self.is_current(), CONNECTED_AGAIN);
         }

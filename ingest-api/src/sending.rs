@@ -14,8 +14,7 @@ use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use shared::frame;
-use shared::nats::Nats;
-use tokio::sync::watch;
+use shared::nats::{Connections, Nats};
 use tokio::time::{Instant, timeout_at};
 
 use crate::gathering::Pending;
@@ -32,7 +31,7 @@ pub struct Sending {
     subject: String,
     jetstream: jetstream::Context,
     nats: Nats,
-    connections: watch::Receiver<u64>,
+    connections: Connections,
 }
 
 impl Sending {
@@ -80,7 +79,7 @@ impl Sending {
         // answered 503; so wait here instead.
         self.connections.mark_unchanged();
         if !self.nats.is_connected() {
-            let _ = self.connections.changed().await;
+            self.connections.changed().await;
         }
         let acknowledged = async {
             let publish = PublishMessage::build()
@@ -94,7 +93,7 @@ impl Sending {
         let outcome = tokio::select! {
             outcome = acknowledged => outcome,
             // The server that had the frame is gone, and its acknowledgement with it.
-            _ = self.connections.changed() => return Sent::Unknown,
+            () = self.connections.changed() => return Sent::Unknown,
             () = tokio::time::sleep(RESEND_AFTER) => return Sent::Unknown,
         };
         match outcome {

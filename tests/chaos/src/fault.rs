@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use futures_util::FutureExt as _;
 
 use crate::faults::{
-    clock, cluster, crash, nats, network, postgres, power, receivers, releases, services, slow, soak, stream,
+    clock, cluster, crash, logs, nats, network, postgres, power, receivers, releases, services, slow, soak,
+    stream,
 };
 use crate::report::{Outcome, Report};
 use crate::stage::Stage;
@@ -52,6 +53,8 @@ pub enum Fault {
     FloodingReceiver,
     /// A receiver's connections hang, and new ones do not.
     HungConnection,
+    /// Nobody reads the services' logs any more, or their reader stands still.
+    LogPipe,
     /// The previous release works beside this one on one database.
     Releases,
     /// Nothing happens, for a long time.
@@ -109,6 +112,7 @@ impl Fault {
             Self::Slowloris => slow::run(stage).await,
             Self::FloodingReceiver => receivers::flooding(stage).await,
             Self::HungConnection => receivers::hung(stage).await,
+            Self::LogPipe => logs::run(stage).await,
             Self::Releases => releases::run(stage).await,
             Self::Soak => soak::run(stage).await,
         }

@@ -114,6 +114,11 @@ async fn connections_that_hang_are_left() {
 }
 
 #[tokio::test]
+async fn logs_that_nobody_reads_change_nothing() {
+    holds(Fault::LogPipe).await;
+}
+
+#[tokio::test]
 async fn two_releases_work_side_by_side() {
     holds(Fault::Releases).await;
 }

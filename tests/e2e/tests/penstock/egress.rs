@@ -388,9 +388,16 @@ async fn a_worker_with_few_descriptors_delivers_to_many_host_names() {
     let mut producers = Vec::new();
     for number in 0..HOST_NAMES / ENDPOINTS_EACH {
         let organization = world.organization().await;
-        let urls =
-            (0..ENDPOINTS_EACH).map(|host| format!("http://h{host}.o{number}.test:{}/", public.port()));
-        join_all(urls.map(async |url| world.endpoint_at(&organization, &url, json!({})).await)).await;
+        let url = |host| format!("http://h{host}.o{number}.test:{}/", public.port());
+        let urls: Vec<_> = (0..ENDPOINTS_EACH).map(url).collect();
+        // As many as a busy Postgres can take at once.
+        for urls in urls.chunks(10) {
+            join_all(
+                urls.iter()
+                    .map(async |url| world.endpoint_at(&organization, url, json!({})).await),
+            )
+            .await;
+        }
         producers.push(world.producer(&organization));
     }
     for producer in &producers {

@@ -10,28 +10,27 @@ mod share;
 mod unordered;
 mod ordered;
 mod pace;
+mod claimed;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
+use shared::id::EndpointId;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::agenda::Agenda;
+use crate::claim::claimed::Claimed;
 use crate::claim::ordered::Cursors;
 use crate::claim::share::Share;
 use crate::claim::survey::Waiting;
 use crate::crash::{self, Point};
-use crate::dispatch::{Dispatcher, Job};
-use crate::endpoint::Endpoint;
+use crate::dispatch::Dispatcher;
 use crate::fan_out::{Directory, Snapshot};
 use crate::floors::FloorRequests;
 use crate::health;
-use crate::outgoing::{Bodies, Outgoing};
 use crate::permits::Permits;
 use crate::warm::WarmPool;
 
@@ -294,50 +293,6 @@ impl Claimer {
                 self.dispatcher
                     .start(delivery.into_job(share.endpoint.clone()), permit);
             }
-        }
-    }
-}
-
-struct Claimed {
-    event_id: EventId,
-    endpoint_id: EndpointId,
-    org_id: OrgId,
-    accepted_at: OffsetDateTime,
-    /// Attempts since it was last made pending by a person, or since it was stored.
-    attempts: i32,
-    /// Since the same time.
-    age_seconds: f64,
-    ordered: bool,
-    lease_token: LeaseToken,
-    event_type: String,
-    content_type: String,
-    traceparent: Option<String>,
-    cloudevent: Option<String>,
-    ordering_key: Option<String>,
-    data: Vec<u8>,
-}
-
-impl Claimed {
-    fn into_job(self, endpoint: Arc<Endpoint>) -> Job {
-        let event = Outgoing {
-            id: self.event_id,
-            org_id: self.org_id,
-            event_type: self.event_type,
-            accepted_at: self.accepted_at.into(),
-            content_type: self.content_type,
-            traceparent: self.traceparent,
-            cloudevent: self.cloudevent,
-            ordering_key: self.ordering_key,
-            data: self.data,
-            bodies: Bodies::default(),
-        };
-        Job {
-            event: Arc::new(event),
-            endpoint,
-            attempt: u32::try_from(self.attempts).unwrap_or(0) + 1,
-            age: Duration::try_from_secs_f64(self.age_seconds).unwrap_or_default(),
-            ordered: self.ordered,
-            lease: self.lease_token,
         }
     }
 }

@@ -94,15 +94,17 @@ async fn a_claim_reads_as_many_rows_as_it_takes_however_many_are_due() {
 
     let mut connection = service_session(&world).await;
     let explain = |query: String| AssertSqlSafe(format!("explain (analyze, format json) {query}"));
-    let survey = explain(query_with("keyed as ("));
-    let plan: Value = sqlx::query_scalar(survey)
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
-    let (rows, whole_table) = rows_read(&plan[0]["Plan"]);
-    assert!(rows < 100.0 && !whole_table, "{rows} rows: {plan:#}");
+    let walk = explain(query_with("with recursive walked"));
+    let walk = sqlx::query_scalar(walk).bind(uuid::Uuid::nil()).bind(200_i32);
+    let look = explain(query_with("as ordered_seconds"));
+    let look = sqlx::query_scalar(look).bind(vec![endpoint.id.as_uuid()]);
+    for survey in [walk, look] {
+        let plan: Value = survey.fetch_one(&mut *connection).await.unwrap();
+        let (rows, whole_table) = rows_read(&plan[0]["Plan"]);
+        assert!(rows < 100.0 && !whole_table, "{rows} rows: {plan:#}");
+    }
 
-    let claim = explain(query_with("limit share.take"));
+    let claim = explain(query_with("order by next_attempt_at limit share.take"));
     let claim = sqlx::query_scalar(claim)
         .bind(vec![endpoint.id.as_uuid()])
         .bind(vec![TAKE])

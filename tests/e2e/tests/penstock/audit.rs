@@ -47,7 +47,7 @@ fn counts(pairs: &[(&str, i64)]) -> Value {
 
 #[tokio::test]
 async fn a_database_is_migrated_by_who_has_neither_nats_nor_the_key() {
-    let mut world = setup().start().await;
+    let world = setup().start().await;
     let output = worker_command(&world, "migrate")
         .env_remove("NATS_URL")
         .output()

@@ -136,7 +136,7 @@ impl KeyChanges {
         loop {
             tokio::select! {
                 heard = self.hear(&mut signals) => heard?,
-                _ = connections.changed() => {
+                () = connections.changed() => {
                     self.publish(&Signal::Marker(self.marker)).await;
                 }
                 () = stop.cancelled() => return Ok(()),

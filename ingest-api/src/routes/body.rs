@@ -65,6 +65,10 @@ async fn read_coded(
 }
 
 async fn read_plain(body: Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
+    // Before anything is read: who waits for a word to go on gets this instead.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ApiError::TooLarge { limit });
+    }
     match timeout(bodies.timeout, gather(body, limit, bodies)).await {
         Ok(read) => read,
         Err(_) => Err(ApiError::BodyTimeout),

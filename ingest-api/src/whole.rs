@@ -26,10 +26,11 @@ pub fn read<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> 
         text.into()
     };
     serde_json::from_str(&plain).map_err(|error| {
-        let detail = if is_number {
-            in_words(&error)
-        } else {
-            "must be an integer".to_owned()
+        let detail = match in_words(&error) {
+            _ if !is_number => "must be an integer".to_owned(),
+            // As which the reader takes what no type of integers holds.
+            text if text.contains("floating point") => "is out of range".to_owned(),
+            text => text,
         };
         D::Error::custom(detail)
     })
@@ -115,7 +116,7 @@ mod tests {
         insta::assert_snapshot!(count("1.5").unwrap_err(), @"must be an integer");
         insta::assert_snapshot!(count("\"64\"").unwrap_err(), @"must be an integer");
         insta::assert_snapshot!(count("256").unwrap_err(), @"invalid value: integer `256`, expected u8");
-        insta::assert_snapshot!(count("1e400").unwrap_err(), @"number out of range");
+        insta::assert_snapshot!(count("1e400").unwrap_err(), @"is out of range");
     }
 
     proptest! {

@@ -70,7 +70,6 @@ pub fn timestamp<S: serde::Serializer>(time: &OffsetDateTime, serializer: S) -> 
 ///
 /// # Errors
 /// Those of the serializer.
-#[expect(clippy::ref_option, reason = "the signature that serde calls")]
 pub fn optional_timestamp<S: serde::Serializer>(
     time: &Option<OffsetDateTime>,
     serializer: S,

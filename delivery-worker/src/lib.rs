@@ -4,6 +4,9 @@
 //! Any number of workers share the streams' consumers and the tables; killing one loses nothing. The modules
 //! stand in the order in which an event meets them.
 
+// `println!` and `eprintln!` panic when nobody reads any more.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod config;
 mod intake;
 mod batch;

@@ -55,11 +55,21 @@ pub fn describe() {
          look. Every worker sees the same table."
     );
     describe_counter!("task_panics_total", "Panics of short tasks.");
+    describe_counter!(
+        "log_lines_dropped_total",
+        "Log lines that were not written because nobody reads them, or not in time."
+    );
+    describe_counter!(
+        "http2_floods_total",
+        "HTTP/2 connections closed because of too many frames that belong to no request."
+    );
     for name in [
         "quarantined_total",
         "leases_lost_total",
         "circuits_opened_total",
         "endpoints_disabled_total",
+        "log_lines_dropped_total",
+        "http2_floods_total",
     ] {
         counter!(name).increment(0);
     }

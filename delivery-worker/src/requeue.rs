@@ -17,6 +17,7 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use shared::frame::{self, EncodedEvent};
 use shared::id::OrgId;
+use shared::output::print;
 use shared::stream;
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -35,8 +36,8 @@ const PAGE: usize = 16;
 pub async fn run(options: &RequeueOptions, jetstream: &Context, pool: &PgPool) -> anyhow::Result<()> {
     let mut outcome = Outcome::default();
     let run = requeue(options, jetstream, pool, &mut outcome).await;
-    print!("{outcome}");
-    run?;
+    let printed = print(&outcome.to_string()).await;
+    run.and(printed)?;
     let stay: u64 = outcome.stay.values().sum();
     ensure!(stay == 0, "{stay} in quarantine could not be put back");
     Ok(())

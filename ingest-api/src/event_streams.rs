@@ -42,7 +42,7 @@ pub async fn keep_streams(
                         tracing::warn!(stream = name, "an event stream is gone, creating it again");
                         readiness.set(STREAMS_READY, false);
                     }
-                    _ = connections.changed() => {}
+                    () = connections.changed() => {}
                     () = stop.cancelled() => {}
                 }
             }
@@ -56,7 +56,7 @@ pub async fn keep_streams(
                 let pause = tokio::time::sleep(RETRY_PAUSE);
                 tokio::select! {
                     () = pause => {}
-                    _ = connections.changed() => {}
+                    () = connections.changed() => {}
                     () = stop.cancelled() => {}
                 }
             }

@@ -217,6 +217,8 @@ impl KeyShare {
                         while let Some(offer) = offers.0.recv().await {
                             self.write(store, offer, &writing).await;
                         }
+                        // Nobody is left who could offer one.
+                        stop.cancelled().await;
                     }
                     Err(error) => {
                         if self.nats.is_connected() {
@@ -229,7 +231,7 @@ impl KeyShare {
             tokio::select! {
                 () = work => {}
                 // The server may be a new, empty one.
-                _ = connections.changed() => {}
+                () = connections.changed() => {}
                 () = stop.cancelled() => {}
             }
         }

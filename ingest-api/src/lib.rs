@@ -4,6 +4,9 @@
 //! number of replicas run behind any load balancer. The modules stand in the order in which a request meets
 //! them.
 
+// `println!` and `eprintln!` panic when nobody reads any more.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod config;
 pub mod router;
 mod cors;

@@ -97,12 +97,31 @@ pub fn describe() {
         Unit::Bytes,
         "Bytes at which the stream is full and events are answered 503."
     );
-    describe_counter!("task_panics_total", "Panics of short tasks.");
+    describe_process();
     for error in PublishError::ALL {
         counter!("publish_refusals_total", "reason" => error.code()).increment(0);
     }
-    counter!("publish_resends_total").increment(0);
-    counter!("key_lookup_refusals_total").increment(0);
+    for name in [
+        "log_lines_dropped_total",
+        "http2_floods_total",
+        "publish_resends_total",
+        "key_lookup_refusals_total",
+    ] {
+        counter!(name).increment(0);
+    }
     counter!("body_refusals_total").increment(0);
     counter!("answer_refusals_total").increment(0);
+}
+
+/// What both services tell of their process.
+fn describe_process() {
+    describe_counter!("task_panics_total", "Panics of short tasks.");
+    describe_counter!(
+        "log_lines_dropped_total",
+        "Log lines that were not written because nobody reads them, or not in time."
+    );
+    describe_counter!(
+        "http2_floods_total",
+        "HTTP/2 connections closed because of too many frames that belong to no request."
+    );
 }

@@ -142,7 +142,7 @@ impl RateExchange {
                 () = limiter.hurried() => self.due = self.due.min(self.sent + PACE),
                 () = tokio::time::sleep_until(self.due) => self.tell().await,
                 // Others must know at once that this one is there.
-                _ = connections.changed() => self.tell_now(),
+                () = connections.changed() => self.tell_now(),
                 () = stop.cancelled() => break,
             }
         }

@@ -11,6 +11,7 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, options, post};
 use shared::egress::EgressConfig;
+use shared::http_rules::RulesLayer;
 use shared::secret::SecretsKey;
 use shared::shutdown::panic_text;
 use shared::telemetry::{Readiness, health_routes};
@@ -196,7 +197,8 @@ fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
             HeaderValue::from_static("nosniff"),
         ))
         .layer(option_layer(cors))
-        .layer(CatchPanicLayer::custom(answer_panic));
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(RulesLayer);
     routes
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)

@@ -9,8 +9,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use shared::frame;
-use shared::nats::Nats;
-use tokio::sync::watch;
+use shared::nats::{Connections, Nats};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -28,7 +27,7 @@ pub struct Sending {
     subject: String,
     jetstream: jetstream::Context,
     nats: Nats,
-    connections: watch::Receiver<u64>,
+    connections: Connections,
 }
 
 impl Sending {
@@ -76,7 +75,7 @@ impl Sending {
         // answered 503; so wait here instead.
         self.connections.mark_unchanged();
         if !self.nats.is_connected() {
-            let _ = self.connections.changed().await;
+            self.connections.changed().await;
         }
         let acknowledged = async {
             let publish = PublishMessage::build()
@@ -90,7 +89,7 @@ impl Sending {
         let outcome = tokio::select! {
             outcome = acknowledged => outcome,
             // The server that had the frame is gone, and its acknowledgement with it.
-            _ = self.connections.changed() => return Sent::Unknown,
+            () = self.connections.changed() => return Sent::Unknown,
             () = tokio::time::sleep(RESEND_AFTER) => return Sent::Unknown,
         };
         match outcome {

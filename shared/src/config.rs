@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
+use crate::output::complain;
+
 /// Parses the command line and the environment.
 ///
 /// # Errors
@@ -18,7 +20,7 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        eprintln!("{}", message::<C>(&error));
+        complain(&message::<C>(&error));
         ExitCode::from(2)
     })
 }

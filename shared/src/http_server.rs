@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Streams};
+use crate::frame_meter::FrameMeter;
 pub use crate::leftover::Discard;
 use crate::leftover::{Leftover, RequestBody};
 use crate::progress::{Deadlines, Progress, WatchedStream};
@@ -175,6 +176,8 @@ impl Connections {
         let stream = WatchedStream {
             stream,
             progress: progress.clone(),
+            frames: FrameMeter::new(),
+            refusal: None,
         };
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection.into_owned());

@@ -4,6 +4,9 @@
 //! carry it, the tables and secrets it is delivered with, the addresses it may go to, what its receiver's owner
 //! picks out and adds; then what every process needs to start, to be watched and to stop.
 
+// `println!` and `eprintln!` panic when nobody reads any more.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod clock;
 pub mod id;
 pub mod event;
@@ -17,12 +20,18 @@ pub mod egress;
 pub mod filter;
 pub mod headers;
 pub mod config;
+pub mod output;
+mod log_writer;
 pub mod telemetry;
 pub mod http_server;
+pub mod http_rules;
+mod bare_refusal;
+mod frame_meter;
 mod leftover;
 mod answer;
 mod progress;
 pub mod shutdown;
+mod allocator;
 
 #[cfg(test)]
 mod fuzz;

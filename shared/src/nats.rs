@@ -1,5 +1,6 @@
 //! The connection to NATS.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,7 +54,30 @@ pub struct NatsConfig {
 pub struct Nats {
     /// The client; it queues commands while the connection is away.
     pub client: Client,
-    connections: watch::Receiver<u64>,
+    connections: Connections,
+}
+
+/// Tells of new connections. Each means that whatever was in flight may have been lost.
+#[derive(Clone, Debug)]
+pub struct Connections(watch::Receiver<u64>);
+
+impl Connections {
+    /// Waits for a connection that was not seen yet. When the client is gone there are none any more, and it waits for ever.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Takes the last connection for one that was not seen yet.
+    pub fn mark_changed(&mut self) {
+        self.0.mark_changed();
+    }
+
+    /// Takes the last connection for seen.
+    pub fn mark_unchanged(&mut self) {
+        self.0.mark_unchanged();
+    }
 }
 
 impl Nats {
@@ -63,6 +87,7 @@ impl Nats {
     /// When the URL or the credentials cannot be read.
     pub async fn connect(config: &NatsConfig, client_name: &str) -> anyhow::Result<Self> {
         let (connected, connections) = watch::channel(0);
+        let connections = Connections(connections);
         let mut options = ConnectOptions::new()
             .name(client_name)
             .retry_on_initial_connect()
@@ -70,10 +95,7 @@ impl Nats {
             .ping_interval(PING_INTERVAL)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
-                log(&event);
-                if matches!(event, Event::Connected) {
-                    connected.send_modify(|count| *count += 1);
-                }
+                take_note(&connected, &event, log);
                 std::future::ready(())
             });
         if let Some(path) = &config.nats_credentials {
@@ -107,8 +129,8 @@ impl Nats {
         self.client.connection_state() == State::Connected
     }
 
-    /// Counts the connections made so far. A change means that whatever was in flight may have been lost.
-    pub fn connections(&self) -> watch::Receiver<u64> {
+    /// Tells of the connections that are made from now on.
+    pub fn connections(&self) -> Connections {
         self.connections.clone()
     }
 
@@ -122,7 +144,7 @@ impl Nats {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                Ok(()) = connections.changed() => {}
+                () = connections.changed() => {}
                 () = stop.cancelled() => return Ok(()),
             }
             readiness.set(NATS_CONNECTED, self.is_connected());
@@ -154,6 +176,14 @@ fn reconnect_delay(attempts: usize) -> Duration {
         .min(MAX_RECONNECT_DELAY)
 }
 
+/// Takes note of what the client tells. A panic would end the client's telling: connections would not be noticed any more.
+fn take_note(connected: &watch::Sender<u64>, event: &Event, log: impl FnOnce(&Event)) {
+    if matches!(event, Event::Connected) {
+        connected.send_modify(|count| *count += 1);
+    }
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| log(event)));
+}
+
 fn log(event: &Event) {
     match event {
         Event::Connected => tracing::info!("connected to NATS"),
@@ -165,7 +195,29 @@ fn log(event: &Event) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_connection_is_noticed_although_logging_it_panics() {
+        let (connected, connections) = watch::channel(0);
+        let mut connections = Connections(connections);
+        for _ in 0..2 {
+            take_note(&connected, &Event::Connected, |_| panic!("out of luck"));
+            assert!(connections.changed().now_or_never().is_some());
+        }
+        take_note(&connected, &Event::Disconnected, |_| {});
+        assert!(connections.changed().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_client_that_is_gone_makes_no_new_connections() {
+        let (connected, connections) = watch::channel(0);
+        let mut connections = Connections(connections);
+        drop(connected);
+        assert!(connections.changed().now_or_never().is_none());
+    }
 
     #[test]
     fn user_and_password_are_taken_out_of_the_url() {

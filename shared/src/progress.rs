@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::bare_refusal::Problem;
+use crate::frame_meter::FrameMeter;
+
 // What a connection is reading, besides the time since which it has been sending a head.
 const NOTHING: u64 = u64::MAX;
 const BODY: u64 = u64::MAX - 1;
@@ -187,6 +190,19 @@ pub struct WatchedStream<S> {
     pub stream: S,
     /// Where they are noted.
     pub progress: Progress,
+    /// What counts the frames among them.
+    pub frames: FrameMeter,
+    /// What is written in place of a bare refusal.
+    pub refusal: Option<Problem>,
+}
+
+impl<S> WatchedStream<S> {
+    fn note_write(&mut self, written: &Poll<io::Result<usize>>) {
+        self.progress.note_write(written.is_pending());
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.frames.wrote(*bytes);
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
@@ -197,22 +213,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
+        let came = &buffer.filled()[before..];
+        if !came.is_empty() {
             self.progress.note_read();
+        }
+        if let Err(flood) = self.frames.read(came) {
+            metrics::counter!("http2_floods_total").increment(1);
+            return Poll::Ready(Err(io::Error::other(flood)));
         }
         read
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.progress.note_write(written.is_pending());
-        written
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -228,8 +243,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.progress.note_write(written.is_pending());
+        let Self { stream, refusal, .. } = &mut *self;
+        let written = match Problem::instead_of(slices, refusal) {
+            Some(problem) => problem.poll_write(stream, context),
+            None => Pin::new(stream).poll_write_vectored(context, slices),
+        };
+        self.note_write(&written);
         written
     }
 
@@ -239,100 +258,4 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt as _;
-
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-    const IDLE: Duration = Duration::from_secs(75);
-    const ANSWER: Duration = Duration::from_secs(120);
-
-    fn is_late(progress: &Progress) -> bool {
-        let deadlines = Deadlines {
-            patience: PATIENCE,
-            idle: IDLE,
-            answer: ANSWER,
-        };
-        progress.clone().late(deadlines).now_or_never().is_some()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_deadline_is_for_heads_and_not_for_the_time_between_them() {
-        let progress = Progress::new();
-        let request = progress.request(true);
-        tokio::time::advance(PATIENCE * 3).await;
-        assert!(!is_late(&progress), "it sends a body");
-        drop(request);
-        tokio::time::advance(PATIENCE * 30).await;
-        assert!(!is_late(&progress), "it is idle");
-        progress.note_read();
-        tokio::time::advance(PATIENCE / 2).await;
-        progress.note_read();
-        assert!(!is_late(&progress), "it sends a head");
-        tokio::time::advance(PATIENCE / 2).await;
-        assert!(is_late(&progress), "counted from the first byte");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_head_is_due_from_the_start() {
-        let progress = Progress::new();
-        tokio::time::advance(PATIENCE).await;
-        assert!(is_late(&progress));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_http2_connection_is_late_when_it_has_been_without_requests_for_long() {
-        let progress = Progress::new();
-        let (first, second) = (progress.request(false), progress.request(false));
-        drop(first);
-        progress.note_read();
-        tokio::time::advance(IDLE * 2).await;
-        assert!(!is_late(&progress), "one is not answered");
-        drop(second);
-        tokio::time::advance(IDLE / 2).await;
-        assert!(!is_late(&progress));
-        tokio::time::advance(IDLE / 2).await;
-        assert!(is_late(&progress));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_is_late_and_one_that_is_slow_is_not() {
-        let progress = Progress::new();
-        let _request = progress.request(true);
-        progress.note_write(true);
-        tokio::time::advance(PATIENCE / 2).await;
-        progress.note_write(false);
-        progress.note_write(true);
-        tokio::time::advance(PATIENCE / 2).await;
-        progress.note_write(true);
-        assert!(!is_late(&progress), "it took some");
-        tokio::time::advance(PATIENCE / 2).await;
-        assert!(is_late(&progress));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_large_answer_is_late_when_it_is_not_out_in_time_and_one_after_the_other_is_not() {
-        let progress = Progress::new();
-        for _ in 0..2 {
-            let request = progress.request(true);
-            let sending = request.sending();
-            drop(request);
-            tokio::time::advance(ANSWER / 2).await;
-            assert!(!is_late(&progress), "there is time left");
-            drop(sending);
-        }
-        let _sending = progress.request(true).sending();
-        tokio::time::advance(ANSWER).await;
-        assert!(is_late(&progress));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_large_answer_over_http2_does_not_end_its_connection() {
-        let progress = Progress::new();
-        let request = progress.request(false);
-        let _sending = request.sending();
-        tokio::time::advance(ANSWER * 2).await;
-        assert!(!is_late(&progress));
-    }
-}
+mod tests;

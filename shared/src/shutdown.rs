@@ -4,18 +4,22 @@ use std::any::Any;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use futures_util::FutureExt as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::telemetry::TelemetryConfig;
+use crate::output::complain;
+use crate::telemetry::{LogWriter, TelemetryConfig};
 
 /// The threads that a service runs on.
 #[derive(Args, Clone, Copy, Debug)]
@@ -49,6 +53,13 @@ impl RuntimeConfig {
     }
 }
 
+/// How long the last log lines may take to be written, and what still runs at the end to see that it is over.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
+const LAST_WORK_WITHIN: Duration = Duration::from_secs(1);
+
+/// The status of a process that a second signal has ended.
+const ENDED_AT_ONCE: i32 = 130;
+
 /// Runs a service to its end: telemetry, a runtime, and a stop token that SIGTERM or SIGINT cancels. A second
 /// signal ends the process at once.
 pub fn run_service<F>(
@@ -59,13 +70,22 @@ pub fn run_service<F>(
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    telemetry.init_logging();
+    let _last_lines = match telemetry.init_logging() {
+        Ok(log) => LastLines(log),
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let outcome = runtime.build().and_then(|runtime| {
-        runtime.block_on(async {
+        let outcome = runtime.block_on(async {
             let stop = CancellationToken::new();
             cancel_on_signal(stop.clone())?;
             service(stop).await
-        })
+        });
+        // A look-up of a name may hang for long, and a thread with it.
+        runtime.shutdown_timeout(LAST_WORK_WITHIN);
+        outcome
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,6 +96,15 @@ where
     }
 }
 
+/// Has the last lines written before the process ends, also by a panic.
+struct LastLines(LogWriter);
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        self.0.flush(LAST_LINES_WITHIN);
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "it ends with the process and cannot fail"
@@ -83,20 +112,26 @@ where
 fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    end_at_second_signal().context("cannot listen for a second signal")?;
     tokio::spawn(async move {
-        for seen in 0.. {
-            let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            if seen > 0 {
-                tracing::warn!(signal = name, "second signal, ending without draining");
-                std::process::exit(130);
-            }
-            tracing::info!(signal = name, "stopping");
-            stop.cancel();
-        }
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        stop.cancel();
+        tracing::info!(signal = name, "stopping");
     });
+    Ok(())
+}
+
+/// In the signal's handler, so that it ends a process whose threads all hang, too.
+fn end_at_second_signal() -> std::io::Result<()> {
+    let is_second = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // The order in which they are registered is the one in which they run.
+        flag::register_conditional_shutdown(signal, ENDED_AT_ONCE, is_second.clone())?;
+        flag::register(signal, is_second.clone())?;
+    }
     Ok(())
 }
 
@@ -138,12 +173,13 @@ impl Tasks {
                 Ok(Err(error)) => error.context(format!("task `{name}` failed")),
                 Err(panic) => anyhow!("task `{name}` panicked: {}", panic_text(&*panic)),
             };
-            tracing::error!(error = format!("{error:#}"), "a task died, stopping the service");
+            let text = format!("{error:#}");
             this.failure
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .get_or_insert(error);
             this.stop.cancel();
+            tracing::error!(error = text, "a task died, stopping the service");
         });
     }
 

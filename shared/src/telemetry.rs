@@ -1,6 +1,8 @@
 //! Logs, metrics and health: what operators see of a service.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::net::SocketAddr;
+use std::panic::PanicHookInfo;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +17,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+use crate::http_rules::RulesLayer;
+pub use crate::log_writer::LogWriter;
+use crate::shutdown::panic_text;
 
 /// Upper bounds, in seconds, of the buckets of every duration histogram.
 const DURATION_BUCKETS: &[f64] = &[
@@ -31,7 +37,7 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Args, Clone, Debug)]
 pub struct TelemetryConfig {
     /// What is logged: a level, or levels by module (`info,delivery_worker=debug`).
-    #[arg(long, env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info,async_nats=warn", value_parser = filter)]
+    #[arg(long, env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info,async_nats=warn,h2=error", value_parser = filter)]
     pub log: String,
 
     /// Form of the log lines: `text`, or `json`, one object a line.
@@ -53,11 +59,18 @@ fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> 
 }
 
 impl TelemetryConfig {
-    /// Starts logging, to stderr, for the whole process.
-    pub fn init_logging(&self) {
+    /// Starts logging, to stderr, for the whole process, panics included. Lines are written a moment later, by a thread:
+    /// the end of the process waits for them with [`LogWriter::flush`].
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn init_logging(&self) -> anyhow::Result<LogWriter> {
+        let writer = LogWriter::start(std::io::stderr()).context("cannot start logging")?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(&self.log))
-            .with_writer(std::io::stderr);
+            // It would tell them to stderr, which waits and panics.
+            .log_internal_errors(false)
+            .with_writer(writer.clone());
         let done = match self.log_format {
             LogFormat::Text => builder.with_ansi(false).try_init(),
             LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -65,7 +78,22 @@ impl TelemetryConfig {
         if done.is_err() {
             tracing::debug!("logging had been started before");
         }
+        std::panic::set_hook(Box::new(log_panic));
+        Ok(writer)
     }
+}
+
+/// Logs a panic. The standard library's own way waits for whoever reads stderr.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let (thread, backtrace) = (std::thread::current(), Backtrace::capture());
+    let is_captured = backtrace.status() == BacktraceStatus::Captured;
+    tracing::error!(
+        thread = thread.name(),
+        location = panic.location().map(tracing::field::display),
+        backtrace = is_captured.then(|| tracing::field::display(&backtrace)),
+        "panicked: {}",
+        panic_text(panic.payload())
+    );
 }
 
 /// Starts the metrics recorder for the whole process. Until [`keep_metrics`] or a scrape sums them up, it holds every
@@ -146,7 +174,9 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
 /// `/metrics` for Prometheus, beside the health routes: what listens on a service's operations port.
 pub fn operations_routes(metrics: PrometheusHandle, readiness: Readiness) -> Router {
     let render = async move || ([("content-type", "text/plain; version=0.0.4")], metrics.render());
-    health_routes(readiness).route("/metrics", get(render))
+    health_routes(readiness)
+        .route("/metrics", get(render))
+        .layer(RulesLayer)
 }
 
 /// Binds a listening socket.

@@ -9,6 +9,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::stream::Info;
 use serde::Serialize;
 use shared::id::{EndpointId, OrgId};
+use shared::output::print;
 use sqlx::{PgConnection, PgPool};
 use time::{OffsetDateTime, Time};
 
@@ -36,11 +37,12 @@ pub async fn run(
         streams,
         tables,
     };
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&audit)?);
+    let text = if options.json {
+        serde_json::to_string_pretty(&audit)? + "\n"
     } else {
-        print!("{audit}");
-    }
+        audit.to_string()
+    };
+    print(&text).await?;
     let stuck = audit.stuck();
     ensure!(stuck.is_empty(), "stuck: {}", stuck.join(", "));
     Ok(())

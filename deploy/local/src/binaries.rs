@@ -225,6 +225,7 @@ fn pip(host: &Host, python: PathBuf, stage: &Path, requirements: &Path, target: 
         user: None,
         folder: stage.to_owned(),
         log: stage.join("pip.log"),
+        output: None,
         last_signal: Signal::SIGKILL,
     }
 }

@@ -7,6 +7,7 @@ use std::process::{ExitCode, ExitStatus};
 use anyhow::Context;
 use clap::Parser;
 use nix::sys::signal::Signal;
+use shared::output::complain;
 use tokio::process::Command;
 
 use crate::dev::{self, DevOptions, StopSignals};
@@ -58,7 +59,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Subcommand::Service(service)) => return service.run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("penstock-local: {error:#}");
+        complain(&format!("penstock-local: {error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -112,6 +112,7 @@ async fn make(host: &Host, programs: &Found, folder: &Path) -> anyhow::Result<()
         user: host.user_name(),
         folder: stage.clone(),
         log: log.clone(),
+        output: None,
         last_signal: Signal::SIGKILL,
     };
     // Copies are synced when they are made, so this one need not be.

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, User};
+use shared::output::complain;
 
 /// What a shell answers when a command cannot be run.
 const CANNOT_RUN: u8 = 127;
@@ -45,7 +46,7 @@ impl Exec {
             Ok(()) => Command::new(program).args(args).exec().into(),
             Err(error) => error,
         };
-        eprintln!("cannot run {}: {error:#}", program.display());
+        complain(&format!("cannot run {}: {error:#}", program.display()));
         ExitCode::from(CANNOT_RUN)
     }
 

@@ -5,6 +5,9 @@
 //! `delivery-worker`), so a program that starts a [`Stack`] either has [`main`] as its own `main` or
 //! names one that does in [`StackOptions::program`].
 
+// `println!` and `eprintln!` panic when nobody reads any more.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod dev;
 mod demo;

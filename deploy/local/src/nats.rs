@@ -190,6 +190,7 @@ impl Launcher<'_> {
             input: None,
             user: None,
             folder: self.folder.path().to_owned(),
+            output: None,
             last_signal: Signal::SIGKILL,
         }
     }

@@ -178,6 +178,7 @@ fn recipe(
         folder: folder.path().to_owned(),
         log: folder.logs().join("postgres.log"),
         // Immediate shutdown: unlike SIGKILL it takes the processes of the connections along at once.
+        output: None,
         last_signal: Signal::SIGQUIT,
     }
 }

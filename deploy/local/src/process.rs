@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::PipeWriter;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -198,6 +199,12 @@ impl Process {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Sends its output into a pipe from its next start on, and not into its log: what becomes of a process whose log is
+    /// read by somebody who stands still, or has gone away.
+    pub fn send_output_to(&mut self, pipe: PipeWriter) {
+        self.recipe.output = Some(pipe);
     }
 
     /// Everything it has printed since the stack was started, over all its starts.

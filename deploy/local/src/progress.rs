@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use shared::output::complain;
+
 /// A step shorter than this is not worth a line.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
 
@@ -20,7 +22,7 @@ impl Progress {
             return done;
         }
         if self.shown {
-            eprintln!("{what} …");
+            complain(&format!("{what} …"));
         }
         work.await
     }

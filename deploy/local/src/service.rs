@@ -174,6 +174,7 @@ impl Launcher<'_> {
             user: None,
             folder: self.folder.path().to_owned(),
             log: self.folder.logs().join(format!("{}.log", name.replace(' ', "-"))),
+            output: None,
             last_signal: Signal::SIGKILL,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,6 +29,8 @@ pub(crate) struct Recipe {
     pub(crate) folder: PathBuf,
     /// Where its output is appended.
     pub(crate) log: PathBuf,
+    /// Where its output goes instead, if not there.
+    pub(crate) output: Option<PipeWriter>,
     /// What ends it when nobody waits any more: sent by the kernel when this process dies, and by us
     /// when its handle is dropped.
     pub(crate) last_signal: Signal,
@@ -63,7 +65,10 @@ impl Recipe {
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.folder);
         command.stdin(input.map_or_else(Stdio::null, Stdio::from));
-        command.stdout(log.try_clone()?).stderr(log);
+        match &self.output {
+            Some(pipe) => command.stdout(pipe.try_clone()?).stderr(pipe.try_clone()?),
+            None => command.stdout(log.try_clone()?).stderr(log),
+        };
         // A group of its own: Ctrl-C reaches every process of the terminal's group, and the children
         // are to be stopped in order, by us.
         command.process_group(0);

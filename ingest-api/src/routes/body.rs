@@ -43,6 +43,10 @@ pub async fn read(
             "send the body without a Content-Encoding".into(),
         ));
     }
+    // Before anything is read: who waits for a word to go on gets this instead.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ApiError::TooLarge { limit });
+    }
     match timeout(bodies.timeout, gather(body, limit, bodies)).await {
         Ok(read) => read,
         Err(_) => Err(ApiError::BodyTimeout),

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use futures_util::FutureExt as _;
 
 use crate::faults::{
-    clock, cluster, crash, nats, network, postgres, power, releases, services, slow, soak, stream,
+    clock, cluster, crash, logs, nats, network, postgres, power, releases, services, slow, soak, stream,
 };
 use crate::report::{Outcome, Report};
 use crate::stage::Stage;
@@ -48,6 +48,8 @@ pub enum Fault {
     CrashPoints,
     /// A thousand connections send their requests byte by byte.
     Slowloris,
+    /// Nobody reads the services' logs any more, or their reader stands still.
+    LogPipe,
     /// The previous release works beside this one on one database.
     Releases,
     /// Nothing happens, for a long time.
@@ -103,6 +105,7 @@ impl Fault {
             Self::Clock => clock::run(stage).await,
             Self::CrashPoints => crash::run(stage).await,
             Self::Slowloris => slow::run(stage).await,
+            Self::LogPipe => logs::run(stage).await,
             Self::Releases => releases::run(stage).await,
             Self::Soak => soak::run(stage).await,
         }

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("chaos: {error:#}");
+            shared::output::complain(&format!("chaos: {error:#}"));
             ExitCode::FAILURE
         }
     }

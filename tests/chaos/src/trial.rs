@@ -156,3 +156,11 @@ pub(crate) fn without_retry_after(answers: &[Answered]) -> usize {
     };
     answers.iter().filter(silent).count()
 }
+
+/// How long the answers took to requests that were sent in a span of time.
+pub(crate) fn times(answers: &[Answered], from: Instant, until: Instant) -> Vec<Duration> {
+    let between = answers
+        .iter()
+        .filter(|answer| answer.sent >= from && answer.sent < until);
+    between.map(|answer| answer.took).collect()
+}

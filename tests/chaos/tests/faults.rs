@@ -104,6 +104,11 @@ async fn a_thousand_connections_that_dribble_are_closed_and_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn logs_that_nobody_reads_change_nothing() {
+    holds(Fault::LogPipe).await;
+}
+
+#[tokio::test]
 async fn two_releases_work_side_by_side() {
     holds(Fault::Releases).await;
 }

@@ -22,10 +22,6 @@ mod plot;
 
 use std::process::ExitCode;
 
-/// The services' allocator: all processes of a run are this program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         // What the stack starts its children with.

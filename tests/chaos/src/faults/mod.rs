@@ -10,6 +10,7 @@ pub(crate) mod network;
 pub(crate) mod clock;
 pub(crate) mod crash;
 pub(crate) mod slow;
+pub(crate) mod logs;
 pub(crate) mod releases;
 pub(crate) mod soak;
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use e2e::{Answered, Manners};
+use e2e::Manners;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::report::{Outcome, p99};
 use crate::stage::Stage;
-use crate::trial::Trial;
+use crate::trial::{Trial, times};
 
 const SOCKETS: usize = 1_000;
 
@@ -125,11 +125,4 @@ async fn send_slowly(mut socket: TcpStream, start: &Start) -> std::io::Result<()
             }
         }
     }
-}
-
-fn times(answers: &[Answered], from: Instant, until: Instant) -> Vec<Duration> {
-    let between = answers
-        .iter()
-        .filter(|answer| answer.sent >= from && answer.sent < until);
-    between.map(|answer| answer.took).collect()
 }

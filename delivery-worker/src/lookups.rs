@@ -176,7 +176,9 @@ impl Lookups {
 
 /// What a look-up that is running comes to in the rest of its time.
 async fn in_time(running: Running) -> Option<Found> {
-    tokio::time::timeout(MAX_TIME - PATIENCE, running).await.ok()
+    tokio::time::timeout(MAX_TIME.saturating_sub(PATIENCE), running)
+        .await
+        .ok()
 }
 
 /// Nobody knows whether the name exists, `EAI_AGAIN`. The standard library has only the C library's words for it.

@@ -147,8 +147,8 @@ impl Permits {
         let now = Instant::now();
         let due = now.checked_add(after).unwrap_or(now);
         let mut notes = self.wakeup.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = notes.entry(id).or_insert(due);
-        *noted = due.min(*noted);
+        let earliest = notes.entry(id).or_insert(due);
+        *earliest = due.min(*earliest);
     }
 
     /// What was noted since this was last called.

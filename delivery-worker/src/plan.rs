@@ -76,8 +76,12 @@ impl Storing {
         let push = taker.subscriber.push.as_ref().filter(|_| !taker.is_undecided);
         let start = push.and_then(|endpoint| self.permit_start(endpoint, &located.event));
         match push {
-            Some(endpoint) if !endpoint.may_start(&located.event) => _ = fanned_out.for_claimer.insert(endpoint.id),
-            Some(endpoint) if start.is_none() => _ = fanned_out.parked.insert(endpoint.id, endpoint.clone()),
+            Some(endpoint) if !endpoint.may_start(&located.event) => {
+                fanned_out.for_claimer.insert(endpoint.id);
+            }
+            Some(endpoint) if start.is_none() => {
+                fanned_out.parked.insert(endpoint.id, endpoint.clone());
+            }
             _ => {}
         }
         let lease = start

@@ -26,6 +26,7 @@ pub struct Recorded {
 ///
 /// # Errors
 /// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.
+#[expect(clippy::too_many_lines, reason = "one statement, which is checked as a whole")]
 pub async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Recorded, sqlx::Error> {
     let successes = successful_endpoints(group);
     let accepted_at = || {

@@ -60,6 +60,9 @@ impl<'a> Taker<'a> {
     }
 }
 
+/// A filter, and its number in the set of all.
+type Numbered<'a> = (&'a Arc<PayloadFilter>, usize);
+
 impl Subscribers {
     /// Adds one.
     pub fn insert(&mut self, subscriber: Subscriber) {
@@ -114,7 +117,7 @@ impl Subscribers {
 
     async fn judge<'a>(
         &'a self,
-        wanting: Vec<(&'a Subscriber, Option<(&'a Arc<PayloadFilter>, usize)>)>,
+        wanting: Vec<(&'a Subscriber, Option<Numbered<'a>>)>,
         event: &Event<'_>,
         mut steps: u32,
         slices: &mut Slices,
@@ -217,8 +220,9 @@ mod tests {
 
     fn subscribers<const N: usize>(all: [Subscriber; N]) -> Subscribers {
         let mut subscribers = Subscribers::default();
-        all.into_iter()
-            .for_each(|subscriber| subscribers.insert(subscriber));
+        for subscriber in all {
+            subscribers.insert(subscriber);
+        }
         subscribers
     }
 

@@ -278,9 +278,8 @@ enum Place {
 
 /// Reads an entry's place; `None` when it cannot be read.
 async fn entry(bucket: &kv::Store, id: &KeyId) -> Option<Place> {
-    let entry = match timeout(PATIENCE, bucket.entry(id.as_str())).await.ok()?.ok()? {
-        None => return Some(Place::Free(0)),
-        Some(entry) => entry,
+    let Some(entry) = timeout(PATIENCE, bucket.entry(id.as_str())).await.ok()?.ok()? else {
+        return Some(Place::Free(0));
     };
     if entry.operation == kv::Operation::Put {
         return Some(Place::Taken(entry.revision, entry.value));

@@ -84,23 +84,19 @@ impl Markers {
             return Returned::Foreign;
         };
         let in_row = |row: &Row| row.connection == connection && row.last + 1 == number;
-        match self.row.as_mut().filter(|row| in_row(row)) {
-            Some(row) => {
-                row.last = number;
-                Returned::Again(Span {
-                    from: row.since,
-                    until: sent.at,
-                })
-            }
-            None => {
-                self.row = Some(Row {
-                    connection,
-                    last: number,
-                    since: now,
-                });
-                Returned::First
-            }
+        if let Some(row) = self.row.as_mut().filter(|row| in_row(row)) {
+            row.last = number;
+            return Returned::Again(Span {
+                from: row.since,
+                until: sent.at,
+            });
         }
+        self.row = Some(Row {
+            connection,
+            last: number,
+            since: now,
+        });
+        Returned::First
     }
 }
 

@@ -87,6 +87,38 @@ pub fn describe() {
         "Leases handed back by consumers that pull, by outcome."
     );
     describe_gauge!("pulls_waiting", "Pulls that wait for a delivery.");
+    describe_what_waits();
+    describe_process();
+    for error in PublishError::ALL {
+        counter!("publish_refusals_total", "reason" => error.code()).increment(0);
+    }
+    for name in [
+        "log_lines_dropped_total",
+        "http2_floods_total",
+        "publish_resends_total",
+        "key_lookup_refusals_total",
+    ] {
+        counter!(name).increment(0);
+    }
+    counter!("body_refusals_total").increment(0);
+    counter!("answer_refusals_total").increment(0);
+}
+
+/// What both services tell of their process.
+fn describe_process() {
+    describe_counter!("task_panics_total", "Panics of short tasks.");
+    describe_counter!(
+        "log_lines_dropped_total",
+        "Log lines that were not written because nobody reads them, or not in time."
+    );
+    describe_counter!(
+        "http2_floods_total",
+        "HTTP/2 connections closed because of too many frames that belong to no request."
+    );
+}
+
+/// What waits in the streams and in the tables, and whether that can be seen.
+fn describe_what_waits() {
     describe_gauge!(
         "event_stream_frames",
         "Frames in an event stream that no worker has stored."
@@ -118,32 +150,5 @@ pub fn describe() {
     describe_gauge!(
         "dependency_up",
         "1 while this process reaches the dependency, else 0."
-    );
-    describe_process();
-    for error in PublishError::ALL {
-        counter!("publish_refusals_total", "reason" => error.code()).increment(0);
-    }
-    for name in [
-        "log_lines_dropped_total",
-        "http2_floods_total",
-        "publish_resends_total",
-        "key_lookup_refusals_total",
-    ] {
-        counter!(name).increment(0);
-    }
-    counter!("body_refusals_total").increment(0);
-    counter!("answer_refusals_total").increment(0);
-}
-
-/// What both services tell of their process.
-fn describe_process() {
-    describe_counter!("task_panics_total", "Panics of short tasks.");
-    describe_counter!(
-        "log_lines_dropped_total",
-        "Log lines that were not written because nobody reads them, or not in time."
-    );
-    describe_counter!(
-        "http2_floods_total",
-        "HTTP/2 connections closed because of too many frames that belong to no request."
     );
 }

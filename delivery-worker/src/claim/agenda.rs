@@ -46,6 +46,10 @@ struct Walk {
     next: Option<Instant>,
 }
 
+/// The endpoint after which the walk goes on; `None` is the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalkFrom(pub Option<EndpointId>);
+
 impl Agenda {
     /// The endpoint is to be looked at then, or earlier.
     pub fn note(&mut self, id: EndpointId, look_at: Instant, now: Instant) {
@@ -131,12 +135,12 @@ impl Agenda {
     }
 
     /// Where the walk goes on, if it may by now: after that endpoint. The first round goes through without a pause.
-    pub fn next_walk(&mut self, now: Instant) -> Option<Option<EndpointId>> {
+    pub fn next_walk(&mut self, now: Instant) -> Option<WalkFrom> {
         if self.walk.next.is_some_and(|next| now < next) {
             return None;
         }
         self.walk.began.get_or_insert(now);
-        Some(self.walk.after)
+        Some(WalkFrom(self.walk.after))
     }
 
     /// Whether the walk has never come to its end.
@@ -251,13 +255,13 @@ mod tests {
         let (mut agenda, now) = (Agenda::default(), Instant::now());
         agenda.looked(now, &[waiting(9, -1.0)]);
         let later = now + SECOND;
-        assert_eq!(agenda.next_walk(later), Some(None));
+        assert_eq!(agenda.next_walk(later), Some(WalkFrom(None)));
         agenda.walked(later, &[id(1), id(2)], true, |_| true);
         assert!(agenda.is_first_round());
-        assert_eq!(agenda.next_walk(later), Some(Some(id(2))));
+        assert_eq!(agenda.next_walk(later), Some(WalkFrom(Some(id(2)))));
         agenda.walked(later, &[id(3)], false, |asked| asked != id(9));
         assert!(!agenda.is_first_round());
         assert_eq!(all_due(&mut agenda, later + 9 * SECOND), [id(1), id(2), id(3)]);
-        assert_eq!(agenda.next_walk(later + 3_600 * SECOND), Some(None));
+        assert_eq!(agenda.next_walk(later + 3_600 * SECOND), Some(WalkFrom(None)));
     }
 }

@@ -21,7 +21,7 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::claim::agenda::Agenda;
+use crate::claim::agenda::{Agenda, WalkFrom};
 use crate::claim::claimed::Claimed;
 use crate::claim::ordered::Cursors;
 use crate::claim::share::Share;
@@ -191,7 +191,7 @@ impl Claimer {
         agenda: &mut Agenda,
     ) -> Result<(), sqlx::Error> {
         let now = Instant::now();
-        let Some(after) = agenda.next_walk(now) else {
+        let Some(WalkFrom(after)) = agenda.next_walk(now) else {
             return Ok(());
         };
         let found = survey::walk(connection, after, WALK_LENGTH).await?;

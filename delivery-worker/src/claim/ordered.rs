@@ -39,7 +39,7 @@ struct Due {
     org_id: OrgId,
     event_id: EventId,
     accepted_at: OffsetDateTime,
-    due_at: OffsetDateTime,
+    next_attempt_at: OffsetDateTime,
     ordinal: i64,
     /// Another one of its key comes first.
     behind: bool,
@@ -117,7 +117,7 @@ impl Cursors {
     fn advance(&mut self, id: EndpointId, last: Option<&Due>) {
         match last {
             Some(due) => {
-                let (due_at, ordinal) = (due.due_at, due.ordinal);
+                let (due_at, ordinal) = (due.next_attempt_at, due.ordinal);
                 self.0.insert(id, Place { due_at, ordinal });
             }
             None => _ = self.0.remove(&id),
@@ -143,7 +143,7 @@ async fn look(
         Due,
         r#"
         select d.endpoint_id as "endpoint_id!: EndpointId", d.org_id as "org_id!: OrgId", d.event_id as "event_id!: EventId",
-               d.accepted_at as "accepted_at!", d.next_attempt_at as "due_at!", d.ordinal as "ordinal!",
+               d.accepted_at as "accepted_at!", d.next_attempt_at as "next_attempt_at!", d.ordinal as "ordinal!",
                exists (
                    select from deliveries earlier
                    where earlier.endpoint_id = d.endpoint_id and earlier.ordering_key = d.ordering_key

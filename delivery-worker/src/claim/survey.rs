@@ -85,7 +85,7 @@ pub async fn walk(
         select endpoint_id as "endpoint_id!: EndpointId" from walked where step > 0 and endpoint_id is not null
         order by step
         "#,
-        after.map_or(Uuid::nil(), |id| id.as_uuid()),
+        after.map_or(Uuid::nil(), EndpointId::as_uuid),
         i32::try_from(most).unwrap_or(i32::MAX),
     )
     .fetch_all(connection)

@@ -93,13 +93,11 @@ impl Connector {
     /// # Errors
     /// With the reason and its causes: [`Refused`], [`LookupFailed`], an I/O error, a TLS error.
     pub async fn connect(&self, uri: &Uri, line: &Arc<Line>) -> Result<Connection, AnyError> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.try_connect(uri, line)).await {
-            Ok(connected) => connected,
-            Err(_) => {
-                let reason = format!("no connection within {CONNECT_TIMEOUT:?}");
-                Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
-            }
-        }
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.try_connect(uri, line));
+        connecting.await.unwrap_or_else(|_| {
+            let reason = format!("no connection within {CONNECT_TIMEOUT:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
+        })
     }
 
     async fn try_connect(&self, uri: &Uri, line: &Arc<Line>) -> Result<Connection, AnyError> {

@@ -266,7 +266,7 @@ impl AsyncWrite for Metered {
         self.line.is_open()?;
         match Pin::new(&mut self.socket).poll_write(context, bytes) {
             Poll::Pending => self.line.pending(context),
-            written => written,
+            written @ Poll::Ready(_) => written,
         }
     }
 
@@ -278,7 +278,7 @@ impl AsyncWrite for Metered {
         self.line.is_open()?;
         match Pin::new(&mut self.socket).poll_write_vectored(context, bytes) {
             Poll::Pending => self.line.pending(context),
-            written => written,
+            written @ Poll::Ready(_) => written,
         }
     }
 

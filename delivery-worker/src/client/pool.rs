@@ -148,7 +148,7 @@ impl Pool {
             .shared
             .replace(shared)
         {
-            state.leave(old);
+            state.leave(&old);
         }
         self.using(host, line, Sender::Http2(sender), false)
     }
@@ -200,13 +200,12 @@ impl Pool {
         }
         let turn = state.turn(host, until);
         let entry = state.hosts.get_mut(host).and_then(|entry| entry.shared.as_mut());
-        match entry.filter(|shared| Arc::ptr_eq(&shared.line, line)) {
-            Some(shared) => shared.turn = Some(turn),
+        if let Some(shared) = entry.filter(|shared| Arc::ptr_eq(&shared.line, line)) {
+            shared.turn = Some(turn);
+        } else {
             // Another one has taken its place.
-            None => {
-                state.turns.remove(&turn);
-                line.close();
-            }
+            state.turns.remove(&turn);
+            line.close();
         }
         if line.is_retired() {
             state.close(turn);
@@ -235,7 +234,7 @@ impl State {
         let shared = entry.shared.as_mut()?;
         if shared.sender.is_closed() || shared.line.is_retired() {
             let old = entry.shared.take()?;
-            self.leave(old);
+            self.leave(&old);
             return None;
         }
         if !is_wanted(&shared.line) {
@@ -251,7 +250,7 @@ impl State {
     }
 
     /// Lets a shared connection end with its last request.
-    fn leave(&mut self, old: Shared) {
+    fn leave(&mut self, old: &Shared) {
         old.line.retire();
         if let Some(turn) = old.turn {
             self.turns.remove(&turn);

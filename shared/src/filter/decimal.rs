@@ -293,16 +293,20 @@ mod tests {
         }
     }
 
+    fn length(text: &str) -> i32 {
+        i32::try_from(text.len()).unwrap()
+    }
+
     /// A whole number and what power of ten to divide it by, as plain digits: 60 before the point, 60 after it.
     fn written_out(number: &str) -> (bool, String) {
         let (is_negative, number) = (number.starts_with('-'), number.trim_start_matches('-'));
         let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let point = whole.len() as i32 + exponent.parse::<i32>().unwrap();
+        let point = length(whole) + exponent.parse::<i32>().unwrap();
         let mut places = vec![b'0'; 120];
-        for (index, digit) in whole.bytes().chain(fraction.bytes()).enumerate() {
+        for (index, digit) in (0..).zip(whole.bytes().chain(fraction.bytes())) {
             if digit != b'0' {
-                places[usize::try_from(60 - point + index as i32).unwrap()] = digit;
+                places[usize::try_from(60 - point + index).unwrap()] = digit;
             }
         }
         (is_negative, String::from_utf8(places).unwrap())
@@ -330,7 +334,7 @@ mod tests {
             // The same number in another spelling.
             let (mantissa, exponent) = two.split_once(['e', 'E']).unwrap_or((&two, "0"));
             let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-            let shifted = exponent.parse::<i32>().unwrap() - fraction.len() as i32 - zeros as i32;
+            let shifted = exponent.parse::<i32>().unwrap() - length(fraction) - i32::try_from(zeros).unwrap();
             let other = format!("{whole}{fraction}{}e{shifted}", "0".repeat(zeros));
             prop_assert_eq!(cmp(&two, &other), Ordering::Equal, "{}", other);
             prop_assert_eq!(cmp(&one, &other), naive(&one, &two), "{}", other);

@@ -7,8 +7,8 @@ use futures_util::FutureExt as _;
 
 use crate::faults::power::Loss;
 use crate::faults::{
-    clock, cluster, crash, filters, keys, logs, nats, network, postgres, power, receivers, releases, services, slow,
-    soak, stream,
+    clock, cluster, crash, filters, keys, logs, nats, network, postgres, power, receivers, releases,
+    services, slow, soak, stream,
 };
 use crate::report::{Outcome, Report};
 use crate::stage::Stage;

@@ -117,6 +117,10 @@ impl Default for Limits {
 
 /// An endpoint, as its owner sees it.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    clippy::option_option,
+    reason = "a field is left out where it has no meaning, and null where the workers decide"
+)]
 pub struct Endpoint {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
@@ -182,6 +186,10 @@ pub struct Endpoint {
 
 /// An endpoint's own retry policy.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    clippy::option_option,
+    reason = "a field is left out where it has no meaning, and null where the workers decide"
+)]
 pub struct RetryView {
     /// Attempts after which a delivery is dead.
     attempts: Option<i32>,

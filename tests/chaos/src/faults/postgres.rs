@@ -101,7 +101,9 @@ pub(crate) async fn full_disk(stage: &Stage) -> anyhow::Result<Outcome> {
 
 async fn small_disk() -> Result<Disk, String> {
     require_root()?;
-    Disk::mount("tables", SCARCE).await.map_err(|error| format!("{error:#}"))
+    Disk::mount("tables", SCARCE)
+        .await
+        .map_err(|error| format!("{error:#}"))
 }
 
 /// Removes what a new session reads its catalogue from, so that it writes that again: as after any change of a catalogue.

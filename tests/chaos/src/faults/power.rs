@@ -125,7 +125,9 @@ pub(crate) async fn control(stage: &Stage) -> anyhow::Result<Outcome> {
 
 async fn disk(server: &str) -> Result<Disk, String> {
     require_root()?;
-    Disk::mount(server, AMPLE).await.map_err(|error| format!("{error:#}"))
+    Disk::mount(server, AMPLE)
+        .await
+        .map_err(|error| format!("{error:#}"))
 }
 
 async fn start(stage: &Stage, disk: &Disk, nats: NatsOptions) -> Trial {

@@ -28,12 +28,12 @@ fn the_allocator_is_chosen_in_one_place() {
 
 /// The sources that choose an allocator.
 fn find(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect("it is a folder") {
+        let path = entry.expect("it can be read").path();
         if path.is_dir() {
             find(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let source = std::fs::read_to_string(&path).unwrap();
+            let source = std::fs::read_to_string(&path).expect("it is text");
             if source.lines().any(|line| line.trim() == "#[global_allocator]") {
                 found.push(path);
             }

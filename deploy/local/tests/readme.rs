@@ -23,7 +23,8 @@ fn root() -> PathBuf {
 }
 
 fn read(document: &Path) -> String {
-    std::fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document:?}: {error}"))
+    std::fs::read_to_string(root().join(document))
+        .unwrap_or_else(|error| panic!("{}: {error}", document.display()))
 }
 
 #[test]

@@ -84,7 +84,7 @@ async fn break_logs(trial: &mut Trial, index: usize) -> anyhow::Result<Vec<PipeR
         if index == 0 {
             drop(reader);
         } else {
-            writer.write_all(&[b'\n'; PIPE_BYTES])?;
+            writer.write_all(&vec![b'\n'; PIPE_BYTES])?;
             readers.push(reader);
         }
         let stack = trial.stack_mut();

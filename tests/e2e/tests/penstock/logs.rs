@@ -31,7 +31,7 @@ fn closed_pipe() -> PipeWriter {
 /// A pipe that is full, and whose reader stands still for as long as it is there.
 fn stalled_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().expect("there are descriptors");
-    writer.write_all(&[b'\n'; PIPE_BYTES]).expect("it is empty");
+    writer.write_all(&vec![b'\n'; PIPE_BYTES]).expect("it is empty");
     (reader, writer)
 }
 

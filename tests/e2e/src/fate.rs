@@ -2,6 +2,7 @@
 //! [`LOG`].
 
 use shared::id::EventId;
+use std::fmt::Write as _;
 
 use crate::world::World;
 
@@ -81,7 +82,7 @@ pub fn fate(logs: &[Log], id: EventId) -> String {
         } else {
             "another frame of that number "
         };
-        told += &format!(", {other}{} {} at {}", line.did, line.who, line.time);
+        let _ = write!(told, ", {other}{} {} at {}", line.did, line.who, line.time);
     }
     if !lines
         .iter()

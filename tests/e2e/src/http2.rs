@@ -163,10 +163,14 @@ impl Http2Peer {
     pub async fn read(&mut self) -> io::Result<Frame> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).await?;
-        let [a, b, c, kind, flags, d, e, f, g] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        let [length @ .., kind, flags, _, _, _, _] = head;
+        let [.., s0, s1, s2, s3] = head;
+        let length = length
+            .iter()
+            .fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let mut payload = vec![0; length];
         self.stream.read_exact(&mut payload).await?;
-        let stream = u32::from_be_bytes([d, e, f, g]);
+        let stream = u32::from_be_bytes([s0, s1, s2, s3]);
         Ok(Frame {
             kind,
             flags,

@@ -369,5 +369,5 @@ async fn talk(mut peer: Http2Peer, hangs: bool) {
         let _ = peer.answer(stream).await;
     }
     let _ = peer.request().await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

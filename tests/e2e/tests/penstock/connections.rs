@@ -181,7 +181,7 @@ async fn hang_on_the_first(mut peer: Http2Peer, before: usize) {
     }
     answer_one(&mut peer).await;
     let _ = peer.request().await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]

@@ -58,8 +58,8 @@ async fn a_filter_that_is_not_reached_ends_its_delivery_and_says_so() {
     let (receiver, plain) = (world.receiver().await, world.receiver().await);
     let cheap = json!({"filter": {"/total": 1}});
     let first = world.endpoint_with(&organization, &receiver, cheap.clone()).await;
-    let dear = json!({"filter": hostile_filter(1)});
-    let second = world.endpoint_with(&organization, &receiver, dear).await;
+    let costly = json!({"filter": hostile_filter(1)});
+    let second = world.endpoint_with(&organization, &receiver, costly).await;
     world.endpoint(&organization, &plain).await;
     let id = world
         .producer(&organization)

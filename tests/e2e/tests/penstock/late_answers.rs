@@ -104,9 +104,14 @@ async fn hand_out_another(world: &World, producer: &Producer) -> (EventId, Messa
         .create_consumer_on_stream(config, stream::name(0))
         .await
         .expect("the stream is there");
-    let mut messages = consumer.fetch().max_messages(1).messages().await.unwrap();
-    let message = messages.next().await.expect("the frame is handed out").unwrap();
-    assert_eq!(message.info().unwrap().stream_sequence, 1);
+    let fetched = consumer.fetch().max_messages(1).messages().await;
+    let mut messages = fetched.expect("NATS answers");
+    let message = messages.next().await.expect("the frame is handed out");
+    let message = message.expect("it is whole");
+    assert_eq!(
+        message.info().expect("it came out of a stream").stream_sequence,
+        1
+    );
     (other, message)
 }
 

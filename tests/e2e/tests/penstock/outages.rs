@@ -191,7 +191,8 @@ async fn open(world: &World, key: &str, count: usize) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for _ in 0..count {
         let mut connection = connect(world).await;
-        connection.write_all(post(key).as_bytes()).await.unwrap();
+        let written = connection.write_all(post(key).as_bytes()).await;
+        written.expect("the replica takes it");
         assert_eq!(first_status(&mut connection).await, "202");
         connections.push(connection);
     }
@@ -230,14 +231,14 @@ async fn first_status(connection: &mut TcpStream) -> String {
 
 /// Freezes the second replica, revokes a key, and lets it go on once nobody may accept the key any more.
 async fn freeze_and_revoke(world: &World, owner: &str, id: &str, meanwhile: impl AsyncFnOnce()) {
-    world.stack().ingest(1).signal(Signal::SIGSTOP).unwrap();
+    world.stack().ingest(1).signal(Signal::SIGSTOP).expect("it runs");
     revoke(world, owner, id).await;
     let revoked = Instant::now();
     meanwhile().await;
     while revoked.elapsed() < PROMISE {
         assert_eq!(tried(world, 0, owner).await, 404);
     }
-    world.stack().ingest(1).signal(Signal::SIGCONT).unwrap();
+    world.stack().ingest(1).signal(Signal::SIGCONT).expect("it runs");
 }
 
 #[tokio::test]
@@ -293,7 +294,7 @@ async fn a_replica_that_wakes_alone_trusts_no_key() {
     let made = make(&world, &owner, &json!({"name": "a", "scopes": ["ingest"]})).await;
     let (id, key) = (text(&made, "id"), text(&made, "key"));
     assert_eq!(tried(&world, 1, key).await, 404);
-    world.stack().ingest(1).signal(Signal::SIGSTOP).unwrap();
+    world.stack().ingest(1).signal(Signal::SIGSTOP).expect("it runs");
     revoke(&world, &owner, id).await;
     let revoked = Instant::now();
     while revoked.elapsed() < PROMISE {
@@ -301,7 +302,7 @@ async fn a_replica_that_wakes_alone_trusts_no_key() {
     }
     world.stack().postgres().freeze().unwrap();
     world.stack_mut().nats_mut().kill().await.unwrap();
-    world.stack().ingest(1).signal(Signal::SIGCONT).unwrap();
+    world.stack().ingest(1).signal(Signal::SIGCONT).expect("it runs");
     assert_eq!(judged(&world, 1, key).await, 503);
     world.stack().postgres().thaw().unwrap();
     world.stack_mut().nats_mut().start().await.unwrap();

@@ -211,7 +211,7 @@ async fn a_delivery_whose_leases_run_out_is_dead_when_its_attempts_are_used_up()
     let consumer = Consumer::new(&world, &organization).await;
     let receiver = world.receiver().await;
     let told = request(&world, 0, Method::POST, "/v1/endpoints", &organization.key)
-        .json(&json!({"url": receiver.url(), "event_types": ["delivery.dead"]}));
+        .json(&json!({"url": receiver.url("/"), "event_types": ["delivery.dead"]}));
     assert_eq!(status(told).await, 201);
     limit(&world, &consumer, json!({"attempts": 2})).await;
     let id = send(&world, &organization, "1").await;

@@ -1,9 +1,9 @@
 //! Signatures: `cargo bench -p delivery-worker`.
 
-use delivery_worker::sign::Signer;
+use delivery_worker::send::sign::Signer;
 use divan::Bencher;
-use shared::clock::UnixMicros;
-use shared::id::EventId;
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::EventId;
 use shared::secret::SigningSecret;
 
 fn main() {

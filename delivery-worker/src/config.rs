@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use humantime::parse_duration;
-use shared::clock::UnixMicros;
-use shared::config::nonzero_duration;
+use shared::domain::clock::UnixMicros;
 use shared::egress::EgressConfig;
-use shared::nats::NatsConfig;
+use shared::process::config::nonzero_duration;
+use shared::process::nats::NatsConfig;
+use shared::process::shutdown::RuntimeConfig;
+use shared::process::telemetry::TelemetryConfig;
 use shared::secret::SecretsKey;
-use shared::shutdown::RuntimeConfig;
-use shared::telemetry::TelemetryConfig;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::breaker::Breaker;
-use crate::retention::RetentionConfig;
-use crate::retry::RetryPolicy;
+use crate::chores::retention::RetentionConfig;
+use crate::endpoints::breaker::Breaker;
+use crate::endpoints::retry::RetryPolicy;
 
 /// Worker daemon: consumes events from NATS JetStream, writes them to Postgres and delivers signed webhooks.
 #[derive(Clone, Debug, Parser)]

@@ -8,49 +8,16 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod config;
+mod store;
+mod endpoints;
 mod intake;
-mod session;
-mod batch;
-mod incoming;
-mod storing;
-mod bulky;
-mod isolate;
-mod leftovers;
-mod endpoint;
-mod slices;
-mod event_types;
-mod subscribers;
-mod fan_out;
-mod plan;
-mod permits;
-mod persist;
-mod warm;
-mod streams;
-mod floors;
 mod claim;
-mod dispatch;
-mod outgoing;
-mod deliver;
-pub mod sign;
-mod client;
-mod lookups;
-mod room;
-pub mod retry;
+pub mod send;
 mod record;
-mod results;
-pub mod breaker;
-mod health;
-mod operations;
-mod recoveries;
-mod deleted;
-mod unacknowledged;
-pub mod retention;
-mod partitions;
 mod chores;
-mod backlog;
-mod audit;
-mod requeue;
+mod commands;
 mod metric_names;
+mod slices;
 pub mod crash;
 
 use std::process::ExitCode;
@@ -60,31 +27,31 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::db::SESSION_SETTINGS;
-use shared::nats::{NATS_CONNECTED, Nats};
-use shared::operations::Shown;
-use shared::readings::Readings;
-use shared::shutdown::{Tasks, run_service};
-use shared::telemetry::{self, Readiness, bind};
+use shared::process::nats::{NATS_CONNECTED, Nats};
+use shared::process::readings::Readings;
+use shared::process::shutdown::{Tasks, run_service};
+use shared::process::telemetry::{self, Readiness, bind};
+use shared::server::metrics_server::Shown;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::chores::retention::RetentionConfig;
 use crate::claim::Claimer;
-use crate::client::Client;
+use crate::claim::floors::{FloorRequests, Floors};
 use crate::config::Command;
 pub use crate::config::Config;
-use crate::deliver::Sender;
-use crate::dispatch::Dispatcher;
-use crate::fan_out::Directory;
-use crate::floors::{FloorRequests, Floors};
+use crate::endpoints::directory::Directory;
+use crate::endpoints::permits::Permits;
+use crate::intake::storing::Storing;
 use crate::intake::{Intake, STREAMS_FOUND};
-use crate::lookups::Lookups;
-use crate::permits::Permits;
 use crate::record::Recorder;
-use crate::retention::RetentionConfig;
-use crate::room::Room;
-use crate::storing::Storing;
-use crate::warm::WarmPool;
+use crate::send::Dispatcher;
+use crate::send::attempt::Sender;
+use crate::send::client::Client;
+use crate::send::lookups::Lookups;
+use crate::send::room::Room;
+use crate::store::warm::WarmPool;
 
 /// How often the worker looks whether it can work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -122,12 +89,12 @@ async fn run_command(command: Command, config: &Config) -> anyhow::Result<()> {
         Command::Audit(options) => {
             let nats = Nats::connect(&config.nats, "delivery-worker audit").await?;
             let pool = shared::db::connect("delivery-worker audit", &config.database_url, 1).await?;
-            audit::run(&options, config.retention, &nats.jetstream(), &pool).await
+            commands::audit::run(&options, config.retention, &nats.jetstream(), &pool).await
         }
         Command::Requeue(options) => {
             let nats = Nats::connect(&config.nats, "delivery-worker requeue").await?;
             let pool = shared::db::connect("delivery-worker requeue", &config.database_url, 1).await?;
-            requeue::run(&options, &nats.jetstream(), &pool).await
+            commands::requeue::run(&options, &nats.jetstream(), &pool).await
         }
     }
 }
@@ -210,20 +177,25 @@ pub async fn run(
         "connection check",
         nats.clone().watch(readiness.clone(), stop.clone()),
     );
-    let looks = shared::backlog::pool("delivery-worker", &config.database_url)?;
-    let backlog = shared::backlog::follow(looks, backlog::read_backlog, readings.clone(), stop.clone());
+    let looks = shared::db::backlog::pool("delivery-worker", &config.database_url)?;
+    let backlog = shared::db::backlog::follow(
+        looks,
+        store::backlog::read_backlog,
+        readings.clone(),
+        stop.clone(),
+    );
     tasks.spawn_long_lived("backlog", backlog);
     let shown = Shown {
         metrics,
         readings,
         readiness: readiness.clone(),
     };
-    let server = shared::operations::serve(operations, shown, stop.clone(), drain);
+    let server = shared::server::metrics_server::serve(operations, shown, stop.clone(), drain);
     tasks.spawn_long_lived("operations server", server);
     tasks.spawn_long_lived("start", {
         let (tasks, stop) = (tasks.clone(), stop.clone());
         async move {
-            if partitions::prepare(&pool, &stop).await? {
+            if store::partitions::prepare(&pool, &stop).await? {
                 let looks = look_regularly(pool.clone(), permits.clone(), readiness.clone(), stop.clone());
                 tasks.spawn_long_lived("looks", looks);
                 start_chores(&tasks, &pool, directory, permits, config.retention);
@@ -249,10 +221,10 @@ fn start_chores(
 ) {
     let stop = tasks.stop();
     let (db, wake) = (pool.clone(), permits.clone());
-    let store = async move || operations::store(&db, &directory, &wake).await;
+    let store = async move || chores::notices::store(&db, &directory, &wake).await;
     let events = chores::repeat(
         "operational events",
-        operations::INTERVAL,
+        chores::notices::INTERVAL,
         CHORE_LIMIT,
         stop.clone(),
         store,
@@ -260,10 +232,10 @@ fn start_chores(
     tasks.spawn_long_lived("operational events", events);
 
     let db = pool.clone();
-    let recover = async move || recoveries::take_steps(&db, &permits).await;
+    let recover = async move || chores::recoveries::take_steps(&db, &permits).await;
     let steps = chores::repeat(
         "recoveries",
-        recoveries::INTERVAL,
+        chores::recoveries::INTERVAL,
         CHORE_LIMIT,
         stop.clone(),
         recover,
@@ -271,11 +243,11 @@ fn start_chores(
     tasks.spawn_long_lived("recoveries", steps);
 
     let db = pool.clone();
-    let ending = deleted::Ending::default();
+    let ending = chores::deleted_endpoints::Ending::default();
     let end = async move || ending.take_round(&db).await;
     let endings = chores::repeat(
         "deleted endpoints",
-        deleted::INTERVAL,
+        chores::deleted_endpoints::INTERVAL,
         CHORE_LIMIT,
         stop.clone(),
         end,
@@ -283,10 +255,10 @@ fn start_chores(
     tasks.spawn_long_lived("deleted endpoints", endings);
 
     let db = pool.clone();
-    let end = async move || unacknowledged::end_deliveries(&db).await;
+    let end = async move || chores::unacknowledged::end_deliveries(&db).await;
     let endings = chores::repeat(
         "unacknowledged deliveries",
-        unacknowledged::INTERVAL,
+        chores::unacknowledged::INTERVAL,
         CHORE_LIMIT,
         stop.clone(),
         end,
@@ -294,11 +266,11 @@ fn start_chores(
     tasks.spawn_long_lived("unacknowledged deliveries", endings);
 
     let db = pool.clone();
-    let maintain = async move || retention::maintain(&db, retention).await;
+    let maintain = async move || chores::retention::maintain(&db, retention).await;
     let rounds = chores::repeat(
         "retention",
-        retention::INTERVAL,
-        retention::LIMIT,
+        chores::retention::INTERVAL,
+        chores::retention::LIMIT,
         stop.clone(),
         maintain,
     );

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match shared::config::parse::<delivery_worker::Config>() {
+    match shared::process::config::parse::<delivery_worker::Config>() {
         Ok(config) => delivery_worker::start(config),
         Err(code) => code,
     }

@@ -1,12 +1,12 @@
 //! What a request costs before it is published: `cargo bench -p ingest-api`.
 
 use divan::Bencher;
-use ingest_api::api_key::{KeyPrefix, KeySecrets};
-use ingest_api::gcra::Limit;
-use ingest_api::moment::Moment;
-use ingest_api::rate_limit::RateLimiter;
-use ingest_api::validate;
-use shared::id::OrgId;
+use ingest_api::event::envelope;
+use ingest_api::keys::api_key::{KeyPrefix, KeySecrets};
+use ingest_api::keys::moment::Moment;
+use ingest_api::limits::gcra::Limit;
+use ingest_api::limits::limiter::RateLimiter;
+use shared::domain::id::OrgId;
 
 fn main() {
     divan::main();

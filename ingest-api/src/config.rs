@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use clap::{ArgAction, Args, Parser};
-use shared::config;
 use shared::egress::EgressConfig;
-use shared::http_server::HttpServerConfig;
-use shared::nats::NatsConfig;
+use shared::process::config;
+use shared::process::nats::NatsConfig;
+use shared::process::shutdown::RuntimeConfig;
+use shared::process::telemetry::TelemetryConfig;
 use shared::secret::SecretsKey;
-use shared::shutdown::RuntimeConfig;
-use shared::telemetry::TelemetryConfig;
+use shared::server::HttpServerConfig;
 use subtle::ConstantTimeEq as _;
 
 /// Stateless HTTP API: authenticates, rate-limits and publishes events to NATS JetStream.

@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{TestCaseError, TestCaseResult};
 use serde_json::value::RawValue;
-use shared::event::is_json;
+use shared::domain::event::is_json;
 
-use crate::accept::{Identity, NewEvent};
-use crate::error::ApiError;
+use crate::event::{Identity, NewEvent};
+use crate::event::{cloudevents, envelope};
+use crate::http::error::ApiError;
 use crate::routes::events::batch::{self, BatchForm};
-use crate::{cloudevents, validate};
 
 /// An object's text, of members that are text already.
 fn object(members: &[String]) -> String {
@@ -114,7 +114,7 @@ fn is_either(outcome: Result<NewEvent<'_>, ApiError>) -> TestCaseResult {
 fn an_envelopes_data_keeps_its_bytes_whatever_they_are() {
     fuzz(json(), |data| {
         let body = format!("{{\"data\":{data},\"type\":\"a\"}}");
-        let event = validate::parse(body.as_bytes()).unwrap();
+        let event = envelope::parse(body.as_bytes()).unwrap();
         prop_assert_eq!(&*event.data, data.as_bytes());
         Ok(())
     });
@@ -123,7 +123,7 @@ fn an_envelopes_data_keeps_its_bytes_whatever_they_are() {
 #[test]
 fn a_damaged_envelope_is_an_event_or_is_explained() {
     fuzz(damaged(envelope().prop_map(String::into_bytes)), |body| {
-        is_either(validate::parse(&body))
+        is_either(envelope::parse(&body))
     });
 }
 

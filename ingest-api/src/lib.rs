@@ -8,51 +8,17 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod config;
-pub mod router;
-mod cors;
-mod openapi;
-mod http_metrics;
-mod metric_names;
-mod admission;
-mod guarded_body;
-mod bodies;
-mod decompress;
-mod answers;
-pub mod api_key;
-mod scope;
-pub mod moment;
-mod verified_key;
-mod hearing;
-mod markers;
-mod auth;
-mod single_flight;
-mod key_cache;
-mod key_proof;
-mod key_share;
-mod key_changes;
-mod key_uses;
-pub mod gcra;
-pub mod rate_limit;
-mod rate_message;
-mod rate_exchange;
-mod json;
-mod whole;
-pub mod validate;
-mod cloudevents;
-mod accept;
-mod publish;
-mod gathering;
-mod sending;
-mod event_streams;
-mod extract;
-mod utc;
-mod cursor;
-mod lease;
-mod waiters;
-mod routes;
+mod domain;
 mod store;
-mod error;
-mod field_error;
+pub mod keys;
+pub mod limits;
+pub mod event;
+mod publish;
+mod pulling;
+mod http;
+mod routes;
+mod router;
+mod metric_names;
 
 #[cfg(test)]
 mod fuzz;
@@ -63,33 +29,33 @@ use std::time::Duration;
 
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
-use shared::backlog;
-use shared::http_server::{self, HttpServerConfig};
-use shared::nats::{NATS_CONNECTED, Nats};
-use shared::operations::Shown;
-use shared::readings::Readings;
-use shared::shutdown::{Tasks, run_service};
-use shared::telemetry::{self, Readiness, bind};
+use shared::db::backlog;
+use shared::process::nats::{NATS_CONNECTED, Nats};
+use shared::process::readings::Readings;
+use shared::process::shutdown::{Tasks, run_service};
+use shared::process::telemetry::{self, Readiness, bind};
+use shared::server::metrics_server::Shown;
+use shared::server::{self, HttpServerConfig};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::answers::AnswerRoom;
-use crate::api_key::KeySecrets;
-use crate::auth::{Authenticator, AuthenticatorParts};
-use crate::bodies::BodyLimits;
 pub use crate::config::Config;
-use crate::event_streams::STREAMS_READY;
-use crate::key_cache::KeyCache;
-use crate::key_changes::KeyChanges;
-use crate::key_share::{KEYS_SHARED, KeyShare, Writing};
+use crate::http::answer_room::AnswerRoom;
+use crate::http::request_body::BodyLimits;
+use crate::keys::api_key::KeySecrets;
+use crate::keys::authenticator::{Authenticator, AuthenticatorParts};
+use crate::keys::cache::KeyCache;
+use crate::keys::changes::KeyChanges;
+use crate::keys::share::{KEYS_SHARED, KeyShare, Writing};
+use crate::limits::exchange::RateExchange;
+use crate::limits::limiter::RateLimiter;
 use crate::publish::Publisher;
-use crate::rate_exchange::RateExchange;
-use crate::rate_limit::RateLimiter;
+use crate::publish::streams::STREAMS_READY;
+use crate::pulling::Waiters;
 use crate::router::App;
 use crate::routes::legacy::RecentIds;
 use crate::store::Store;
-use crate::waiters::Waiters;
 
 /// How long the last uses of keys may take to be written at the end.
 const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(2);
@@ -173,7 +139,7 @@ pub async fn run(
 
     tasks.spawn_long_lived(
         "streams",
-        event_streams::keep_streams(
+        publish::streams::keep_streams(
             config.streams.clone(),
             nats.clone(),
             readiness.clone(),
@@ -198,7 +164,7 @@ pub async fn run(
         "metrics",
         telemetry::keep_metrics(metrics.clone(), tasks.stop().clone()),
     );
-    let operations = shared::operations::serve(
+    let operations = shared::server::metrics_server::serve(
         listeners.operations,
         Shown {
             metrics,
@@ -220,7 +186,7 @@ pub async fn run(
     tracing::info!(address = %config.listen_addr, "ingest API started");
 
     let outcome = tasks.finish(config.drain_timeout).await;
-    let _ = timeout(LAST_SAVE_PATIENCE, key_uses::save(&keys.cache, &store)).await;
+    let _ = timeout(LAST_SAVE_PATIENCE, keys::uses::save(&keys.cache, &store)).await;
     lasting.stop().cancel();
     lasting.finish(config.publish.publish_timeout).await.and(outcome)
 }
@@ -261,7 +227,7 @@ fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness,
         cache: cache.clone(),
         renew_after: config.keys.key_cache_ttl / 2,
     };
-    let bucket = key_share::bucket(
+    let bucket = keys::share::bucket(
         &config.key_share,
         &config.keys,
         config.streams.event_stream_replicas,
@@ -271,7 +237,7 @@ fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness,
     tasks.spawn_long_lived("key share", sharing);
     tasks.spawn_long_lived(
         "key uses",
-        key_uses::save_regularly(cache.clone(), store, config.keys.key_use_interval, stop()),
+        keys::uses::save_regularly(cache.clone(), store, config.keys.key_use_interval, stop()),
     );
     Keys {
         cache,
@@ -311,7 +277,7 @@ fn start_servers(
 ) {
     let serve = |name, listener, routes, http| {
         let stop = tasks.stop().clone();
-        let server = http_server::serve(listener, routes, http, stop, config.drain_timeout);
+        let server = server::serve(listener, routes, http, stop, config.drain_timeout);
         tasks.spawn_long_lived(name, server);
     };
     if let Some((listener, routes)) = admin.zip(routes.admin) {

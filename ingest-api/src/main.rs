@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match shared::config::parse::<ingest_api::Config>() {
+    match shared::process::config::parse::<ingest_api::Config>() {
         Ok(config) => ingest_api::start(config),
         Err(code) => code,
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use divan::Bencher;
-use shared::filter::{FilterSet, PayloadFilter};
+use shared::domain::filter::{FilterSet, PayloadFilter};
 
 fn main() {
     divan::main();

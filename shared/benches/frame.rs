@@ -2,10 +2,10 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use shared::clock::UnixMicros;
-use shared::event::{Event, JSON};
-use shared::frame::{self, EncodedEvent};
-use shared::id::{EventId, OrgId};
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::{Event, JSON};
+use shared::domain::id::{EventId, OrgId};
+use shared::wire::frame::{self, EncodedEvent};
 
 fn main() {
     divan::main();

@@ -11,11 +11,11 @@ use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
 
-use crate::clock::UnixMicros;
+use crate::domain::clock::UnixMicros;
+use crate::domain::event::{Event, JSON};
+use crate::domain::filter::PayloadFilter;
 use crate::egress::{EgressConfig, Refused};
-use crate::event::{Event, JSON};
-use crate::filter::PayloadFilter;
-use crate::frame::{self, EncodedEvent};
+use crate::wire::frame::{self, EncodedEvent};
 
 /// A type, an idempotency key, a payload, and the time of acceptance.
 type Parts = (String, Option<String>, Vec<u8>, i64);

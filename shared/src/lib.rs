@@ -7,36 +7,13 @@
 // `println!` and `eprintln!` panic when nobody reads any more.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod clock;
-pub mod id;
-pub mod event;
-pub mod frame;
-pub mod nats;
-pub mod stream;
-pub mod limited;
-pub mod db;
+pub mod domain;
+pub mod wire;
 pub mod secret;
 pub mod egress;
-pub mod json;
-pub mod filter;
-pub mod headers;
-pub mod config;
-pub mod output;
-mod log_writer;
-pub mod telemetry;
-pub mod readings;
-pub mod backlog;
-pub mod descriptors;
-pub mod http_server;
-pub mod http_rules;
-mod bare_refusal;
-mod frame_meter;
-mod leftover;
-mod answer;
-mod progress;
-pub mod operations;
-pub mod shutdown;
-mod allocator;
+pub mod db;
+pub mod server;
+pub mod process;
 
 #[cfg(test)]
 mod fuzz;

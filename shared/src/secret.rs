@@ -9,7 +9,7 @@ use data_encoding::BASE64;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::id::EndpointId;
+use crate::domain::id::EndpointId;
 
 const SIGNING_SECRET_PREFIX: &str = "whsec_";
 const SEALED_VERSION: u8 = 1;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use shared::id::EndpointId;
+use shared::domain::id::EndpointId;
 use tokio::time::Instant;
 
 use super::survey::Waiting;

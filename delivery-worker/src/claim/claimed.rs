@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
+use shared::domain::id::{EndpointId, EventId, LeaseToken, OrgId};
 use time::OffsetDateTime;
 
-use crate::dispatch::Job;
-use crate::endpoint::Endpoint;
-use crate::outgoing::{Bodies, Outgoing};
+use crate::endpoints::endpoint::Endpoint;
+use crate::send::Job;
+use crate::send::body::{Bodies, Outgoing};
 
 /// A delivery that this worker has leased, with its event.
 pub struct Claimed {

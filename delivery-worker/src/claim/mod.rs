@@ -4,6 +4,8 @@
 //! Fair by endpoint: each that has permits gets a few of its own due rows; a million due rows of one endpoint cost the
 //! others nothing. What waits costs nothing either: an endpoint is looked at when something of it may be due.
 
+pub(crate) mod floors;
+
 mod agenda;
 mod survey;
 mod share;
@@ -16,23 +18,23 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::id::EndpointId;
+use shared::domain::id::EndpointId;
 use sqlx::PgConnection;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::agenda::{Agenda, WalkFrom};
 use crate::claim::claimed::Claimed;
+use crate::claim::floors::FloorRequests;
 use crate::claim::ordered::Cursors;
 use crate::claim::share::Share;
 use crate::claim::survey::Waiting;
 use crate::crash::{self, Point};
-use crate::dispatch::Dispatcher;
-use crate::fan_out::{Directory, Snapshot};
-use crate::floors::FloorRequests;
-use crate::health;
-use crate::permits::Permits;
-use crate::warm::WarmPool;
+use crate::endpoints::directory::{Directory, Snapshot};
+use crate::endpoints::permits::Permits;
+use crate::record::health;
+use crate::send::Dispatcher;
+use crate::store::warm::WarmPool;
 
 /// Most deliveries of one endpoint in one claim.
 const MAX_PER_ENDPOINT: usize = 50;

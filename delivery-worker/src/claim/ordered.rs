@@ -6,17 +6,17 @@
 //!
 //! The first one known is the first one there is only if everything that stands before it in its stream is stored.
 //! One worker may have stored the second frame of a stream while another one, or none any more, still holds the
-//! first. So a delivery also waits until its stream is stored through its own place: see [`crate::floors`].
+//! first. So a delivery also waits until its stream is stored through its own place: see [`crate::claim::floors`].
 
 use std::collections::HashMap;
 
-use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
+use shared::domain::id::{EndpointId, EventId, LeaseToken, OrgId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{Claimed, Share};
-use crate::floors::FloorRequests;
-use crate::permits::Permits;
+use crate::claim::floors::FloorRequests;
+use crate::endpoints::permits::Permits;
 
 /// Deliveries of one endpoint that are looked at in one claim: twice as many as it may be sent, and so many more. Those
 /// beyond are for the next claim, which comes at once.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use shared::id::EndpointId;
+use shared::domain::id::EndpointId;
 use sqlx::PgConnection;
 
 use super::Share;

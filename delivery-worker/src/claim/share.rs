@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::id::EndpointId;
+use shared::domain::id::EndpointId;
 
 use super::survey::Waiting;
-use crate::endpoint::Endpoint;
-use crate::permits::{Permit, Permits};
+use crate::endpoints::endpoint::Endpoint;
+use crate::endpoints::permits::{Permit, Permits};
 
 /// What one endpoint may be sent in a claim.
 pub struct Share {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use shared::id::EndpointId;
+use shared::domain::id::EndpointId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::agenda::Agenda;
-use crate::fan_out::Snapshot;
+use crate::endpoints::directory::Snapshot;
 
 /// What waits for an endpoint. Its seconds are negative where they are to come.
 #[derive(Clone, Copy, Debug)]

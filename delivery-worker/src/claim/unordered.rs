@@ -1,10 +1,10 @@
 //! Claiming deliveries without an ordering key: those that are due longest first.
 
-use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
+use shared::domain::id::{EndpointId, EventId, LeaseToken, OrgId};
 use sqlx::PgConnection;
 
 use super::{Claimed, Share};
-use crate::permits::Permits;
+use crate::endpoints::permits::Permits;
 
 /// Leases as many due deliveries of each endpoint as its share can get permits.
 ///

@@ -7,7 +7,7 @@ use std::process::{ExitCode, ExitStatus};
 use anyhow::Context;
 use clap::Parser;
 use nix::sys::signal::Signal;
-use shared::output::complain;
+use shared::process::output::complain;
 use tokio::process::Command;
 
 use crate::dev::{self, DevOptions, StopSignals};

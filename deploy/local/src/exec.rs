@@ -10,7 +10,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, User};
-use shared::output::complain;
+use shared::process::output::complain;
 
 /// What a shell answers when a command cannot be run.
 const CANNOT_RUN: u8 = 127;

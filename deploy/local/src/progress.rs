@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use shared::output::complain;
+use shared::process::output::complain;
 
 /// A step shorter than this is not worth a line.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde::Deserialize;
-use shared::clock::UnixMicros;
+use shared::domain::clock::UnixMicros;
 use standardwebhooks::{HEADER_WEBHOOK_ID, Webhook};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

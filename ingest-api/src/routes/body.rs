@@ -10,15 +10,15 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use shared::event::JSON;
-use shared::json::repeated_name;
+use shared::domain::event::JSON;
+use shared::domain::json::repeated_name;
 use tokio::time::timeout;
 
-use crate::bodies::{BodyLimits, Gathered};
-use crate::decompress::{codings, compressed_limit, decompress};
-use crate::error::ApiError;
-use crate::guarded_body::KeyChanged;
-use crate::json::{in_words, without_mark};
+use crate::event::json::{in_words, without_mark};
+use crate::http::decompress::{codings, compressed_limit, decompress};
+use crate::http::error::ApiError;
+use crate::http::guarded_body::KeyChanged;
+use crate::http::request_body::{BodyLimits, Gathered};
 
 /// Largest body of the management routes, in bytes.
 const MAX_FORM_BYTES: usize = 64 * 1024;

@@ -1,12 +1,14 @@
 //! The handlers, by resource.
 
-pub mod body;
-pub mod field;
-pub mod page;
-pub mod refusals;
-pub mod events;
-pub mod organizations;
-pub mod keys;
-pub mod endpoints;
-pub mod pull;
-pub mod legacy;
+pub(crate) mod openapi;
+
+pub(crate) mod body;
+pub(crate) mod field;
+pub(crate) mod page;
+pub(crate) mod refusals;
+pub(crate) mod events;
+pub(crate) mod organizations;
+pub(crate) mod keys;
+pub(crate) mod endpoints;
+pub(crate) mod pull;
+pub(crate) mod legacy;

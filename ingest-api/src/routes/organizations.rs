@@ -9,21 +9,21 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use shared::id::OrgId;
+use shared::domain::id::OrgId;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::admission::Admin;
-use crate::cursor::Cursor;
-use crate::error::{ApiError, FieldErrors, check_display_name, check_range};
-use crate::extract::{Params, PathId};
-use crate::key_cache::KeyChange;
+use crate::domain::cursor::Cursor;
+use crate::http::admission::Admin;
+use crate::http::error::{ApiError, FieldErrors, check_display_name, check_range};
+use crate::http::extract::{Params, PathId};
+use crate::http::whole;
+use crate::keys::cache::KeyChange;
 use crate::router::App;
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
-use crate::whole;
 
 /// How many days payloads are kept by an organisation's own wish: up to ten years.
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
@@ -127,7 +127,7 @@ pub struct Organization {
     /// Days after which payloads are removed; null when they are kept as long as events are.
     pub payload_retention_days: Option<u32>,
     /// When it was made.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     pub created_at: OffsetDateTime,
 }
 

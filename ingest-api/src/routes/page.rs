@@ -10,8 +10,8 @@ use serde::Deserialize;
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
-use crate::cursor::Cursor;
-use crate::error::ApiError;
+use crate::domain::cursor::Cursor;
+use crate::http::error::ApiError;
 
 const MAX_LIMIT: i64 = 100;
 const DEFAULT_LIMIT: i64 = 50;

@@ -14,23 +14,23 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use shared::id::{EndpointId, EventId, OrgId};
+use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use crate::admission::Admitted;
-use crate::error::{ApiError, FieldErrors, Problem, check_range};
-use crate::extract::PathId;
-use crate::lease::{self, Lease};
+use crate::domain::lease::{self, Lease};
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
+use crate::http::extract::PathId;
+use crate::http::whole;
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::endpoints::EndpointKind;
 use crate::routes::events::view::{payload, raw_json};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
-use crate::scope::Scope;
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
-use crate::whole;
 
 const MAX_DELIVERIES: std::ops::RangeInclusive<i32> = 1..=100;
 const LEASE_SECONDS: std::ops::RangeInclusive<i32> = 1..=3_600;
@@ -97,7 +97,7 @@ pub struct PulledDelivery {
     /// To be handed back, unread, in `POST /v1/endpoints/{id}/ack`.
     lease: String,
     /// When others may lease it again.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     lease_expires_at: OffsetDateTime,
     /// Which attempt this is, from 1: each lease that ran out was one.
     attempt: i32,
@@ -113,7 +113,7 @@ pub struct PulledEvent {
     #[serde(rename = "type")]
     event_type: String,
     /// When it was accepted.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     accepted_at: OffsetDateTime,
     /// Media type of its payload.
     content_type: String,
@@ -138,7 +138,7 @@ pub struct PulledEvent {
 }
 
 impl PulledDelivery {
-    fn new(row: PulledRow, token: shared::id::LeaseToken) -> Result<Self, ApiError> {
+    fn new(row: PulledRow, token: shared::domain::id::LeaseToken) -> Result<Self, ApiError> {
         let lease = Lease {
             event_id: row.event_id,
             accepted_at: row.accepted_at,

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use shared::event::JSON;
+use shared::domain::event::JSON;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::error::Problem;
+use crate::http::error::Problem;
 use crate::routes::legacy::LegacyError;
 
 /// A status, and when it is answered.

@@ -1,6 +1,6 @@
 //! What is pending, as all replicas see it.
 
-use shared::backlog::{MAX_AGE_SECONDS, Pending};
+use shared::db::backlog::{MAX_AGE_SECONDS, Pending};
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 

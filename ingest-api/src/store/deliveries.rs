@@ -1,12 +1,12 @@
 //! One endpoint's deliveries, by where they stand.
 
-use shared::id::{EndpointId, EventId, OrgId};
-use shared::limited::Transaction;
+use shared::db::limited::Transaction;
+use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
 
 use super::events::{ALWAYS, end_of_events};
 use super::{Result, Store};
-use crate::cursor::Cursor;
+use crate::domain::cursor::Cursor;
 use crate::routes::events::read::DeliveryStatus;
 
 /// Deliveries of a status are counted up to this many.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use shared::id::{EndpointId, OrgId};
-use shared::limited::Transaction;
+use shared::db::limited::Transaction;
+use shared::domain::id::{EndpointId, OrgId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use shared::id::{EndpointId, EventId, OrgId};
-use shared::limited::Transaction;
+use shared::db::limited::Transaction;
+use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
 
 use super::{MAX_PAGE_BYTES, Result, Store};
-use crate::cursor::Cursor;
+use crate::domain::cursor::Cursor;
 
 /// All times at which an event may have been accepted.
 pub(super) const ALWAYS: Range<OffsetDateTime> = OffsetDateTime::UNIX_EPOCH..Cursor::NEWEST.at;

@@ -3,20 +3,20 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use shared::clock::UnixMicros;
-use shared::id::OrgId;
-use shared::limited::Transaction;
+use shared::db::limited::Transaction;
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::OrgId;
 use time::OffsetDateTime;
 
 use super::{Result, Store, lock_organization};
-use crate::api_key::{KeyId, NewKey};
-use crate::gcra::Limit;
-use crate::key_uses::KeyUse;
+use crate::domain::scope::Scopes;
+use crate::keys::api_key::{KeyId, NewKey};
+use crate::keys::uses::KeyUse;
+use crate::keys::verified_key::{Grant, fingerprint};
+use crate::limits::gcra::Limit;
 use crate::routes::keys::Key;
 use crate::routes::organizations::Tier;
 use crate::routes::page::Page;
-use crate::scope::Scopes;
-use crate::verified_key::{Grant, fingerprint};
 
 /// Most keys of an organisation that are neither revoked nor expired.
 pub const MAX_LIVE_KEYS: i64 = 1_000;

@@ -1,17 +1,17 @@
 //! What only the Zapier Triggers API knows: the inbox, its acknowledgements, and the one webhook.
 
-use shared::id::{EndpointId, EventId, OrgId};
-use shared::limited::Transaction;
+use shared::db::limited::Transaction;
+use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
 
 use super::endpoints::is_full;
 use super::events::{ALWAYS, end_of_events};
 use super::{MAX_PAGE_BYTES, Result, Store, Stored, lock_organization};
-use crate::api_key::NewKey;
-use crate::cursor::Cursor;
+use crate::domain::cursor::Cursor;
+use crate::domain::scope::Scopes;
+use crate::keys::api_key::NewKey;
 use crate::routes::endpoints::Limits;
 use crate::routes::organizations::{Organization, Tier};
-use crate::scope::Scopes;
 
 /// Most events that are looked at for a page of those in one status; the rest is left to the next page.
 const MAX_SCANNED: i64 = 10_000;

@@ -14,9 +14,9 @@ mod backlog;
 
 use std::time::Duration;
 
+use shared::db::limited::{LimitedPool, Transaction};
 use shared::db::{self, SESSION_SETTINGS};
-use shared::id::OrgId;
-use shared::limited::{LimitedPool, Transaction};
+use shared::domain::id::OrgId;
 
 use crate::config::DatabaseConfig;
 

@@ -1,6 +1,6 @@
 //! Organisations.
 
-use shared::id::OrgId;
+use shared::domain::id::OrgId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! From an event's id to where it is stored.
 
-use shared::clock::UnixMicros;
-use shared::id::{EventId, OrgId};
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::{EventId, OrgId};
 use time::{Duration, OffsetDateTime};
 
 use super::{Result, Store};

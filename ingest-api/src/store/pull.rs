@@ -1,10 +1,10 @@
 //! Deliveries that their owners pull.
 
-use shared::id::{EndpointId, EventId, LeaseToken, OrgId};
+use shared::domain::id::{EndpointId, EventId, LeaseToken, OrgId};
 use time::OffsetDateTime;
 
 use super::{MAX_PAGE_BYTES, Result, Store};
-use crate::lease::Lease;
+use crate::domain::lease::Lease;
 use crate::routes::endpoints::EndpointKind;
 
 /// What a consumer wants.

@@ -1,6 +1,6 @@
 //! Recoveries, which workers carry out.
 
-use shared::id::{EndpointId, OrgId, RecoveryId};
+use shared::domain::id::{EndpointId, OrgId, RecoveryId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! Deliveries that are made again, and payloads that are removed.
 
-use shared::id::EndpointId;
-use shared::limited::Transaction;
+use shared::db::limited::Transaction;
+use shared::domain::id::EndpointId;
 
 use super::{EventPlace, Result, Store};
 

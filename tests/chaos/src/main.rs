@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            shared::output::complain(&format!("chaos: {error:#}"));
+            shared::process::output::complain(&format!("chaos: {error:#}"));
             ExitCode::FAILURE
         }
     }

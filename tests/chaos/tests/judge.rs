@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chaos::{Stage, Trial};
 use e2e::{Manners, Outcome, until};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 
 async fn execute(trial: &Trial, statement: &'static str, id: EventId) {
     let query = sqlx::query(statement).bind(id);

@@ -4,7 +4,7 @@ use reqwest::{Body, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use shared::id::{EndpointId, EventId, OrgId};
+use shared::domain::id::{EndpointId, EventId, OrgId};
 
 use crate::receiver::Receiver;
 use crate::world::World;

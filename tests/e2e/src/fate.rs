@@ -1,13 +1,14 @@
 //! What became of an event between its 202 and the tables, as the services' logs tell it at the level
 //! [`LOG`].
 
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use std::fmt::Write as _;
 
 use crate::world::World;
 
 /// `RUST_LOG` of services whose logs name the frames.
-pub const LOG: &str = "info,async_nats=warn,ingest_api::sending=debug,delivery_worker::session=debug";
+pub const LOG: &str =
+    "info,async_nats=warn,ingest_api::publish::lane=debug,delivery_worker::intake::session=debug";
 
 /// What the services log of frames, and what it means.
 const TOLD: [(&str, &str); 4] = [

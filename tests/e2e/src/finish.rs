@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use shared::stream::NAME_PREFIX;
+use shared::wire::stream::NAME_PREFIX;
 use time::OffsetDateTime;
 
 use crate::wait::{DEADLINE, until, until_within};

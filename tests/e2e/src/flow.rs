@@ -10,7 +10,7 @@ use data_encoding::HEXLOWER;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use sqlx::PgPool;
 
 use crate::receiver::Receiver;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use tokio::task::JoinSet;
 
 use crate::api::{Event, Producer, accepted};

@@ -3,11 +3,11 @@
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
-use shared::clock::UnixMicros;
-use shared::event::{self, Event};
-use shared::frame::{self, EncodedEvent};
-use shared::id::{EventId, OrgId};
-use shared::stream;
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::{self, Event};
+use shared::domain::id::{EventId, OrgId};
+use shared::wire::frame::{self, EncodedEvent};
+use shared::wire::stream;
 
 use crate::world::World;
 

@@ -1,6 +1,6 @@
 //! What tests read in the tables.
 
-use shared::id::{EndpointId, EventId};
+use shared::domain::id::{EndpointId, EventId};
 use sqlx::{FromRow, PgPool};
 
 use crate::wait::until;

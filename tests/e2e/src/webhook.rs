@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::id::{EndpointId, EventId};
+use shared::domain::id::{EndpointId, EventId};
 
 /// What a receiver answers to one webhook.
 #[derive(Clone, Debug)]

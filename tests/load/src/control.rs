@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
-use shared::shutdown::RuntimeConfig;
+use shared::process::shutdown::RuntimeConfig;
 use tokio::net::TcpListener;
 
 /// The hidden subcommand that becomes a control.

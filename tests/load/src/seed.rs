@@ -1,7 +1,7 @@
 //! Rows that it would take hours to make by sending events.
 
 use anyhow::Context as _;
-use shared::id::EndpointId;
+use shared::domain::id::EndpointId;
 use sqlx::PgPool;
 
 use crate::request::{EVENT_BYTES, FIRST_NUMBER};

@@ -11,7 +11,7 @@ use penstock_local::{NatsOptions, NatsSync, Process, Stack, StackOptions};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::id::{EndpointId, OrgId};
+use shared::domain::id::{EndpointId, OrgId};
 use shared::secret::{SecretsKey, random_bytes};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -165,7 +165,7 @@ impl Site {
     /// Empties the event streams; where there is a worker, it does.
     pub(crate) async fn settle(&self) -> anyhow::Result<()> {
         if self.workers == 0 {
-            let stream = self.jetstream.get_stream(shared::stream::name(0)).await?;
+            let stream = self.jetstream.get_stream(shared::wire::stream::name(0)).await?;
             stream.purge().await?;
             return Ok(());
         }
@@ -182,7 +182,7 @@ impl Site {
 
     /// Frames that no worker has stored yet.
     pub(crate) async fn frames(&self) -> anyhow::Result<u64> {
-        let mut stream = self.jetstream.get_stream(shared::stream::name(0)).await?;
+        let mut stream = self.jetstream.get_stream(shared::wire::stream::name(0)).await?;
         Ok(stream.info().await?.state.messages)
     }
 

@@ -6,20 +6,20 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use shared::id::{EndpointId, EventId};
+use shared::domain::id::{EndpointId, EventId};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::find;
-use crate::admission::Admitted;
-use crate::error::ApiError;
-use crate::extract::{Params, PathId};
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::error::ApiError;
+use crate::http::extract::{Params, PathId};
 use crate::router::App;
 use crate::routes::events::read::DeliveryStatus;
 use crate::routes::page::{Page, ThisPage, page};
 use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEndpoint};
-use crate::scope::Scope;
 use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 
 /// Which deliveries to list.
@@ -57,7 +57,7 @@ pub struct EndpointDelivery {
     /// The event's type.
     event_type: String,
     /// When the event was accepted.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     accepted_at: OffsetDateTime,
     /// `pending`, `delivered` or `dead`.
     status: String,
@@ -66,10 +66,10 @@ pub struct EndpointDelivery {
     /// How the last one ended; null when there was none.
     last_outcome: Option<String>,
     /// When the next attempt begins; null when there is none, or one is in progress.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     next_attempt_at: Option<OffsetDateTime>,
     /// When it was delivered or given up.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     finished_at: Option<OffsetDateTime>,
 }
 

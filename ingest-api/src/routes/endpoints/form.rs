@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use shared::domain::filter::PayloadFilter;
+use shared::domain::headers::HeaderChanges;
 use shared::egress::EgressConfig;
-use shared::filter::PayloadFilter;
-use shared::headers::HeaderChanges;
 use url::Url;
 use utoipa::ToSchema;
 
 use super::{EndpointKind, EndpointStatus, Format, Limits, OnExhausted, RetrySettings, Settings};
-use crate::error::{ApiError, FieldErrors, check_range};
+use crate::http::error::{ApiError, FieldErrors, check_range};
+use crate::http::whole;
 use crate::routes::field::Field;
-use crate::whole;
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_DESCRIPTION_BYTES: usize = 1_000;
@@ -166,7 +166,7 @@ impl EndpointForm {
         }
         match self.headers {
             Field::Absent => {}
-            Field::Null => settings.headers = shared::headers::CustomHeaders::default(),
+            Field::Null => settings.headers = shared::domain::headers::CustomHeaders::default(),
             Field::Value(changes) => {
                 settings.headers.merge(changes);
                 let map = settings.headers.to_map();

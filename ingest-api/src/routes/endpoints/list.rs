@@ -8,15 +8,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Endpoint;
-use crate::admission::Admitted;
-use crate::answers::LargeJson;
-use crate::cursor::Cursor;
-use crate::error::ApiError;
-use crate::extract::Params;
+use crate::domain::cursor::Cursor;
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::answer_room::LargeJson;
+use crate::http::error::ApiError;
+use crate::http::extract::Params;
 use crate::router::App;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{KeyRefusals, ListRefusals};
-use crate::scope::Scope;
 
 /// A page of endpoints, newest first.
 #[derive(Debug, Serialize, ToSchema)]

@@ -8,21 +8,21 @@ use axum::extract::State;
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use shared::id::{EndpointId, OrgId};
+use shared::domain::id::{EndpointId, OrgId};
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 use super::form::EndpointForm;
 use super::{Endpoint, EndpointKind, EndpointStatus, Shown, find, settings, show_stored};
-use crate::admission::{Admin, Admitted};
-use crate::error::{ApiError, Problem};
-use crate::extract::PathId;
-use crate::guarded_body::unless_changed;
+use crate::domain::scope::Scope;
+use crate::http::admission::{Admin, Admitted};
+use crate::http::error::{ApiError, Problem};
+use crate::http::extract::PathId;
+use crate::http::guarded_body::unless_changed;
 use crate::router::App;
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::routes::refusals::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
-use crate::scope::Scope;
 use crate::store::{EndpointRow, EndpointToStore, MAX_ENDPOINTS, Stored};
 
 /// How often a change starts over because another one came first.

@@ -1,12 +1,12 @@
 //! `/v1/endpoints`: where an organisation's events are delivered, and what becomes of them there.
 
-pub mod form;
-pub mod manage;
-pub mod list;
-pub mod secret;
-pub mod test_event;
-pub mod deliveries;
-pub mod recoveries;
+pub(crate) mod form;
+pub(crate) mod manage;
+pub(crate) mod list;
+pub(crate) mod secret;
+pub(crate) mod test_event;
+pub(crate) mod deliveries;
+pub(crate) mod recoveries;
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use axum::http::header::ETAG;
 use axum::http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use shared::headers::CustomHeaders;
-use shared::id::{EndpointId, OrgId};
+use shared::domain::headers::CustomHeaders;
+use shared::domain::id::{EndpointId, OrgId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 use crate::router::App;
 use crate::store::EndpointRow;
 
@@ -174,13 +174,13 @@ pub struct Endpoint {
     /// How its deliveries have ended of late.
     health: Health,
     /// Until when the secret before the last rotation signs too.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     previous_secret_expires_at: Option<OffsetDateTime>,
     /// When it was made.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     created_at: OffsetDateTime,
     /// When it was last changed.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     updated_at: OffsetDateTime,
 }
 
@@ -217,10 +217,10 @@ pub struct Health {
     /// Failures since the last success.
     consecutive_failures: i32,
     /// When the first of them was.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     failing_since: Option<OffsetDateTime>,
     /// Nothing is sent before this time; then one delivery is, to see whether it succeeds.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     circuit_open_until: Option<OffsetDateTime>,
 }
 

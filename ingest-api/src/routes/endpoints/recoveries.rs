@@ -9,24 +9,24 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use shared::clock::UnixMicros;
-use shared::id::{EndpointId, OrgId, RecoveryId};
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::{EndpointId, OrgId, RecoveryId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::find;
-use crate::admission::Admitted;
-use crate::cursor::Cursor;
-use crate::error::{ApiError, FieldErrors, Problem, check_range};
-use crate::extract::{Params, PathId, PathIds};
+use crate::domain::cursor::Cursor;
+use crate::domain::scope::Scope;
+use crate::domain::utc::UtcTime;
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
+use crate::http::extract::{Params, PathId, PathIds};
+use crate::http::whole;
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoEndpoint};
-use crate::scope::Scope;
 use crate::store::{NewRecovery, RecoveryRow};
-use crate::utc::UtcTime;
-use crate::whole;
 
 const PER_SECOND: RangeInclusive<i32> = 1..=10_000;
 
@@ -80,10 +80,10 @@ pub struct Recovery {
     /// `running`, `finished` or `cancelled`.
     status: String,
     /// Of events accepted at this time or later.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     since: OffsetDateTime,
     /// Of events accepted before this time.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     until: OffsetDateTime,
     /// `dead`, `delivered`, or both.
     statuses: Vec<String>,
@@ -94,10 +94,10 @@ pub struct Recovery {
     /// Deliveries made due so far.
     recovered: i64,
     /// When it was started.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     created_at: OffsetDateTime,
     /// When it ended.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     finished_at: Option<OffsetDateTime>,
 }
 

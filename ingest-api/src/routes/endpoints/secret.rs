@@ -8,21 +8,21 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use shared::id::EndpointId;
+use shared::domain::id::EndpointId;
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 use super::manage::CreatedEndpoint;
 use super::{EndpointKind, Shown, find, show_stored};
-use crate::admission::Admitted;
-use crate::error::{ApiError, FieldErrors, Problem, check_range};
-use crate::extract::PathId;
-use crate::guarded_body::unless_changed;
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
+use crate::http::extract::PathId;
+use crate::http::guarded_body::unless_changed;
+use crate::http::whole;
 use crate::router::App;
 use crate::routes::body::read_optional_form;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
-use crate::scope::Scope;
-use crate::whole;
 
 /// At most a week.
 const OVERLAP_SECONDS: RangeInclusive<i32> = 0..=604_800;

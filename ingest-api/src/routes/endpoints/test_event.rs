@@ -8,22 +8,22 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::clock::UnixMicros;
-use shared::event::JSON;
-use shared::id::EndpointId;
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::JSON;
+use shared::domain::id::EndpointId;
 use utoipa::ToSchema;
 
 use super::{EndpointStatus, find};
-use crate::accept::{Identity, NewEvent, check_event_type, traceparent};
-use crate::admission::Admitted;
-use crate::error::{ApiError, FieldErrors, Problem};
-use crate::extract::PathId;
-use crate::json::check_depth;
+use crate::domain::scope::Scope;
+use crate::event::json::check_depth;
+use crate::event::{Identity, NewEvent, check_event_type, traceparent};
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, FieldErrors, Problem};
+use crate::http::extract::PathId;
 use crate::router::App;
 use crate::routes::body::read_optional_form;
 use crate::routes::events::create::Accepted;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
-use crate::scope::Scope;
 
 /// The event to send.
 #[derive(Debug, Default, Deserialize, ToSchema)]

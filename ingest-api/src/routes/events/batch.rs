@@ -8,22 +8,22 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use shared::clock::UnixMicros;
-use shared::event::JSON;
-use shared::id::EventId;
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::JSON;
+use shared::domain::id::EventId;
 use utoipa::ToSchema;
 
-use crate::accept::{NewEvent, traceparent};
-use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
-use crate::json::{array_items, without_mark};
+use crate::domain::scope::Scope;
+use crate::event::json::{array_items, without_mark};
+use crate::event::{NewEvent, traceparent};
+use crate::event::{cloudevents, envelope};
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, Problem};
 use crate::publish::PublishError;
 use crate::router::App;
 use crate::routes::body;
 use crate::routes::events::create::{CLOUDEVENT_BATCH, CloudEventRequest, EventRequest, MAX_EVENT_BYTES};
 use crate::routes::refusals::IngestRefusals;
-use crate::scope::Scope;
-use crate::{cloudevents, validate};
 
 /// Most events in a batch.
 const MAX_EVENTS: usize = 1_000;
@@ -131,7 +131,7 @@ pub async fn accept(
     form: BatchForm,
 ) -> Result<Response, ApiError> {
     let org_id = admitted.organization_with(Scope::Ingest)?;
-    validate::refuse_idempotency_header(
+    envelope::refuse_idempotency_header(
         headers,
         "would name every event of the batch: put it into the events",
     )?;
@@ -226,7 +226,7 @@ pub fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, ApiError> {
     }
     let parse_one = |item| match form {
         BatchForm::CloudEvents => cloudevents::parse_structured(item),
-        BatchForm::Array | BatchForm::Lines => validate::parse(item),
+        BatchForm::Array | BatchForm::Lines => envelope::parse(item),
     };
     let bounded = |item: &'_ [u8]| item.len() <= MAX_EVENT_BYTES;
     let too_large = || ApiError::TooLarge {

@@ -9,20 +9,20 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use shared::clock::UnixMicros;
-use shared::event::JSON;
-use shared::id::EventId;
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::JSON;
+use shared::domain::id::EventId;
 use utoipa::ToSchema;
 
-use crate::accept::{NewEvent, traceparent};
-use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
+use crate::domain::scope::Scope;
+use crate::event::{NewEvent, traceparent};
+use crate::event::{cloudevents, envelope};
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, Problem};
 use crate::router::App;
 use crate::routes::body;
 use crate::routes::events::batch::{self, BatchForm, BatchOutcome};
 use crate::routes::refusals::IngestRefusals;
-use crate::scope::Scope;
-use crate::{cloudevents, validate};
 
 /// Largest event, envelope included, in bytes.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
@@ -186,7 +186,7 @@ pub async fn create(
     }
     if !matches!(form, Form::Envelope) {
         let instead = "is not for CloudEvents: their `source` and `id` are the key";
-        validate::refuse_idempotency_header(&headers, instead)?;
+        envelope::refuse_idempotency_header(&headers, instead)?;
     }
     // The body is dropped before its event waits: the queue counts its own copy.
     let (id, encoded) = {
@@ -195,8 +195,8 @@ pub async fn create(
             Form::Structured => cloudevents::parse_structured(&bytes)?,
             Form::Binary => cloudevents::parse_binary(&headers, &bytes)?,
             Form::Envelope | Form::Batch => {
-                let mut event = validate::parse(&bytes)?;
-                validate::merge_idempotency_header(&mut event, &headers, "idempotency_key")?;
+                let mut event = envelope::parse(&bytes)?;
+                envelope::merge_idempotency_header(&mut event, &headers, "idempotency_key")?;
                 event
             }
         };

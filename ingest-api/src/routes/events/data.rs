@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use shared::id::EventId;
+use shared::domain::id::EventId;
 
-use crate::admission::Admitted;
-use crate::error::ApiError;
-use crate::extract::PathId;
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::error::ApiError;
+use crate::http::extract::PathId;
 use crate::router::App;
 use crate::routes::refusals::{KeyRefusals, NoEvent};
-use crate::scope::Scope;
 
 /// Removes an event's payload for good.
 ///

@@ -1,8 +1,8 @@
 //! `/v1/events`: sending events, and reading them back.
 
-pub mod create;
-pub mod batch;
-pub mod view;
-pub mod read;
-pub mod replay;
-pub mod data;
+pub(crate) mod create;
+pub(crate) mod batch;
+pub(crate) mod view;
+pub(crate) mod read;
+pub(crate) mod replay;
+pub(crate) mod data;

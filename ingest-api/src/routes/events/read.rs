@@ -6,20 +6,20 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use shared::id::{EndpointId, EventId};
+use shared::domain::id::{EndpointId, EventId};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::admission::Admitted;
-use crate::answers::LargeJson;
-use crate::error::ApiError;
-use crate::extract::{Params, PathId};
+use crate::domain::scope::Scope;
+use crate::domain::utc::UtcTime;
+use crate::http::admission::Admitted;
+use crate::http::answer_room::LargeJson;
+use crate::http::error::ApiError;
+use crate::http::extract::{Params, PathId};
 use crate::router::App;
 use crate::routes::events::view::{Attempts, Deliveries, EventView};
 use crate::routes::page::{ThisPage, page};
 use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEvent};
-use crate::scope::Scope;
 use crate::store::EventFilter;
-use crate::utc::UtcTime;
 
 /// Most deliveries of each event of a page.
 const MAX_LISTED_DELIVERIES: i64 = 100;

@@ -7,16 +7,16 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use shared::id::{EndpointId, EventId, OrgId};
+use shared::domain::id::{EndpointId, EventId, OrgId};
 use utoipa::ToSchema;
 
-use crate::admission::Admitted;
-use crate::error::{ApiError, Problem};
-use crate::extract::{PathId, PathIds};
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, Problem};
+use crate::http::extract::{PathId, PathIds};
 use crate::router::App;
 use crate::routes::body::read_optional_form;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEvent};
-use crate::scope::Scope;
 use crate::store::{EventPlace, Replayed};
 
 const EXPUNGED: ApiError = ApiError::Conflict("the event's payload was removed");

@@ -3,12 +3,12 @@
 use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared::event::is_json;
-use shared::id::{EndpointId, EventId};
+use shared::domain::event::is_json;
+use shared::domain::id::{EndpointId, EventId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 use crate::store::{AttemptRow, DeliveryRow, EventRow};
 
 /// An event and what became of it.
@@ -21,7 +21,7 @@ pub struct EventView {
     #[serde(rename = "type")]
     event_type: String,
     /// When it was accepted.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     accepted_at: OffsetDateTime,
     /// Media type of its payload.
     content_type: String,
@@ -35,7 +35,7 @@ pub struct EventView {
     cloudevent: Option<Box<RawValue>>,
     /// When its payload was removed.
     #[serde(
-        serialize_with = "shared::clock::optional_timestamp",
+        serialize_with = "shared::domain::clock::optional_timestamp",
         skip_serializing_if = "Option::is_none"
     )]
     #[schema(required = false)]
@@ -69,10 +69,10 @@ pub struct DeliveryView {
     /// `filter` and `unacknowledged` when it was given up for these.
     last_outcome: Option<String>,
     /// When the next attempt begins; null when there is none, or one is in progress.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     next_attempt_at: Option<OffsetDateTime>,
     /// When it was delivered or given up.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     finished_at: Option<OffsetDateTime>,
     /// The newest attempts in order, 100 at the most, and fewer where an event has more than ten deliveries; only when
     /// one event is asked for.
@@ -91,7 +91,7 @@ pub struct AttemptView {
     /// From 1.
     number: i32,
     /// When it began.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     started_at: OffsetDateTime,
     /// How long it took, in milliseconds.
     duration_ms: i32,

@@ -6,18 +6,18 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use shared::id::OrgId;
+use shared::domain::id::OrgId;
 
 use super::{CreatedKey, KeyPage, KeyRequest, create_for, list_for, revoke_for};
-use crate::admission::Admin;
-use crate::api_key::KeyId;
-use crate::error::{ApiError, Problem};
-use crate::extract::{Params, PathId, PathIds};
+use crate::domain::scope::Scopes;
+use crate::http::admission::Admin;
+use crate::http::error::{ApiError, Problem};
+use crate::http::extract::{Params, PathId, PathIds};
+use crate::keys::api_key::KeyId;
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoNewKey, NoOrganization};
-use crate::scope::Scopes;
 
 /// Makes a key for an organisation, with all scopes unless some are named.
 #[utoipa::path(

@@ -1,29 +1,29 @@
 //! API keys: what is the same for an organisation, which has its own, and the operator, who has all.
 
-pub mod own;
-pub mod admin;
+pub(crate) mod own;
+pub(crate) mod admin;
 
 use std::ops::RangeInclusive;
 
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use shared::clock::UnixMicros;
-use shared::id::OrgId;
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::OrgId;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::api_key::{KeyId, KeyPrefix, KeyText};
-use crate::auth::INVALID_KEY;
-use crate::cursor::Cursor;
-use crate::error::{ApiError, FieldErrors, check_display_name, check_range};
-use crate::key_cache::KeyChange;
+use crate::domain::cursor::Cursor;
+use crate::domain::scope::{Scope, Scopes};
+use crate::domain::utc::UtcTime;
+use crate::http::error::{ApiError, FieldErrors, check_display_name, check_range};
+use crate::http::whole;
+use crate::keys::api_key::{KeyId, KeyPrefix, KeyText};
+use crate::keys::authenticator::INVALID_KEY;
+use crate::keys::cache::KeyChange;
 use crate::router::App;
 use crate::routes::page::{Page, ThisPage};
-use crate::scope::{Scope, Scopes};
 use crate::store::{KeyStored, KeyToStore, MAX_LIVE_KEYS};
-use crate::utc::UtcTime;
-use crate::whole;
 
 /// The answer to who wants to replace a key that is past it.
 pub const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
@@ -80,16 +80,16 @@ pub struct Key {
     #[schema(value_type = Vec<Scope>)]
     pub scopes: Scopes,
     /// When it was made.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     pub created_at: OffsetDateTime,
     /// When it stops being valid.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     pub expires_at: Option<OffsetDateTime>,
     /// When it was last used, to the minute or so.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     pub last_used_at: Option<OffsetDateTime>,
     /// When it was revoked.
-    #[serde(serialize_with = "shared::clock::optional_timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     pub revoked_at: Option<OffsetDateTime>,
     /// The key that a rotation made to take its place.
     #[schema(value_type = Option<String>)]

@@ -7,22 +7,22 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use shared::clock::UnixMicros;
+use shared::domain::clock::UnixMicros;
 use time::OffsetDateTime;
 
 use super::{
     CreatedKey, Key, KeyPage, KeyRequest, REPLACED, RotationRequest, create_for, list_for, revoke_for, stored,
 };
-use crate::admission::Admitted;
-use crate::api_key::{KeyId, KeyPrefix};
-use crate::error::{ApiError, Problem};
-use crate::extract::{Params, PathId};
-use crate::key_cache::KeyChange;
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, Problem};
+use crate::http::extract::{Params, PathId};
+use crate::keys::api_key::{KeyId, KeyPrefix};
+use crate::keys::cache::KeyChange;
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
-use crate::scope::Scope;
 use crate::store::Rotation;
 
 /// Makes a key.

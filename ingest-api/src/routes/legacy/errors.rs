@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::ErrorText;
+use crate::http::error::ErrorText;
 
 /// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -20,7 +20,7 @@ pub struct LegacyError {
 pub async fn rewrite(mut response: Response) -> Response {
     if let Some(ErrorText(error)) = response.extensions_mut().remove() {
         *response.body_mut() = Json(LegacyError { error }).into_response().into_body();
-        let json = HeaderValue::from_static(shared::event::JSON);
+        let json = HeaderValue::from_static(shared::domain::event::JSON);
         response.headers_mut().insert(CONTENT_TYPE, json);
     }
     response

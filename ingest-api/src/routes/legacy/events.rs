@@ -10,22 +10,22 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared::clock::UnixMicros;
-use shared::event::JSON;
-use shared::id::EventId;
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::JSON;
+use shared::domain::id::EventId;
 use utoipa::ToSchema;
 
 use super::LegacyError;
-use crate::accept::{Identity, NewEvent, check_event_type, check_word, traceparent};
-use crate::admission::Admitted;
-use crate::error::{ApiError, FieldErrors};
-use crate::json::{HALF_A_PAIR, RawFields, check_depth};
+use crate::domain::scope::Scope;
+use crate::event::envelope;
+use crate::event::json::{HALF_A_PAIR, RawFields, check_depth};
+use crate::event::{Identity, NewEvent, check_event_type, check_word, traceparent};
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, FieldErrors};
 use crate::router::App;
 use crate::routes::body;
 use crate::routes::events::create::MAX_EVENT_BYTES;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
-use crate::scope::Scope;
-use crate::validate;
 
 /// An event in this API's form.
 #[derive(Debug, ToSchema)]
@@ -100,7 +100,7 @@ pub async fn create(
         let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, &app.bodies).await?;
         let mut event = parse(&bytes)?;
         let has_dedup_id = event.identity != Identity::Unique;
-        validate::merge_idempotency_header(&mut event, &headers, "dedup_id")?;
+        envelope::merge_idempotency_header(&mut event, &headers, "dedup_id")?;
         let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
         if has_dedup_id
             && let Identity::Key(dedup_id) = &event.identity

@@ -6,20 +6,20 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::LegacyError;
-use crate::admission::Admitted;
-use crate::answers::LargeJson;
-use crate::cursor::Cursor;
-use crate::error::ApiError;
-use crate::extract::{Params, PathId};
+use crate::domain::cursor::Cursor;
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::answer_room::LargeJson;
+use crate::http::error::ApiError;
+use crate::http::extract::{Params, PathId};
 use crate::router::App;
 use crate::routes::events::view::payload;
 use crate::routes::refusals::LegacyKeyRefusals;
-use crate::scope::Scope;
 use crate::store::{InboxFilter, InboxRow};
 
 const LIMITS: std::ops::RangeInclusive<i64> = 1..=1_000;
@@ -114,7 +114,7 @@ pub struct InboxEvent {
     /// As it was sent.
     dedup_id: Option<String>,
     /// When it was accepted.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     created_at: OffsetDateTime,
     /// `pending`, `delivered` or `acknowledged`.
     status: String,

@@ -8,22 +8,22 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use shared::id::OrgId;
+use shared::domain::id::OrgId;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::LegacyError;
-use crate::admission::Admitted;
-use crate::api_key::{KeyPrefix, KeyText};
-use crate::error::{ApiError, check_display_name};
-use crate::key_cache::KeyChange;
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::error::{ApiError, check_display_name};
+use crate::keys::api_key::{KeyPrefix, KeyText};
+use crate::keys::cache::KeyChange;
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::keys::{Key, REPLACED};
 use crate::routes::organizations::{Organization, Tier};
 use crate::routes::page::Page;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
-use crate::scope::Scope;
 use crate::store::{KeyStored, OrganizationWithWebhook, Rotation};
 
 /// Most keys that are listed.
@@ -54,7 +54,7 @@ pub struct IssuedKey {
     /// Requests that the organisation may make in a minute.
     rate_limit_per_minute: u64,
     /// When the organisation was made.
-    #[serde(serialize_with = "shared::clock::timestamp")]
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
     created_at: OffsetDateTime,
     /// To keep the key.
     warning: &'static str,

@@ -21,10 +21,10 @@
 
 mod errors;
 mod recent;
-pub mod keys;
-pub mod events;
-pub mod inbox;
-pub mod webhook;
+pub(crate) mod keys;
+pub(crate) mod events;
+pub(crate) mod inbox;
+pub(crate) mod webhook;
 
 use axum::Json;
 use serde::Serialize;

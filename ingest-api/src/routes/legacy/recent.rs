@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared::id::EventId;
+use shared::domain::id::EventId;
 
 /// How long an id is remembered.
 const WINDOW: Duration = Duration::from_hours(24);
@@ -60,7 +60,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use shared::id::OrgId;
+    use shared::domain::id::OrgId;
     use uuid::Uuid;
 
     use super::*;

@@ -7,20 +7,20 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use shared::id::EndpointId;
+use shared::domain::id::EndpointId;
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 use super::LegacyError;
-use crate::admission::Admitted;
-use crate::error::ApiError;
-use crate::guarded_body::unless_changed;
+use crate::domain::scope::Scope;
+use crate::http::admission::Admitted;
+use crate::http::error::ApiError;
+use crate::http::guarded_body::unless_changed;
 use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::endpoints::form::check_url;
 use crate::routes::endpoints::manage::TOO_MANY_ENDPOINTS;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
-use crate::scope::Scope;
 use crate::store::Stored;
 
 /// Body of `POST /api/webhook/config`.

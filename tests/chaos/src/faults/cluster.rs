@@ -6,7 +6,7 @@ use anyhow::Context;
 use async_nats::ServerAddr;
 use async_nats::jetstream;
 use e2e::{Answered, Manners, NatsOptions, Setup, Signal, Stack, until};
-use shared::stream;
+use shared::wire::stream;
 
 use super::Moments;
 use super::nats::refusals_are_polite;

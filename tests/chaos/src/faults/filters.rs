@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use e2e::{Event, Manners, Organization, until_within};
 use serde_json::{Value, json};
-use shared::clock::UnixMicros;
-use shared::id::EventId;
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::EventId;
 
 use crate::report::Outcome;
 use crate::stage::Stage;

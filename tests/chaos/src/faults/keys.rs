@@ -112,7 +112,7 @@ async fn see(
     })
 }
 
-async fn send(world: &World, organization: &Organization, key: usize) -> shared::id::EventId {
+async fn send(world: &World, organization: &Organization, key: usize) -> shared::domain::id::EventId {
     let event = json!({"type": "a", "data": {"key": key}, "ordering_key": format!("key-{key}")});
     let sent = world
         .producer(organization)

@@ -3,7 +3,7 @@
 use e2e::{Event, Producer};
 use reqwest::Response;
 use serde_json::{Value, json};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 
 use crate::setup;
 

@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use e2e::{Endpoint, Event, Setup, Webhook, World, new_event};
 use serde_json::Value;
-use shared::event;
-use shared::headers::CustomHeaders;
+use shared::domain::event;
+use shared::domain::headers::CustomHeaders;
 use shared::secret::{SecretsKey, SigningSecret};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;

@@ -7,7 +7,7 @@ use e2e::{
     with_wrong_clock,
 };
 use serde_json::{Value, json};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::faults::send;

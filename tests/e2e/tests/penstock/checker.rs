@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use e2e::{History, Receipt, Verdict};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use uuid::Uuid;
 
 /// Three events that were sent, stored and delivered as they should be.

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use e2e::World;
 use serde_json::{Value, json};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use tokio::process::Command;
 
 use crate::node;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use e2e::{Attempt, Event, Http2Peer, RawReceiver, Tls, World, frame, read_request};
 use futures_util::future::join_all;
 use serde_json::json;
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

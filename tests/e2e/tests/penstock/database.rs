@@ -7,7 +7,7 @@ use e2e::{Organization, Shutdown, World, transcript, until};
 use futures_util::future::join_all;
 use reqwest::Response;
 use serde_json::{Value, json};
-use shared::id::OrgId;
+use shared::domain::id::OrgId;
 use sqlx::PgTransaction;
 
 use crate::keys::tried;

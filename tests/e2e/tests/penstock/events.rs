@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use e2e::{Answer, Event, Webhook, accepted};
 use futures_util::future::join_all;
 use serde_json::json;
-use shared::clock::UnixMicros;
+use shared::domain::clock::UnixMicros;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

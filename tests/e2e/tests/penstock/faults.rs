@@ -7,7 +7,7 @@ use std::time::Duration;
 use e2e::{Answer, Event, Load, Producer, Receiver, Shutdown, World, transcript, until};
 use futures_util::future::join_all;
 use serde_json::json;
-use shared::id::EventId;
+use shared::domain::id::EventId;
 
 use crate::setup;
 

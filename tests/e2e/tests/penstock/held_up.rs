@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use e2e::{Answer, Event, STOP_DEADLINE, Shutdown, Signal, World, new_event, until};
-use shared::stream;
+use shared::wire::stream;
 use sqlx::postgres::PgTransaction;
 use tokio::process::Command;
 

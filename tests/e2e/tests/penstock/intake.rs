@@ -6,8 +6,8 @@ use async_nats::jetstream::consumer;
 use e2e::{Event, World, new_event, until};
 use futures_util::StreamExt as _;
 use serde_json::json;
-use shared::event::{self, OPERATIONAL_TYPES};
-use shared::stream;
+use shared::domain::event::{self, OPERATIONAL_TYPES};
+use shared::wire::stream;
 use sqlx::FromRow;
 
 use crate::setup;

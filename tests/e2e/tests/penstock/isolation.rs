@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::{Answer, World};
 use serde_json::{Value, json};
-use shared::id::{EndpointId, OrgId};
+use shared::domain::id::{EndpointId, OrgId};
 use sqlx::AssertSqlSafe;
 
 use crate::faults::send;

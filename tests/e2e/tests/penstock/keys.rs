@@ -95,7 +95,7 @@ async fn a_key_that_expires_is_replaced_by_one_that_is_valid_as_long() {
     let owner = world.organization().await.key;
     let date = |value: &Value, field| OffsetDateTime::parse(text(value, field), &Rfc3339).unwrap();
     let lifetime = |key: &Value| date(key, "expires_at") - date(key, "created_at");
-    let expires_at = (shared::clock::UnixMicros::now().to_date_time() + Duration::from_secs(7_200))
+    let expires_at = (shared::domain::clock::UnixMicros::now().to_date_time() + Duration::from_secs(7_200))
         .format(&Rfc3339)
         .unwrap();
     let body = json!({"name": "a", "scopes": ["ingest"], "expires_at": expires_at});
@@ -112,7 +112,7 @@ async fn a_key_that_expires_makes_none_that_outlives_it() {
     let world = two_replicas().await;
     let owner = world.organization().await.key;
     let after = |seconds: u64| {
-        let at = shared::clock::UnixMicros::now().to_date_time() + Duration::from_secs(seconds);
+        let at = shared::domain::clock::UnixMicros::now().to_date_time() + Duration::from_secs(seconds);
         at.format(&Rfc3339).unwrap()
     };
     let date = |key: &Value| OffsetDateTime::parse(text(key, "expires_at"), &Rfc3339).unwrap();
@@ -145,7 +145,7 @@ async fn a_key_that_expires_makes_none_that_outlives_it() {
 async fn a_key_is_refused_once_it_has_expired() {
     let world = two_replicas().await;
     let owner = world.organization().await.key;
-    let soon = shared::clock::UnixMicros::now().to_date_time() + Duration::from_secs(2);
+    let soon = shared::domain::clock::UnixMicros::now().to_date_time() + Duration::from_secs(2);
     let body = json!({"name": "a", "scopes": ["ingest"], "expires_at": soon.format(&Rfc3339).unwrap()});
     let made = make(&world, &owner, &body).await;
     for index in [0, 1] {
@@ -321,7 +321,7 @@ async fn the_last_use_of_a_key_is_written_down() {
     let owner = world.organization().await.key;
     let used = make(&world, &owner, &json!({"name": "used", "scopes": ["ingest"]})).await;
     make(&world, &owner, &json!({"name": "unused", "scopes": ["ingest"]})).await;
-    let before = shared::clock::UnixMicros::now().to_date_time() - Duration::from_secs(5);
+    let before = shared::domain::clock::UnixMicros::now().to_date_time() - Duration::from_secs(5);
     tried(&world, 1, text(&used, "key")).await;
     let keys = until("the use to be written", async || {
         let keys = json(request(&world, 0, Method::GET, "/v1/keys", &owner)).await;

@@ -9,8 +9,8 @@ use async_nats::jetstream::stream::State;
 use e2e::{Event, Link, Producer, World, accepted, until};
 use futures_util::StreamExt as _;
 use reqwest::StatusCode;
-use shared::id::EventId;
-use shared::stream;
+use shared::domain::id::EventId;
+use shared::wire::stream;
 use sqlx::postgres::PgTransaction;
 
 use crate::held_up::lock;

@@ -4,7 +4,7 @@ use e2e::{Answer, Event, Shutdown, Signal, World, accepted, until};
 use penstock_local::Service;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use shared::stream;
+use shared::wire::stream;
 
 use crate::setup;
 

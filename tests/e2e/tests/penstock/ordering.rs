@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use async_nats::HeaderMap;
 use e2e::{Answer, Endpoint, Organization, Receiver, Setup, Webhook, World, until};
 use serde_json::json;
-use shared::clock::UnixMicros;
-use shared::event::{Event, JSON};
-use shared::frame::{self, EncodedEvent};
-use shared::id::EventId;
-use shared::stream;
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::{Event, JSON};
+use shared::domain::id::EventId;
+use shared::wire::frame::{self, EncodedEvent};
+use shared::wire::stream;
 
 use crate::setup;
 

@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use shared::id::{EndpointId, EventId};
+use shared::domain::id::{EndpointId, EventId};
 use tokio::task::JoinSet;
 
 use crate::contract::answer;

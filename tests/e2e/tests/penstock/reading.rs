@@ -2,7 +2,7 @@
 
 use e2e::{Answer, Event, Organization, World, until};
 use serde_json::{Value, json};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 
 use crate::setup;
 

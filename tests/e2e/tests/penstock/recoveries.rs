@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::{Answer, Endpoint, Organization, Receiver, Setup, World, until};
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::clock::UnixMicros;
+use shared::domain::clock::UnixMicros;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 

@@ -3,8 +3,8 @@
 use e2e::{Answer, Event, Organization, World, until};
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::clock::UnixMicros;
-use shared::id::{EndpointId, EventId};
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::{EndpointId, EventId};
 
 use crate::contract::{answer, world};
 use crate::endpoints::call;
@@ -421,7 +421,7 @@ async fn a_recovery_is_written_down_for_the_workers_and_can_be_cancelled() {
         204
     );
     let hour_ago = UnixMicros::new(UnixMicros::now().get() - 3_600_000_000).to_date_time();
-    let hour_ago = shared::clock::Timestamp(hour_ago).to_string();
+    let hour_ago = shared::domain::clock::Timestamp(hour_ago).to_string();
     let recover =
         |body: Value| call(&world, &owner, Method::POST, &format!("/{endpoint}/recover")).json(&body);
     let started = recover(json!({"since": hour_ago})).send().await.unwrap();

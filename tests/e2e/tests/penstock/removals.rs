@@ -1,7 +1,7 @@
 //! Removals beside replays: what is being made pending again keeps its event and its payload.
 
 use e2e::{Setup, World, until};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use sqlx::postgres::PgTransaction;
 
 use crate::held_up::until_waits;

@@ -3,10 +3,10 @@
 use std::process::Output;
 
 use e2e::{World, new_event};
-use shared::event::Event;
-use shared::frame::{self, EncodedEvent};
-use shared::id::OrgId;
-use shared::stream;
+use shared::domain::event::Event;
+use shared::domain::id::OrgId;
+use shared::wire::frame::{self, EncodedEvent};
+use shared::wire::stream;
 
 use crate::audit::{execute, worker_command};
 use crate::setup;

@@ -1,7 +1,7 @@
 //! What is kept, and what is removed: days, payloads, and the deliveries of deleted endpoints.
 
 use e2e::{Answer, Endpoint, Organization, World, until, with_wrong_clock};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 

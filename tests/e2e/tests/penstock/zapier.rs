@@ -3,7 +3,7 @@
 use e2e::{Answer, Receiver, World, transcript, transcript_with, until};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use shared::id::EventId;
+use shared::domain::id::EventId;
 
 use crate::contract::{answer, same_answer};
 use crate::setup;

@@ -1,0 +1,118 @@
+//! Operational events: what Penstock tells an organisation about its endpoints. They are written down together with
+//! what they tell of, and stored from there as ordinary events, under the id that they were written down with, dated by
+//! Postgres's clock: exactly once, whichever worker does it and however often.
+
+use std::time::Duration;
+
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::{self, Event};
+use shared::domain::id::{EndpointId, EventId, OrgId};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use crate::endpoints::directory::{Directory, Snapshot};
+use crate::endpoints::permits::Permits;
+use crate::slices::Slices;
+use crate::store::events::{self, NewDelivery, Stored};
+
+/// Pause between two looks at what was written down.
+pub const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Most of them in one statement.
+const MAX_BATCH: i64 = 200;
+
+/// One that was written down.
+struct Notice {
+    /// Dated by the clock of the worker that wrote it down.
+    id: EventId,
+    created_at: OffsetDateTime,
+    org_id: OrgId,
+    kind: String,
+    endpoint_id: EndpointId,
+    data: String,
+}
+
+/// Stores what was written down, and removes it from there.
+///
+/// # Errors
+/// When Postgres does not answer; what was stored then is stored again later, which changes nothing.
+pub async fn store(pool: &PgPool, directory: &Directory, permits: &Permits) -> Result<(), sqlx::Error> {
+    let notices = sqlx::query_as!(
+        Notice,
+        r#"select id as "id: EventId", created_at, org_id as "org_id: OrgId", type as kind,
+                  endpoint_id as "endpoint_id: EndpointId", data
+           from operational_events order by id limit $1"#,
+        MAX_BATCH,
+    )
+    .fetch_all(pool)
+    .await?;
+    if notices.is_empty() {
+        return Ok(());
+    }
+    let mut connection = pool.acquire().await?;
+    loop {
+        let endpoints = directory.snapshot();
+        let (events, deliveries) = fan_out(&endpoints, &notices).await;
+        let events: Vec<_> = events.iter().collect();
+        match events::store(&mut connection, endpoints.version, &events, &deliveries).await? {
+            Stored::New(_) => {
+                for delivery in &deliveries {
+                    permits.note_due(delivery.endpoint_id, Duration::ZERO);
+                }
+                break;
+            }
+            Stored::Stale => _ = directory.refresh().await?,
+        }
+    }
+    sqlx::query!(
+        "delete from operational_events where id = any($1)",
+        &notices
+            .iter()
+            .map(|notice| notice.id.as_uuid())
+            .collect::<Vec<_>>(),
+    )
+    .execute(pool)
+    .await?;
+    permits.wake_claimer();
+    Ok(())
+}
+
+/// The events that somebody takes, with their deliveries.
+async fn fan_out<'a>(endpoints: &Snapshot, notices: &'a [Notice]) -> (Vec<Event<'a>>, Vec<NewDelivery<'a>>) {
+    let (mut events, mut deliveries) = (Vec::new(), Vec::new());
+    let mut slices = Slices::new();
+    for notice in notices {
+        let event = notice.event();
+        let takers = endpoints.takers(&event, &mut slices).await;
+        let takers = takers
+            .into_iter()
+            .filter(|taker| taker.subscriber.endpoint_id != notice.endpoint_id);
+        let before = deliveries.len();
+        deliveries.extend(takers.map(|taker| NewDelivery::of(events.len(), taker)));
+        if deliveries.len() > before {
+            events.push(event);
+        }
+    }
+    (events, deliveries)
+}
+
+impl Notice {
+    fn event(&self) -> Event<'_> {
+        let id = self.id.dated(self.created_at.into());
+        // The id's own time, so that the event is found by its id.
+        let millis = id.accepted_millis().unwrap_or(0);
+        Event {
+            id,
+            org_id: self.org_id,
+            event_type: &self.kind,
+            accepted_at: UnixMicros::new(millis * 1_000),
+            content_type: event::JSON,
+            idempotency_key: None,
+            traceparent: None,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            data: self.data.as_bytes(),
+        }
+    }
+}

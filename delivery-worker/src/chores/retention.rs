@@ -1,0 +1,237 @@
+//! What is kept how long: the days' partitions, the payloads of organisations that keep them for less, and the little
+//! rows that nothing needs any more.
+
+use std::time::Duration;
+
+use clap::Args;
+use shared::domain::id::{EventId, OrgId};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::store::partitions;
+
+/// Time between two rounds.
+pub const INTERVAL: Duration = Duration::from_hours(1);
+
+/// How long a round may take: it looks at all that organisations keep, and has partitions made for the next days.
+pub const LIMIT: Duration = Duration::from_hours(6);
+
+/// Events that one statement looks at.
+const STEP: i64 = 1_000;
+
+/// The shortest retention: partitions are made for two days back.
+const MIN_RETENTION: Duration = Duration::from_hours(48);
+
+/// How long things are kept.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct RetentionConfig {
+    /// Age after which a day's events, deliveries and attempts are dropped, at least 2 days. A day with a pending
+    /// delivery stays.
+    #[arg(long, env, value_name = "RETENTION", default_value = "30days", value_parser = retention)]
+    pub retention: Duration,
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    let retention = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if retention < MIN_RETENTION {
+        return Err("must be at least 2days".to_owned());
+    }
+    Ok(retention)
+}
+
+/// One round: makes the next days' partitions, drops old ones, and removes what is too old in what stays, all by
+/// Postgres's time.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(), sqlx::Error> {
+    let now = partitions::now(pool).await?;
+    let cutoff = now - config.retention;
+    partitions::make(pool, now).await?;
+    let kept = partitions::drop_before(pool, cutoff).await?;
+    metrics::gauge!("days_kept_past_retention").set(kept);
+    empty_default_partitions(pool, cutoff).await?;
+    remove_payloads(pool, now).await?;
+    let keys = sqlx::query!("delete from idempotency_keys where accepted_at < now() - interval '25 hours'")
+        .execute(pool)
+        .await?;
+    let recoveries = sqlx::query!("delete from recoveries where finished_at < $1", cutoff)
+        .execute(pool)
+        .await?;
+    tracing::debug!(
+        idempotency_keys = keys.rows_affected(),
+        recoveries = recoveries.rows_affected(),
+        "removed old rows"
+    );
+    Ok(())
+}
+
+/// The default partitions hold what a wrong clock, or a long backlog, dated outside the days that have their own.
+async fn empty_default_partitions(pool: &PgPool, cutoff: OffsetDateTime) -> Result<(), sqlx::Error> {
+    loop {
+        // Two statements, so that the second one sees what a replay wrote that held an event's row.
+        let mut transaction = pool.begin().await?;
+        let old = sqlx::query!(
+            "select e.org_id, e.accepted_at, e.id from events_default e
+             where e.accepted_at < $1 and not exists (
+                 select from deliveries d
+                 where d.event_id = e.id and d.accepted_at = e.accepted_at and d.status = 'pending'
+             )
+             limit $2 for update of e",
+            cutoff,
+            STEP,
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            r#"
+            with old as materialized (
+                select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as o (org_id, accepted_at, id)
+                where not exists (
+                    select from deliveries d
+                    where d.event_id = o.id and d.accepted_at = o.accepted_at and d.status = 'pending'
+                )
+            ),
+            attempts as (
+                delete from attempts_default a using old o where a.event_id = o.id and a.accepted_at = o.accepted_at
+            ),
+            deliveries as (
+                delete from deliveries_default d using old o where d.event_id = o.id and d.accepted_at = o.accepted_at
+            ),
+            acknowledgements as (
+                delete from inbox_acknowledgements_default i using old o
+                where i.org_id = o.org_id and i.accepted_at = o.accepted_at and i.event_id = o.id
+            )
+            delete from events_default e using old o
+            where e.org_id = o.org_id and e.accepted_at = o.accepted_at and e.id = o.id
+            "#,
+            &old.iter().map(|event| event.org_id).collect::<Vec<_>>(),
+            &old.iter().map(|event| event.accepted_at).collect::<Vec<_>>(),
+            &old.iter().map(|event| event.id).collect::<Vec<_>>(),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        if i64::try_from(old.len()).unwrap_or(STEP) < STEP {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes the payloads of organisations that keep them for a shorter time than the rest.
+async fn remove_payloads(pool: &PgPool, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    let organizations = sqlx::query!(
+        r#"select id as "id: OrgId", payload_retention_days as "days!" from organizations
+           where payload_retention_days is not null"#
+    )
+    .fetch_all(pool)
+    .await?;
+    for organization in organizations {
+        let cutoff = now - time::Duration::days(organization.days.into());
+        let mut position = (OffsetDateTime::UNIX_EPOCH, EventId::from(Uuid::nil()));
+        loop {
+            let page = events_after(pool, organization.id, cutoff, position).await?;
+            let Some(last) = page.last() else { break };
+            position = (last.accepted_at, last.id);
+            let due: Vec<_> = page.iter().filter(|event| event.due).collect();
+            if !due.is_empty() {
+                remove_payloads_of(pool, organization.id, &due).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An event of an organisation that keeps payloads for less time.
+struct Aged {
+    accepted_at: OffsetDateTime,
+    id: EventId,
+    /// It has a payload, and no pending delivery needs it.
+    due: bool,
+}
+
+/// The next events, in the order of their keys.
+async fn events_after(
+    pool: &PgPool,
+    org_id: OrgId,
+    cutoff: OffsetDateTime,
+    (at, id): (OffsetDateTime, EventId),
+) -> Result<Vec<Aged>, sqlx::Error> {
+    sqlx::query_as!(
+        Aged,
+        r#"
+        select accepted_at, id as "id: EventId",
+               expunged_at is null and not exists (
+                   select from deliveries d
+                   where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
+                     and d.status = 'pending'
+               ) as "due!"
+        from events e
+        where org_id = $1 and accepted_at < $2 and (accepted_at, id) > ($3, $4)
+        order by accepted_at, id limit $5
+        "#,
+        org_id.as_uuid(),
+        cutoff,
+        at,
+        id.as_uuid(),
+        STEP,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Removes payloads, and what receivers answered, where no delivery needs them any more.
+async fn remove_payloads_of(pool: &PgPool, org_id: OrgId, events: &[&Aged]) -> Result<(), sqlx::Error> {
+    let ids: Vec<_> = events.iter().map(|event| event.id.as_uuid()).collect();
+    let times: Vec<_> = events.iter().map(|event| event.accepted_at).collect();
+    // Two statements, so that the second one sees what a replay wrote that held the event's row.
+    let mut transaction = pool.begin().await?;
+    sqlx::query!(
+        "select from events e
+         join unnest($2::uuid[], $3::timestamptz[]) as due (id, accepted_at)
+             on e.accepted_at = due.accepted_at and e.id = due.id
+         where e.org_id = $1
+         order by e.accepted_at, e.id for update of e",
+        org_id.as_uuid(),
+        &ids,
+        &times,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "with expunged as (
+             update events e set data = '', expunged_at = now()
+             from unnest($2::uuid[], $3::timestamptz[]) as due (id, accepted_at)
+             where e.org_id = $1 and e.accepted_at = due.accepted_at and e.id = due.id and e.expunged_at is null
+               and not exists (
+                   select from deliveries d
+                   where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
+                     and d.status = 'pending'
+               )
+             returning e.org_id, e.accepted_at, e.id
+         )
+         update attempts a set response_body = null
+         from expunged e
+         where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = e.org_id
+           and a.response_body is not null",
+        org_id.as_uuid(),
+        &ids,
+        &times,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_below_two_days_is_refused() {
+        assert_eq!(retention("2days"), Ok(MIN_RETENTION));
+        assert_eq!(retention("47h"), Err("must be at least 2days".to_owned()));
+        assert!(retention("soon").is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! How far each stream is stored: every frame up to its floor is acknowledged, by whichever worker. Ordered
+//! deliveries wait for it.
+//!
+//! An acknowledged frame is removed from its stream, so the floor stands just before the first frame that is left. A
+//! stream that took the name of a deleted one starts again at the first sequence number; its floor is taken as it is,
+//! also when it is lower. Deliveries of the deleted stream are let go by the time at which the stream is seen empty:
+//! nothing that was sent before them can come after that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::stream;
+use shared::process::nats::Nats;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::chores;
+use crate::endpoints::permits::Permits;
+use crate::intake::streams::event_streams;
+use crate::store::partitions;
+use crate::store::warm::WarmPool;
+
+/// Pause between two looks at the streams, and the longest time without one: a floor that nobody asks for is kept up too, so
+/// that a stream's successor is not taken for the stream.
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
+const MAX_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often the streams are looked at for one request: the acknowledgement of the last frame may be on its way.
+const LOOKS: u32 = 5;
+
+/// Asks for the floors on behalf of deliveries that wait for nothing else.
+#[derive(Clone, Debug, Default)]
+pub struct FloorRequests(Arc<Notify>);
+
+impl FloorRequests {
+    /// Has the streams looked at soon. The claimer is woken when a floor has changed.
+    pub fn ask(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Keeps the floors.
+#[derive(Debug)]
+pub struct Floors {
+    /// The connection to NATS.
+    pub nats: Nats,
+    /// The database.
+    pub database: WarmPool,
+    /// Wakes the claimer.
+    pub permits: Permits,
+    /// What is asked for.
+    pub requests: FloorRequests,
+}
+
+impl Floors {
+    /// Writes floors that are asked for until the stop.
+    ///
+    /// # Errors
+    /// When Postgres refuses a statement for another reason than being away: the worker is broken.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        loop {
+            for _ in 0..LOOKS {
+                let changed = match self.refresh().await {
+                    Ok(changed) => changed,
+                    Err(error) => {
+                        chores::pass_over("floors", error)?;
+                        false
+                    }
+                };
+                if changed {
+                    self.permits.wake_claimer();
+                }
+                let _ = stop.run_until_cancelled(tokio::time::sleep(MIN_INTERVAL)).await;
+                if changed {
+                    break;
+                }
+            }
+            let asked = tokio::time::timeout(MAX_INTERVAL, self.requests.0.notified());
+            if stop.run_until_cancelled(asked).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether a floor has changed.
+    async fn refresh(&self) -> anyhow::Result<bool> {
+        // Before the streams are looked at: what is stored by now was sent before they were.
+        let now = partitions::now(self.database.pool());
+        let now = self.database.within_limit(now).await?;
+        let streams = event_streams(&self.nats.jetstream()).await?;
+        let floors: Vec<_> = streams.iter().map(|stream| Floor::of(stream, now)).collect();
+        let writing = write(self.database.pool(), &floors);
+        Ok(self.database.within_limit(writing).await?)
+    }
+}
+
+struct Floor<'a> {
+    stream: &'a str,
+    stored_through: i64,
+    drained_at: Option<OffsetDateTime>,
+}
+
+impl<'a> Floor<'a> {
+    fn of(stream: &'a stream::Info, now: OffsetDateTime) -> Self {
+        let is_empty = stream.state.messages == 0;
+        let stored_through = if is_empty {
+            stream.state.last_sequence
+        } else {
+            stream.state.first_sequence.saturating_sub(1)
+        };
+        Self {
+            stream: &stream.config.name,
+            stored_through: i64::try_from(stored_through).unwrap_or(i64::MAX),
+            drained_at: is_empty.then_some(now),
+        }
+    }
+}
+
+async fn write(pool: &PgPool, floors: &[Floor<'_>]) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query!(
+        "insert into stream_floors as s (stream, stored_through, drained_at)
+         select * from unnest($1::text[], $2::bigint[], $3::timestamptz[]) as f (stream, stored_through, drained_at)
+         order by stream
+         on conflict (stream) do update
+             set stored_through = excluded.stored_through, drained_at = greatest(s.drained_at, excluded.drained_at)
+             where s.stored_through <> excluded.stored_through or excluded.drained_at > s.drained_at
+                or s.drained_at is null and excluded.drained_at is not null",
+        &floors.iter().map(|floor| floor.stream).collect::<Vec<_>>() as _,
+        &floors.iter().map(|floor| floor.stored_through).collect::<Vec<_>>(),
+        &floors.iter().map(|floor| floor.drained_at).collect::<Vec<_>>() as _,
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}

@@ -1,0 +1,296 @@
+//! An endpoint as a worker uses it: read once from its row, then shared by all its deliveries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderMap;
+use shared::domain::event::Event;
+use shared::domain::filter::PayloadFilter;
+use shared::domain::headers::CustomHeaders;
+use shared::domain::id::{EndpointId, OrgId};
+use shared::secret::{SecretsKey, SigningSecret};
+use time::OffsetDateTime;
+use url::Url;
+
+use crate::endpoints::permits::Gate;
+use crate::endpoints::retry::RetryPolicy;
+use crate::send::sign::Signer;
+
+/// An enabled endpoint that deliveries are sent to.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// The organisation that owns it.
+    pub org_id: OrgId,
+    /// Where deliveries are sent.
+    pub url: Url,
+    /// How long an attempt may take.
+    pub timeout: Duration,
+    /// Signs its deliveries.
+    pub signer: Signer,
+    /// What its owner adds to every request.
+    pub headers: HeaderMap,
+    /// The form of its deliveries.
+    pub format: Format,
+    /// When its failed deliveries are tried again.
+    pub retry: RetryPolicy,
+    /// Deliveries a second that all workers together send it at the most.
+    pub rate_limit: Option<u32>,
+    /// Deliveries that have an ordering key go out one after another.
+    pub ordered: bool,
+    /// What follows when such a delivery is out of attempts.
+    pub on_exhausted: OnExhausted,
+    /// What limits its deliveries in flight.
+    pub gate: Arc<Gate>,
+    max_in_flight: i32,
+}
+
+/// The form in which deliveries go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Format {
+    /// `{"id","type","timestamp","data"}`.
+    Standard,
+    /// A structured CloudEvent.
+    CloudEvents,
+}
+
+/// What follows when an ordered delivery is out of attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum OnExhausted {
+    /// It is dead, and the next one of its key goes out.
+    Skip,
+    /// It is tried until it succeeds; its key waits.
+    Block,
+}
+
+/// A row of `endpoints`.
+#[derive(Debug)]
+pub struct EndpointRow {
+    pub id: EndpointId,
+    pub org_id: OrgId,
+    pub url: Option<String>,
+    pub event_types: Vec<String>,
+    pub filter: Option<String>,
+    pub secret: Vec<u8>,
+    pub previous_secret: Option<Vec<u8>>,
+    pub previous_secret_expires_at: Option<OffsetDateTime>,
+    pub headers: Option<Vec<u8>>,
+    pub format: Format,
+    pub max_in_flight: i32,
+    pub timeout_ms: i32,
+    pub rate_limit_per_second: Option<i32>,
+    pub ordered: bool,
+    pub on_exhausted: OnExhausted,
+    pub retry_attempts: Option<i32>,
+    pub retry_initial_ms: Option<i64>,
+    pub retry_factor: Option<f64>,
+    pub retry_max_ms: Option<i64>,
+    pub retry_max_age_ms: Option<i64>,
+    /// Neither disabled nor deleted.
+    pub enabled: bool,
+}
+
+impl Endpoint {
+    /// Whether deliveries of this event may start as soon as they are stored. Else they wait in the table, where all
+    /// workers together keep the pace and the order.
+    pub fn may_start(&self, event: &Event<'_>) -> bool {
+        let keeps_order = self.ordered && event.ordering_key.is_some();
+        self.rate_limit.is_none() && !keeps_order
+    }
+}
+
+impl EndpointRow {
+    /// The endpoint's payload filter.
+    ///
+    /// # Errors
+    /// When a later release wrote one that this build does not understand.
+    pub fn filter(&self) -> anyhow::Result<Option<PayloadFilter>> {
+        Ok(self.filter.as_deref().map(PayloadFilter::parse).transpose()?)
+    }
+
+    /// The endpoint at this URL. It goes on with the gate of `known`, its state before, where the limit is the same.
+    ///
+    /// # Errors
+    /// When something in the row cannot be used: `key` does not open its secrets, for example.
+    pub fn endpoint(
+        &self,
+        url: &str,
+        known: Option<&Endpoint>,
+        key: &SecretsKey,
+        policy: &RetryPolicy,
+    ) -> anyhow::Result<Endpoint> {
+        let same_gate = known.filter(|known| known.max_in_flight == self.max_in_flight);
+        let slots = usize::try_from(self.max_in_flight)?;
+        Ok(Endpoint {
+            id: self.id,
+            org_id: self.org_id,
+            url: url.parse()?,
+            timeout: Duration::from_millis(u64::try_from(self.timeout_ms)?),
+            signer: self.signer(key)?,
+            headers: CustomHeaders::unseal(self.headers.as_deref(), key, self.id)?.to_map()?,
+            format: self.format,
+            retry: self.retry(policy)?,
+            rate_limit: self.rate_limit_per_second.map(u32::try_from).transpose()?,
+            ordered: self.ordered,
+            on_exhausted: self.on_exhausted,
+            gate: same_gate.map_or_else(|| Arc::new(Gate::new(slots)), |known| known.gate.clone()),
+            max_in_flight: self.max_in_flight,
+        })
+    }
+
+    fn signer(&self, key: &SecretsKey) -> anyhow::Result<Signer> {
+        let unseal = |sealed: &[u8]| SigningSecret::unseal(sealed, key, self.id);
+        let signer = Signer::new(&unseal(&self.secret)?);
+        match (&self.previous_secret, self.previous_secret_expires_at) {
+            (Some(previous), Some(expires_at)) => Ok(signer.with_previous(&unseal(previous)?, expires_at)),
+            _ => Ok(signer),
+        }
+    }
+
+    fn retry(&self, policy: &RetryPolicy) -> anyhow::Result<RetryPolicy> {
+        let time = |millis: Option<i64>, default| {
+            let millis = millis.map(u64::try_from).transpose()?;
+            anyhow::Ok(millis.map_or(default, Duration::from_millis))
+        };
+        let attempts = self.retry_attempts.map(u32::try_from).transpose()?;
+        let factor = self.retry_factor.unwrap_or(policy.retry_factor);
+        anyhow::ensure!(factor.is_finite(), "its retry_factor is no number");
+        Ok(RetryPolicy {
+            retry_initial: time(self.retry_initial_ms, policy.retry_initial)?,
+            retry_factor: factor,
+            retry_max: time(self.retry_max_ms, policy.retry_max)?,
+            retry_attempts: attempts.unwrap_or(policy.retry_attempts),
+            retry_max_age: time(self.retry_max_age_ms, policy.retry_max_age)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::BASE64;
+    use shared::domain::clock::UnixMicros;
+    use shared::domain::id::EventId;
+
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        retry_initial: Duration::from_secs(5),
+        retry_factor: 4.0,
+        retry_max: Duration::from_secs(36_000),
+        retry_attempts: 18,
+        retry_max_age: Duration::from_secs(5 * 86_400),
+    };
+
+    fn key() -> SecretsKey {
+        BASE64.encode(&[7; 32]).parse().unwrap()
+    }
+
+    fn row() -> EndpointRow {
+        let id = EndpointId::generate();
+        EndpointRow {
+            id,
+            org_id: OrgId::generate(),
+            url: Some("https://example.com/".to_owned()),
+            event_types: Vec::new(),
+            filter: None,
+            secret: SigningSecret::generate().seal(&key(), id),
+            previous_secret: None,
+            previous_secret_expires_at: None,
+            headers: None,
+            format: Format::Standard,
+            max_in_flight: 8,
+            timeout_ms: 1_000,
+            rate_limit_per_second: None,
+            ordered: false,
+            on_exhausted: OnExhausted::Skip,
+            retry_attempts: None,
+            retry_initial_ms: None,
+            retry_factor: None,
+            retry_max_ms: None,
+            retry_max_age_ms: None,
+            enabled: true,
+        }
+    }
+
+    fn endpoint(row: &EndpointRow) -> anyhow::Result<Endpoint> {
+        row.endpoint("https://example.com/", None, &key(), &POLICY)
+    }
+
+    #[test]
+    fn an_endpoint_overrides_any_part_of_the_workers_retry_policy() {
+        assert_eq!(endpoint(&row()).unwrap().retry, POLICY);
+        let some = EndpointRow {
+            retry_attempts: Some(3),
+            retry_max_ms: Some(60_000),
+            ..row()
+        };
+        let expected = RetryPolicy {
+            retry_attempts: 3,
+            retry_max: Duration::from_secs(60),
+            ..POLICY
+        };
+        assert_eq!(endpoint(&some).unwrap().retry, expected);
+        let all = EndpointRow {
+            retry_initial_ms: Some(1),
+            retry_factor: Some(1.5),
+            retry_max_age_ms: Some(2_000),
+            ..some
+        };
+        let expected = RetryPolicy {
+            retry_initial: Duration::from_millis(1),
+            retry_factor: 1.5,
+            retry_max_age: Duration::from_secs(2),
+            ..expected
+        };
+        assert_eq!(endpoint(&all).unwrap().retry, expected);
+    }
+
+    #[test]
+    fn a_retry_factor_that_is_no_number_is_refused() {
+        for factor in [f64::NAN, f64::INFINITY] {
+            let row = EndpointRow {
+                retry_factor: Some(factor),
+                ..row()
+            };
+            assert!(endpoint(&row).is_err());
+        }
+    }
+
+    #[test]
+    fn paced_deliveries_and_those_in_order_wait_in_the_table() {
+        let accepted_at = UnixMicros::new(1_700_000_000_000_000);
+        let plain = Event {
+            id: EventId::at(accepted_at),
+            org_id: OrgId::generate(),
+            event_type: "a",
+            accepted_at,
+            content_type: shared::domain::event::JSON,
+            idempotency_key: None,
+            traceparent: None,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            data: b"1",
+        };
+        let keyed = Event {
+            ordering_key: Some("k"),
+            ..plain
+        };
+        let may_start =
+            |row: &EndpointRow| [plain, keyed].map(|event| endpoint(row).unwrap().may_start(&event));
+        assert_eq!(may_start(&row()), [true, true]);
+        let ordered = EndpointRow {
+            ordered: true,
+            ..row()
+        };
+        assert_eq!(may_start(&ordered), [true, false]);
+        let paced = EndpointRow {
+            rate_limit_per_second: Some(5),
+            ..row()
+        };
+        assert_eq!(may_start(&paced), [false, false]);
+    }
+}

@@ -1,0 +1,118 @@
+//! Which event types an endpoint wants: exact ones, and prefixes.
+
+use shared::domain::event::OPERATIONAL_TYPES;
+
+/// The event types that an endpoint wants.
+#[derive(Debug, Default)]
+pub struct EventTypes {
+    /// All that producers send. Events that Penstock itself sends go only to those who ask for them.
+    takes_all: bool,
+    /// Other patterns in their order, without those that another one covers: of them only the last one that is not
+    /// beyond a type can match it.
+    patterns: Box<[Pattern]>,
+}
+
+/// Exact names stand after prefixes of the same text.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pattern {
+    text: Box<str>,
+    is_exact: bool,
+}
+
+impl Pattern {
+    fn new(pattern: &str) -> Self {
+        let prefix = pattern.strip_suffix('*');
+        Self {
+            text: prefix.unwrap_or(pattern).into(),
+            is_exact: prefix.is_none(),
+        }
+    }
+
+    fn matches(&self, event_type: &str) -> bool {
+        if self.is_exact {
+            *self.text == *event_type
+        } else {
+            event_type.starts_with(&*self.text)
+        }
+    }
+}
+
+impl EventTypes {
+    /// Exact types, and prefixes that end in `*`; none at all is every type.
+    pub fn new(patterns: &[String]) -> Self {
+        let others = patterns.iter().filter(|pattern| *pattern != "*");
+        let mut others: Vec<_> = others.map(|pattern| Pattern::new(pattern)).collect();
+        others.sort_unstable();
+        others.dedup_by(|pattern, before| before.matches(&pattern.text));
+        Self {
+            takes_all: patterns.is_empty() || patterns.iter().any(|pattern| pattern == "*"),
+            patterns: others.into(),
+        }
+    }
+
+    /// Whether a type is one of them.
+    pub fn contain(&self, event_type: &str) -> bool {
+        if self.takes_all && !OPERATIONAL_TYPES.contains(&event_type) {
+            return true;
+        }
+        let after = self
+            .patterns
+            .partition_point(|pattern| *pattern.text <= *event_type);
+        let last = after.checked_sub(1).map(|index| &self.patterns[index]);
+        last.is_some_and(|pattern| pattern.matches(event_type))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wants(patterns: &[&str], event_type: &str) -> bool {
+        let patterns: Vec<_> = patterns.iter().map(ToString::to_string).collect();
+        EventTypes::new(&patterns).contain(event_type)
+    }
+
+    #[test]
+    fn patterns_match_exactly_or_by_prefix() {
+        assert!(wants(&["order.created"], "order.created"));
+        assert!(!wants(&["order.created"], "order.created.v2"));
+        assert!(wants(&["order.*"], "order.created"));
+        assert!(!wants(&["order.*"], "orders.created"));
+        assert!(wants(&["*"], "anything"));
+        assert!(wants(&[], "anything"));
+    }
+
+    #[test]
+    fn among_many_patterns_each_is_found() {
+        let patterns = [
+            "b*", "a", "a.b", "b.c", "b", "c.d.*", "c.d.e.f", "c*", "d.*", "d", "ab",
+        ];
+        let naive = |event_type: &str| {
+            patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => event_type.starts_with(prefix),
+                None => event_type == *pattern,
+            })
+        };
+        for event_type in [
+            "a", "a.b", "a.b.c", "a.", "ab", "abc", "b", "b.c", "b.d", "bb", "c", "c.d.e", "c.e", "d", "d.",
+            "d.x", "da", "e", "A",
+        ] {
+            assert_eq!(wants(&patterns, event_type), naive(event_type), "{event_type}");
+        }
+    }
+
+    #[test]
+    fn operational_events_go_only_to_endpoints_that_name_them() {
+        for event_type in OPERATIONAL_TYPES {
+            assert!(
+                !wants(&[], event_type) && !wants(&["*"], event_type),
+                "{event_type}"
+            );
+            assert!(!wants(&["order.*", "*"], event_type), "{event_type}");
+            let (family, _) = event_type.split_once('.').unwrap();
+            assert!(wants(&["*", event_type], event_type), "{event_type}");
+            assert!(wants(&[&format!("{family}.*")], event_type), "{event_type}");
+        }
+        assert!(wants(&[], "endpoint.created"));
+    }
+}

@@ -1,0 +1,307 @@
+//! Permits: how much may be in flight, for each endpoint and in all. A permit is taken before a delivery is
+//! leased, travels with it, and is freed by its drop, also when the task panics.
+//!
+//! What is in flight is at the receiver; what is leased may also be answered and wait to be recorded. Of those an
+//! endpoint has at most as many again, however long the database takes: they are what a crash sends twice.
+//!
+//! No endpoint gets more of the worker's permits than it leaves free. So there are always some for those that have
+//! none, however many slow receivers hold theirs (dynamic thresholds: Choudhury and Hahne, 1998).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shared::domain::id::EndpointId;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// One endpoint's share.
+#[derive(Debug)]
+pub struct Gate {
+    most_leases: usize,
+    slots: Arc<Semaphore>,
+    leases: Arc<Semaphore>,
+    // Due deliveries wait in the table. New events queue up behind them, and a freed permit wakes the claimer.
+    backlogged: AtomicBool,
+    // The endpoint fails: all its deliveries go through the table, where probes are chosen.
+    circuit_open: AtomicBool,
+}
+
+impl Gate {
+    /// Lets `slots` deliveries through at once.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            most_leases: 2 * slots,
+            slots: Arc::new(Semaphore::new(slots)),
+            leases: Arc::new(Semaphore::new(2 * slots)),
+            backlogged: AtomicBool::new(false),
+            circuit_open: AtomicBool::new(false),
+        }
+    }
+
+    /// Says whether due deliveries of this endpoint wait in the table. A hint: the table is searched anyway.
+    pub fn set_backlogged(&self, backlogged: bool) {
+        self.backlogged.store(backlogged, Ordering::Relaxed);
+    }
+
+    /// Says whether the endpoint's circuit is open. A hint, like the other: the table has the truth.
+    pub fn set_circuit_open(&self, open: bool) {
+        self.circuit_open.store(open, Ordering::Relaxed);
+    }
+
+    /// Deliveries that may still be started, as far as the endpoint is concerned.
+    pub fn available(&self) -> usize {
+        self.slots
+            .available_permits()
+            .min(self.leases.available_permits())
+    }
+
+    fn in_use(&self) -> usize {
+        self.most_leases - self.leases.available_permits()
+    }
+}
+
+/// The worker's share.
+#[derive(Clone, Debug)]
+pub struct Permits {
+    most: usize,
+    slots: Arc<Semaphore>,
+    wakeup: Arc<Wakeup>,
+}
+
+/// Wakes the claimer.
+#[derive(Debug, Default)]
+struct Wakeup {
+    notify: Notify,
+    // An endpoint with free slots of its own found none of the worker's for it: any that comes free may be it.
+    starved: AtomicBool,
+    // Endpoints of which this worker has written that something is due then.
+    notes: Mutex<HashMap<EndpointId, Instant>>,
+}
+
+impl Permits {
+    /// Lets `slots` deliveries through at once.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            most: slots,
+            slots: Arc::new(Semaphore::new(slots)),
+            wakeup: Arc::default(),
+        }
+    }
+
+    /// A permit for a delivery out of the table.
+    pub fn try_acquire(&self, gate: &Arc<Gate>) -> Option<Permit> {
+        if gate.available() == 0 {
+            return None;
+        }
+        if !self.has_room_for(gate) {
+            self.wakeup.starved.store(true, Ordering::SeqCst);
+            // One that was freed in between has woken nobody.
+            if !self.has_room_for(gate) {
+                return None;
+            }
+        }
+        let slot = gate.slots.clone().try_acquire_owned().ok()?;
+        let lease = gate.leases.clone().try_acquire_owned().ok()?;
+        let worker = self.slots.clone().try_acquire_owned().ok()?;
+        Some(Permit {
+            slot: Some(slot),
+            lease: Some((lease, worker)),
+            gate: gate.clone(),
+            wakeup: self.wakeup.clone(),
+        })
+    }
+
+    fn has_room_for(&self, gate: &Gate) -> bool {
+        gate.in_use() < self.available()
+    }
+
+    /// A permit for a new event, which must not overtake older ones.
+    pub fn try_acquire_for_new(&self, gate: &Arc<Gate>) -> Option<Permit> {
+        let queued = gate.backlogged.load(Ordering::Relaxed) || gate.circuit_open.load(Ordering::Relaxed);
+        let permit = if queued { None } else { self.try_acquire(gate) };
+        if permit.is_none() {
+            gate.set_backlogged(true);
+        }
+        permit
+    }
+
+    /// Says that a due delivery of the endpoint has come into the table. The claimer may have searched it, and let new
+    /// events pass, after the delivery found no permit and before it was there.
+    pub fn note_waiting(&self, id: EndpointId, gate: &Gate) {
+        self.note_due(id, Duration::ZERO);
+        gate.set_backlogged(true);
+        if gate.available() > 0 && !gate.circuit_open.load(Ordering::Relaxed) {
+            self.wake_claimer();
+        }
+    }
+
+    /// Returns when a permit was freed that a backlogged endpoint can use, or after [`Permits::wake_claimer`].
+    pub async fn freed(&self) {
+        self.wakeup.notify.notified().await;
+    }
+
+    /// Has the claimer look at the endpoint's rows after this time, when it searches the table.
+    pub fn note_due(&self, id: EndpointId, after: Duration) {
+        let now = Instant::now();
+        let due = now.checked_add(after).unwrap_or(now);
+        let mut notes = self.wakeup.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = notes.entry(id).or_insert(due);
+        *earliest = due.min(*earliest);
+    }
+
+    /// What was noted since this was last called.
+    pub fn take_notes(&self) -> HashMap<EndpointId, Instant> {
+        let mut notes = self.wakeup.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut notes)
+    }
+
+    /// Has the table searched at once: something became due that no permit waits for.
+    pub fn wake_claimer(&self) {
+        self.wakeup.notify.notify_one();
+    }
+
+    /// Deliveries that may still be started.
+    pub fn available(&self) -> usize {
+        self.slots.available_permits()
+    }
+
+    /// Deliveries that were started and are not recorded.
+    pub fn in_use(&self) -> usize {
+        self.most - self.available()
+    }
+}
+
+/// The right to have one delivery in flight.
+#[derive(Debug)]
+pub struct Permit {
+    slot: Option<OwnedSemaphorePermit>,
+    lease: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    gate: Arc<Gate>,
+    wakeup: Arc<Wakeup>,
+}
+
+impl Permit {
+    /// Lets the endpoint's next delivery go: the receiver has taken this one. The rest is kept, so that what waits to be
+    /// recorded stays bounded.
+    pub fn leave_endpoint(&mut self) {
+        self.slot = None;
+        if self.gate.backlogged.load(Ordering::Relaxed) {
+            self.wakeup.notify.notify_one();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        // Freed first, so that whoever is woken finds it.
+        (self.slot, self.lease) = (None, None);
+        let starved = self.wakeup.starved.swap(false, Ordering::SeqCst);
+        if starved || self.gate.backlogged.load(Ordering::Relaxed) {
+            self.wakeup.notify.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_limits_hold_and_a_drop_frees_both() {
+        let permits = Permits::new(4);
+        let (one, two) = (Arc::new(Gate::new(2)), Arc::new(Gate::new(2)));
+        let first = permits.try_acquire(&one).unwrap();
+        let _second = permits.try_acquire(&one).unwrap();
+        assert!(permits.try_acquire(&one).is_none(), "the endpoint's limit");
+        let _third = permits.try_acquire(&two).unwrap();
+        assert!(permits.try_acquire(&two).is_none(), "the worker's limit");
+        drop(first);
+        assert!(permits.try_acquire(&two).is_some());
+    }
+
+    #[tokio::test]
+    async fn no_endpoint_takes_more_than_it_leaves_free_and_who_finds_none_is_woken() {
+        let permits = Permits::new(9);
+        let take = || -> Vec<_> {
+            let gate = Arc::new(Gate::new(100));
+            std::iter::from_fn(|| permits.try_acquire(&gate)).collect()
+        };
+        let mut taken = vec![take(), take(), take(), take()];
+        let counts: Vec<_> = taken.iter().map(Vec::len).collect();
+        assert_eq!(counts, [5, 2, 1, 1]);
+        assert!(take().is_empty());
+        taken.pop();
+        permits.freed().await;
+        assert_eq!(take().len(), 1);
+    }
+
+    #[test]
+    fn a_delivery_that_was_taken_leaves_its_endpoint_but_as_many_again_wait_to_be_recorded() {
+        let permits = Permits::new(10);
+        let gate = Arc::new(Gate::new(1));
+        let mut first = permits.try_acquire(&gate).unwrap();
+        assert!(permits.try_acquire(&gate).is_none(), "one is in flight");
+        first.leave_endpoint();
+        let mut second = permits.try_acquire(&gate).unwrap();
+        second.leave_endpoint();
+        assert!(permits.try_acquire(&gate).is_none(), "two are not recorded");
+        assert_eq!(
+            (gate.available(), permits.available(), permits.in_use()),
+            (0, 8, 2)
+        );
+        drop(first);
+        assert!(permits.try_acquire(&gate).is_some());
+    }
+
+    #[test]
+    fn new_events_queue_up_behind_a_backlog() {
+        let permits = Permits::new(3);
+        let gate = Arc::new(Gate::new(2));
+        gate.set_backlogged(true);
+        assert!(permits.try_acquire_for_new(&gate).is_none());
+        gate.set_backlogged(false);
+        assert!(permits.try_acquire_for_new(&gate).is_some());
+    }
+
+    #[test]
+    fn nothing_starts_at_once_while_the_circuit_is_open() {
+        let permits = Permits::new(3);
+        let gate = Arc::new(Gate::new(2));
+        gate.set_circuit_open(true);
+        assert!(permits.try_acquire_for_new(&gate).is_none());
+        assert!(permits.try_acquire(&gate).is_some(), "a probe out of the table");
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_comes_into_the_table_after_it_was_searched_wakes_the_claimer() {
+        let permits = Permits::new(1);
+        let gate = Arc::new(Gate::new(1));
+        let permit = permits.try_acquire(&gate).unwrap();
+        assert!(permits.try_acquire_for_new(&gate).is_none());
+        drop(permit);
+        permits.freed().await;
+        gate.set_backlogged(false);
+        let id = EndpointId::from(uuid::Uuid::nil());
+        permits.note_waiting(id, &gate);
+        permits.freed().await;
+        assert!(permits.take_notes().contains_key(&id));
+        assert!(permits.try_acquire_for_new(&gate).is_none(), "it goes first");
+    }
+
+    #[tokio::test]
+    async fn a_permit_freed_by_a_panic_wakes_the_claimer_of_a_backlogged_endpoint() {
+        let permits = Permits::new(1);
+        let gate = Arc::new(Gate::new(1));
+        let permit = permits.try_acquire(&gate).unwrap();
+        assert!(permits.try_acquire_for_new(&gate).is_none());
+        let panicked = std::thread::spawn(move || {
+            let _permit = permit;
+            panic!("out of luck");
+        });
+        assert!(panicked.join().is_err());
+        permits.freed().await;
+        assert_eq!(permits.available(), 1);
+    }
+}

@@ -1,0 +1,176 @@
+//! Frames with events that go to so many endpoints that storing them takes seconds. They are stored beside the others,
+//! a few at a time and in parts, so that one batch of one organisation holds nobody else up.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::Message;
+use shared::domain::event::Event;
+use shared::domain::id::OrgId;
+use shared::process::shutdown::Tasks;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::endpoints::directory::Snapshot;
+use crate::endpoints::subscribers::{STEPS_OF_TYPES, Subscribers};
+use crate::intake::frame::{Frame, Located};
+use crate::intake::plan::MAX_DELIVERIES;
+use crate::intake::session::Acks;
+use crate::intake::storing::Storing;
+use crate::slices::Slices;
+
+/// Such frames that one worker stores at once. What comes meanwhile goes back to its stream, and is offered again after
+/// the pause.
+const MAX_FRAMES: usize = 2;
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Pause before trying again what Postgres could not do.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Stores such frames.
+#[derive(Clone, Debug)]
+pub struct Bulky {
+    storing: Storing,
+    tasks: Tasks,
+    /// A third of how long a frame may be held: so often the stream is told that it is worked on.
+    progress_interval: Duration,
+    slots: Arc<Semaphore>,
+}
+
+impl Bulky {
+    /// Within `tasks`. A frame may be held for `ack_wait` without a word.
+    pub fn new(storing: Storing, tasks: Tasks, ack_wait: Duration) -> Self {
+        Self {
+            storing,
+            tasks,
+            progress_interval: ack_wait / 3,
+            slots: Arc::new(Semaphore::new(MAX_FRAMES)),
+        }
+    }
+
+    /// The tasks that it belongs to.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Cancelled when the worker is to stop.
+    pub fn stop(&self) -> &CancellationToken {
+        self.tasks.stop()
+    }
+
+    /// Stores and acknowledges a frame in a task of its own, or gives it back when there are enough of them.
+    pub async fn take(&self, acks: &Acks, message: &Message) {
+        match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => {
+                let (this, acks, message) = (self.clone(), acks.clone(), message.clone());
+                self.tasks.spawn("bulky frame", async move {
+                    this.store(acks, &message, slot).await;
+                });
+            }
+            Err(_) => acks.give_back(message, Some(PAUSE)).await,
+        }
+    }
+
+    async fn store(&self, acks: Acks, message: &Message, _slot: OwnedSemaphorePermit) {
+        let begun = Instant::now();
+        let progress = async {
+            let mut tick = tokio::time::interval(self.progress_interval);
+            loop {
+                tick.tick().await;
+                acks.keep([message]).await;
+            }
+        };
+        let storing = async {
+            tokio::select! {
+                stored = self.store_until_it_is(&acks.stream, message) => stored,
+                () = progress => false,
+            }
+        };
+        let stored = self.tasks.stop().run_until_cancelled(storing).await;
+        match stored {
+            // An error means that it comes again, and storing it again changes nothing.
+            Some(true) => {
+                if let Err(error) = acks.clone().acknowledge(&[message], begun.elapsed()).await {
+                    tracing::debug!(stream = acks.stream, %error, "a bulky frame could not be acknowledged");
+                }
+            }
+            Some(false) => acks.give_back(message, Some(PAUSE)).await,
+            None => acks.give_back(message, None).await,
+        }
+    }
+
+    /// Tries again while Postgres is away. False when it refuses.
+    async fn store_until_it_is(&self, stream: &str, message: &Message) -> bool {
+        loop {
+            match self.storing.store_whole(stream, message).await {
+                Ok(()) => return true,
+                Err(error) if shared::db::is_transient(&error) => {
+                    tracing::warn!(%error, "cannot store a bulky frame, trying again");
+                }
+                Err(error) => {
+                    tracing::error!(%error, stream, "cannot store a bulky frame");
+                    return false;
+                }
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
+/// Frames whose bulky events are left for later.
+#[derive(Debug, Default)]
+pub struct PutOff(Mutex<HashSet<u64>>);
+
+impl PutOff {
+    /// Takes out the events of organisations that have more deliveries among these than one statement writes.
+    pub async fn take_out(&self, events: &mut Vec<Located<'_>>, endpoints: &Snapshot) {
+        let all = |event: &Event<'_>| endpoints.of(event.org_id).map_or(0, Subscribers::len);
+        let at_most = bulky(
+            events
+                .iter()
+                .map(|located| (located.event.org_id, all(&located.event))),
+        );
+        if at_most.is_empty() {
+            return;
+        }
+        let (mut slices, mut counts) = (Slices::new(), Vec::new());
+        for Located { event, .. } in &*events {
+            if at_most.contains(&event.org_id) {
+                slices.spend(all(event) * STEPS_OF_TYPES).await;
+                counts.push((event.org_id, count(event, endpoints)));
+            }
+        }
+        let bulky = bulky(counts.into_iter());
+        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let put_off = events.extract_if(.., |located| bulky.contains(&located.event.org_id));
+        frames.extend(put_off.map(|located| located.frame.sequence));
+    }
+
+    /// Whether something of a frame was taken out.
+    pub fn contains(&self, frame: &Frame<'_>) -> bool {
+        let frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        frames.contains(&frame.sequence)
+    }
+}
+
+/// The deliveries of an event at the most.
+fn count(event: &Event<'_>, endpoints: &Snapshot) -> usize {
+    match event.only_to {
+        Some(_) => 1,
+        None => endpoints
+            .of(event.org_id)
+            .map_or(0, |subscribers| subscribers.count(event.event_type)),
+    }
+}
+
+/// The organisations whose deliveries are too many for one statement.
+fn bulky(counts: impl Iterator<Item = (OrgId, usize)>) -> HashSet<OrgId> {
+    let mut sums = HashMap::<_, usize>::new();
+    for (org_id, deliveries) in counts {
+        *sums.entry(org_id).or_default() += deliveries;
+    }
+    sums.retain(|_, deliveries| *deliveries > MAX_DELIVERIES);
+    sums.into_keys().collect()
+}

@@ -1,0 +1,112 @@
+//! Frames as they come out of the streams, and the events in them with their places.
+
+use std::collections::HashSet;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::Message;
+use async_nats::jetstream::message::StreamMessage;
+use shared::domain::event::Event;
+use shared::wire::frame;
+
+use crate::store::events::{Order, Unreadable};
+
+/// A frame of an unknown version is offered this often, to whichever worker can read it, before it is set aside.
+const UNKNOWN_VERSION_TRIES: i64 = 5;
+
+/// Places of events within a frame, which holds at most [`frame::MAX_EVENTS`].
+const PLACES: i64 = 1_024;
+
+/// A message of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The message's sequence number in it.
+    pub sequence: u64,
+    /// How often it was handed out, to any worker.
+    delivered: i64,
+    /// What its header says of its form.
+    pub version: Option<&'a str>,
+    /// Its bytes.
+    pub payload: &'a [u8],
+}
+
+/// An event with its place in the streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Located<'a> {
+    /// The event.
+    pub event: Event<'a>,
+    /// The frame that it came in.
+    pub frame: &'a Frame<'a>,
+    /// Its index there.
+    pub position: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// Nothing when the message came from no stream.
+    pub fn of(stream: &'a str, message: &'a Message) -> Option<Self> {
+        let info = message.info().ok()?;
+        Some(Self {
+            stream,
+            sequence: info.stream_sequence,
+            delivered: info.delivered,
+            version: message.headers.as_ref().and_then(version),
+            payload: &message.payload,
+        })
+    }
+
+    /// A message that was read, not handed out, and that will not be handed out again.
+    pub fn of_leftover(stream: &'a str, message: &'a StreamMessage) -> Self {
+        Self {
+            stream,
+            sequence: message.sequence,
+            delivered: UNKNOWN_VERSION_TRIES,
+            version: version(&message.headers),
+            payload: &message.payload,
+        }
+    }
+
+    /// Whether a worker of another release may be able to read it.
+    pub fn is_for_others(&self) -> bool {
+        self.version != Some(frame::VERSION) && self.delivered < UNKNOWN_VERSION_TRIES
+    }
+
+    /// Something in it that cannot be stored. `position` is the event's in this frame; nothing stands for the whole frame.
+    pub fn unreadable(&self, position: Option<usize>, reason: &'a str, bytes: &'a [u8]) -> Unreadable<'a> {
+        Unreadable {
+            stream: self.stream,
+            sequence: self.sequence,
+            position,
+            frame_version: self.version,
+            reason,
+            bytes,
+        }
+    }
+}
+
+fn version(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get(frame::VERSION_HEADER)
+        .map(async_nats::HeaderValue::as_str)
+}
+
+impl<'a> Located<'a> {
+    /// Its place among the events of its ordering key, if it has one.
+    pub fn order(&self) -> Option<Order<'a>> {
+        let (sequence, position) = (i64::try_from(self.frame.sequence), i64::try_from(self.position));
+        let ordinal = sequence.unwrap_or(i64::MAX).saturating_mul(PLACES);
+        self.event.ordering_key.map(|key| Order {
+            key,
+            stream: self.frame.stream,
+            ordinal: ordinal.saturating_add(position.unwrap_or(PLACES)),
+        })
+    }
+}
+
+/// Splits off events whose id stands among the first ones already: one statement can store an id only once.
+pub fn split_repeats(events: Vec<Located<'_>>) -> (Vec<Located<'_>>, Vec<Located<'_>>) {
+    let mut seen = HashSet::new();
+    events
+        .into_iter()
+        .partition(|located| seen.insert(located.event.id))
+}

@@ -1,0 +1,193 @@
+//! One stream's frames as they come over one connection, and what is said of them to the server.
+//!
+//! An acknowledgement names a sequence number of the stream, and the server removes whatever has it. So it is sent only
+//! over the connection that brought the frame, and after a long wait only to the same consumer: a server that was started
+//! again without its streams, or a stream that was made again, has another frame there.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream::consumer::{Consumer, pull};
+use async_nats::jetstream::{AckKind, Message};
+use futures_util::{FutureExt as _, StreamExt as _};
+use shared::process::nats::{Connection, Connections, Nats};
+use shared::wire::stream;
+
+use crate::crash::{self, Point};
+use crate::intake::batch::{MAX_BATCH_FRAMES, next_batch};
+
+/// Bytes of frames that the server sends ahead.
+const PREFETCH_BYTES: usize = 4 << 20;
+
+/// How long one request for frames stays open, and how often the server says that it is still there.
+const PULL_EXPIRES: Duration = Duration::from_secs(30);
+const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether NATS is back, beside being told.
+const CONNECTION_CHECK: Duration = Duration::from_millis(200);
+
+/// When storing took so long, the consumer is looked at before anything is acknowledged: its stream may have been deleted
+/// and made again.
+const HELD_LONG: Duration = Duration::from_millis(100);
+
+/// How long giving frames back may take: NATS may be away.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
+
+const CONNECTED_AGAIN: &str = "the connection that frames came by is gone";
+
+/// See the [module](self).
+pub struct Session {
+    /// How the server hears of the frames.
+    pub acks: Acks,
+    connections: Connections,
+    messages: pull::Stream,
+}
+
+/// Says what became of frames, over the connection that they came by. Clones serve frames that are held longer.
+#[derive(Clone, Debug)]
+pub struct Acks {
+    /// The stream's name.
+    pub stream: String,
+    nats: Nats,
+    connection: Connection,
+    consumer: Consumer<pull::Config>,
+}
+
+impl Session {
+    /// Waits for a connection and begins to consume a stream over it. The consumer is made if it is not there.
+    ///
+    /// # Errors
+    /// When the stream is not there, or NATS does not answer.
+    pub async fn open(nats: &Nats, name: &str, ack_wait: Duration) -> anyhow::Result<Self> {
+        let mut connections = nats.connections();
+        let connection = loop {
+            connections.mark_unchanged();
+            if let Some(connection) = nats.connection() {
+                break connection;
+            }
+            // The connection may be there a moment before or after it is counted.
+            let _ = tokio::time::timeout(CONNECTION_CHECK, connections.changed()).await;
+        };
+        let config = stream::consumer(ack_wait);
+        let consumer: Consumer<pull::Config> =
+            nats.jetstream().create_consumer_on_stream(config, name).await?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(MAX_BATCH_FRAMES)
+            .max_bytes_per_batch(PREFETCH_BYTES)
+            .expires(PULL_EXPIRES)
+            .heartbeat(PULL_HEARTBEAT)
+            .messages()
+            .await?;
+        let acks = Acks {
+            stream: name.to_owned(),
+            nats: nats.clone(),
+            connection,
+            consumer,
+        };
+        Ok(Self {
+            acks,
+            connections,
+            messages,
+        })
+    }
+
+    /// The next frames, and the error that came after them. May be dropped while it waits.
+    ///
+    /// # Errors
+    /// When the connection was made again.
+    pub async fn next_batch(&mut self) -> anyhow::Result<(Vec<Message>, anyhow::Result<()>)> {
+        loop {
+            tokio::select! {
+                next = next_batch(&mut self.messages, |message| message.payload.len()) => {
+                    log("frames came", &self.acks.stream, &next.0);
+                    return Ok(next);
+                }
+                () = self.connections.changed() => {}
+            }
+            ensure!(self.acks.is_current(), CONNECTED_AGAIN);
+        }
+    }
+
+    /// Ends it and gives back what is held and what the server sent ahead; returns it when the connection is gone that it
+    /// came by.
+    pub async fn close(mut self, mut held: Vec<Message>) -> Option<Vec<Message>> {
+        while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
+            held.push(message);
+        }
+        if !self.acks.is_current() {
+            return Some(held);
+        }
+        // Ends the subscription: the frames would come back to it.
+        drop(self.messages);
+        let giving = async {
+            for message in &held {
+                // Without it they come again all the same, when the time for their acknowledgement is over.
+                let _ = message.ack_with(AckKind::Nak(None)).await;
+            }
+            self.acks.nats.client.flush().await
+        };
+        if !matches!(tokio::time::timeout(GIVE_BACK_TIMEOUT, giving).await, Ok(Ok(()))) {
+            tracing::debug!(frames = held.len(), "frames could not be given back");
+        }
+        None
+    }
+}
+
+impl Acks {
+    fn is_current(&self) -> bool {
+        self.nats.connection().as_ref() == Some(&self.connection)
+    }
+
+    /// Acknowledges frames that were stored; that took so long.
+    ///
+    /// # Errors
+    /// When another connection or another consumer would hear it: the frames come again.
+    pub async fn acknowledge(&mut self, stored: &[&Message], took: Duration) -> anyhow::Result<()> {
+        if took > HELD_LONG {
+            let created = self.consumer.cached_info().created;
+            let now = self.consumer.info().await.context("cannot read the consumer")?;
+            ensure!(
+                now.created == created,
+                "the consumer was made again while frames were stored"
+            );
+        }
+        ensure!(self.is_current(), CONNECTED_AGAIN);
+        log("frames are acknowledged", &self.stream, stored.iter().copied());
+        for message in stored {
+            message
+                .ack()
+                .await
+                .map_err(anyhow::Error::from_boxed)
+                .context("cannot acknowledge")?;
+            crash::reach(Point::Acknowledged);
+        }
+        Ok(())
+    }
+
+    /// Tells the server that these frames are still wanted.
+    pub async fn keep<'a>(&self, frames: impl IntoIterator<Item = &'a Message>) {
+        if self.is_current() {
+            for message in frames {
+                let _ = message.ack_with(AckKind::Progress).await;
+            }
+        }
+    }
+
+    /// Gives a frame back, to be offered again after a pause. It comes again all the same when the server does not hear it.
+    pub async fn give_back(&self, message: &Message, pause: Option<Duration>) {
+        if self.is_current() {
+            let _ = message.ack_with(AckKind::Nak(pause)).await;
+        }
+    }
+}
+
+/// Names frames for whoever looks for a lost one. A level that is off, as it is otherwise, costs a comparison.
+fn log<'a>(what: &str, stream: &str, frames: impl IntoIterator<Item = &'a Message>) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let sequences = frames.into_iter().filter_map(|frame| frame.info().ok());
+    let sequences: Vec<_> = sequences.map(|info| info.stream_sequence.to_string()).collect();
+    tracing::debug!(stream, sequences = sequences.join(" "), "{what}");
+}

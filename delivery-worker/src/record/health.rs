@@ -1,0 +1,280 @@
+//! What is remembered of endpoints that fail: one row each, from the first failure to the next success, shared by
+//! all workers. An endpoint that is well has no row and costs no write.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::{EndpointId, EventId};
+use sqlx::{PgConnection, PgPool};
+
+use crate::endpoints::breaker::{Breaker, Circuit};
+use crate::endpoints::endpoint::Endpoint;
+use crate::endpoints::retry::Next;
+use crate::record::Report;
+
+/// Deliveries of each kind, in order or not, up to which those that wait are counted.
+const MAX_COUNTED: i64 = 10_000;
+
+/// Disables the endpoints whose receivers answered 410 Gone. To be called before these results are recorded: what is
+/// recorded may be claimed again at once.
+///
+/// An error is logged and nothing else: the next 410 has the same consequences.
+pub async fn disable_gone(pool: &PgPool, group: &[Report]) {
+    let mut gone = HashMap::new();
+    for report in group.iter().filter(|report| report.attempt.is_gone()) {
+        gone.insert(report.job.endpoint.id, &report.job.endpoint);
+    }
+    for (id, endpoint) in gone {
+        log_failed(
+            id,
+            give_up(pool, endpoint, "the receiver answered 410 Gone").await,
+        );
+    }
+}
+
+/// Counts the failures of a group of results that was recorded, and opens circuits and disables endpoints as
+/// `breaker` says. Successes are counted with the results themselves.
+///
+/// An error is logged and nothing else: the endpoint's next failure has the same consequences.
+pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) {
+    let mut failing = HashMap::new();
+    for report in group.iter().filter(|report| report.was_tried()) {
+        if report.next == Next::Delivered {
+            failing.remove(&report.job.endpoint.id);
+        } else {
+            let failed = failing.entry(report.job.endpoint.id).or_insert(Failed {
+                endpoint: &report.job.endpoint,
+                count: 0,
+                outcome: "",
+            });
+            failed.count += 1;
+            failed.outcome = report.attempt.outcome;
+        }
+    }
+    for report in group.iter().filter(|report| report.attempt.is_gone()) {
+        failing.remove(&report.job.endpoint.id);
+    }
+    if failing.is_empty() {
+        return;
+    }
+    let counts: Vec<_> = failing
+        .values()
+        .map(|failed| (failed.endpoint, failed.count))
+        .collect();
+    match add_failures(pool, &counts).await {
+        Ok(rows) => {
+            for row in rows {
+                if let Some(failed) = failing.get(&row.endpoint_id) {
+                    log_failed(row.endpoint_id, follow_up(pool, breaker, failed, &row).await);
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot count the failures of endpoints"),
+    }
+}
+
+/// What a group of results tells of an endpoint that fails.
+struct Failed<'a> {
+    endpoint: &'a Arc<Endpoint>,
+    count: i32,
+    /// The last outcome.
+    outcome: &'static str,
+}
+
+fn log_failed(endpoint_id: EndpointId, outcome: Result<(), sqlx::Error>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%endpoint_id, %error, "cannot record that an endpoint fails");
+    }
+}
+
+async fn follow_up(
+    pool: &PgPool,
+    breaker: &Breaker,
+    failed: &Failed<'_>,
+    failing: &Failing,
+) -> Result<(), sqlx::Error> {
+    let endpoint = failed.endpoint;
+    let failures = u32::try_from(failing.failures).unwrap_or(0);
+    let failing_for = Duration::try_from_secs_f64(failing.seconds).unwrap_or_default();
+    match breaker.judge(failures, failing_for) {
+        Circuit::Closed => Ok(()),
+        Circuit::Open(pause) => {
+            endpoint.gate.set_circuit_open(true);
+            open(pool, endpoint.id, pause, failed.outcome).await
+        }
+        Circuit::GivenUp => {
+            let time = humantime::format_duration(breaker.disable_after);
+            give_up(pool, endpoint, &format!("nothing but failures for {time}")).await
+        }
+    }
+}
+
+/// An endpoint's failures since its last success.
+struct Failing {
+    endpoint_id: EndpointId,
+    failures: i32,
+    /// Since the first of them.
+    seconds: f64,
+}
+
+async fn add_failures(pool: &PgPool, counts: &[(&Arc<Endpoint>, i32)]) -> Result<Vec<Failing>, sqlx::Error> {
+    sqlx::query_as!(
+        Failing,
+        r#"insert into endpoint_health as h (endpoint_id, org_id, consecutive_failures, failing_since)
+           select endpoint_id, org_id, failures, now()
+           from unnest($1::uuid[], $2::uuid[], $3::integer[]) as f (endpoint_id, org_id, failures)
+           order by endpoint_id
+           on conflict (endpoint_id) do update
+               set consecutive_failures = h.consecutive_failures + excluded.consecutive_failures
+           returning endpoint_id as "endpoint_id: EndpointId", consecutive_failures as failures,
+                     extract(epoch from now() - failing_since)::float8 as "seconds!""#,
+        &counts
+            .iter()
+            .map(|(endpoint, _)| endpoint.id.as_uuid())
+            .collect::<Vec<_>>(),
+        &counts
+            .iter()
+            .map(|(endpoint, _)| endpoint.org_id.as_uuid())
+            .collect::<Vec<_>>(),
+        &counts.iter().map(|(_, count)| *count).collect::<Vec<_>>(),
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Opens an endpoint's circuit, or keeps it open, and writes down that it has opened for those who want to know. One that
+/// has succeeded meanwhile has no row and stays closed.
+async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: &str) -> Result<(), sqlx::Error> {
+    let opened = sqlx::query_scalar!(
+        r#"with opened as (
+               update endpoint_health h set open_until = now() + $2 * interval '1 millisecond'
+               from (select endpoint_id, open_until from endpoint_health where endpoint_id = $1 for update) before
+               where h.endpoint_id = before.endpoint_id
+               returning h.endpoint_id, h.org_id, h.failing_since, before.open_until is null as is_new
+           ),
+           told as (
+               insert into operational_events (id, org_id, type, endpoint_id, data)
+               select $3, o.org_id, $4, o.endpoint_id,
+                      json_build_object(
+                          'endpoint_id', o.endpoint_id,
+                          'failing_since', to_char(o.failing_since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                          'reason', $5::text,
+                          'waiting_deliveries', (select count(*) from (
+                              (select from deliveries d where d.endpoint_id = o.endpoint_id and d.org_id = o.org_id
+                                 and status = 'pending' and not pull and ordering_key is null limit $6)
+                              union all
+                              (select from deliveries d where d.endpoint_id = o.endpoint_id and d.org_id = o.org_id
+                                 and status = 'pending' and ordering_key is not null limit $6)
+                          ) waiting)
+                      )::text
+               from opened o where o.is_new and is_operational_event_wanted(o.org_id, $4, o.endpoint_id)
+           )
+           select is_new as "opened!" from opened"#,
+        id.as_uuid(),
+        pause.as_secs_f64() * 1e3,
+        EventId::at(UnixMicros::now()).as_uuid(),
+        shared::domain::event::ENDPOINT_FAILING,
+        outcome,
+        MAX_COUNTED,
+    )
+    .fetch_optional(pool)
+    .await?;
+    if opened == Some(true) {
+        tracing::warn!(endpoint_id = %id, ?pause, "endpoint keeps failing, its circuit is open");
+        metrics::counter!("circuits_opened_total").increment(1);
+    }
+    Ok(())
+}
+
+/// Disables an endpoint, unless it was deleted. Its deliveries stay in the table, and are sent when it is enabled again.
+async fn give_up(pool: &PgPool, endpoint: &Endpoint, reason: &str) -> Result<(), sqlx::Error> {
+    let done = sqlx::query_scalar!(
+        r#"with disabled as (
+               update endpoints set status = 'disabled', disabled_reason = $3
+               where id = $1 and org_id = $2 and status = 'enabled' and deleted_at is null
+               returning id, org_id
+           ),
+           told as (
+               insert into operational_events (id, org_id, type, endpoint_id, data)
+               select $4, org_id, $5, id, json_build_object('endpoint_id', id, 'reason', $3::text)::text
+               from disabled where is_operational_event_wanted(org_id, $5, id)
+           )
+           select count(*) as "count!" from disabled"#,
+        endpoint.id.as_uuid(),
+        endpoint.org_id.as_uuid(),
+        reason,
+        EventId::at(UnixMicros::now()).as_uuid(),
+        shared::domain::event::ENDPOINT_DISABLED,
+    )
+    .fetch_one(pool)
+    .await?;
+    if done == 1 {
+        tracing::warn!(endpoint_id = %endpoint.id, reason, "endpoint is disabled");
+        metrics::counter!("endpoints_disabled_total").increment(1);
+    }
+    Ok(())
+}
+
+/// The endpoints whose circuit is open.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn open_circuits(connection: &mut PgConnection) -> Result<Vec<EndpointId>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select endpoint_id as "endpoint_id: EndpointId" from endpoint_health where open_until is not null"#
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Takes the right to send the one probe of each endpoint whose pause is over; returns those that no other worker
+/// took. Each probe has the time of its lease to come to a result; then the next one may be taken.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn take_probes(
+    connection: &mut PgConnection,
+    probes: &[(EndpointId, Duration)],
+) -> Result<Vec<EndpointId>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"update endpoint_health h set open_until = now() + due.lease * interval '1 second'
+           from (
+               select h.endpoint_id, probe.lease
+               from unnest($1::uuid[], $2::float8[]) as probe (endpoint_id, lease)
+               join endpoint_health h on h.endpoint_id = probe.endpoint_id and h.open_until <= now()
+               for update of h skip locked
+           ) due
+           where h.endpoint_id = due.endpoint_id
+           returning h.endpoint_id as "endpoint_id: EndpointId""#,
+        &probes.iter().map(|(id, _)| id.as_uuid()).collect::<Vec<_>>(),
+        &probes
+            .iter()
+            .map(|(_, lease)| lease.as_secs_f64())
+            .collect::<Vec<_>>(),
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Lets other workers send these probes after a moment: there was nothing due to send.
+///
+/// # Errors
+/// When Postgres does not answer; then the probes come after a lease.
+pub async fn give_back_probes(
+    connection: &mut PgConnection,
+    unused: &[EndpointId],
+) -> Result<(), sqlx::Error> {
+    if unused.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update endpoint_health set open_until = least(open_until, now() + interval '1 second')
+         where endpoint_id = any($1)",
+        &unused.iter().map(|id| id.as_uuid()).collect::<Vec<_>>(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

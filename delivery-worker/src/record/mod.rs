@@ -1,0 +1,235 @@
+//! Recording results, in groups: while one group is being written the next gathers.
+
+pub(crate) mod results;
+pub(crate) mod health;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::crash::{self, Point};
+use crate::endpoints::breaker::Breaker;
+use crate::endpoints::permits::{Permit, Permits};
+use crate::endpoints::retry::Next;
+use crate::record::results::{Recorded, write};
+use crate::send::Job;
+use crate::send::attempt::Attempt;
+use crate::store::warm::WarmPool;
+
+const MAX_GROUP: usize = 500;
+const SMALL_GROUP: usize = 32;
+
+/// A pause after each small group, in which the next one gathers: no receiver waits for a result to be written. Nothing but
+/// the next delivery of an ordering key does. Under load, groups gather while the one before is written; a pause would only
+/// hold permits.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Pauses between two tries to write a group while Postgres is away.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long the results of a group, and then those of the next, may wait for what is written about their endpoints. A small
+/// part of a lease.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The end of an attempt, still holding its permit: what waits to be recorded is bounded by the permits.
+#[derive(Debug)]
+pub struct Report {
+    /// The delivery.
+    pub job: Job,
+    /// What became of the attempt.
+    pub attempt: Attempt,
+    /// What becomes of the delivery.
+    pub next: Next,
+    /// Freed, by its drop, when the result is recorded.
+    #[expect(dead_code, reason = "it is held, not read")]
+    pub permit: Permit,
+}
+
+impl Report {
+    /// The delivery's status from now on.
+    pub fn status(&self) -> &'static str {
+        match self.next {
+            Next::Delivered => "delivered",
+            Next::RetryIn(_) | Next::PutOff(_) => "pending",
+            Next::Dead => "dead",
+        }
+    }
+
+    /// Whether the receiver was tried. What was not tried leaves the delivery as it was.
+    pub fn was_tried(&self) -> bool {
+        !matches!(self.next, Next::PutOff(_))
+    }
+
+    /// Milliseconds until it is due again, if it is.
+    pub fn wait_ms(&self) -> Option<i64> {
+        match self.next {
+            Next::RetryIn(wait) | Next::PutOff(wait) => {
+                Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+            }
+            Next::Delivered | Next::Dead => None,
+        }
+    }
+
+    /// From the event's acceptance to the end of the attempt.
+    fn latency(&self) -> Duration {
+        let took = self.attempt.started_at - self.job.event.accepted_at.to_date_time();
+        Duration::try_from(took).unwrap_or_default() + self.attempt.duration
+    }
+}
+
+/// Hands reports to the task that writes them.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    reports: mpsc::UnboundedSender<Report>,
+    behind: Arc<AtomicBool>,
+}
+
+/// The other end of the [`Recorder`]s: what [`run`] reads.
+#[derive(Debug)]
+pub struct Reports {
+    reports: mpsc::UnboundedReceiver<Report>,
+    behind: Arc<AtomicBool>,
+}
+
+impl Recorder {
+    /// A recorder, and the end that [`run`] reads.
+    pub fn channel() -> (Self, Reports) {
+        let (sender, reports) = mpsc::unbounded_channel();
+        let behind = Arc::new(AtomicBool::new(false));
+        (
+            Self {
+                reports: sender,
+                behind: behind.clone(),
+            },
+            Reports { reports, behind },
+        )
+    }
+
+    /// Whether results could not be written and are still waiting. Their leases may run out meanwhile; whoever
+    /// claims such a delivery sends it again.
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Has a result written.
+    pub fn record(&self, report: Report) {
+        if self.reports.send(report).is_err() {
+            tracing::warn!("a result came after the recorder had stopped; its lease will run out");
+        }
+    }
+}
+
+/// Writes reports until every [`Recorder`] is gone. While Postgres is away it keeps trying: a result that comes
+/// after its lease ran out changes nothing. Endpoints that fail are judged by `breaker`.
+///
+/// # Errors
+/// When Postgres refuses a group for another reason than being away: the worker is broken.
+pub async fn run(
+    database: WarmPool,
+    mut reports: Reports,
+    breaker: Breaker,
+    permits: Permits,
+) -> anyhow::Result<()> {
+    let mut group = Vec::new();
+    while reports.reports.recv_many(&mut group, MAX_GROUP).await > 0 {
+        crash::reach(Point::Recording);
+        patiently(health::disable_gone(database.pool(), &group)).await;
+        let recorded = loop {
+            match try_to_write(&database, &group).await {
+                Ok(recorded) => break recorded,
+                Err(error) if shared::db::is_transient(&error) => {
+                    tracing::warn!(%error, results = group.len(), "cannot record results, trying again");
+                    reports.behind.store(true, Ordering::Relaxed);
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        crash::reach(Point::Recorded);
+        reports.behind.store(false, Ordering::Relaxed);
+        count(&group, &recorded);
+        patiently(health::count_failures(database.pool(), &breaker, &group)).await;
+        let next_of_a_key = group.iter().any(|report| report.job.ordered);
+        let is_small = group.len() < SMALL_GROUP;
+        note_due(&permits, &group, &recorded);
+        group.clear();
+        if next_of_a_key || !recorded.recovered.is_empty() {
+            permits.wake_claimer();
+        }
+        if !next_of_a_key && is_small {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+/// Says which endpoints' rows may be due now or later: retries, the next ones of a key, what waited for a circuit to close.
+fn note_due(permits: &Permits, group: &[Report], recorded: &Recorded) {
+    for report in group {
+        let after = match report.next {
+            Next::RetryIn(wait) | Next::PutOff(wait) => wait,
+            Next::Delivered | Next::Dead if report.job.ordered => Duration::ZERO,
+            Next::Delivered | Next::Dead => continue,
+        };
+        permits.note_due(report.job.endpoint.id, after);
+    }
+    for id in &recorded.recovered {
+        permits.note_due((*id).into(), Duration::ZERO);
+    }
+}
+
+/// Does not let results wait for long until `health` is written: others may have locked the endpoint's row.
+async fn patiently(health: impl Future<Output = ()>) {
+    if tokio::time::timeout(HEALTH_PATIENCE, health).await.is_err() {
+        tracing::warn!("cannot record in time that endpoints fail; their next failures will tell");
+    }
+}
+
+fn count(group: &[Report], recorded: &Recorded) {
+    let lost = group.len().saturating_sub(recorded.leases.len());
+    if lost > 0 {
+        tracing::warn!(
+            lost,
+            "results came after their leases had run out; these deliveries are sent again"
+        );
+        metrics::counter!("leases_lost_total").increment(lost as u64);
+    }
+    for endpoint_id in &recorded.recovered {
+        tracing::info!(%endpoint_id, "endpoint takes deliveries again, its circuit is closed");
+    }
+    let held: HashSet<_> = recorded.leases.iter().copied().collect();
+    let first: HashSet<_> = recorded.first.iter().copied().collect();
+    for report in group {
+        let lease = report.job.lease.as_uuid();
+        if report.next == Next::Delivered {
+            report.job.endpoint.gate.set_circuit_open(false);
+            if first.contains(&lease) {
+                metrics::histogram!("event_to_delivery_seconds").record(report.latency());
+            }
+        }
+        if !held.contains(&lease) {
+            continue;
+        }
+        if !report.was_tried() {
+            continue;
+        }
+        metrics::counter!("delivery_results_total", "status" => report.status()).increment(1);
+        if report.next == Next::Dead {
+            let (event_id, endpoint_id) = (report.job.event.id, report.job.endpoint.id);
+            tracing::warn!(%event_id, %endpoint_id, attempts = report.job.attempt, "delivery is dead");
+        }
+    }
+}
+
+async fn try_to_write(database: &WarmPool, group: &[Report]) -> Result<Recorded, sqlx::Error> {
+    let writing = async {
+        let mut connection = database.acquire().await?;
+        let recorded = write(&mut connection, group).await?;
+        connection.keep();
+        Ok(recorded)
+    };
+    database.within_limit(writing).await
+}

@@ -1,0 +1,187 @@
+//! Connections to receivers. Names are resolved once, every address is judged, and only those that passed are dialled; no
+//! proxy is read from the environment.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use hyper::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use shared::egress::{EgressConfig, Refused};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tower::Service;
+
+use super::line::{Heard, Line, Metered};
+use crate::send::lookups::{self, LookupFailed, Lookups};
+
+/// How long it may take until a connection can be used, with the look-up and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long what was sent may stay unconfirmed by the other machine, and how soon an idle connection is probed.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
+
+const HTTP_2: &[u8] = b"h2";
+const HTTP_1: &[u8] = b"http/1.1";
+
+/// An error of any kind, with its causes.
+pub type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What HTTP is spoken on.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// A connection that is ready for HTTP.
+pub struct Connection {
+    /// With all that is counted on it.
+    pub socket: Heard<Box<dyn Socket>>,
+    /// The other end chose HTTP/2.
+    pub is_http2: bool,
+}
+
+/// Opens connections.
+#[derive(Clone)]
+pub struct Connector {
+    tcp: HttpConnector<GuardedResolver>,
+    tls: TlsConnector,
+}
+
+impl Connector {
+    /// URLs must have passed [`EgressConfig::check_url`]: the resolver is not asked about hosts that are addresses.
+    ///
+    /// # Errors
+    /// When the system has no trusted certificates.
+    pub fn new(egress: &EgressConfig, lookups: Lookups) -> anyhow::Result<Self> {
+        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver {
+            egress: egress.clone(),
+            lookups: Arc::new(lookups),
+        });
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive(Some(TCP_KEEPALIVE));
+        tcp.set_keepalive_interval(Some(TCP_KEEPALIVE));
+        tcp.set_keepalive_retries(Some(TCP_KEEPALIVE_RETRIES));
+        tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_platform_verifier()
+            .context("cannot load the system's trusted certificates")?
+            .with_no_client_auth();
+        tls.alpn_protocols = [HTTP_2, HTTP_1].map(<[u8]>::to_vec).to_vec();
+        Ok(Self {
+            tcp,
+            tls: Arc::new(tls).into(),
+        })
+    }
+
+    /// Connects to the host of `uri`.
+    ///
+    /// # Errors
+    /// With the reason and its causes: [`Refused`], [`LookupFailed`], an I/O error, a TLS error.
+    pub async fn connect(&self, uri: &Uri, line: &Arc<Line>) -> Result<Connection, AnyError> {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.try_connect(uri, line));
+        connecting.await.unwrap_or_else(|_| {
+            let reason = format!("no connection within {CONNECT_TIMEOUT:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
+        })
+    }
+
+    async fn try_connect(&self, uri: &Uri, line: &Arc<Line>) -> Result<Connection, AnyError> {
+        let socket = self.tcp.clone().call(uri.clone()).await?.into_inner();
+        let socket = Metered::new(socket, line.clone());
+        let plain = uri.scheme() != Some(&hyper::http::uri::Scheme::HTTPS);
+        let (socket, is_http2): (Box<dyn Socket>, _) = if plain {
+            (Box::new(socket), false)
+        } else {
+            let host = uri.host().unwrap_or_default();
+            // An IPv6 address stands in brackets there.
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let name = ServerName::try_from(host.to_owned())?;
+            let stream = self.tls.connect(name, socket).await?;
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+            (Box::new(stream), is_http2)
+        };
+        Ok(Connection {
+            socket: Heard::new(socket, line.clone()),
+            is_http2,
+        })
+    }
+}
+
+#[derive(Clone)]
+struct GuardedResolver {
+    egress: EgressConfig,
+    lookups: Arc<Lookups>,
+}
+
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = AnyError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let (egress, lookups) = (self.egress.clone(), self.lookups.clone());
+        async move {
+            let found = lookups.look_up(lookups::sender(), name.as_str()).await?;
+            Ok(permitted(&egress, found.iter().copied())?.into_iter())
+        }
+        .boxed()
+    }
+}
+
+/// The addresses that may be dialled; the refusal of the last one when there are none.
+fn permitted(
+    egress: &EgressConfig,
+    found: impl Iterator<Item = SocketAddr>,
+) -> Result<Vec<SocketAddr>, AnyError> {
+    let mut refused: Option<Refused> = None;
+    let mut addresses = Vec::new();
+    for address in found {
+        match egress.check_address(address.ip()) {
+            Ok(()) => addresses.push(address),
+            Err(error) => refused = Some(error),
+        }
+    }
+    match (addresses.is_empty(), refused) {
+        (false, _) => Ok(addresses),
+        (true, Some(refused)) => Err(refused.into()),
+        (true, None) => Err(LookupFailed::no_address().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_of_a_mixed_answer_are_dialled() {
+        let found = ["10.0.0.1:0", "8.8.8.8:0", "[::1]:0"].map(|text| text.parse().unwrap());
+        let permitted = permitted(&EgressConfig::default(), found.into_iter()).unwrap();
+        assert_eq!(permitted, ["8.8.8.8:0".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_name_with_only_private_addresses_is_refused() {
+        let found = ["127.0.0.1:0".parse().unwrap()].into_iter();
+        let error = permitted(&EgressConfig::default(), found).unwrap_err();
+        assert!(error.is::<Refused>(), "{error}");
+    }
+}

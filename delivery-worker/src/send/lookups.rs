@@ -1,0 +1,375 @@
+//! Looking host names up, with what one organisation can take of it bounded.
+//!
+//! The system's resolver blocks a thread until it is done, long after the attempt that asked has ended. New connections to
+//! Postgres and NATS are looked up on the same threads. So webhooks get only some of them, and each organisation only
+//! some of those; attempts that ask for the same name at the same time wait for the same answer.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use shared::domain::id::OrgId;
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Look-ups at once. Tokio's pool has 512 threads that may block. Each takes a descriptor or two.
+pub const SLOTS: usize = 128;
+
+/// Look-ups at once of one organisation.
+const SLOTS_EACH: usize = 16;
+
+/// How long a look-up may wait for its turn: shorter than a connection may take, so that an attempt ends with the reason.
+const MAX_WAIT: Duration = Duration::from_secs(4);
+
+/// How long a look-up may take, and after how much of that it is asked whether the name server answers anything at all.
+const MAX_TIME: Duration = Duration::from_millis(4_500);
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// A name that does not exist, and that every name server says so of (RFC 6761): one that does not is not there, and the
+/// silence about other names says nothing about them.
+const CONTROL: &str = "penstock.invalid.";
+
+tokio::task_local! {
+    /// The organisation whose webhook this task is sending.
+    static SENDER: OrgId;
+}
+
+/// A host name that leads to no address.
+#[derive(Clone, Debug, Error)]
+pub enum LookupFailed {
+    /// The name's own fault, or that of those who answer for it.
+    #[error("the host name cannot be resolved: {0}")]
+    Name(Arc<io::Error>),
+    /// This worker's fault, or that of its name server.
+    #[error("host names cannot be looked up: {0}")]
+    Own(&'static str),
+}
+
+impl LookupFailed {
+    /// The name exists and has no address.
+    pub fn no_address() -> Self {
+        Self::Name(Arc::new(io::ErrorKind::NotFound.into()))
+    }
+}
+
+/// What a look-up came to. The addresses have port 0.
+pub type Answer = Result<Arc<[SocketAddr]>, LookupFailed>;
+
+type Found = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
+
+type Running = Shared<BoxFuture<'static, Found>>;
+
+/// Asks the system's resolver, on a thread that may block.
+type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// Sends a webhook of an organisation, which the look-ups for it count to.
+pub async fn on_behalf_of<T>(org_id: OrgId, sending: impl Future<Output = T>) -> T {
+    SENDER.scope(org_id, sending).await
+}
+
+/// The organisation that [`on_behalf_of`] was told; nothing outside of it.
+pub fn sender() -> Option<OrgId> {
+    SENDER.try_with(|org_id| *org_id).ok()
+}
+
+/// All look-ups for webhooks.
+pub struct Lookups {
+    ask: Arc<Ask>,
+    slots: Arc<Semaphore>,
+    /// One for each organisation that ever had a webhook here.
+    shares: Mutex<HashMap<Option<OrgId>, Arc<Share>>>,
+    /// Asks whether the name server is there, one at a time.
+    control: Arc<Share>,
+}
+
+/// What one organisation has of them.
+struct Share {
+    slots: Arc<Semaphore>,
+    running: Mutex<HashMap<String, Running>>,
+}
+
+/// The right to one look-up, kept until its thread is free again.
+type Slot = Vec<OwnedSemaphorePermit>;
+
+impl Lookups {
+    /// Those of the system's resolver, so many at once.
+    pub fn of_system(slots: usize) -> Self {
+        Self::new(slots, |name| Ok((name, 0).to_socket_addrs()?.collect()))
+    }
+
+    fn new(slots: usize, ask: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        Self {
+            ask: Arc::new(ask),
+            slots: Arc::new(Semaphore::new(slots)),
+            shares: Mutex::default(),
+            control: Arc::default(),
+        }
+    }
+
+    /// Looks a host name up for an organisation.
+    ///
+    /// # Errors
+    /// When the name leads to no address. When too many other look-ups are not done, or when the name server answers no
+    /// question, that is not the name's fault.
+    pub async fn look_up(&self, org_id: Option<OrgId>, name: &str) -> Answer {
+        let share = lock(&self.shares).entry(org_id).or_default().clone();
+        let running = lock(&share.running).get(name).cloned();
+        let running = match running {
+            Some(running) => running,
+            None => match tokio::time::timeout(MAX_WAIT, self.slot(&share)).await {
+                Ok(slot) => share.join(name, slot, self.ask.clone()),
+                Err(_) => {
+                    return Err(LookupFailed::Own(
+                        "its turn did not come, other names are still being looked up",
+                    ));
+                }
+            },
+        };
+        let (found, is_there) = match tokio::time::timeout(PATIENCE, running.clone()).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) if !is_temporary(&error) => return Err(LookupFailed::Name(error)),
+            Ok(Err(error)) => (Some(Err(error)), self.is_answered().await),
+            Err(_) => tokio::join!(in_time(running), self.is_answered()),
+        };
+        match found {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(error)) if error.raw_os_error().is_some() => {
+                Err(LookupFailed::Own("the system refuses to"))
+            }
+            Some(Err(error)) if is_there || !is_temporary(&error) => Err(LookupFailed::Name(error)),
+            None if is_there => Err(LookupFailed::Name(Arc::new(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no answer in time",
+            )))),
+            Some(Err(_)) | None => Err(LookupFailed::Own("the name server does not answer")),
+        }
+    }
+
+    /// Whether the name server answers anything at all, in time.
+    async fn is_answered(&self) -> bool {
+        let running = lock(&self.control.running).get(CONTROL).cloned();
+        let running = match running {
+            Some(running) => running,
+            // It takes no slot of those that may all be waiting for the same silent server.
+            None => self.control.clone().join(CONTROL, Vec::new(), self.ask.clone()),
+        };
+        match in_time(running).await {
+            Some(Ok(_)) => true,
+            Some(Err(error)) => !is_temporary(&error),
+            None => false,
+        }
+    }
+
+    /// Its own first: whoever waits for one of all keeps no more of the others waiting than it may have.
+    async fn slot(&self, share: &Share) -> Slot {
+        let own = share.slots.clone().acquire_owned().await;
+        let of_all = self.slots.clone().acquire_owned().await;
+        [own, of_all]
+            .map(|permit| permit.expect("nobody closes it"))
+            .into()
+    }
+}
+
+/// What a look-up that is running comes to in the rest of its time.
+async fn in_time(running: Running) -> Option<Found> {
+    tokio::time::timeout(MAX_TIME.saturating_sub(PATIENCE), running)
+        .await
+        .ok()
+}
+
+/// Nobody knows whether the name exists, `EAI_AGAIN`. The standard library has only the C library's words for it.
+fn is_temporary(error: &io::Error) -> bool {
+    let text = error.to_string();
+    error.raw_os_error().is_some()
+        || ["Temporary failure", "Try again"]
+            .iter()
+            .any(|words| text.contains(words))
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(SLOTS_EACH)),
+            running: Mutex::default(),
+        }
+    }
+}
+
+impl Share {
+    /// The look-up of a name that another attempt has begun by now, or else a new one.
+    fn join(self: Arc<Self>, name: &str, slot: Slot, ask: Arc<Ask>) -> Running {
+        let share = self.clone();
+        let mut running = lock(&share.running);
+        if let Some(running) = running.get(name) {
+            return running.clone();
+        }
+        let ended = Ended {
+            share: self,
+            name: name.to_owned(),
+        };
+        // It begins when it is first polled, outside the lock: a runtime that ends drops it at once, which takes the lock.
+        let looking = async move {
+            let look_up = move || {
+                let _slot = slot;
+                ask(&ended.name)
+            };
+            tokio::task::spawn_blocking(look_up).await
+        };
+        let answer = looking.map(|answer| match answer {
+            Ok(found) => found.map(Arc::from).map_err(Arc::new),
+            Err(panic) => Err(Arc::new(io::Error::other(panic))),
+        });
+        let answer = answer.boxed().shared();
+        running.insert(name.to_owned(), answer.clone());
+        answer
+    }
+}
+
+/// Dropped at the end of a look-up: the next attempt asks again.
+struct Ended {
+    share: Arc<Share>,
+    name: String,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        lock(&self.share.running).remove(&self.name);
+    }
+}
+
+/// What is under the locks is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::mpsc;
+
+    use super::*;
+    use futures_util::future::join_all;
+
+    /// Look-ups of names that begin with `silent` end when the sender is dropped; all others at once. Counts both.
+    fn lookups() -> (Lookups, mpsc::Sender<()>, Arc<AtomicUsize>) {
+        let (release, silence) = mpsc::channel::<()>();
+        let (silence, asked) = (Mutex::new(silence), Arc::new(AtomicUsize::new(0)));
+        let lookups = Lookups::new(SLOTS, {
+            let asked = asked.clone();
+            move |name| {
+                asked.fetch_add(1, Relaxed);
+                if name.starts_with("silent") {
+                    _ = lock(&silence).recv();
+                }
+                Ok(vec!["192.0.2.1:0".parse().expect("it is an address")])
+            }
+        });
+        (lookups, release, asked)
+    }
+
+    /// Tokio's paused clock stands still while a thread is blocked.
+    async fn in_fast_time<T>(waiting: impl Future<Output = T>) -> T {
+        let pass = async {
+            loop {
+                tokio::time::advance(MAX_WAIT / 4).await;
+            }
+        };
+        tokio::select! {
+            answer = waiting => answer,
+            () = pass => unreachable!("time does not end"),
+        }
+    }
+
+    #[tokio::test]
+    async fn attempts_that_ask_for_the_same_name_wait_for_the_same_answer() {
+        let (lookups, release, asked) = lookups();
+        let org = Some(OrgId::generate());
+        let all = join_all((0..1_000).map(|_| lookups.look_up(org, "silent.test")));
+        let answers = tokio::join!(all, async { drop(release) }).0;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(asked.load(Relaxed), 1);
+        // It is not remembered.
+        lookups.look_up(org, "silent.test").await.unwrap();
+        assert_eq!(asked.load(Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_dead_names_of_one_organisation_keep_no_other_one_waiting() {
+        let (lookups, release, asked) = lookups();
+        let (one, other) = (Some(OrgId::generate()), Some(OrgId::generate()));
+        let names: Vec<_> = (0..1_000).map(|number| format!("silent-{number}.test")).collect();
+        let dead = names
+            .iter()
+            .map(|name| tokio::time::timeout(MAX_WAIT * 2, lookups.look_up(one, name)));
+        let answers = in_fast_time(join_all(dead)).await;
+        let given_up = answers.iter().filter(|answer| matches!(answer, Ok(Err(_))));
+        assert_eq!(given_up.count(), names.len() - SLOTS_EACH);
+        let unanswered = answers.iter().filter(|answer| answer.is_err());
+        assert_eq!(unanswered.count(), SLOTS_EACH);
+        // The attempts are over, and the threads are not free.
+        in_fast_time(lookups.look_up(one, "live.test")).await.unwrap_err();
+        lookups.look_up(other, "live.test").await.unwrap();
+        assert_eq!(asked.load(Relaxed), SLOTS_EACH + 1);
+        drop(release);
+        lookups.look_up(one, "live.test").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_panics_is_over() {
+        let lookups = Lookups::new(SLOTS, |_| panic!("out of luck"));
+        for _ in 0..2 {
+            lookups.look_up(None, "any.test").await.unwrap_err();
+        }
+    }
+
+    #[tokio::test]
+    async fn look_ups_count_to_the_organisation_whose_webhook_is_sent() {
+        let org = OrgId::generate();
+        assert_eq!(on_behalf_of(org, async { sender() }).await, Some(org));
+        assert_eq!(sender(), None);
+    }
+
+    fn temporary() -> io::Error {
+        io::Error::other("failed to lookup address information: Temporary failure in name resolution")
+    }
+
+    #[tokio::test]
+    async fn a_name_that_a_living_name_server_cannot_resolve_is_its_own_fault() {
+        let lookups = Lookups::new(SLOTS, |name| match name {
+            CONTROL => Err(io::Error::other("Name or service not known")),
+            _ => Err(temporary()),
+        });
+        let failed = lookups.look_up(None, "broken.test").await.unwrap_err();
+        assert!(matches!(failed, LookupFailed::Name(_)), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_knows_nothing_of_any_name_is_ours() {
+        let lookups = Lookups::new(SLOTS, |_| Err(temporary()));
+        let failed = lookups.look_up(None, "any.test").await.unwrap_err();
+        assert!(matches!(failed, LookupFailed::Own(_)), "{failed}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_about_one_name_is_its_own_fault_and_about_all_is_ours() {
+        for (is_there, silent) in [(true, "silent.test"), (false, "")] {
+            let (release, silence) = mpsc::channel::<()>();
+            let silence = Mutex::new(silence);
+            let lookups = Lookups::new(SLOTS, move |name| {
+                if name.starts_with(silent) {
+                    _ = lock(&silence).recv();
+                }
+                Err(io::Error::other("Name or service not known"))
+            });
+            let failed = in_fast_time(lookups.look_up(None, "silent.test"))
+                .await
+                .unwrap_err();
+            assert_eq!(matches!(failed, LookupFailed::Name(_)), is_there, "{failed}");
+            drop(release);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Starting deliveries: each is a task that holds its permit and its lease, makes one attempt, and hands the
+//! result to the recorder.
+
+pub(crate) mod body;
+pub mod sign;
+pub(crate) mod lookups;
+pub(crate) mod room;
+pub(crate) mod client;
+pub(crate) mod attempt;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::LeaseToken;
+use shared::process::shutdown::{Tasks, panic_text};
+use tokio::time::Instant;
+
+use crate::crash::{self, Point};
+use crate::endpoints::endpoint::{Endpoint, OnExhausted};
+use crate::endpoints::permits::Permit;
+use crate::endpoints::retry::{RetryPolicy, Verdict};
+use crate::record::{Recorder, Report};
+use crate::send::attempt::{Attempt, Sender};
+use crate::send::body::Outgoing;
+
+/// A leased delivery.
+#[derive(Debug)]
+pub struct Job {
+    /// What is sent.
+    pub event: Arc<Outgoing>,
+    /// Where it is sent.
+    pub endpoint: Arc<Endpoint>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// Time since the delivery was stored.
+    pub age: Duration,
+    /// It has an ordering key: the next one of its key waits for it.
+    pub ordered: bool,
+    /// The lease under which the result will be recorded.
+    pub lease: LeaseToken,
+}
+
+impl Job {
+    /// The endpoint's retry policy; without an end where the key is to wait for this delivery whatever it takes.
+    fn policy(&self) -> RetryPolicy {
+        let policy = self.endpoint.retry;
+        match self.endpoint.on_exhausted {
+            OnExhausted::Block if self.ordered => policy.without_end(),
+            _ => policy,
+        }
+    }
+}
+
+/// Starts deliveries.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    sender: Arc<Sender>,
+    recorder: Recorder,
+    tasks: Tasks,
+}
+
+impl Dispatcher {
+    /// Its deliveries run among `tasks`.
+    pub fn new(sender: Sender, recorder: Recorder, tasks: Tasks) -> Self {
+        Self {
+            sender: Arc::new(sender),
+            recorder,
+            tasks,
+        }
+    }
+
+    /// Whether results wait to be written, so that no delivery should be claimed whose result may be among them.
+    pub fn is_behind(&self) -> bool {
+        self.recorder.is_behind()
+    }
+
+    /// Starts a delivery. Should its attempt panic, that is a failure like others: recorded, and bounded by the schedule.
+    pub fn start(&self, job: Job, mut permit: Permit) {
+        let (sender, recorder) = (self.sender.clone(), self.recorder.clone());
+        self.tasks.spawn("delivery", async move {
+            crash::reach(Point::Sending);
+            let attempt = contained(sender.attempt(&job.event, &job.endpoint)).await;
+            crash::reach(Point::Answered);
+            let verdict = attempt.verdict();
+            count(&attempt);
+            // One that fails stays until that is recorded: it may open the circuit.
+            if verdict == Verdict::Delivered {
+                permit.leave_endpoint();
+            }
+            let age = job.age + attempt.duration;
+            let next = job.policy().next(job.attempt, verdict, age, rand::random());
+            recorder.record(Report {
+                job,
+                attempt,
+                next,
+                permit,
+            });
+        });
+    }
+}
+
+/// The attempt, or what its panic comes to.
+async fn contained(attempt: impl Future<Output = Attempt>) -> Attempt {
+    let (started_at, started) = (UnixMicros::now().to_date_time(), Instant::now());
+    match AssertUnwindSafe(attempt).catch_unwind().await {
+        Ok(attempt) => attempt,
+        Err(panic) => {
+            let panic = panic_text(&*panic);
+            tracing::error!(panic, "an attempt panicked");
+            Attempt::panicked(started_at, started.elapsed(), panic)
+        }
+    }
+}
+
+fn count(attempt: &Attempt) {
+    if let Some(lack) = attempt.lack {
+        metrics::counter!("deliveries_put_off_total", "lack" => lack).increment(1);
+        let error = attempt.error.as_deref().unwrap_or_default();
+        tracing::warn!(
+            lack,
+            error,
+            "a delivery is put off, this worker is short of something"
+        );
+        return;
+    }
+    metrics::counter!("attempts_total", "outcome" => attempt.outcome).increment(1);
+    metrics::histogram!("attempt_duration_seconds").record(attempt.duration);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_that_panics_has_failed_and_says_why() {
+        let attempt = contained(async { panic!("out of luck\0") }).await;
+        assert_eq!(
+            (attempt.outcome, attempt.error.as_deref()),
+            ("panic", Some("out of luck"))
+        );
+        assert!(matches!(attempt.verdict(), Verdict::Failed { .. }));
+    }
+}

@@ -1,0 +1,213 @@
+//! Writing events and their deliveries: one statement, and writing the same events again changes nothing.
+
+use std::time::Duration;
+
+use shared::domain::event::Event;
+use shared::domain::id::{EndpointId, EventId, LeaseToken};
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::endpoints::subscribers::Taker;
+
+/// A delivery to be written with its event.
+#[derive(Debug)]
+pub struct NewDelivery<'a> {
+    /// Index of the event among those that are written.
+    pub event: usize,
+    /// Where it goes.
+    pub endpoint_id: EndpointId,
+    /// Its owner pulls it: no worker may send it.
+    pub pull: bool,
+    /// It is dead from the start: whether its endpoint wants it would have taken too long to find out.
+    pub is_undecided: bool,
+    /// It starts at once under this lease; without one it is due in the table.
+    pub lease: Option<(LeaseToken, Duration)>,
+    /// Its place in the order that its endpoint keeps.
+    pub order: Option<Order<'a>>,
+}
+
+impl NewDelivery<'_> {
+    /// The delivery of an event to one that takes it, by the event's index. It is due at once, in no order.
+    pub fn of(event: usize, taker: Taker<'_>) -> Self {
+        Self {
+            event,
+            endpoint_id: taker.subscriber.endpoint_id,
+            pull: taker.subscriber.pull,
+            is_undecided: taker.is_undecided,
+            lease: None,
+            order: None,
+        }
+    }
+
+    /// How it ended before any attempt.
+    fn outcome(&self) -> Option<&'static str> {
+        self.is_undecided.then_some(UNDECIDED)
+    }
+}
+
+/// The outcome of a delivery whose filter was not evaluated.
+const UNDECIDED: &str = "filter";
+
+/// The place of a delivery among those of its endpoint and key.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// The producer's ordering key.
+    pub key: &'a str,
+    /// The stream that its event came in.
+    pub stream: &'a str,
+    /// Its event's place in that stream.
+    pub ordinal: i64,
+}
+
+/// What a write came to.
+#[derive(Debug)]
+pub enum Stored {
+    /// Nothing was written: the endpoints have changed since the fan-out.
+    Stale,
+    /// These events were new, and are now stored with their deliveries. The others were repeats.
+    New(Vec<EventId>),
+}
+
+/// Writes events, which must differ in their ids, and their deliveries, unless the endpoints have changed since
+/// `version`. Events that are stored already, and repeats of an idempotency key within 24 hours, are left out.
+///
+/// # Errors
+/// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.
+pub async fn store(
+    connection: &mut PgConnection,
+    version: i64,
+    events: &[&Event<'_>],
+    deliveries: &[NewDelivery<'_>],
+) -> Result<Stored, sqlx::Error> {
+    let orders: Vec<_> = deliveries.iter().map(|delivery| delivery.order).collect();
+    let event_of = |delivery: &NewDelivery<'_>| events[delivery.event];
+    let row = sqlx::query!(
+        r#"
+        with current as materialized (
+            select version, version = $1 as matches from endpoint_version
+        ),
+        incoming as materialized (
+            select * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[],
+                                 $8::text[], $9::text[], $10::text[], $11::text[])
+                as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
+                      ordering_key)
+            where (select matches from current)
+        ),
+        first_of_key as (
+            insert into idempotency_keys as k (org_id, event_id, accepted_at)
+            select org_id, id, accepted_at from incoming where idempotency_key is not null order by org_id, id
+            on conflict (org_id, event_id) do update set accepted_at = excluded.accepted_at
+                where k.accepted_at <= excluded.accepted_at - interval '24 hours'
+            returning org_id, event_id
+        ),
+        new_events as (
+            insert into events (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent,
+                                cloudevent, ordering_key)
+            select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
+                   ordering_key
+            from incoming i
+            where idempotency_key is null or id in (select event_id from first_of_key)
+            order by org_id, accepted_at, id
+            on conflict do nothing
+            returning id
+        ),
+        new_deliveries as (
+            insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, status, next_attempt_at,
+                                    finished_at, last_outcome, lease_token, ordering_key, stream, ordinal)
+            select d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.pull,
+                   case when d.outcome is null then 'pending' else 'dead' end,
+                   case when d.outcome is null then now() + coalesce(d.lease_ms, 0) * interval '1 millisecond' end,
+                   case when d.outcome is not null then now() end, d.outcome, d.lease_token,
+                   d.ordering_key, d.stream, d.ordinal
+            from unnest($12::uuid[], $13::uuid[], $14::uuid[], $15::timestamptz[], $16::boolean[], $17::bigint[],
+                        $18::uuid[], $19::text[], $20::text[], $21::bigint[], $22::text[])
+                     as d (org_id, event_id, endpoint_id, accepted_at, pull, lease_ms, lease_token, ordering_key,
+                           stream, ordinal, outcome)
+            -- As a test and not as a join: the planner would compare each delivery with each event.
+            where (d.event_id in (select id from new_events)) is true
+        )
+        select matches as "matches!", array(select id from new_events) as "new!: Vec<EventId>" from current
+        "#,
+        version,
+        &events.iter().map(|event| event.id.as_uuid()).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.org_id.as_uuid()).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.accepted_at.to_date_time()).collect::<Vec<OffsetDateTime>>(),
+        &events.iter().map(|event| event.event_type).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.content_type).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.data).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.idempotency_key).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.traceparent).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.cloudevent).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.ordering_key).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| event_of(delivery).org_id.as_uuid()).collect::<Vec<_>>(),
+        &deliveries.iter().map(|delivery| event_of(delivery).id.as_uuid()).collect::<Vec<_>>(),
+        &deliveries.iter().map(|delivery| delivery.endpoint_id.as_uuid()).collect::<Vec<_>>(),
+        &deliveries.iter().map(|delivery| event_of(delivery).accepted_at.to_date_time()).collect::<Vec<_>>(),
+        &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
+        &deliveries.iter().map(lease_ms).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(lease_token).collect::<Vec<_>>() as _,
+        &orders.iter().map(|order| order.map(|order| order.key)).collect::<Vec<_>>() as _,
+        &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
+        &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(NewDelivery::outcome).collect::<Vec<_>>() as _,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(if row.matches {
+        Stored::New(row.new)
+    } else {
+        Stored::Stale
+    })
+}
+
+fn lease_ms(delivery: &NewDelivery<'_>) -> Option<i64> {
+    delivery
+        .lease
+        .map(|(_, length)| i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn lease_token(delivery: &NewDelivery<'_>) -> Option<Uuid> {
+    delivery.lease.map(|(token, _)| token.as_uuid())
+}
+
+/// Something that came out of a stream and cannot be stored as an event.
+#[derive(Debug)]
+pub struct Unreadable<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The message's sequence number in it.
+    pub sequence: u64,
+    /// Index of the event in its frame; nothing when it is the whole frame.
+    pub position: Option<usize>,
+    /// The frame's version.
+    pub frame_version: Option<&'a str>,
+    /// Why it cannot be stored.
+    pub reason: &'a str,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Sets something aside for a person to look at. False when it was there already, with the same bytes: others may have
+/// had its place in a stream that was deleted and made again.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn quarantine(pool: &PgPool, unreadable: &Unreadable<'_>) -> Result<bool, sqlx::Error> {
+    let position = unreadable
+        .position
+        .map_or(-1, |position| i32::try_from(position).unwrap_or(i32::MAX));
+    let done = sqlx::query!(
+        "insert into quarantine (stream, sequence, position, frame_version, reason, bytes)
+         values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
+        unreadable.stream,
+        i64::try_from(unreadable.sequence).unwrap_or(i64::MAX),
+        position,
+        unreadable.frame_version,
+        unreadable.reason,
+        unreadable.bytes,
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}

@@ -1,0 +1,8 @@
+//! The tables that several rooms write: events, quarantine and partitions, and the connections to Postgres.
+//!
+//! Imports nothing else of this crate.
+
+pub(crate) mod events;
+pub(crate) mod backlog;
+pub(crate) mod partitions;
+pub(crate) mod warm;

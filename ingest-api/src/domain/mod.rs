@@ -1,0 +1,8 @@
+//! The words of this service: what a key may do, a lease, a place in a list, a time in an answer.
+//!
+//! Imports nothing else of this crate.
+
+pub(crate) mod scope;
+pub(crate) mod lease;
+pub(crate) mod cursor;
+pub(crate) mod utc;

@@ -1,0 +1,470 @@
+//! CloudEvents 1.0.2 over HTTP: structured (`application/cloudevents+json`), one of a batch, and binary (`ce-`
+//! headers). All attributes and extensions are kept.
+
+use std::borrow::Cow;
+
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use data_encoding::BASE64;
+use percent_encoding::percent_decode_str;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use shared::domain::event::{JSON, is_json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::event::envelope::unquote;
+use crate::event::json::{HALF_A_PAIR, RawFields, check_depth, is_string, without_mark};
+use crate::event::{Identity, NewEvent, check_event_type, check_word};
+use crate::http::error::{ApiError, FieldErrors};
+
+/// The extension attribute of CloudEvents' partitioning, which is our ordering key.
+const PARTITION_KEY: &str = "partitionkey";
+
+const HEADER_PREFIX: &str = "ce-";
+
+/// The payload of an event without data. Receivers get it as `"data": null` in either format.
+const NO_DATA: &[u8] = b"null";
+
+const REQUIRED: [&str; 4] = ["id", "source", "specversion", "type"];
+
+/// What an attribute's value may take, in bytes; the specification asks for 64 KiB for a whole event.
+const MAX_ATTRIBUTE_BYTES: usize = 4 * 1024;
+
+/// Most attributes, the required ones included.
+const MAX_ATTRIBUTES: usize = 100;
+
+/// Whether a request is a CloudEvent in binary mode, provided that its content type is none of CloudEvents' own.
+pub fn is_binary(headers: &HeaderMap) -> bool {
+    headers.contains_key("ce-specversion")
+}
+
+/// Reads an event in structured mode.
+///
+/// # Errors
+/// 400 when it is not JSON, 422 with every wrong attribute.
+pub fn parse_structured(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
+    let fields = RawFields::read(body, "a JSON object")?;
+    let mut reader = Reader::default();
+    let (mut data, mut data_base64) = (None, None);
+    for (name, values) in &fields.0 {
+        match (name.as_ref(), values.as_slice()) {
+            (name, [_, _, ..]) => reader.wrong(name, "stands more than once"),
+            ("data", [value]) => data = Some(*value),
+            ("data_base64", [value]) => data_base64 = Some(*value),
+            (name, [value]) => reader.json_attribute(name, value),
+            (_, []) => {}
+        }
+    }
+    let content_type = reader.text("datacontenttype").unwrap_or(JSON).to_owned();
+    let payload = match (data, data_base64) {
+        (Some(_), Some(_)) => Err(("data_base64", "must not stand beside `data`".to_owned())),
+        (Some(value), None) => json_payload(value, &content_type).map_err(|detail| ("data", detail)),
+        (None, Some(value)) => base64_payload(value, &content_type).map_err(|detail| ("data_base64", detail)),
+        (None, None) => Ok((NO_DATA.into(), JSON.to_owned())),
+    };
+    reader.finish(payload)
+}
+
+/// Reads an event in binary mode.
+///
+/// # Errors
+/// 422 with every wrong attribute.
+pub fn parse_binary<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<NewEvent<'a>, ApiError> {
+    let mut reader = Reader::default();
+    for name in headers.keys() {
+        let Some(attribute) = name.as_str().strip_prefix(HEADER_PREFIX) else {
+            continue;
+        };
+        let mut values = headers.get_all(name).iter();
+        let value = values.next().and_then(|value| decode_header(value.as_bytes()));
+        match (attribute, value, values.next()) {
+            ("datacontenttype" | "data" | "data_base64", ..) => {
+                reader.wrong(name.as_str(), "is not a header of a CloudEvent in binary mode");
+            }
+            (_, _, Some(_)) => reader.wrong(name.as_str(), "stands more than once"),
+            (_, None, _) => reader.wrong(name.as_str(), "is not UTF-8 in percent coding"),
+            (attribute, Some(value), None) => reader.attribute(attribute, Value::String(value)),
+        }
+    }
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map(|value| value.to_str().unwrap_or_default());
+    let payload = binary_payload(content_type, body).map_err(|detail| ("body", detail));
+    if let Some(content_type) = content_type {
+        reader.attribute("datacontenttype", Value::String(content_type.to_owned()));
+    }
+    reader.finish(payload)
+}
+
+/// A payload and its media type, or the field that is wrong and what is wrong with it.
+type Payload<'a> = Result<(Cow<'a, [u8]>, String), (&'static str, String)>;
+
+/// `data` as JSON, or as a string that holds text of another media type (JSON format, 3.1.1).
+fn json_payload<'a>(value: &'a RawValue, content_type: &str) -> Result<(Cow<'a, [u8]>, String), String> {
+    if is_json(content_type) || !is_string(value) {
+        check_depth(value.get())?;
+        let content_type = if is_json(content_type) { content_type } else { JSON };
+        return Ok((value.get().as_bytes().into(), content_type.to_owned()));
+    }
+    let text: String = serde_json::from_str(value.get()).map_err(|_| HALF_A_PAIR)?;
+    Ok((text.into_bytes().into(), content_type.to_owned()))
+}
+
+fn base64_payload(value: &RawValue, content_type: &str) -> Result<(Cow<'static, [u8]>, String), String> {
+    if !is_string(value) {
+        return Err("must be a string".to_owned());
+    }
+    let text: String = serde_json::from_str(value.get()).map_err(|_| HALF_A_PAIR)?;
+    let bytes = BASE64
+        .decode(text.as_bytes())
+        .map_err(|error| format!("is not base64: {error}"))?;
+    let bytes = check_payload(&bytes, content_type)?.to_owned();
+    Ok((bytes.into(), content_type.to_owned()))
+}
+
+/// The body of an event in binary mode. No text in JSON is empty, so an empty one is an event without data; a body without
+/// a media type is JSON when it can be read as such.
+fn binary_payload<'a>(content_type: Option<&str>, body: &'a [u8]) -> Result<(Cow<'a, [u8]>, String), String> {
+    if body.is_empty() && content_type.is_none_or(is_json) {
+        return Ok((NO_DATA.into(), content_type.unwrap_or(JSON).to_owned()));
+    }
+    let without_type = || {
+        let is_json = serde_json::from_slice::<&RawValue>(without_mark(body)).is_ok();
+        if is_json { JSON } else { "application/octet-stream" }
+    };
+    let content_type = content_type.unwrap_or_else(without_type);
+    Ok((check_payload(body, content_type)?.into(), content_type.to_owned()))
+}
+
+/// What claims to be JSON must be, because it stands as it is in the webhook's body: all but a byte order mark.
+fn check_payload<'a>(bytes: &'a [u8], content_type: &str) -> Result<&'a [u8], String> {
+    if !is_json(content_type) {
+        return Ok(bytes);
+    }
+    let bytes = without_mark(bytes);
+    let json: &RawValue =
+        serde_json::from_slice(bytes).map_err(|error| format!("is not valid JSON: {error}"))?;
+    check_depth(json.get())?;
+    Ok(bytes)
+}
+
+/// Decodes a header value: a quoted string is unquoted, in which a backslash may stand before any character (RFC 9110,
+/// 5.6.4), then percent decoded once (HTTP binding, 3.1.3.2). Most SDKs write texts as they are, so a quote that is not
+/// closed and a `%` that starts no escape stand for themselves. Nothing when what comes out is not UTF-8.
+fn decode_header(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok()?;
+    let text = unquote(text, |_| true).unwrap_or_else(|| text.trim().into());
+    let decoded = percent_decode_str(&text).decode_utf8().ok()?;
+    Some(decoded.into_owned())
+}
+
+/// Gathers attributes, and what is wrong with them.
+#[derive(Debug, Default)]
+struct Reader {
+    attributes: Map<String, Value>,
+    errors: FieldErrors,
+    // The required attributes that are there, and wrong.
+    wrong_required: Vec<&'static str>,
+}
+
+impl Reader {
+    fn wrong(&mut self, name: &str, detail: impl Into<String>) {
+        let attribute = name.strip_prefix(HEADER_PREFIX).unwrap_or(name);
+        self.wrong_required
+            .extend(REQUIRED.iter().find(|required| **required == attribute));
+        self.errors.push(name, detail);
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.attributes.get(name).and_then(Value::as_str)
+    }
+
+    /// An attribute in the JSON format: a string, boolean or integer; null is as good as absent.
+    fn json_attribute(&mut self, name: &str, value: &RawValue) {
+        match serde_json::from_str(value.get()) {
+            Ok(Value::Null) => {}
+            Ok(value @ (Value::String(_) | Value::Bool(_))) => self.attribute(name, value),
+            Ok(Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
+                self.attribute(name, Value::Number(number));
+            }
+            Err(_) if is_string(value) => self.wrong(name, HALF_A_PAIR),
+            _ => self.wrong(name, "must be a string, a boolean or a 32-bit integer"),
+        }
+    }
+
+    fn attribute(&mut self, name: &str, value: Value) {
+        if let Err(detail) = check_attribute(name, &value) {
+            self.wrong(name, detail);
+        } else if self.attributes.len() == MAX_ATTRIBUTES {
+            self.wrong(name, format!("is one attribute more than {MAX_ATTRIBUTES}"));
+        } else {
+            self.attributes.insert(name.to_owned(), value);
+        }
+    }
+
+    fn finish(mut self, payload: Payload<'_>) -> Result<NewEvent<'_>, ApiError> {
+        for required in REQUIRED {
+            if self.text(required).is_none() && !self.wrong_required.contains(&required) {
+                self.wrong(required, "is missing");
+            }
+        }
+        let (data, content_type) = match payload {
+            Ok(payload) => payload,
+            Err((field, detail)) => {
+                self.wrong(field, detail);
+                Default::default()
+            }
+        };
+        std::mem::take(&mut self.errors).finish()?;
+        let text = |name| self.text(name).unwrap_or_default().to_owned();
+        Ok(NewEvent {
+            event_type: text("type").into(),
+            content_type: content_type.into(),
+            data,
+            identity: Identity::CloudEvent {
+                source: text("source").into(),
+                id: text("id").into(),
+            },
+            ordering_key: self.text(PARTITION_KEY).map(|key| key.to_owned().into()),
+            only_to: None,
+            cloudevent: Some(Value::Object(self.attributes).to_string()),
+        })
+    }
+}
+
+fn check_attribute(name: &str, value: &Value) -> Result<(), String> {
+    let is_name = |name: &str| name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'));
+    if !(1..=64).contains(&name.len()) || !is_name(name) {
+        return Err("attribute names are 1 to 64 lower-case letters and digits".to_owned());
+    }
+    let Some(text) = value.as_str() else {
+        let must_be_text = [
+            "id",
+            "source",
+            "specversion",
+            "type",
+            "subject",
+            "time",
+            "dataschema",
+            "datacontenttype",
+            PARTITION_KEY,
+        ];
+        return if must_be_text.contains(&name) {
+            Err("must be a string".to_owned())
+        } else {
+            Ok(())
+        };
+    };
+    if text.len() > MAX_ATTRIBUTE_BYTES {
+        return Err(format!("must not be longer than {MAX_ATTRIBUTE_BYTES} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must not contain control characters".to_owned());
+    }
+    match name {
+        "specversion" if text != "1.0" => Err("must be \"1.0\"".to_owned()),
+        "type" => check_event_type(text).map_err(str::to_owned),
+        PARTITION_KEY => check_word(text).map_err(str::to_owned),
+        "id" | "source" | "subject" | "dataschema" | "datacontenttype" if text.is_empty() => {
+            Err("must not be empty".to_owned())
+        }
+        "time" => match OffsetDateTime::parse(text, &Rfc3339) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("must be a time as in RFC 3339".to_owned()),
+        },
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINIMAL: &str = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
+
+    fn with(member: &str) -> String {
+        MINIMAL.replace('}', &format!(",{member}}}"))
+    }
+
+    fn errors(outcome: Result<NewEvent<'_>, ApiError>) -> String {
+        outcome.unwrap_err().in_words()
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let parse = |(name, value): &(&str, &str)| {
+            (
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            )
+        };
+        let minimal = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "1"),
+            ("ce-source", "/s"),
+            ("ce-type", "t"),
+        ];
+        minimal.iter().chain(pairs).map(parse).collect()
+    }
+
+    #[test]
+    fn structured_events_keep_their_attributes_and_their_datas_bytes() {
+        let body =
+            with(r#""data":{"a": 1e400},"myext":7,"flag":true,"subject":"ü","time":"2018-04-05T17:31:00Z""#);
+        let event = parse_structured(body.as_bytes()).unwrap();
+        assert_eq!(&*event.data, br#"{"a": 1e400}"#);
+        assert_eq!(event.content_type, JSON);
+        assert_eq!(
+            event.identity,
+            Identity::CloudEvent {
+                source: "/s".into(),
+                id: "1".into()
+            }
+        );
+        insta::assert_snapshot!(
+            event.cloudevent.unwrap(),
+            @r#"{"flag":true,"id":"1","myext":7,"source":"/s","specversion":"1.0","subject":"ü","time":"2018-04-05T17:31:00Z","type":"t"}"#
+        );
+    }
+
+    #[test]
+    fn the_partition_key_is_the_ordering_key() {
+        let body = with(r#""partitionkey":"k-1""#);
+        let event = parse_structured(body.as_bytes()).unwrap();
+        assert_eq!(event.ordering_key.as_deref(), Some("k-1"));
+        let event = parse_binary(&headers(&[("ce-partitionkey", "k-2")]), b"").unwrap();
+        assert_eq!(event.ordering_key.as_deref(), Some("k-2"));
+        let explain = |member: &str| errors(parse_structured(with(member).as_bytes()));
+        insta::assert_snapshot!(explain(r#""partitionkey":7"#), @"422 partitionkey: must be a string");
+        insta::assert_snapshot!(explain(r#""partitionkey":"a b""#), @"422 partitionkey: must not contain white space or control characters");
+    }
+
+    #[test]
+    fn payloads_are_json_text_or_bytes_as_the_event_says() {
+        let payload = |member: &str| {
+            let body = with(member);
+            let event = parse_structured(body.as_bytes()).unwrap();
+            (
+                event.content_type.into_owned(),
+                String::from_utf8(event.data.into_owned()).unwrap(),
+            )
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(payload(r#""subject":"x""#), pair(JSON, "null"));
+        assert_eq!(
+            payload(r#""datacontenttype":"text/xml","data":"<a/>""#),
+            pair("text/xml", "<a/>")
+        );
+        assert_eq!(
+            payload(r#""datacontenttype":"text/plain","data_base64":"aGk=""#),
+            pair("text/plain", "hi")
+        );
+        assert_eq!(payload(r#""data_base64":"WzFd""#), pair(JSON, "[1]"));
+    }
+
+    #[test]
+    fn wrong_structured_events_are_explained() {
+        let explain = |body: &str| errors(parse_structured(body.as_bytes()));
+        insta::assert_snapshot!(explain("{}"), @"422 id: is missing; source: is missing; specversion: is missing; type: is missing");
+        insta::assert_snapshot!(explain(&MINIMAL.replace("1.0", "0.3")), @r#"422 specversion: must be "1.0""#);
+        insta::assert_snapshot!(explain(&with(r#""time":"noon""#)), @"422 time: must be a time as in RFC 3339");
+        insta::assert_snapshot!(explain(&with(r#""My-Ext":"x""#)), @"422 My-Ext: attribute names are 1 to 64 lower-case letters and digits");
+        insta::assert_snapshot!(explain(&with(r#""ext":{}"#)), @"422 ext: must be a string, a boolean or a 32-bit integer");
+        insta::assert_snapshot!(explain(&with(r#""ext":"a\u0000b""#)), @"422 ext: must not contain control characters");
+        insta::assert_snapshot!(explain(&with(r#""id":"2""#)), @"422 id: stands more than once");
+        insta::assert_snapshot!(explain(&MINIMAL.replace(r#""1""#, r#""\ud800""#)), @"422 id: holds half of a surrogate pair");
+        insta::assert_snapshot!(explain(&with(r#""datacontenttype":"text/plain","data":"\udc00""#)), @"422 data: holds half of a surrogate pair");
+        insta::assert_snapshot!(explain(&with(r#""data_base64":"\udc00""#)), @"422 data_base64: holds half of a surrogate pair");
+        insta::assert_snapshot!(explain(&with(r#""data":1,"data_base64":"MQ==""#)), @"422 data_base64: must not stand beside `data`");
+        insta::assert_snapshot!(explain(&with(r#""data_base64":"e30=x""#)), @"422 data_base64: is not base64: invalid length at 4");
+    }
+
+    #[test]
+    fn binary_headers_are_decoded_once() {
+        let headers = headers(&[
+            ("ce-subject", "%C3%BC%2525"),
+            ("ce-ext", "\"a \\\" \\b\""),
+            ("content-type", "text/plain"),
+        ]);
+        let event = parse_binary(&headers, b"hi").unwrap();
+        assert_eq!(
+            (&*event.data, &*event.content_type),
+            (b"hi".as_slice(), "text/plain")
+        );
+        insta::assert_snapshot!(
+            event.cloudevent.unwrap(),
+            @r#"{"datacontenttype":"text/plain","ext":"a \" b","id":"1","source":"/s","specversion":"1.0","subject":"ü%25","type":"t"}"#
+        );
+    }
+
+    #[test]
+    fn what_starts_no_escape_and_no_quoted_string_stands_for_itself() {
+        for text in [
+            "100% off",
+            "%",
+            "%4",
+            "%zz%+1",
+            "50%25%",
+            "\"open",
+            "a \"b\" c",
+            "\"a\" b",
+        ] {
+            let plain = text.replace("%25", "%");
+            assert_eq!(decode_header(text.as_bytes()).as_deref(), Some(plain.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_binary_event_is_json_without_data_or_bytes_as_its_body_says() {
+        let payload = |pairs: &[(&str, &str)], body: &[u8]| {
+            let event = parse_binary(&headers(pairs), body).unwrap();
+            (event.content_type.into_owned(), event.data.into_owned())
+        };
+        let typed = |content_type| [("content-type", content_type)];
+        let pair = |content_type: &str, data: &[u8]| (content_type.to_owned(), data.to_owned());
+        assert_eq!(payload(&typed(JSON), b""), pair(JSON, b"null"));
+        assert_eq!(
+            payload(&typed("a/b+json; charset=utf-8"), b""),
+            pair("a/b+json; charset=utf-8", b"null")
+        );
+        assert_eq!(payload(&typed("text/plain"), b""), pair("text/plain", b""));
+        assert_eq!(payload(&[], b""), pair(JSON, b"null"));
+        assert_eq!(
+            payload(&[], b" {\"n\": 1e400}\n"),
+            pair(JSON, b" {\"n\": 1e400}\n")
+        );
+        assert_eq!(
+            payload(&[], b"{\"n\":"),
+            pair("application/octet-stream", b"{\"n\":")
+        );
+        let marked = b"\xef\xbb\xbf[1]";
+        assert_eq!(payload(&typed(JSON), marked), pair(JSON, b"[1]"));
+        assert_eq!(payload(&typed("text/plain"), marked), pair("text/plain", marked));
+    }
+
+    #[test]
+    fn wrong_binary_events_are_explained() {
+        let explain = |pairs: &[(&str, &str)], body: &[u8]| errors(parse_binary(&headers(pairs), body));
+        insta::assert_snapshot!(explain(&[("ce-subject", "%FF")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-subject", "%C0%AF")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-subject", "100% %FF")], b""), @"422 ce-subject: is not UTF-8 in percent coding");
+        insta::assert_snapshot!(explain(&[("ce-id", "2")], b""), @"422 ce-id: stands more than once");
+        insta::assert_snapshot!(explain(&[("content-type", "application/json")], b"{"), @"422 body: is not valid JSON: EOF while parsing an object at line 1 column 1");
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse_structured(&body);
+        }
+
+        #[test]
+        fn percent_coded_text_comes_back(text in "\\PC{0,40}") {
+            let coded: Vec<_> = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(decode_header(coded.concat().as_bytes()), Some(text));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Reading JSON without building it: what the bodies' readers share.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer as _};
+use serde_bytes::ByteBuf;
+use serde_json::value::RawValue;
+
+use crate::http::error::ApiError;
+
+/// Deepest nesting of arrays and objects in an event's data.
+pub const MAX_DEPTH: usize = 64;
+
+/// What an editor or a log shipper may write in front of a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A JSON text without the byte order mark in front of it, which a reader may ignore (RFC 8259, 8.1).
+pub fn without_mark(json: &[u8]) -> &[u8] {
+    json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json)
+}
+
+/// What is wrong with a value that valid JSON holds and no type of ours can.
+pub fn in_words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    if text.contains("surrogate") || text.contains("hex escape") {
+        HALF_A_PAIR.to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// What is wrong with a string that is no text.
+pub const HALF_A_PAIR: &str = "holds half of a surrogate pair";
+
+/// Checks the nesting of a valid JSON text.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_depth(json: &str) -> Result<(), String> {
+    if nesting(json.as_bytes()) > MAX_DEPTH {
+        return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+    }
+    Ok(())
+}
+
+/// The deepest level of arrays and objects in a valid JSON text.
+fn nesting(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn skip_string<'a>(bytes: &mut impl Iterator<Item = &'a u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => _ = bytes.next(),
+            b'"' => return,
+            _ => {}
+        }
+    }
+}
+
+/// Whether a raw value is a string.
+pub fn is_string(value: &RawValue) -> bool {
+    value.get().starts_with('"')
+}
+
+/// An object's fields, unread; a repeated name keeps all its values.
+#[derive(Debug)]
+pub struct RawFields<'a>(pub BTreeMap<Cow<'a, str>, Vec<&'a RawValue>>);
+
+impl<'a> RawFields<'a> {
+    /// The fields of a body, which must be `expected`, an object of some kind.
+    ///
+    /// # Errors
+    /// 400 when it is not JSON, 422 when it is no object.
+    pub fn read(body: &'a [u8], expected: &str) -> Result<Self, ApiError> {
+        let body = without_mark(body);
+        serde_json::from_slice(body).map_err(|error| {
+            if error.is_data() {
+                ApiError::invalid("body", format!("must be {expected}"))
+            } else {
+                ApiError::not_json(&error)
+            }
+        })
+    }
+
+    /// The value of a field, if it is there.
+    ///
+    /// # Errors
+    /// When it has more than one.
+    pub fn value(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
+        match self.0.get(name).map(Vec::as_slice) {
+            None => Ok(None),
+            Some([value]) => Ok(Some(value)),
+            Some(_) => Err("stands more than once"),
+        }
+    }
+
+    /// The value of a field, which must be a string if it is there.
+    ///
+    /// # Errors
+    /// When it is something else, or has more than one value.
+    pub fn string(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
+        match self.value(name)? {
+            Some(value) if !is_string(value) => Err("must be a string"),
+            value => Ok(value),
+        }
+    }
+
+    /// The same for a field whose null is as good as its absence.
+    ///
+    /// # Errors
+    /// As [`RawFields::string`].
+    pub fn nullable_string(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
+        match self.value(name)? {
+            Some(value) if value.get() == "null" => Ok(None),
+            _ => self.string(name),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = RawFields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut fields = BTreeMap::<_, Vec<_>>::new();
+                // As bytes, in which half of a surrogate pair is not the end of the whole: only this name is wrong.
+                while let Some((name, value)) = map.next_entry::<ByteBuf, &'de RawValue>()? {
+                    let name = String::from_utf8_lossy(&name).into_owned();
+                    fields.entry(Cow::Owned(name)).or_default().push(value);
+                }
+                Ok(RawFields(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// The items of a JSON array, unread, and whether it is one. It is read no further than one item past `limit`: four
+/// megabytes may hold two million of them.
+pub fn array_items(json: &[u8], limit: usize) -> (Vec<&[u8]>, serde_json::Result<()>) {
+    let mut items = Items {
+        found: Vec::new(),
+        limit,
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let read = deserializer.deserialize_seq(&mut items);
+    let read = read.and_then(|()| deserializer.end());
+    (items.found, read)
+}
+
+struct Items<'de> {
+    found: Vec<&'de [u8]>,
+    limit: usize,
+}
+
+impl<'de> Visitor<'de> for &mut Items<'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an array of at most {} items", self.limit)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element::<&'de RawValue>()? {
+            self.found.push(item.get().as_bytes());
+            if self.found.len() > self.limit {
+                return Err(de::Error::invalid_length(self.found.len(), &self));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn nesting_is_what_was_nested(depth in 0usize..60, text in ".{0,20}") {
+            let text = serde_json::to_string(&text).unwrap();
+            let json = format!("{}{text}{}", "[".repeat(depth), "]".repeat(depth));
+            prop_assert_eq!(nesting(json.as_bytes()), depth);
+        }
+    }
+
+    #[test]
+    fn the_deepest_allowed_nesting_passes_and_the_next_does_not() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(check_depth(&nested(MAX_DEPTH)).is_ok());
+        assert!(check_depth(&nested(MAX_DEPTH + 1)).is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! A valid event on its way into a frame, whichever form it came in.
+
+pub(crate) mod json;
+pub mod envelope;
+pub(crate) mod cloudevents;
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderMap, HeaderName};
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::{Event, OPERATIONAL_TYPES};
+use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::wire::frame::EncodedEvent;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Longest event type, idempotency key and ordering key, in bytes.
+const MAX_WORD_BYTES: usize = 255;
+
+/// What makes a repeat of an event a repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity<'a> {
+    /// Nothing: each time it is sent it is a new event.
+    Unique,
+    /// The producer's idempotency key.
+    Key(Cow<'a, str>),
+    /// A CloudEvent's `source` and `id`.
+    CloudEvent {
+        /// `source`.
+        source: Cow<'a, str>,
+        /// `id`.
+        id: Cow<'a, str>,
+    },
+}
+
+/// An event that may be accepted.
+#[derive(Clone, Debug)]
+pub struct NewEvent<'a> {
+    /// Its type.
+    pub event_type: Cow<'a, str>,
+    /// Media type of `data`.
+    pub content_type: Cow<'a, str>,
+    /// The payload's bytes.
+    pub data: Cow<'a, [u8]>,
+    /// What makes a repeat a repeat.
+    pub identity: Identity<'a>,
+    /// The context attributes of a CloudEvent, as a JSON object.
+    pub cloudevent: Option<String>,
+    /// Ordered endpoints get the events of one key one after another.
+    pub ordering_key: Option<Cow<'a, str>>,
+    /// The one endpoint that it goes to; else it goes to all that want it.
+    pub only_to: Option<EndpointId>,
+}
+
+impl NewEvent<'_> {
+    /// Gives the event its id and its wire form.
+    pub fn encode(
+        &self,
+        org_id: OrgId,
+        accepted_at: UnixMicros,
+        traceparent: Option<&str>,
+    ) -> (EventId, EncodedEvent) {
+        let (id, key) = match &self.identity {
+            Identity::Unique => (EventId::at(accepted_at), None),
+            Identity::Key(key) => (EventId::for_key(org_id, key), Some(Cow::Borrowed(key.as_ref()))),
+            Identity::CloudEvent { source, id } => {
+                let key = serde_json::to_string(&[source, id]).expect("strings can be written as JSON");
+                (EventId::for_cloudevent(org_id, source, id), Some(Cow::Owned(key)))
+            }
+        };
+        let event = Event {
+            id,
+            org_id,
+            event_type: &self.event_type,
+            accepted_at,
+            content_type: &self.content_type,
+            idempotency_key: key.as_deref(),
+            traceparent,
+            cloudevent: self.cloudevent.as_deref(),
+            ordering_key: self.ordering_key.as_deref(),
+            only_to: self.only_to,
+            data: &self.data,
+        };
+        (id, EncodedEvent::new(&event))
+    }
+}
+
+/// Checks an event type. It may be any text without white space; `*` and `>` are kept for filters.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_event_type(event_type: &str) -> Result<(), &'static str> {
+    check_word(event_type)?;
+    if event_type.contains(['*', '>']) {
+        return Err("must not contain `*` or `>`: they are wildcards in filters");
+    }
+    if OPERATIONAL_TYPES.contains(&event_type) {
+        return Err("is reserved for Penstock's own events");
+    }
+    Ok(())
+}
+
+/// Checks an idempotency key, an ordering key, or an event type as far as it is like them.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_word(word: &str) -> Result<(), &'static str> {
+    if word.is_empty() {
+        Err("must not be empty")
+    } else if word.len() > MAX_WORD_BYTES {
+        Err("must not be longer than 255 bytes")
+    } else if word.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        Err("must not contain white space or control characters")
+    } else {
+        Ok(())
+    }
+}
+
+/// The W3C trace context of a request, when it has a well-formed one.
+pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let parts: Vec<_> = text.split('-').collect();
+    let [version, trace, span, flags] = parts[..] else {
+        return None;
+    };
+    let has_form = |part: &str, length| {
+        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let lengths = [(version, 2), (trace, 32), (span, 16), (flags, 2)];
+    let well_formed = lengths.into_iter().all(|(part, length)| has_form(part, length));
+    (well_formed && version != "ff" && !is_zero(trace) && !is_zero(span)).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use shared::wire::frame;
+
+    use super::*;
+
+    #[test]
+    fn only_well_formed_trace_contexts_are_carried_on() {
+        let parse = |text: &str| {
+            let headers = HeaderMap::from_iter([(TRACEPARENT, HeaderValue::from_str(text).unwrap())]);
+            traceparent(&headers).is_some()
+        };
+        assert!(parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        assert!(!parse("00-00000000000000000000000000000000-00f067aa0ba902b7-01"));
+        assert!(!parse("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"));
+        assert!(!parse("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        assert!(!parse("hello"));
+    }
+
+    #[test]
+    fn the_ordering_key_and_the_only_endpoint_travel_with_the_event() {
+        let endpoint_id = EndpointId::generate();
+        let event = NewEvent {
+            event_type: "a".into(),
+            content_type: shared::domain::event::JSON.into(),
+            data: b"1".as_slice().into(),
+            identity: Identity::Unique,
+            cloudevent: None,
+            ordering_key: Some("k".into()),
+            only_to: Some(endpoint_id),
+        };
+        let (_, encoded) = event.encode(OrgId::generate(), UnixMicros::now(), None);
+        let payload = frame::encode([&encoded].into_iter());
+        let decoded = frame::decode(Some(frame::VERSION), &payload).unwrap();
+        let decoded = decoded[0].as_ref().unwrap();
+        assert_eq!(
+            (decoded.ordering_key, decoded.only_to),
+            (Some("k"), Some(endpoint_id))
+        );
+    }
+
+    #[test]
+    fn a_key_and_a_cloudevent_of_the_same_text_are_different_events() {
+        let org_id = OrgId::generate();
+        let event = |identity| NewEvent {
+            event_type: "a".into(),
+            content_type: shared::domain::event::JSON.into(),
+            data: b"1".as_slice().into(),
+            identity,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+        };
+        let id = |identity| event(identity).encode(org_id, UnixMicros::now(), None).0;
+        let cloudevent = || Identity::CloudEvent {
+            source: "/s".into(),
+            id: "1".into(),
+        };
+        assert_eq!(id(cloudevent()), id(cloudevent()));
+        assert_ne!(id(cloudevent()), id(Identity::Key(r#"["/s","1"]"#.into())));
+        assert_ne!(id(Identity::Unique), id(Identity::Unique));
+    }
+}

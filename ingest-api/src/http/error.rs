@@ -1,0 +1,267 @@
+//! Errors as producers see them: RFC 9457 `application/problem+json`.
+
+use std::borrow::Cow;
+
+use axum::Json;
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use sqlx::error::DatabaseError;
+use utoipa::ToSchema;
+
+use crate::http::decompress;
+pub use crate::http::fields::{FieldError, FieldErrors, check_display_name, check_range};
+
+/// Problem type of RFC 9457's registry for an exceeded quota.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// SQLSTATE of a statement that `statement_timeout` has ended.
+const QUERY_CANCELED: &str = "57014";
+
+/// Why a request was not done. Each variant is something that its sender can act on, but the last.
+#[derive(Debug)]
+pub enum ApiError {
+    /// 400: the body or a header cannot be read.
+    Malformed(String),
+    /// 401: no key, or not a valid one.
+    Unauthorized(&'static str),
+    /// 403: the key is valid but may not do this.
+    Forbidden(&'static str),
+    /// 404: no such thing, or another organisation's.
+    NotFound,
+    /// 405.
+    MethodNotAllowed,
+    /// 409: it is not in a state in which this can be done.
+    Conflict(&'static str),
+    /// 409: the organisation has as many as it may have.
+    LimitReached {
+        /// What it has so many of.
+        what: &'static str,
+        /// How many.
+        limit: i64,
+        /// What makes room.
+        remedy: &'static str,
+    },
+    /// 412: it is not at the version that the request names any more.
+    PreconditionFailed,
+    /// 408: the body did not arrive in time.
+    BodyTimeout,
+    /// 413.
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// 413.
+    TooManyEvents {
+        /// The limit.
+        limit: usize,
+    },
+    /// 413: what a compressed body holds is out of proportion to it.
+    OutOfProportion {
+        /// How many times larger it may be.
+        ratio: usize,
+    },
+    /// 415.
+    UnsupportedMediaType(Cow<'static, str>),
+    /// 415: the body is in a content coding that is not taken. The answer names those that are.
+    UnsupportedCoding,
+    /// 422: the body can be read, but these fields are wrong.
+    Invalid(Vec<FieldError>),
+    /// 429.
+    RateLimited {
+        /// Seconds until a request can succeed.
+        retry_after: u64,
+    },
+    /// 503: nothing is wrong with the request; try again.
+    Unavailable {
+        /// What is not available.
+        reason: &'static str,
+        /// Seconds after which to try again.
+        retry_after: u64,
+    },
+    /// 500, with the cause in the log only.
+    Internal(anyhow::Error),
+}
+
+/// The body of every error answer, and of each refused event of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// Names the kind of problem; `about:blank` where the status says it all.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong, for a person.
+    detail: Cow<'static, str>,
+    /// The wrong fields, with status 422.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FieldError>,
+}
+
+/// What is wrong, in one line: goes along with every error answer, for APIs whose errors have another form.
+#[derive(Clone, Debug)]
+pub struct ErrorText(pub String);
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        let database = error.as_database_error();
+        let reason = if database.and_then(DatabaseError::code).as_deref() == Some(QUERY_CANCELED) {
+            "the database took too long for this request"
+        } else if database.is_some_and(shared::db::is_shutting_down) {
+            "the database is restarting"
+        } else if shared::db::is_transient(&error) || database.is_some_and(shared::db::is_locked_out) {
+            "the database is not available"
+        } else {
+            return Self::Internal(error.into());
+        };
+        tracing::warn!(%error, "Postgres did not do what a request needs");
+        Self::Unavailable {
+            reason,
+            retry_after: 2,
+        }
+    }
+}
+
+impl ApiError {
+    /// 422 with one wrong field.
+    pub fn invalid(field: &str, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError::new(field, detail)])
+    }
+
+    /// 400 for a body that is not JSON.
+    pub fn not_json(error: &serde_json::Error) -> Self {
+        Self::Malformed(format!("the body is not valid JSON: {error}"))
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict(_) | Self::LimitReached { .. } => StatusCode::CONFLICT,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge { .. } | Self::TooManyEvents { .. } | Self::OutOfProportion { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::UnsupportedMediaType(_) | Self::UnsupportedCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn detail(&self) -> Cow<'static, str> {
+        match self {
+            Self::Malformed(detail) => detail.clone().into(),
+            Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::Conflict(detail) => (*detail).into(),
+            Self::LimitReached { what, limit, remedy } => {
+                format!("the organisation has {limit} {what}, the most it may have: {remedy} some first")
+                    .into()
+            }
+            Self::NotFound => "there is nothing here under this path".into(),
+            Self::MethodNotAllowed => "this path does not know this method".into(),
+            Self::PreconditionFailed => "it was changed since: `If-Match` names another version".into(),
+            Self::BodyTimeout => "the request's body did not arrive in time".into(),
+            Self::TooLarge { limit } => format!("the body is larger than {limit} bytes").into(),
+            Self::TooManyEvents { limit } => format!("the batch holds more than {limit} events").into(),
+            Self::OutOfProportion { ratio } => {
+                format!("the body grows to more than {ratio} times its size when it is decompressed").into()
+            }
+            Self::UnsupportedMediaType(detail) => detail.clone(),
+            Self::UnsupportedCoding => {
+                "of content codings, send gzip or zstd, at most two of them, or none".into()
+            }
+            Self::Invalid(errors) => {
+                let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+                format!("wrong: {}", fields.join(", ")).into()
+            }
+            Self::RateLimited { retry_after } => {
+                format!("the organisation's rate limit is used up; try again in {retry_after} s").into()
+            }
+            Self::Unavailable { reason, .. } => (*reason).into(),
+            Self::Internal(_) => "something went wrong on our side".into(),
+        }
+    }
+
+    fn text(&self) -> ErrorText {
+        match self {
+            Self::Invalid(errors) => {
+                let lines: Vec<_> = errors
+                    .iter()
+                    .map(|error| format!("{}: {}", error.field, error.detail))
+                    .collect();
+                ErrorText(lines.join("; "))
+            }
+            other => ErrorText(other.detail().into_owned()),
+        }
+    }
+
+    /// The status and the text.
+    #[cfg(test)]
+    pub fn in_words(&self) -> String {
+        format!("{} {}", self.status().as_u16(), self.text().0)
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+impl From<ApiError> for Problem {
+    /// Tells the sender what they can act on, and the log the rest.
+    fn from(error: ApiError) -> Self {
+        if let ApiError::Internal(cause) = &error {
+            tracing::error!(error = format!("{cause:#}"), "a request failed");
+        }
+        let status = error.status();
+        Self {
+            kind: if matches!(error, ApiError::RateLimited { .. }) {
+                QUOTA_EXCEEDED
+            } else {
+                "about:blank"
+            },
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: error.detail(),
+            errors: if let ApiError::Invalid(errors) = error {
+                errors
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, retry_after, text) = (self.status(), self.retry_after(), self.text());
+        let is_coding = matches!(self, Self::UnsupportedCoding);
+        let mut response = (status, Json(Problem::from(self))).into_response();
+        response.extensions_mut().insert(text);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if is_coding {
+            // RFC 9110, 15.5.16.
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(decompress::ACCEPTED));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,99 @@
+//! What is wrong with the fields of a request, and the checks that several requests have in common.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::error::ApiError;
+
+/// Most wrong fields of one request, or of one event of a batch, that are told one by one.
+const MAX_TOLD: usize = 20;
+
+/// Longest name of a key or an organisation, in characters.
+const MAX_NAME_CHARS: usize = 200;
+
+/// What is wrong with one field of a body.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The field's path, for example `idempotency_key`.
+    pub field: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// An error of one field.
+    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// What is wrong with a body, gathered field by field. A body may hold any number of wrong fields: those that are told
+/// are kept, the others only counted.
+#[derive(Debug, Default)]
+pub struct FieldErrors {
+    told: Vec<FieldError>,
+    more: usize,
+}
+
+impl FieldErrors {
+    /// One more wrong field.
+    pub fn push(&mut self, field: &str, detail: impl Into<String>) {
+        if self.told.len() < MAX_TOLD {
+            self.told.push(FieldError::new(field, detail));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// What was read from a field; nothing, and one more wrong field, when it was refused.
+    pub fn check<T, E: Into<String>>(&mut self, field: &str, outcome: Result<T, E>) -> Option<T> {
+        outcome.map_err(|detail| self.push(field, detail)).ok()
+    }
+
+    /// Ends the gathering.
+    ///
+    /// # Errors
+    /// 422 with the wrong fields, when there are some.
+    pub fn finish(mut self) -> Result<(), ApiError> {
+        if self.told.is_empty() {
+            return Ok(());
+        }
+        if self.more > 0 {
+            let detail = format!("has {} more wrong fields", self.more);
+            self.told.push(FieldError::new("body", detail));
+        }
+        Err(ApiError::Invalid(self.told))
+    }
+}
+
+/// Checks a number against what is allowed.
+///
+/// # Errors
+/// With what is allowed.
+pub fn check_range<T: PartialOrd + Display>(value: &T, range: &RangeInclusive<T>) -> Result<(), String> {
+    if range.contains(value) {
+        Ok(())
+    } else {
+        Err(format!("must be {} to {}", range.start(), range.end()))
+    }
+}
+
+/// Checks what a key or an organisation is called.
+///
+/// # Errors
+/// With what is allowed.
+pub fn check_display_name(name: &str) -> Result<(), String> {
+    let length = name.chars().count();
+    if (1..=MAX_NAME_CHARS).contains(&length) && !name.contains('\0') {
+        return Ok(());
+    }
+    Err(format!(
+        "must have 1 to {MAX_NAME_CHARS} characters, none of them NUL"
+    ))
+}

@@ -1,0 +1,143 @@
+//! Bodies of requests whose key may be changed while they come.
+//!
+//! A key is looked at when a request's headers have come. Its body may take half a minute more, and a key that is revoked
+//! meanwhile must not bring anything about any more. Nor must one that is revoked while its request waits for Postgres.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+use crate::http::admission::{Admittance, Admitted};
+use crate::http::error::ApiError;
+
+/// How often it is looked whether the key of a request that waits was changed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Gives work up when the key of its request is changed before it is done: for what would outlive the key, such as a URL
+/// that events go to. Work may wait for seconds, for a connection and for locks. A statement that Postgres has begun by
+/// itself, not in a transaction, is not taken back.
+///
+/// # Errors
+/// Those of the work, or 503.
+pub async fn unless_changed<T>(
+    admitted: &Admitted,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let mut work = pin!(work);
+    let mut tick = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            _ = tick.tick() => admitted.check_unchanged().await?,
+        }
+    }
+}
+
+/// A part of a body that waits until it is known whether its key was changed.
+type Held = Pin<Box<dyn Future<Output = Part> + Send>>;
+
+/// A part of a body, or its end.
+type Part = Option<Result<Frame<Bytes>, axum::Error>>;
+
+/// A body that ends with [`KeyChanged`] when the key of its request is changed while it comes.
+pub struct GuardedBody {
+    body: Body,
+    admittance: Arc<Admittance>,
+    /// It was not there with the headers.
+    has_waited: bool,
+    held: Option<Held>,
+}
+
+impl GuardedBody {
+    /// Guards a body; one that is there already needs none.
+    pub fn guard(body: Body, admittance: &Arc<Admittance>) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        Body::new(Self {
+            body,
+            admittance: admittance.clone(),
+            has_waited: false,
+            held: None,
+        })
+    }
+
+    /// Passes a part on that came after a wait, if the key is unchanged.
+    fn pass(&mut self, part: Part, context: &mut Context<'_>) -> Poll<Part> {
+        match self.admittance.is_unchanged() {
+            Some(true) => Poll::Ready(part),
+            Some(false) => Poll::Ready(Some(Err(axum::Error::new(KeyChanged)))),
+            None => {
+                let admittance = self.admittance.clone();
+                let held = self.held.insert(Box::pin(async move {
+                    match admittance.check_unchanged().await {
+                        Ok(()) => part,
+                        Err(changed) => Some(Err(axum::Error::new(changed))),
+                    }
+                }));
+                let polled = held.as_mut().poll(context);
+                if polled.is_ready() {
+                    self.held = None;
+                }
+                polled
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for GuardedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GuardedBody")
+    }
+}
+
+impl HttpBody for GuardedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Part> {
+        if let Some(held) = &mut self.held {
+            let polled = held.as_mut().poll(context);
+            if polled.is_ready() {
+                self.held = None;
+            }
+            return polled;
+        }
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Pending => {
+                self.has_waited = true;
+                Poll::Pending
+            }
+            Poll::Ready(part) if self.has_waited => self.pass(part, context),
+            Poll::Ready(part) => Poll::Ready(part),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The key was changed after it was looked at. Whether it may still be used is seen when the request is repeated.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the API key was changed while the request came: send it again")]
+pub struct KeyChanged;
+
+impl From<KeyChanged> for ApiError {
+    fn from(_: KeyChanged) -> Self {
+        Self::Unavailable {
+            reason: "the API key was changed while the request came: send it again",
+            retry_after: 1,
+        }
+    }
+}

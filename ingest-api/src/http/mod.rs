@@ -1,0 +1,15 @@
+//! What every route shares: errors, extractors, admission, body limits, headers and metrics.
+//!
+//! Imports the rooms below the routes; the routes import it.
+
+pub(crate) mod error;
+pub(crate) mod fields;
+pub(crate) mod extract;
+pub(crate) mod admission;
+pub(crate) mod guarded_body;
+pub(crate) mod request_body;
+pub(crate) mod decompress;
+pub(crate) mod whole;
+pub(crate) mod answer_room;
+pub(crate) mod cors;
+pub(crate) mod metrics;

@@ -1,0 +1,265 @@
+//! What makes a key stop working everywhere: signals between the replicas, over core NATS.
+//!
+//! Whoever changes a key writes Postgres first. Then it publishes the change, and every replica drops what it
+//! holds in memory: the next request with that key asks Postgres. Then it removes the shared verification, and publishes
+//! the change once more, for a replica that read the verification after the first signal and before its removal.
+//!
+//! A change may be written and never be signalled: its client went away in between, the replica died, or it cannot reach
+//! NATS. So each replica also asks Postgres which keys were changed lately, twice a second, and passes on what it finds. It
+//! is not asked about organisations, whose changes are made and signalled as one ([`KeyChanges::make`]).
+//!
+//! Core NATS delivers at most once, so a replica must know what it has heard. It sends itself a marker a few times a
+//! second. What comes back shows that it has read all signals from before the marker, since its connection was made; and
+//! a look at Postgres shows it the changes of the last seconds ([`crate::keys::hearing`] puts the two together). When a
+//! connection is made anew, Postgres is asked about every key in memory, in batches, because signals may have been missed.
+//!
+//! Signals are not authenticated: the worst that a forged one does is to make a replica ask Postgres again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::Subscriber;
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use shared::process::nats::Nats;
+use shared::process::shutdown::Tasks;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{MissedTickBehavior, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::http::error::ApiError;
+use crate::keys::authenticator::Authenticator;
+use crate::keys::cache::{KeyCache, KeyChange};
+use crate::keys::hearing::Span;
+use crate::keys::markers::{Markers, Returned};
+use crate::keys::moment::Moment;
+use crate::keys::share::KeyShare;
+use crate::store::Store;
+
+const SUBJECT: &str = "ingest.key-changes";
+
+/// How long a request that changed a key waits for its signal to leave the process.
+const PUBLISH_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Pause after Postgres did not answer.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a replica sends itself a marker.
+const MARKER_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often Postgres is asked for changes, and how far back. A change is written down before it is committed, so only half
+/// of that is known for certain; a replica that did not get an answer for so long asks about all its keys.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_BACK: Duration = Duration::from_secs(10);
+
+/// What replicas tell each other.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Signal {
+    Changed(KeyChange),
+    /// For the replica that sent it, which knows it by this number.
+    Marker(Uuid),
+}
+
+/// The sending side, and what one replica does with what it hears.
+#[derive(Debug)]
+pub struct KeyChanges {
+    nats: Nats,
+    cache: Arc<KeyCache>,
+    share: Arc<KeyShare>,
+    tasks: Tasks,
+    back_in_touch: Notify,
+}
+
+impl KeyChanges {
+    /// Hears nothing until [`KeyChanges::listen`] runs.
+    pub fn new(nats: Nats, cache: Arc<KeyCache>, share: Arc<KeyShare>, tasks: Tasks) -> Self {
+        Self {
+            nats,
+            cache,
+            share,
+            tasks,
+            back_in_touch: Notify::new(),
+        }
+    }
+
+    /// Makes a change that replicas do not look for in Postgres, and announces it: both, even when the request that asks for it
+    /// is given up meanwhile. `write` finds nothing where there is nothing to change.
+    ///
+    /// # Errors
+    /// Those of `write`. It may have written all the same, so that is announced too.
+    pub async fn make<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: KeyChange,
+        write: impl Future<Output = Result<Option<T>, ApiError>> + Send + 'static,
+    ) -> Result<Option<T>, ApiError> {
+        let this = self.clone();
+        let (done, outcome) = oneshot::channel();
+        self.tasks.spawn("key change", async move {
+            let written = write.await;
+            if !matches!(written, Ok(None)) {
+                this.announce(change).await;
+            }
+            let _ = done.send(written);
+        });
+        let outcome = outcome.await.map_err(anyhow::Error::from);
+        outcome.map_err(ApiError::Internal).flatten()
+    }
+
+    /// Tells every replica, this one included, of a change that is committed in Postgres.
+    pub async fn announce(&self, change: KeyChange) {
+        self.cache.change(&change);
+        self.publish(&Signal::Changed(change.clone())).await;
+        if let KeyChange::Key(id) = change {
+            if self.share.remove(&id).await {
+                self.publish(&Signal::Changed(KeyChange::Key(id))).await;
+            } else {
+                self.share.discard(id);
+            }
+        }
+    }
+
+    /// Removes what is shared of changed keys, until the stop.
+    ///
+    /// # Errors
+    /// Never yet; it returns a result because it runs as a long-lived task.
+    pub async fn unshare(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+        while let Some(ids) = stop.run_until_cancelled(self.share.discarded()).await {
+            let mut all_removed = true;
+            for id in ids {
+                // Others have seen the same change, and one removal is enough.
+                if self.share.is_removed(&id).await || self.share.remove(&id).await {
+                    self.share.has_removed(&id);
+                    self.publish(&Signal::Changed(KeyChange::Key(id))).await;
+                } else {
+                    all_removed = false;
+                }
+            }
+            if !all_removed {
+                let _ = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a signal. Without NATS the client keeps it, and sends it when the connection is back.
+    async fn publish(&self, signal: &Signal) {
+        let payload = serde_json::to_vec(signal).expect("plain fields have a JSON form");
+        let sent = async {
+            self.nats.client.publish(SUBJECT, payload.into()).await?;
+            anyhow::Ok(self.nats.client.flush().await?)
+        };
+        let sent = timeout(PUBLISH_PATIENCE, sent).await;
+        if let Err(error) = sent.context("NATS does not answer in time").flatten() {
+            tracing::warn!(?signal, error = format!("{error:#}"), "a signal is not sent yet");
+        }
+    }
+
+    /// Drops what changed, until the stop.
+    ///
+    /// # Errors
+    /// When the subscription ends.
+    pub async fn listen(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut signals = self.nats.client.subscribe(SUBJECT).await?;
+        let mut markers = Markers::new();
+        let mut tick = tokio::time::interval(MARKER_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                heard = self.hear(&mut signals, &mut markers) => heard?,
+                // What is sent without a connection would only come late.
+                _ = tick.tick() => if self.nats.is_connected() {
+                    let marker = markers.next(self.connection(), Moment::now());
+                    self.publish(&Signal::Marker(marker)).await;
+                },
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// The number of the present connection. The client counts one before it reads anything from it.
+    fn connection(&self) -> u64 {
+        self.nats.client.statistics().connects.load(Ordering::Acquire)
+    }
+
+    async fn hear(&self, signals: &mut Subscriber, markers: &mut Markers) -> anyhow::Result<()> {
+        let message = signals.next().await;
+        let message = message.ok_or_else(|| anyhow::anyhow!("the subscription to {SUBJECT} ended"))?;
+        match serde_json::from_slice(&message.payload) {
+            Ok(Signal::Changed(change)) => self.cache.change(&change),
+            Ok(Signal::Marker(marker)) => match markers.returned(marker, self.connection(), Moment::now()) {
+                Returned::First => self.back_in_touch.notify_one(),
+                Returned::Again(span) => self.cache.hearing().add(span),
+                Returned::Foreign => {}
+            },
+            Err(error) => tracing::warn!(%error, "a signal that this version cannot read"),
+        }
+        Ok(())
+    }
+
+    /// Drops the keys that were changed in Postgres, whether or not it was signalled, until the stop.
+    ///
+    /// # Errors
+    /// Never yet; it returns a result because it runs as a long-lived task.
+    pub async fn watch(self: Arc<Self>, store: Store, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut tick = tokio::time::interval(LOOK_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut seen, mut answered) = (HashSet::new(), Moment::now());
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let asked_at = Moment::now();
+            let changes = match stop.run_until_cancelled(store.changed_keys(LOOK_BACK)).await {
+                None => break,
+                Some(Ok(changes)) => changes,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "cannot look for changes of keys, trying again");
+                    continue;
+                }
+            };
+            if asked_at - answered > LOOK_BACK / 2 {
+                self.back_in_touch.notify_one();
+            }
+            answered = asked_at;
+            for change in changes.iter().filter(|change| !seen.contains(*change)) {
+                self.cache.change(&KeyChange::Key(change.id.clone()));
+                self.share.discard(change.id.clone());
+            }
+            seen = changes;
+            self.cache.database_answered(asked_at);
+            self.cache.hearing().add(Span {
+                from: asked_at - LOOK_BACK / 2,
+                until: asked_at,
+            });
+        }
+        Ok(())
+    }
+
+    /// Asks Postgres about every key whenever changes may have been missed, until the stop.
+    ///
+    /// # Errors
+    /// Never yet; it returns a result because it runs as a long-lived task.
+    pub async fn catch_up(
+        self: Arc<Self>,
+        authenticator: Arc<Authenticator>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        while stop
+            .run_until_cancelled(self.back_in_touch.notified())
+            .await
+            .is_some()
+        {
+            match stop.run_until_cancelled(authenticator.refresh_all()).await {
+                None => break,
+                Some(Ok(keys)) => tracing::debug!(keys, "asked for all keys again"),
+                Some(Err(_)) => {
+                    self.back_in_touch.notify_one();
+                    let _ = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}

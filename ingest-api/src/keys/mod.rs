@@ -1,0 +1,16 @@
+//! API keys: reading, checking and remembering them, and hearing of their changes.
+//!
+//! Imports `domain` and `store`. Knows no HTTP.
+
+pub mod api_key;
+pub(crate) mod verified_key;
+pub(crate) mod authenticator;
+pub(crate) mod single_flight;
+pub(crate) mod cache;
+pub(crate) mod proof;
+pub(crate) mod share;
+pub mod moment;
+pub(crate) mod hearing;
+pub(crate) mod markers;
+pub(crate) mod changes;
+pub(crate) mod uses;

@@ -1,0 +1,148 @@
+//! The statement that a key was verified, as an entry of the bucket that replicas share
+//! ([`crate::keys::share`]): sealed with a MAC under the id that it is about.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use shared::domain::clock::UnixMicros;
+use subtle::ConstantTimeEq as _;
+
+use crate::keys::api_key::{Digest, KeyId};
+use crate::keys::verified_key::{Fingerprint, Grant, VerifiedKey};
+
+const MAC_LENGTH: usize = 32;
+
+/// That a key was verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Of the whole key.
+    pub digest: Digest,
+    /// What Postgres granted when it was last asked.
+    pub grant: Grant,
+    confirmed_at: UnixMicros,
+}
+
+impl Proof {
+    /// Of a key in memory.
+    pub fn new(digest: Digest, key: &VerifiedKey) -> Self {
+        Self {
+            digest,
+            grant: key.grant.clone(),
+            confirmed_at: micros_ago(key.confirmed_at.elapsed()),
+        }
+    }
+
+    /// Whether the key was verified against the hash with this fingerprint.
+    pub fn shows(&self, fingerprint: &Fingerprint) -> bool {
+        self.grant.fingerprint == *fingerprint
+    }
+
+    /// How long ago Postgres confirmed the grant.
+    pub fn age(&self, now: UnixMicros) -> Duration {
+        // Clocks of two machines differ a little: what seems to come from the future is new.
+        Duration::from_micros(u64::try_from(now.get() - self.confirmed_at.get()).unwrap_or(0))
+    }
+
+    /// The entry for this id.
+    pub fn seal(&self, id: &KeyId, key: &[u8; 32]) -> Bytes {
+        let body = rmp_serde::to_vec_named(self).expect("plain fields have a MessagePack form");
+        let mut sealed = mac(id, &body, key).as_bytes().to_vec();
+        sealed.extend_from_slice(&body);
+        sealed.into()
+    }
+
+    /// Reads an entry. Nothing, unless a replica wrote it for this id and this key.
+    pub fn open(sealed: &[u8], id: &KeyId, digest: &Digest, key: &[u8; 32]) -> Option<Self> {
+        let (tag, body) = sealed.split_first_chunk::<MAC_LENGTH>()?;
+        // `blake3::Hash` compares in constant time.
+        if mac(id, body, key) != *tag {
+            return None;
+        }
+        let proof: Self = rmp_serde::from_slice(body).ok()?;
+        let same_key: bool = proof.digest.ct_eq(digest).into();
+        same_key.then_some(proof)
+    }
+}
+
+fn mac(id: &KeyId, body: &[u8], key: &[u8; 32]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    // Ids have one length, so the two cannot be cut elsewhere.
+    hasher.update(id.as_str().as_bytes()).update(body);
+    hasher.finalize()
+}
+
+fn micros_ago(age: Duration) -> UnixMicros {
+    let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    UnixMicros::new(UnixMicros::now().get().saturating_sub(age))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use shared::domain::id::OrgId;
+    use shared::secret::random_bytes;
+
+    use super::*;
+    use crate::domain::scope::Scopes;
+    use crate::limits::gcra::Limit;
+
+    fn proof(digest: Digest, expires_at: Option<i64>) -> Proof {
+        let grant = Grant {
+            org_id: OrgId::generate(),
+            limit: Limit::per_minute(100),
+            scopes: Scopes::all(),
+            expires_at: expires_at.map(UnixMicros::new),
+            fingerprint: random_bytes(),
+        };
+        Proof {
+            digest,
+            grant,
+            confirmed_at: UnixMicros::now(),
+        }
+    }
+
+    fn id(letter: char) -> KeyId {
+        letter.to_string().repeat(16).parse().unwrap()
+    }
+
+    #[test]
+    fn an_entry_opens_only_under_its_id_for_its_key_and_with_the_secret() {
+        let (secret, other_secret, digest) = (random_bytes(), random_bytes(), random_bytes());
+        let proof = proof(digest, None);
+        let sealed = proof.seal(&id('a'), &secret);
+        assert_eq!(Proof::open(&sealed, &id('a'), &digest, &secret), Some(proof));
+        assert_eq!(Proof::open(&sealed, &id('b'), &digest, &secret), None);
+        assert_eq!(Proof::open(&sealed, &id('a'), &random_bytes(), &secret), None);
+        assert_eq!(Proof::open(&sealed, &id('a'), &digest, &other_secret), None);
+    }
+
+    #[test]
+    fn an_entry_takes_about_as_many_bytes_as_the_configuration_says() {
+        let sealed = proof(random_bytes(), Some(i64::MAX)).seal(&id('a'), &random_bytes());
+        // The stream adds its own header, the subject and an index entry.
+        assert!((200..350).contains(&sealed.len()), "{}", sealed.len());
+    }
+
+    #[test]
+    fn what_comes_from_the_future_is_new() {
+        let proof = proof(random_bytes(), None);
+        let at = proof.confirmed_at.get();
+        assert_eq!(
+            proof.age(UnixMicros::new(at + 1_500_000)),
+            Duration::from_millis(1_500)
+        );
+        assert_eq!(proof.age(UnixMicros::new(at - 1)), Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn no_changed_byte_goes_unnoticed(position in any::<prop::sample::Index>(), change in 1u8..) {
+            let (secret, digest) = (random_bytes(), random_bytes());
+            let mut sealed = proof(digest, Some(1)).seal(&id('a'), &secret).to_vec();
+            let position = position.index(sealed.len());
+            sealed[position] ^= change;
+            prop_assert_eq!(Proof::open(&sealed, &id('a'), &digest, &secret), None);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Verifications, shared between replicas through a NATS key-value bucket, so that a replica that starts does
+//! not run argon2 for every key in use.
+//!
+//! An entry stands under the key's public id, so that a revocation finds it without the key. It says that the
+//! key with this keyed digest was verified against the hash with this fingerprint. That stays true for ever; what
+//! the key may do comes from Postgres, as at every look-up. Only when Postgres does not answer soon is the grant
+//! in the entry trusted: until it does answer, and at most until `KEY_OUTAGE_TTL` has passed since it last confirmed the
+//! grant to anyone. So a revocation must remove the entry, and none may come back: an entry is written over the revision
+//! that was read before it was judged, and not for a minute after a removal. What cannot be removed at once is removed
+//! later ([`crate::keys::changes::KeyChanges::unshare`]).
+//!
+//! What the bucket gives to an attacker: one who reads NATS sees ids, organisations and limits, but neither
+//! keys nor their hashes, and cannot test a guess without `SECRETS_KEY` (with it, 256 random bits remain). One
+//! who writes NATS cannot make an entry, because entries carry a MAC under a key from `SECRETS_KEY`, which covers
+//! the id too; can put back an old one, which is as true as it was, and grants what it granted only within the
+//! bounds above; and can delete entries, which costs argon2 runs.
+//!
+//! Each write is a disk sync in the same nats-server that stores the events, so writes are few and paced: when
+//! a key was verified, and then at most twice in a time to live by whichever replica comes first.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::kv;
+use async_nats::jetstream::stream::StorageType;
+use bytes::Bytes;
+use shared::domain::clock::UnixMicros;
+use shared::process::nats::Nats;
+use shared::process::telemetry::Readiness;
+use shared::secret::SecretsKey;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::config::{KeyCacheConfig, KeyShareConfig};
+use crate::keys::api_key::{Digest, KeyId};
+use crate::keys::cache::KeyCache;
+use crate::keys::moment::Moment;
+use crate::keys::proof::Proof;
+use crate::keys::verified_key::VerifiedKey;
+
+/// The readiness condition that [`KeyShare::run`] fulfils.
+pub const KEYS_SHARED: &str = "shared keys";
+
+/// The bucket's name.
+const BUCKET: &str = "KEYS";
+
+/// How long a read or a removal may take before it is done without.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The least time between two writes of one replica.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Pause before the bucket is asked for again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long after a removal no entry is written: longer than a look-up takes, and than clocks differ.
+const REMOVAL_MEMORY: Duration = Duration::from_secs(60);
+
+/// Entries that wait to be written; further ones are dropped.
+const QUEUE: usize = 10_000;
+
+/// An entry to be written.
+#[derive(Debug)]
+struct Offer {
+    id: KeyId,
+    proof: Proof,
+    asked_at: Moment,
+}
+
+/// The replicas' common knowledge of verified keys.
+#[derive(Debug)]
+pub struct KeyShare {
+    nats: Nats,
+    seal_key: SealKey,
+    bucket: OnceLock<kv::Store>,
+    offers: mpsc::Sender<Offer>,
+    unwanted: Mutex<HashSet<KeyId>>,
+    has_unwanted: Notify,
+}
+
+/// Prints nothing.
+struct SealKey(Zeroizing<[u8; 32]>);
+
+impl std::fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SealKey")
+    }
+}
+
+/// The entries that are to be written, for [`KeyShare::run`].
+#[derive(Debug)]
+pub struct Offers(mpsc::Receiver<Offer>);
+
+impl KeyShare {
+    /// Without the bucket, which [`KeyShare::run`] makes.
+    pub fn new(nats: Nats, secrets_key: &SecretsKey) -> (Self, Offers) {
+        let (offers, offered) = mpsc::channel(QUEUE);
+        let share = Self {
+            nats,
+            seal_key: SealKey(secrets_key.derive("penstock 2026 MAC of a shared key verification")),
+            bucket: OnceLock::new(),
+            offers,
+            unwanted: Mutex::default(),
+            has_unwanted: Notify::new(),
+        };
+        (share, Offers(offered))
+    }
+
+    /// Looks for a proof that the key with this id and digest was verified.
+    pub async fn find(&self, id: &KeyId, digest: &Digest) -> Option<Proof> {
+        let bucket = self.bucket.get().filter(|_| self.nats.is_connected())?;
+        let entry = match timeout(PATIENCE, bucket.get(id.as_str())).await {
+            Ok(Ok(entry)) => entry?,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "cannot read a shared key");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let proof = Proof::open(&entry, id, digest, &self.seal_key.0);
+        if proof.is_none() {
+            tracing::warn!(key = %id, "a shared key was not written by a replica with this SECRETS_KEY");
+        }
+        proof
+    }
+
+    /// Offers a verified key to the others. It is dropped when too many wait already: sharing only saves work.
+    pub fn offer(&self, digest: Digest, key: &VerifiedKey) {
+        let offer = Offer {
+            id: key.id.clone(),
+            proof: Proof::new(digest, key),
+            asked_at: key.confirmed_at,
+        };
+        if self.offers.try_send(offer).is_err() {
+            count("dropped");
+        }
+    }
+
+    /// Removes what is shared of a key. False when that must be tried again.
+    pub async fn remove(&self, id: &KeyId) -> bool {
+        let Some(bucket) = self.bucket.get().filter(|_| self.nats.is_connected()) else {
+            return false;
+        };
+        match timeout(PATIENCE, bucket.delete(id.as_str())).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => tracing::warn!(key = %id, %error, "cannot remove a shared key yet"),
+            Err(_) => tracing::warn!(key = %id, "cannot remove a shared key in time, trying again"),
+        }
+        false
+    }
+
+    /// Whether what was shared of a key has just been removed, perhaps by another replica.
+    pub async fn is_removed(&self, id: &KeyId) -> bool {
+        match self.bucket.get().filter(|_| self.nats.is_connected()) {
+            Some(bucket) => matches!(entry(bucket, id).await, Some(Place::Removed)),
+            None => false,
+        }
+    }
+
+    /// Has what is shared of a key removed soon.
+    pub fn discard(&self, id: KeyId) {
+        self.unwanted().insert(id);
+        self.has_unwanted.notify_one();
+    }
+
+    /// Waits for keys that are to be removed.
+    pub async fn discarded(&self) -> Vec<KeyId> {
+        loop {
+            let ids: Vec<_> = self.unwanted().iter().cloned().collect();
+            if !ids.is_empty() {
+                return ids;
+            }
+            self.has_unwanted.notified().await;
+        }
+    }
+
+    /// A key that was to be removed is.
+    pub fn has_removed(&self, id: &KeyId) {
+        self.unwanted().remove(id);
+    }
+
+    fn unwanted(&self) -> std::sync::MutexGuard<'_, HashSet<KeyId>> {
+        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the bucket in being and writes the entries that are offered, until the stop. Fulfils
+    /// [`KEYS_SHARED`] once NATS has answered, whatever it said: without the bucket there is only more to verify.
+    ///
+    /// # Errors
+    /// Never yet; it returns a result because it runs as a long-lived task.
+    pub async fn run(
+        self: Arc<Self>,
+        bucket: kv::Config,
+        mut offers: Offers,
+        writing: Writing,
+        readiness: Readiness,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut connections = self.nats.connections();
+        while !stop.is_cancelled() {
+            connections.mark_unchanged();
+            let created = self
+                .nats
+                .jetstream()
+                .create_or_update_key_value(bucket.clone())
+                .await;
+            let created = created.map(|store| self.bucket.get_or_init(|| store));
+            if created.is_ok() || self.nats.is_connected() {
+                readiness.set(KEYS_SHARED, true);
+            }
+            let work = async {
+                match created {
+                    Ok(store) => {
+                        while let Some(offer) = offers.0.recv().await {
+                            self.write(store, offer, &writing).await;
+                        }
+                        // Nobody is left who could offer one.
+                        stop.cancelled().await;
+                    }
+                    Err(error) => {
+                        if self.nats.is_connected() {
+                            tracing::warn!(%error, bucket = BUCKET, "cannot create the bucket, trying again");
+                        }
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                // The server may be a new, empty one.
+                () = connections.changed() => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, store: &kv::Store, offer: Offer, writing: &Writing) {
+        let Offer { id, proof, asked_at } = offer;
+        let (revision, shared) = match entry(store, &id).await {
+            Some(Place::Free(revision)) => (revision, None),
+            Some(Place::Taken(revision, sealed)) => (
+                revision,
+                Proof::open(&sealed, &id, &proof.digest, &self.seal_key.0),
+            ),
+            Some(Place::Removed) | None => return,
+        };
+        let fresh = shared.is_some_and(|shared| {
+            shared.grant == proof.grant && shared.age(UnixMicros::now()) < writing.renew_after
+        });
+        if fresh || writing.cache.changed_since(&id, proof.grant.org_id, asked_at) {
+            return;
+        }
+        let sealed = proof.seal(&id, &self.seal_key.0);
+        match store.update(id.as_str(), sealed, revision).await {
+            Ok(_) => count("written"),
+            Err(error) => {
+                tracing::debug!(%error, key = %id, "cannot share a key");
+                count("failed");
+            }
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+/// What stands in an entry's place.
+enum Place {
+    /// No entry; this is the revision to write over.
+    Free(u64),
+    /// An entry, under this revision.
+    Taken(u64, Bytes),
+    /// An entry stood here until a moment ago.
+    Removed,
+}
+
+/// Reads an entry's place; `None` when it cannot be read.
+async fn entry(bucket: &kv::Store, id: &KeyId) -> Option<Place> {
+    let Some(entry) = timeout(PATIENCE, bucket.entry(id.as_str())).await.ok()?.ok()? else {
+        return Some(Place::Free(0));
+    };
+    if entry.operation == kv::Operation::Put {
+        return Some(Place::Taken(entry.revision, entry.value));
+    }
+    let lately = UnixMicros::now().to_date_time() - entry.created < REMOVAL_MEMORY;
+    Some(if lately {
+        Place::Removed
+    } else {
+        Place::Free(entry.revision)
+    })
+}
+
+/// When entries are written.
+#[derive(Debug)]
+pub struct Writing {
+    /// A key that has changed since it was asked for is not shared.
+    pub cache: Arc<KeyCache>,
+    /// How old an entry must be before it is written again.
+    pub renew_after: Duration,
+}
+
+/// The bucket. When it is full, further keys are not shared.
+pub fn bucket(config: &KeyShareConfig, keys: &KeyCacheConfig, replicas: u8) -> kv::Config {
+    kv::Config {
+        bucket: BUCKET.to_owned(),
+        description: "API keys that ingest replicas have verified".to_owned(),
+        history: 1,
+        max_age: config.key_share_ttl.max(keys.key_outage_ttl),
+        max_bytes: config.key_share_max_bytes,
+        storage: StorageType::File,
+        num_replicas: usize::from(replicas),
+        ..kv::Config::default()
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("key_shares_total", "outcome" => outcome).increment(1);
+}

@@ -1,0 +1,78 @@
+//! When each key was last used: noted in memory with every request, written to Postgres now and then, in one
+//! statement for many keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::OrgId;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::keys::api_key::KeyId;
+use crate::keys::cache::KeyCache;
+use crate::keys::moment::Moment;
+use crate::store::Store;
+
+/// Most keys in one statement.
+const BATCH: usize = 1_000;
+
+/// A use of a key that Postgres is to know of.
+#[derive(Debug)]
+pub struct KeyUse<'a> {
+    /// The key.
+    pub id: &'a KeyId,
+    /// The organisation that owns it.
+    pub org_id: OrgId,
+    /// When it was used, to the second.
+    pub at: OffsetDateTime,
+}
+
+/// Writes the keys' last uses, until the stop.
+///
+/// # Errors
+/// Never yet; it returns a result because it runs as a long-lived task.
+pub async fn save_regularly(
+    cache: Arc<KeyCache>,
+    store: Store,
+    interval: Duration,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut tick = tokio::time::interval(interval);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        save(&cache, &store).await;
+    }
+    Ok(())
+}
+
+/// Writes the uses that Postgres does not know of. What fails is tried again the next time.
+pub async fn save(cache: &KeyCache, store: &Store) {
+    let unsaved = cache.unsaved_uses();
+    for batch in unsaved.chunks(BATCH) {
+        let seconds: Vec<_> = batch.iter().map(|key| key.unsaved_use()).collect();
+        let uses = batch.iter().zip(&seconds).filter_map(|(key, second)| {
+            Some(KeyUse {
+                id: &key.id,
+                org_id: key.grant.org_id,
+                at: wall_time(cache.time_of((*second)?)),
+            })
+        });
+        match store.save_key_uses(uses).await {
+            Ok(()) => {
+                for (key, second) in batch.iter().zip(seconds) {
+                    if let Some(second) = second {
+                        key.saved_use(second);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, keys = unsaved.len(), "cannot write when keys were last used");
+                return;
+            }
+        }
+    }
+}
+
+fn wall_time(at: Moment) -> OffsetDateTime {
+    UnixMicros::now().to_date_time() - at.elapsed()
+}

@@ -1,0 +1,125 @@
+//! A key that was verified, as it is kept in memory.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::OrgId;
+
+use crate::domain::scope::Scopes;
+use crate::keys::api_key::KeyId;
+use crate::keys::moment::Moment;
+use crate::limits::gcra::Limit;
+
+/// A hash of a key's argon2id hash: tells whether a stored hash is still the one that a key was verified
+/// against, and is of no use to anyone else.
+pub type Fingerprint = [u8; 32];
+
+/// The fingerprint of a PHC string.
+pub fn fingerprint(hash: &str) -> Fingerprint {
+    blake3::derive_key("penstock 2026 fingerprint of an API key's hash", hash.as_bytes())
+}
+
+/// What Postgres grants to a key that may be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The organisation that owns the key.
+    pub org_id: OrgId,
+    /// The organisation's rate limit.
+    pub limit: Limit,
+    /// What the key may do.
+    pub scopes: Scopes,
+    /// When it stops being valid.
+    pub expires_at: Option<UnixMicros>,
+    /// Of the hash that it was verified against.
+    pub fingerprint: Fingerprint,
+}
+
+/// A key that was verified, and what it allows.
+#[derive(Debug)]
+pub struct VerifiedKey {
+    /// Its public part.
+    pub id: KeyId,
+    /// What it allows.
+    pub grant: Grant,
+    /// When Postgres was asked for the grant.
+    pub confirmed_at: Moment,
+    /// When this replica asked for it: Postgres, or what others have shared. Not revoked before then.
+    pub proved_at: Moment,
+    /// Whether it was another replica that asked, so that this one has yet to.
+    pub is_hearsay: bool,
+    refreshing: AtomicBool,
+    last_use: AtomicU32,
+    saved_use: AtomicU32,
+}
+
+impl VerifiedKey {
+    /// A key whose grant Postgres was asked for at `confirmed_at`.
+    pub fn new(id: KeyId, grant: Grant, confirmed_at: Moment) -> Self {
+        Self {
+            id,
+            grant,
+            confirmed_at,
+            proved_at: confirmed_at,
+            is_hearsay: false,
+            refreshing: AtomicBool::new(false),
+            last_use: AtomicU32::new(0),
+            saved_use: AtomicU32::new(0),
+        }
+    }
+
+    /// A key whose grant another replica asked for, and which was not revoked at `proved_at`: `age` later.
+    pub fn hearsay(id: KeyId, grant: Grant, age: Duration, proved_at: Moment) -> Self {
+        Self {
+            is_hearsay: true,
+            proved_at,
+            ..Self::new(id, grant, proved_at - age)
+        }
+    }
+
+    /// Whether the key may be used at this time of day.
+    pub fn is_current(&self) -> bool {
+        // Most keys never expire, and reading the clock is most of this function.
+        self.grant.expires_at.is_none_or(|at| at > UnixMicros::now())
+    }
+
+    /// Whether the caller is the one to ask Postgres again.
+    pub fn begin_refresh(&self) -> bool {
+        !self.refreshing.swap(true, Ordering::Relaxed)
+    }
+
+    /// The refresh failed; another may try.
+    pub fn end_refresh(&self) {
+        self.refreshing.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes a use, in whole seconds of `uptime`: at most one store a second, which the cores do not fight over.
+    pub fn used(&self, uptime: Duration) {
+        let second = u32::try_from(uptime.as_secs())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        if self.last_use.load(Ordering::Relaxed) != second {
+            self.last_use.store(second, Ordering::Relaxed);
+        }
+    }
+
+    /// The last use, as a second of the process's uptime, when Postgres does not know of it yet.
+    pub fn unsaved_use(&self) -> Option<u32> {
+        let last = self.last_use.load(Ordering::Relaxed);
+        (last != self.saved_use.load(Ordering::Relaxed)).then(|| last - 1)
+    }
+
+    /// Postgres knows of the use in that second.
+    pub fn saved_use(&self, second: u32) {
+        self.saved_use.store(second + 1, Ordering::Relaxed);
+    }
+
+    /// Takes over what is known of the uses of the entry that this one replaces.
+    pub fn inherit_uses(&self, from: &Self) {
+        let last = from.last_use.load(Ordering::Relaxed);
+        self.last_use.fetch_max(last, Ordering::Relaxed);
+        self.saved_use
+            .store(from.saved_use.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,180 @@
+//! What replicas tell each other about rate limits, in bytes.
+//!
+//! A version, a kind, the sender, and any number of entries of 24 bytes: an organisation and a share of its
+//! window. A message of another version or of no known form is nothing to its receiver, so replicas of two
+//! releases can run side by side; they then hold the limit among their own.
+
+use shared::domain::id::OrgId;
+use uuid::Uuid;
+
+use crate::limits::limiter::Usage;
+
+const VERSION: u8 = 1;
+
+const HEADER_LENGTH: usize = 18;
+const ID_LENGTH: usize = 16;
+const ENTRY_LENGTH: usize = ID_LENGTH + 8;
+
+/// Most entries in a message, which makes it 48 KB.
+pub const MAX_ENTRIES: usize = 2_000;
+
+/// One replica, until it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(Uuid);
+
+impl ReplicaId {
+    /// A new one.
+    pub fn generate() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+/// What a replica says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub from: ReplicaId,
+    /// What.
+    pub body: Body,
+}
+
+/// What can be said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// `I am here, and admitted this since I last told you.`
+    Admitted(Vec<Usage>),
+    /// `I stop, do not count me any more.`
+    Leaving,
+    /// `You are new; this is how far organisations are ahead.`
+    Welcome(ReplicaId, Vec<Usage>),
+}
+
+impl Body {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Admitted(_) => 0,
+            Self::Leaving => 1,
+            Self::Welcome(..) => 2,
+        }
+    }
+}
+
+impl Message {
+    /// The bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION, self.body.kind()];
+        bytes.extend_from_slice(self.from.0.as_bytes());
+        let entries: &[Usage] = match &self.body {
+            Body::Admitted(entries) => entries,
+            Body::Leaving => &[],
+            Body::Welcome(to, entries) => {
+                bytes.extend_from_slice(to.0.as_bytes());
+                entries
+            }
+        };
+        for Usage { org_id, nanos } in entries {
+            bytes.extend_from_slice(org_id.as_uuid().as_bytes());
+            bytes.extend_from_slice(&nanos.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// Reads a message; nothing when it is none that this version knows.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[version, kind], rest) = bytes.split_first_chunk()?;
+        if version != VERSION || bytes.len() > HEADER_LENGTH + ID_LENGTH + MAX_ENTRIES * ENTRY_LENGTH {
+            return None;
+        }
+        let (from, rest) = split_uuid(rest)?;
+        let body = match kind {
+            0 => Body::Admitted(entries(rest)?),
+            1 if rest.is_empty() => Body::Leaving,
+            2 => {
+                let (to, rest) = split_uuid(rest)?;
+                Body::Welcome(ReplicaId(to), entries(rest)?)
+            }
+            _ => return None,
+        };
+        let from = ReplicaId(from);
+        Some(Self { from, body })
+    }
+}
+
+fn split_uuid(bytes: &[u8]) -> Option<(Uuid, &[u8])> {
+    let (uuid, rest) = bytes.split_first_chunk()?;
+    Some((Uuid::from_bytes(*uuid), rest))
+}
+
+fn entries(bytes: &[u8]) -> Option<Vec<Usage>> {
+    if !bytes.len().is_multiple_of(ENTRY_LENGTH) {
+        return None;
+    }
+    let entries = bytes.chunks_exact(ENTRY_LENGTH).map(|entry| {
+        let (org_id, nanos) = split_uuid(entry)?;
+        Some(Usage {
+            org_id: OrgId::from(org_id),
+            nanos: u64::from_be_bytes(nanos.try_into().ok()?),
+        })
+    });
+    entries.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn usage() -> impl Strategy<Value = Vec<Usage>> {
+        let entry = (any::<u128>(), any::<u64>()).prop_map(|(org_id, nanos)| Usage {
+            org_id: Uuid::from_u128(org_id).into(),
+            nanos,
+        });
+        proptest::collection::vec(entry, 0..50)
+    }
+
+    fn body() -> impl Strategy<Value = Body> {
+        prop_oneof![
+            usage().prop_map(Body::Admitted),
+            Just(Body::Leaving),
+            (any::<u128>(), usage())
+                .prop_map(|(to, usage)| Body::Welcome(ReplicaId(Uuid::from_u128(to)), usage)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_comes_back_and_a_cut_one_does_not(body in body(), cut in 1usize..20) {
+            let message = Message { from: ReplicaId::generate(), body };
+            let bytes = message.encode();
+            prop_assert_eq!(Message::decode(&bytes), Some(message));
+            // Less than a header and less than an entry: nothing shorter is a message too.
+            prop_assert_eq!(Message::decode(&bytes[..bytes.len() - cut.min(17)]), None);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic_and_other_versions_are_nothing(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::decode(&bytes);
+            if let Some(version) = bytes.first_mut() {
+                *version = VERSION + 1;
+            }
+            prop_assert_eq!(Message::decode(&bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_full_message_is_read_and_a_larger_one_is_not() {
+        let message = |count| Message {
+            from: ReplicaId::generate(),
+            body: Body::Admitted(vec![
+                Usage {
+                    org_id: OrgId::generate(),
+                    nanos: 1
+                };
+                count
+            ]),
+        };
+        assert!(Message::decode(&message(MAX_ENTRIES).encode()).is_some());
+        assert!(Message::decode(&message(MAX_ENTRIES + 1).encode()).is_none());
+    }
+}

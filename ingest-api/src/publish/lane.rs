@@ -1,0 +1,164 @@
+//! Sending frames to a stream.
+//!
+//! A frame is sent until one send of it is acknowledged, and every send is a message of its own. With a message id the
+//! server would answer a repeated send with `duplicate`, which says only that it has seen the id: it may have lost that
+//! message since, or hold it in memory that a power loss takes. A frame that is stored twice changes nothing, because
+//! workers store each event once.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::context::{PublishError as AckError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::{self, ErrorCode};
+use bytes::Bytes;
+use shared::process::nats::{Connections, Nats};
+use shared::wire::frame;
+use tokio::time::{Instant, timeout_at};
+
+use crate::publish::PublishError;
+use crate::publish::gathering::Pending;
+
+/// How long one send waits for its acknowledgement before the same frame is sent again.
+const RESEND_AFTER: Duration = Duration::from_millis(900);
+
+/// Pause before a frame is sent again that the server has refused or nobody has received.
+const RESEND_PAUSE: Duration = Duration::from_millis(50);
+
+/// Sends frames to one stream, one at a time.
+pub struct Sending {
+    subject: String,
+    jetstream: jetstream::Context,
+    nats: Nats,
+    connections: Connections,
+}
+
+impl Sending {
+    /// To the stream of a subject.
+    pub fn new(nats: &Nats, subject: String) -> Self {
+        Self {
+            subject,
+            jetstream: nats.jetstream(),
+            connections: nats.connections(),
+            nats: nats.clone(),
+        }
+    }
+
+    /// Sends one frame until it is acknowledged or its oldest event's deadline has come.
+    ///
+    /// # Errors
+    /// [`PublishError`]; the frame may be stored all the same.
+    pub async fn publish(&mut self, frame: &[Pending]) -> Result<(), PublishError> {
+        let started = Instant::now();
+        let deadline = frame
+            .iter()
+            .map(|pending| pending.deadline)
+            .min()
+            .unwrap_or(started);
+        let message = Message::new(frame);
+        metrics::histogram!("publish_frame_events")
+            .record(f64::from(u32::try_from(frame.len()).unwrap_or(u32::MAX)));
+        loop {
+            let outcome = timeout_at(deadline, self.send_once(&message)).await;
+            match outcome {
+                Ok(Sent::Acknowledged(ack)) => {
+                    log(&message, &ack);
+                    metrics::histogram!("publish_duration_seconds").record(started.elapsed());
+                    return Ok(());
+                }
+                Ok(Sent::Full) => return Err(PublishError::Full),
+                Ok(Sent::Unknown) => metrics::counter!("publish_resends_total").increment(1),
+                Err(_) => return Err(PublishError::TimedOut),
+            }
+        }
+    }
+
+    async fn send_once(&mut self, message: &Message) -> Sent {
+        // A command that is queued while the connection is away would go out long after its requests were
+        // answered 503; so wait here instead.
+        self.connections.mark_unchanged();
+        if !self.nats.is_connected() {
+            self.connections.changed().await;
+        }
+        let acknowledged = async {
+            let publish = PublishMessage::build()
+                .payload(message.payload.clone())
+                .headers(message.headers.clone());
+            self.jetstream
+                .send_publish(self.subject.clone(), publish)
+                .await?
+                .await
+        };
+        let outcome = tokio::select! {
+            outcome = acknowledged => outcome,
+            // The server that had the frame is gone, and its acknowledgement with it.
+            () = self.connections.changed() => return Sent::Unknown,
+            () = tokio::time::sleep(RESEND_AFTER) => return Sent::Unknown,
+        };
+        match outcome {
+            Ok(ack) => Sent::Acknowledged(ack),
+            Err(error) if is_full(&error) => Sent::Full,
+            Err(error) => {
+                if error.kind() != PublishErrorKind::TimedOut {
+                    tracing::warn!(%error, subject = self.subject, "a frame was not stored, sending it again");
+                }
+                tokio::time::sleep(RESEND_PAUSE).await;
+                Sent::Unknown
+            }
+        }
+    }
+}
+
+enum Sent {
+    Acknowledged(PublishAck),
+    Full,
+    Unknown,
+}
+
+fn is_full(error: &AckError) -> bool {
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
+    let code = source.map(jetstream::Error::error_code);
+    matches!(
+        code,
+        Some(ErrorCode::STREAM_STORE_FAILED | ErrorCode::INSUFFICIENT_RESOURCES)
+    )
+}
+
+/// Says where a frame's events are; with it the judge of a fault test names what became of a lost one. A level that is
+/// off, as it is unless somebody looks for something, costs a comparison.
+fn log(message: &Message, ack: &PublishAck) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let events = frame::decode(Some(frame::VERSION), &message.payload).unwrap_or_default();
+    let events: Vec<_> = events
+        .into_iter()
+        .flatten()
+        .map(|event| event.id.to_string())
+        .collect();
+    tracing::debug!(
+        stream = ack.stream,
+        sequence = ack.sequence,
+        events = events.join(" "),
+        "a frame is stored"
+    );
+}
+
+/// A frame, ready to be sent any number of times.
+struct Message {
+    payload: Bytes,
+    headers: HeaderMap,
+}
+
+impl Message {
+    fn new(frame: &[Pending]) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(frame::VERSION_HEADER, frame::VERSION);
+        Self {
+            payload: frame::encode(frame.iter().map(|pending| &pending.event)),
+            headers,
+        }
+    }
+}

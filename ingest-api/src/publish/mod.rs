@@ -1,0 +1,174 @@
+//! Publishing by group commit.
+//!
+//! JetStream syncs every message to disk, and one sync costs the same for one event as for hundreds. So each
+//! stream has one task that keeps one frame in flight; the events that arrive meanwhile gather, and the
+//! frame's acknowledgement releases all its requests and sends what has gathered as the next frame. Under load the next
+//! one waits a moment until it is as large as the one before: a frame costs this service, NATS and the workers many
+//! times what an event in it costs. A system that is not under load sends frames of one event, at once.
+
+pub(crate) mod gathering;
+pub(crate) mod lane;
+pub(crate) mod streams;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::domain::id::OrgId;
+use shared::process::nats::Nats;
+use shared::process::shutdown::Tasks;
+use shared::wire::frame::EncodedEvent;
+use shared::wire::stream;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::PublishConfig;
+use crate::http::error::ApiError;
+use crate::publish::gathering::{Gathering, Pending};
+use crate::publish::lane::Sending;
+
+/// What an event costs in memory beyond its bytes.
+const QUEUE_OVERHEAD: usize = 256;
+
+/// Why an event was not accepted. It may have been stored all the same when it `timed out`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// No acknowledgement in time: NATS is away or overloaded.
+    TimedOut,
+    /// The stream is at its byte limit, or NATS at its disk limit.
+    Full,
+    /// Too much is waiting to be published already.
+    QueueFull,
+    /// The service is stopping.
+    Stopping,
+}
+
+impl PublishError {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::TimedOut, Self::Full, Self::QueueFull, Self::Stopping];
+
+    /// Its name in metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed_out",
+            Self::Full => "stream_full",
+            Self::QueueFull => "queue_full",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        let (reason, retry_after) = match error {
+            PublishError::TimedOut => ("the event stream does not answer", 2),
+            PublishError::Full => ("the event stream is full; deliveries are behind", 5),
+            PublishError::QueueFull => ("too many events are waiting to be stored", 1),
+            PublishError::Stopping => ("this replica is stopping", 1),
+        };
+        Self::Unavailable { reason, retry_after }
+    }
+}
+
+/// Hands events to the tasks that publish them.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    partitions: Arc<[mpsc::UnboundedSender<Pending>]>,
+    // What bounds the queues: a count of bytes, whatever the events' sizes.
+    room: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl Publisher {
+    /// Starts one publishing task for each partition.
+    pub fn start(config: &PublishConfig, partitions: u32, nats: &Nats, tasks: &Tasks) -> Self {
+        let senders = (0..partitions).map(|partition| {
+            let (sender, events) = mpsc::unbounded_channel();
+            let gathering = Gathering::new(events);
+            let sending = Sending::new(nats, stream::subject(partition));
+            let lane = lane(gathering, sending, tasks.stop().clone());
+            tasks.spawn_long_lived("publisher", lane);
+            sender
+        });
+        Self {
+            partitions: senders.collect(),
+            room: Arc::new(Semaphore::new(config.publish_queue_bytes as usize)),
+            timeout: config.publish_timeout,
+        }
+    }
+
+    /// Publishes an event; returns when the stream has it on disk.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn publish(&self, org_id: OrgId, event: EncodedEvent) -> Result<(), PublishError> {
+        outcome(self.enqueue(org_id, event)).await
+    }
+
+    /// Publishes events of one organisation, in their order; each has an outcome of its own.
+    pub async fn publish_all(
+        &self,
+        org_id: OrgId,
+        events: Vec<EncodedEvent>,
+    ) -> Vec<Result<(), PublishError>> {
+        let waiting: Vec<_> = events
+            .into_iter()
+            .map(|event| self.enqueue(org_id, event))
+            .collect();
+        let mut outcomes = Vec::with_capacity(waiting.len());
+        for answered in waiting {
+            outcomes.push(outcome(answered).await);
+        }
+        outcomes
+    }
+
+    fn enqueue(&self, org_id: OrgId, event: EncodedEvent) -> Result<Answer, PublishError> {
+        let cost = u32::try_from(event.len() + QUEUE_OVERHEAD).map_err(|_| PublishError::QueueFull)?;
+        let room = self
+            .room
+            .clone()
+            .try_acquire_many_owned(cost)
+            .map_err(|_| PublishError::QueueFull)?;
+        let count =
+            u32::try_from(self.partitions.len()).expect("the configuration allows 256 streams at most");
+        let partition = stream::partition(org_id, count);
+        let (answer, answered) = oneshot::channel();
+        let pending = Pending {
+            event,
+            deadline: Instant::now() + self.timeout,
+            answer,
+            _room: room,
+        };
+        self.partitions[partition as usize]
+            .send(pending)
+            .map_err(|_| PublishError::Stopping)?;
+        Ok(answered)
+    }
+}
+
+/// Comes when an event's frame was acknowledged, or given up.
+type Answer = oneshot::Receiver<Result<(), PublishError>>;
+
+/// What became of an event, which is counted when it was refused.
+async fn outcome(enqueued: Result<Answer, PublishError>) -> Result<(), PublishError> {
+    let outcome = match enqueued {
+        Ok(answer) => answer.await.unwrap_or(Err(PublishError::Stopping)),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = outcome {
+        metrics::counter!("publish_refusals_total", "reason" => error.code()).increment(1);
+    }
+    outcome
+}
+
+/// One stream's publishing task.
+async fn lane(mut gathering: Gathering, mut sending: Sending, stop: CancellationToken) -> anyhow::Result<()> {
+    while let Some(frame) = gathering.next_frame(&stop).await {
+        let outcome = sending.publish(&frame).await;
+        for pending in frame {
+            // A request that gave up has dropped its end; its event is stored all the same.
+            let _ = pending.answer.send(outcome);
+        }
+    }
+    Ok(())
+}

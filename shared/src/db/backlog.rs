@@ -1,0 +1,107 @@
+//! How many deliveries are pending and what keeps them, as any replica of either service sees it, and whether it reaches
+//! Postgres at all. Postgres counts, in `read_backlog` of the migrations, for all replicas together; each service has the
+//! statement that calls it.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::limited::within;
+use crate::db::{self, SESSION_SETTINGS};
+use crate::process::readings::Readings;
+use crate::process::telemetry::{self, POSTGRES};
+
+/// How often a replica looks.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a count is good for the others, in seconds.
+pub const MAX_AGE_SECONDS: f64 = 10.0;
+
+/// How long counting may take. Where it takes longer, nothing is known.
+const STATEMENT_TIMEOUT: &[(&str, &str)] = &[("statement_timeout", "8s")];
+
+/// How long a look may take in all: Postgres may be gone without a word.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The state of deliveries that nothing but the workers keeps back.
+const DUE: &str = "due";
+
+/// The pending deliveries of one state, as the migration lists the states.
+#[derive(Debug)]
+pub struct Pending {
+    /// What keeps them.
+    pub state: String,
+    /// How many there are; 10 000 stands for as many or more.
+    pub deliveries: i64,
+    /// For how many seconds the oldest of them has been due, if any is.
+    pub due_seconds: Option<f64>,
+}
+
+/// A connection of its own, so that neither a busy service hides the backlog nor this look delays the service.
+///
+/// # Errors
+/// When `url` is not a Postgres URL.
+pub fn pool(application: &str, url: &str) -> anyhow::Result<PgPool> {
+    db::pool(
+        application,
+        url,
+        1,
+        &[SESSION_SETTINGS, STATEMENT_TIMEOUT].concat(),
+    )
+}
+
+/// Keeps the gauges of the backlog, and `dependency_up` of Postgres, until the stop. What cannot be read is not shown.
+///
+/// # Errors
+/// Never; it returns a result because it runs as a long-lived task.
+pub async fn follow<R>(
+    pool: PgPool,
+    read: R,
+    readings: Readings,
+    stop: CancellationToken,
+) -> anyhow::Result<()>
+where
+    R: AsyncFn(PoolConnection<Postgres>) -> Result<Vec<Pending>, sqlx::Error>,
+{
+    let mut tick = tokio::time::interval(INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_known = true;
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let look = async {
+            let connection = pool.acquire().await;
+            telemetry::set_dependency(POSTGRES, connection.is_ok());
+            within(PATIENCE, read(connection?)).await
+        };
+        match stop.run_until_cancelled(look).await {
+            None => break,
+            Some(Ok(pending)) => {
+                is_known = true;
+                show(&readings, &pending);
+            }
+            Some(Err(error)) => {
+                if std::mem::take(&mut is_known) {
+                    tracing::info!(%error, "the backlog cannot be read; its gauges are not shown until it can");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show(readings: &Readings, pending: &[Pending]) {
+    for Pending {
+        state,
+        deliveries,
+        due_seconds,
+    } in pending
+    {
+        let count = u32::try_from(*deliveries).unwrap_or(u32::MAX);
+        readings.set_labelled("deliveries_pending", ("state", state), count.into());
+        if state == DUE {
+            readings.set("deliveries_due_for_seconds", due_seconds.unwrap_or(0.0));
+        }
+    }
+}

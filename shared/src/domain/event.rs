@@ -1,0 +1,78 @@
+//! An accepted event, as it travels from the ingest API to the workers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::clock::UnixMicros;
+use crate::domain::id::{EndpointId, EventId, OrgId};
+
+/// The content type of an event whose `data` came inside a JSON envelope.
+pub const JSON: &str = "application/json";
+
+/// The types of the events that Penstock itself sends about an organisation's endpoints. Producers cannot send them.
+pub const OPERATIONAL_TYPES: [&str; 4] = [
+    ENDPOINT_FAILING,
+    ENDPOINT_DISABLED,
+    ENDPOINT_RECOVERED,
+    DELIVERY_DEAD,
+];
+
+/// An endpoint keeps failing: its circuit has opened.
+pub const ENDPOINT_FAILING: &str = "endpoint.failing";
+
+/// An endpoint was disabled, by its receiver or because it failed for too long.
+pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
+
+/// An endpoint that had failed for a while took a delivery again.
+pub const ENDPOINT_RECOVERED: &str = "endpoint.recovered";
+
+/// A delivery was given up.
+pub const DELIVERY_DEAD: &str = "delivery.dead";
+
+/// Whether a media type, its parameters ignored, says that the payload is JSON.
+pub fn is_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case(JSON)
+        || media_type
+            .rsplit_once('+')
+            .is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"))
+        || media_type.eq_ignore_ascii_case("text/json")
+}
+
+/// An event that was authenticated and validated. It borrows from the request on the way in and from the
+/// stream's message on the way out: `data` is never parsed and never copied on its way.
+///
+/// Fields are named on the wire, so that a reader of another release skips what it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event<'a> {
+    /// What the producer's 202 carried.
+    pub id: EventId,
+    /// The organisation whose key sent it.
+    #[serde(rename = "org")]
+    pub org_id: OrgId,
+    /// The event type, for example `order.created`; 1 to 255 bytes without white space or control characters.
+    #[serde(rename = "type")]
+    pub event_type: &'a str,
+    /// When the ingest API accepted it.
+    #[serde(rename = "at")]
+    pub accepted_at: UnixMicros,
+    /// Media type of `data`.
+    pub content_type: &'a str,
+    /// The producer's idempotency key, when it sent one; `id` is derived from it then.
+    #[serde(default, rename = "key", skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<&'a str>,
+    /// W3C trace context of the request that brought the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<&'a str>,
+    /// The context attributes of an event that came as a CloudEvent, as a JSON object.
+    #[serde(default, rename = "ce", skip_serializing_if = "Option::is_none")]
+    pub cloudevent: Option<&'a str>,
+    /// Ordered endpoints get the events of one key in the order in which they were accepted; 1 to 255 bytes.
+    #[serde(default, rename = "order", skip_serializing_if = "Option::is_none")]
+    pub ordering_key: Option<&'a str>,
+    /// The one endpoint that it goes to, whatever its filters say; else it goes to all that want it.
+    #[serde(default, rename = "to", skip_serializing_if = "Option::is_none")]
+    pub only_to: Option<EndpointId>,
+    /// The payload, byte for byte as the producer sent it.
+    #[serde(with = "serde_bytes")]
+    pub data: &'a [u8],
+}

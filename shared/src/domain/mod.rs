@@ -1,0 +1,10 @@
+//! The words that both services speak: ids, times, events, endpoints and deliveries.
+//!
+//! Imports nothing else of this crate. Knows no SQL statement, no HTTP and no NATS.
+
+pub mod id;
+pub mod clock;
+pub mod event;
+pub mod json;
+pub mod filter;
+pub mod headers;

@@ -1,0 +1,13 @@
+//! What a service needs to be a process: settings, logs and metrics, the stop, the connection to NATS.
+//!
+//! Imports nothing else of this crate.
+
+pub mod config;
+pub mod output;
+pub mod log_writer;
+pub mod readings;
+pub mod telemetry;
+pub mod allocator;
+pub mod descriptors;
+pub mod shutdown;
+pub mod nats;

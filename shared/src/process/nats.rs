@@ -1,0 +1,255 @@
+//! The connection to NATS.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::connection::State;
+use async_nats::jetstream::{self, context::ContextBuilder};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use clap::Args;
+use percent_encoding::percent_decode_str;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::process::telemetry::{self, Readiness};
+
+/// How long one request to JetStream's API may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the server is asked whether it is there. At the third silence the connection is given up: a server of a
+/// cluster that hangs, or whose network is gone, is left for another one after about three seconds.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest pause between two attempts to reconnect.
+const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
+
+/// How often the connection is looked at, for the readiness.
+const CONNECTION_CHECK: Duration = Duration::from_millis(200);
+
+/// The readiness condition that [`Nats::watch`] keeps.
+pub const NATS_CONNECTED: &str = "NATS connection";
+
+/// Where NATS is.
+#[derive(Args, Clone, Debug)]
+pub struct NatsConfig {
+    /// NATS servers, comma separated; user and password may stand in the URL.
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        value_name = "NATS_URL",
+        default_value = "nats://127.0.0.1:4222"
+    )]
+    pub nats_url: String,
+
+    /// File with NATS credentials (JWT and NKey seed).
+    #[arg(long, env, value_name = "NATS_CREDENTIALS")]
+    pub nats_credentials: Option<PathBuf>,
+}
+
+/// A connection that comes back by itself.
+#[derive(Clone, Debug)]
+pub struct Nats {
+    /// The client; it queues commands while the connection is away.
+    pub client: Client,
+    connections: Connections,
+}
+
+/// Tells of new connections. Each means that whatever was in flight may have been lost.
+#[derive(Clone, Debug)]
+pub struct Connections(watch::Receiver<u64>);
+
+impl Connections {
+    /// Waits for a connection that was not seen yet. When the client is gone there are none any more, and it waits for ever.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Takes the last connection for one that was not seen yet.
+    pub fn mark_changed(&mut self) {
+        self.0.mark_changed();
+    }
+
+    /// Takes the last connection for seen.
+    pub fn mark_unchanged(&mut self) {
+        self.0.mark_unchanged();
+    }
+}
+
+/// One connection among all that a client makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The server's process: a server that starts again has another id.
+    server: String,
+    /// The connection's number there.
+    client: u64,
+}
+
+impl Nats {
+    /// Starts connecting and returns at once, so that a service can start before NATS does.
+    ///
+    /// # Errors
+    /// When the URL or the credentials cannot be read.
+    pub async fn connect(config: &NatsConfig, client_name: &str) -> anyhow::Result<Self> {
+        let (connected, connections) = watch::channel(0);
+        let connections = Connections(connections);
+        let mut options = ConnectOptions::new()
+            .name(client_name)
+            .retry_on_initial_connect()
+            .connection_timeout(Duration::from_secs(2))
+            .ping_interval(PING_INTERVAL)
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(move |event| {
+                take_note(&connected, &event, log);
+                std::future::ready(())
+            });
+        if let Some(path) = &config.nats_credentials {
+            let text = std::fs::read_to_string(path).context("NATS_CREDENTIALS cannot be read")?;
+            options = options
+                .credentials(&text)
+                .context("NATS_CREDENTIALS is not a credentials file")?;
+        }
+        let servers: Vec<ServerAddr> = config
+            .nats_url
+            .split(',')
+            .map(|url| url.trim().parse())
+            .collect::<Result<_, _>>()
+            .context("NATS_URL is not a list of NATS URLs")?;
+        if let Some((user, password)) = user_and_password(&servers)? {
+            options = options.user_and_password(user, password);
+        }
+        let client = options.connect(servers).await.context("cannot connect to NATS")?;
+        Ok(Self { client, connections })
+    }
+
+    /// The JetStream API over this connection.
+    pub fn jetstream(&self) -> jetstream::Context {
+        ContextBuilder::new()
+            .timeout(REQUEST_TIMEOUT)
+            .build(self.client.clone())
+    }
+
+    /// Whether the connection is up.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// The connection that there is; `None` while it is away. Whatever was received over another one may mean something
+    /// else by now: a server that lost its streams uses their sequence numbers again.
+    pub fn connection(&self) -> Option<Connection> {
+        let server = self.client.server_info();
+        self.is_connected().then_some(Connection {
+            server: server.server_id,
+            client: server.client_id,
+        })
+    }
+
+    /// Tells of the connections that are made from now on.
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
+    /// Keeps the readiness in step with the connection, until the stop.
+    ///
+    /// # Errors
+    /// Never; it returns a result because it runs as a long-lived task.
+    pub async fn watch(self, readiness: Readiness, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut connections = self.connections();
+        let mut tick = tokio::time::interval(CONNECTION_CHECK);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = connections.changed() => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            let is_connected = self.is_connected();
+            readiness.set(NATS_CONNECTED, is_connected);
+            telemetry::set_dependency(telemetry::NATS, is_connected);
+        }
+    }
+}
+
+/// The first user and password that stand in the URLs, which the client itself does not look at.
+fn user_and_password(servers: &[ServerAddr]) -> anyhow::Result<Option<(String, String)>> {
+    let decode = |text: &str| {
+        let text = percent_decode_str(text).decode_utf8();
+        anyhow::Ok(
+            text.context("NATS_URL has a user or a password that is not UTF-8")?
+                .into_owned(),
+        )
+    };
+    let found = servers
+        .iter()
+        .find_map(|server| Some((server.username()?, server.password()?)));
+    found
+        .map(|(user, password)| Ok((decode(user)?, decode(password)?)))
+        .transpose()
+}
+
+fn reconnect_delay(attempts: usize) -> Duration {
+    let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+    Duration::from_millis(25)
+        .saturating_mul(attempts)
+        .min(MAX_RECONNECT_DELAY)
+}
+
+/// Takes note of what the client tells. A panic would end the client's telling: connections would not be noticed any more.
+fn take_note(connected: &watch::Sender<u64>, event: &Event, log: impl FnOnce(&Event)) {
+    if matches!(event, Event::Connected) {
+        connected.send_modify(|count| *count += 1);
+    }
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| log(event)));
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("connection to NATS lost, reconnecting"),
+        Event::ClientError(error) => tracing::debug!(%error, "NATS client error"),
+        other => tracing::warn!(event = %other, "NATS event"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_noticed_although_logging_it_panics() {
+        let (connected, connections) = watch::channel(0);
+        let mut connections = Connections(connections);
+        for _ in 0..2 {
+            take_note(&connected, &Event::Connected, |_| panic!("out of luck"));
+            assert!(connections.changed().now_or_never().is_some());
+        }
+        take_note(&connected, &Event::Disconnected, |_| {});
+        assert!(connections.changed().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_client_that_is_gone_makes_no_new_connections() {
+        let (connected, connections) = watch::channel(0);
+        let mut connections = Connections(connections);
+        drop(connected);
+        assert!(connections.changed().now_or_never().is_none());
+    }
+
+    #[test]
+    fn user_and_password_are_taken_out_of_the_url() {
+        let of = |urls: &[&str]| {
+            let servers: Vec<_> = urls.iter().map(|url| url.parse().unwrap()).collect();
+            user_and_password(&servers).map_err(|error| error.to_string())
+        };
+        let pair = |user: &str, password: &str| Ok(Some((user.to_owned(), password.to_owned())));
+        assert_eq!(of(&["nats://one", "nats://two:4222"]), Ok(None));
+        assert_eq!(of(&["nats://a:b@one", "nats://two"]), pair("a", "b"));
+        assert_eq!(of(&["one", "nats://a:p%40ss%2F@two"]), pair("a", "p@ss/"));
+        assert!(of(&["nats://a:%FF@one"]).is_err());
+    }
+}

@@ -1,0 +1,261 @@
+//! Deadlines of a connection that hyper does not set: for the head of each request, for an answer that its client does not
+//! take, and for HTTP/2 connections without requests.
+//!
+//! hyper's own deadline for heads begins when the request before has been answered. It would also close connections that
+//! are only idle, and a load balancer that is about to send its next request on one gets no answer.
+//!
+//! With pipelining, a partial head that arrives before the previous answer is not noticed: only the deadline for idle
+//! connections covers it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::server::bare_refusal::Problem;
+use crate::server::frame_meter::FrameMeter;
+
+// What a connection is reading, besides the time since which it has been sending a head.
+const NOTHING: u64 = u64::MAX;
+const BODY: u64 = u64::MAX - 1;
+const HTTP2: u64 = u64::MAX - 2;
+
+/// What one connection is doing. Its first head is due from the start.
+#[derive(Clone, Debug)]
+pub struct Progress(Arc<State>);
+
+// Times are milliseconds after `opened`.
+#[derive(Debug)]
+struct State {
+    opened: Instant,
+    /// Since when a head is read, or one of the constants.
+    reading: AtomicU64,
+    /// Since when the client has taken nothing of what is to be written, or `NOTHING`.
+    blocked: AtomicU64,
+    /// Requests that are not answered or not read to their end, and when one last was.
+    open: AtomicU32,
+    answered: AtomicU64,
+    /// Large answers that are not out, and since when there has been one.
+    sending: AtomicU32,
+    sending_since: AtomicU64,
+}
+
+/// What a connection may take its time for.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For the head of a request, and for taking nothing of what is to be written.
+    pub patience: Duration,
+    /// For being without requests.
+    pub idle: Duration,
+    /// For taking a large answer over HTTP/1.
+    pub answer: Duration,
+}
+
+/// A request that is not answered, or whose body is still being read.
+#[derive(Debug)]
+pub struct OpenRequest {
+    progress: Progress,
+    is_http1: bool,
+}
+
+impl Progress {
+    /// Of a connection that was just accepted.
+    pub fn new() -> Self {
+        Self(Arc::new(State {
+            opened: Instant::now(),
+            reading: AtomicU64::new(0),
+            blocked: AtomicU64::new(NOTHING),
+            open: AtomicU32::new(0),
+            answered: AtomicU64::new(0),
+            sending: AtomicU32::new(0),
+            sending_since: AtomicU64::new(0),
+        }))
+    }
+
+    /// A request's head is there. It is answered, or given up, when what is returned is dropped.
+    pub fn request(&self, is_http1: bool) -> OpenRequest {
+        // HTTP/2 mixes requests: what comes from now on is no matter of heads.
+        let reading = if is_http1 { BODY } else { HTTP2 };
+        self.0.reading.store(reading, Ordering::Relaxed);
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        OpenRequest {
+            progress: self.clone(),
+            is_http1,
+        }
+    }
+
+    fn note_read(&self) {
+        if self.0.reading.load(Ordering::Relaxed) == NOTHING {
+            self.change(NOTHING, self.now());
+        }
+    }
+
+    fn note_write(&self, is_blocked: bool) {
+        let was_blocked = self.0.blocked.load(Ordering::Relaxed) != NOTHING;
+        if is_blocked != was_blocked {
+            let since = if is_blocked { self.now() } else { NOTHING };
+            self.0.blocked.store(since, Ordering::Relaxed);
+        }
+    }
+
+    fn change(&self, from: u64, to: u64) {
+        // A failure says that something else came first.
+        let _ = self
+            .0
+            .reading
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(0)
+    }
+
+    /// Ends when the connection has taken longer for something than it may.
+    pub async fn late(self, deadlines: Deadlines) {
+        let Deadlines {
+            patience,
+            idle,
+            answer,
+        } = deadlines;
+        let state = &*self.0;
+        let at = |millis, wait| state.opened + Duration::from_millis(millis) + wait;
+        loop {
+            let mut due = Instant::now() + patience;
+            let reading = state.reading.load(Ordering::Relaxed);
+            match reading {
+                NOTHING | BODY => {}
+                HTTP2 if state.open.load(Ordering::Relaxed) > 0 => {}
+                HTTP2 => due = due.min(at(state.answered.load(Ordering::Relaxed), idle)),
+                since => due = due.min(at(since, patience)),
+            }
+            match state.blocked.load(Ordering::Relaxed) {
+                NOTHING => {}
+                since => due = due.min(at(since, patience)),
+            }
+            // A stream of HTTP/2 is ended alone.
+            if reading != HTTP2 && state.sending.load(Ordering::Relaxed) > 0 {
+                due = due.min(at(state.sending_since.load(Ordering::Relaxed), answer));
+            }
+            if due <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
+}
+
+impl OpenRequest {
+    /// Its answer is a large one. It is out when what is returned is dropped.
+    pub fn sending(&self) -> Sending {
+        let (progress, state) = (self.progress.clone(), &*self.progress.0);
+        if state.sending.load(Ordering::Relaxed) == 0 {
+            state.sending_since.store(progress.now(), Ordering::Relaxed);
+        }
+        state.sending.fetch_add(1, Ordering::Relaxed);
+        Sending(progress)
+    }
+}
+
+/// A large answer that is not out.
+#[derive(Debug)]
+pub struct Sending(Progress);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.0.sending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        let progress = &self.progress;
+        progress.0.answered.store(progress.now(), Ordering::Relaxed);
+        let open = progress.0.open.fetch_sub(1, Ordering::Relaxed) - 1;
+        if self.is_http1 && open == 0 {
+            // What comes next is the next head.
+            progress.change(BODY, NOTHING);
+        }
+    }
+}
+
+/// A connection's stream, whose reads and writes are noted.
+#[derive(Debug)]
+pub struct WatchedStream<S> {
+    /// The stream.
+    pub stream: S,
+    /// Where they are noted.
+    pub progress: Progress,
+    /// What counts the frames among them.
+    pub frames: FrameMeter,
+    /// What is written in place of a bare refusal.
+    pub refusal: Option<Problem>,
+}
+
+impl<S> WatchedStream<S> {
+    fn note_write(&mut self, written: &Poll<io::Result<usize>>) {
+        self.progress.note_write(written.is_pending());
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.frames.wrote(*bytes);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let came = &buffer.filled()[before..];
+        if !came.is_empty() {
+            self.progress.note_read();
+        }
+        if let Err(flood) = self.frames.read(came) {
+            metrics::counter!("http2_floods_total").increment(1);
+            return Poll::Ready(Err(io::Error::other(flood)));
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Self { stream, refusal, .. } = &mut *self;
+        let written = match Problem::instead_of(slices, refusal) {
+            Some(problem) => problem.poll_write(stream, context),
+            None => Pin::new(stream).poll_write_vectored(context, slices),
+        };
+        self.note_write(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Serving HTTP with the limits that `axum::serve` does not set: deadlines for request headers, for clients that do not
+//! take their answers, or take them slowly, and for idle connections, a cap on connections, and a bounded drain.
+
+pub mod rules;
+pub mod deadlines;
+pub mod frame_meter;
+pub mod bare_refusal;
+pub mod answer_body;
+pub mod unread_body;
+pub mod metrics_server;
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
+use clap::Args;
+use hyper::body::{Body as _, Incoming};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::answer_body::{Answer, Streams};
+use crate::server::deadlines::{Deadlines, Progress, WatchedStream};
+use crate::server::frame_meter::FrameMeter;
+pub use crate::server::unread_body::Discard;
+use crate::server::unread_body::{Leftover, RequestBody};
+
+/// Request headers beyond this many bytes are refused with 431.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+const HTTP2_MAX_HEADER_BYTES: u32 = 64 * 1024;
+
+/// Pause after a failed accept: it fails while the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long after the stop idle connections stay open. A client that is about to send its next request on one gets an
+/// answer, which also says that the connection closes; one that is closed at that moment would be left without.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a client may take for an answer. Longer than connections may be idle, so that a slow client has more time than
+/// one that does nothing.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Limits on connections.
+#[derive(Args, Clone, Debug)]
+pub struct HttpServerConfig {
+    /// Connections served at once; further ones wait in the listen queue.
+    #[arg(long, env, value_name = "MAX_CONNECTIONS", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+
+    /// How long a connection may take to send the headers of a request, and how long it may take nothing of an answer.
+    #[arg(long, env, value_name = "HEADER_TIMEOUT", default_value = "10s", value_parser = crate::process::config::nonzero_duration)]
+    pub header_timeout: Duration,
+
+    /// How long a connection may stay idle between two requests. Longer than a load balancer keeps its own, so that it is
+    /// the one that closes them.
+    #[arg(long, env, value_name = "IDLE_TIMEOUT", default_value = "75s", value_parser = humantime::parse_duration)]
+    pub idle_timeout: Duration,
+
+    /// How long a client may take for an answer of more than 4 KiB. No setting.
+    #[arg(skip = ANSWER_TIMEOUT)]
+    pub answer_timeout: Duration,
+}
+
+impl HttpServerConfig {
+    /// For sockets that operators use, and no producers.
+    pub fn for_operations() -> Self {
+        Self {
+            max_connections: 100,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            answer_timeout: ANSWER_TIMEOUT,
+        }
+    }
+}
+
+/// Serves `app` until `stop`; then lets clients go, closes idle connections and gives requests in progress `drain` to
+/// finish.
+///
+/// # Errors
+/// Never yet; it returns a result because it runs as a long-lived task.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    config: HttpServerConfig,
+    stop: CancellationToken,
+    drain: Duration,
+) -> anyhow::Result<()> {
+    let slots = Arc::new(Semaphore::new(config.max_connections as usize));
+    let connections = Connections {
+        builder: connection_builder(&config),
+        graceful: GracefulShutdown::new(),
+        app,
+        stop: stop.clone(),
+        deadlines: Deadlines {
+            patience: config.header_timeout,
+            idle: config.idle_timeout,
+            answer: config.answer_timeout,
+        },
+    };
+    let linger = LINGER.min(drain);
+    let mut closing = pin!(closing(&stop, linger));
+    while let Some(stream) = accept(&listener, &stop, closing.as_mut()).await {
+        // Taken after the accept, so that at the cap one connection waits here and the rest in the queue.
+        let slot = tokio::select! {
+            slot = slots.clone().acquire_owned() => slot.ok(),
+            () = stop.cancelled() => slots.clone().try_acquire_owned().ok(),
+        };
+        connections.serve(stream, slot);
+    }
+    drop(listener);
+    let graceful = connections.graceful;
+    let open = graceful.count();
+    if open > 0 {
+        tokio::time::sleep(linger).await;
+    }
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(?drain, "closed connections whose requests did not finish in time");
+    } else {
+        tracing::debug!(open, "connections drained");
+    }
+    Ok(())
+}
+
+/// What each connection is served with.
+struct Connections {
+    builder: auto::Builder<Streams>,
+    graceful: GracefulShutdown,
+    app: Router,
+    stop: CancellationToken,
+    deadlines: Deadlines,
+}
+
+impl Connections {
+    /// Serves a connection, which keeps `slot` until it ends.
+    fn serve(&self, stream: TcpStream, slot: Option<OwnedSemaphorePermit>) {
+        let (progress, deadlines) = (Progress::new(), self.deadlines);
+        let (noted, stop) = (progress.clone(), self.stop.clone());
+        let routes = TowerToHyperService::new(self.app.clone());
+        let of_connection = Leftover::default();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let is_http1 = request.version() <= Version::HTTP_11;
+            let open = noted.request(is_http1);
+            let has_body = is_http1 && !request.body().is_end_stream();
+            let unread = has_body.then(|| (of_connection.clone(), Instant::now(), noted.clone()));
+            let leftover = unread.as_ref().map(|(leftover, ..)| leftover.clone());
+            let (answer, stop) = (routes.call(RequestBody::of(request, leftover)), stop.clone());
+            async move {
+                let mut answer = answer.await?;
+                if let Some((leftover, begun, noted)) = unread
+                    && let Some(body) = leftover.take()
+                {
+                    let discard = Discard::of(&answer, deadlines.patience);
+                    let (open, stopped) = (noted.request(is_http1), stop.clone());
+                    #[expect(clippy::disallowed_methods, reason = "it has a deadline")]
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = discard.read(body, begun) => {}
+                            // Its answer is on its way; a stop does not wait longer for the rest.
+                            () = closing(&stopped, deadlines.patience) => {}
+                        }
+                        drop(open);
+                    });
+                }
+                // HTTP/2 has a message of its own for this.
+                if is_http1 && stop.is_cancelled() {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(CONNECTION, close);
+                }
+                Ok::<_, Infallible>(answer.map(|body| Answer::new(body, open, deadlines.answer)))
+            }
+        });
+        let stream = WatchedStream {
+            stream,
+            progress: progress.clone(),
+            frames: FrameMeter::new(),
+            refusal: None,
+        };
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let connection = self.graceful.watch(connection.into_owned());
+        let late = progress.late(deadlines);
+        #[expect(clippy::disallowed_methods, reason = "`graceful` tracks connections")]
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(error, "connection ended");
+                },
+                () = late => tracing::debug!("closed a connection that took too long"),
+            }
+            drop(slot);
+        });
+    }
+}
+
+fn connection_builder(config: &HttpServerConfig) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.idle_timeout)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(config.header_timeout))
+        .keep_alive_timeout(config.header_timeout)
+        .max_header_list_size(HTTP2_MAX_HEADER_BYTES);
+    builder
+}
+
+/// Ends so long after the stop.
+async fn closing(stop: &CancellationToken, linger: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(linger).await;
+}
+
+/// The next connection; after the stop only those that are in the queue, where a client may have sent its request
+/// already, and none after `closing`, which new ones could put off for ever.
+async fn accept(
+    listener: &TcpListener,
+    stop: &CancellationToken,
+    mut closing: Pin<&mut impl Future<Output = ()>>,
+) -> Option<TcpStream> {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = closing.as_mut() => return None,
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return None,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Answers are small and complete: waiting to fill a segment only adds latency.
+                let _ = stream.set_nodelay(true);
+                return Some(stream);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

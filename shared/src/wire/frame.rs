@@ -1,0 +1,212 @@
+//! Frames: the JetStream messages that carry events.
+//!
+//! A server that syncs every publish to disk does one sync per message, whatever its size; so the ingest
+//! API packs the events that arrive while the previous message is in flight into one. A frame is a
+//! MessagePack array of byte strings, one an event, each a MessagePack map: an event that cannot be read
+//! does not spoil its neighbours. The frame's version stands in a message header.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::domain::event::Event;
+
+/// Message header that holds the frame's version.
+pub const VERSION_HEADER: &str = "Penstock-Frame-Version";
+
+/// The version that this build writes, and the only one so far.
+pub const VERSION: &str = "1";
+
+/// The most events that go into one frame.
+pub const MAX_EVENTS: usize = 1_000;
+
+/// The most bytes of encoded events that go into one frame, unless a single event is larger. Below NATS's
+/// default `max_payload` of 1 MiB, with room for the headers.
+pub const MAX_BYTES: usize = 512 * 1024;
+
+/// One event in its wire form.
+#[derive(Debug)]
+pub struct EncodedEvent(Vec<u8>);
+
+impl EncodedEvent {
+    /// Encodes an event.
+    pub fn new(event: &Event<'_>) -> Self {
+        // The map's keys, numbers and markers take about 150 bytes.
+        let mut bytes = Vec::with_capacity(event.data.len() + event.event_type.len() + 192);
+        event
+            .serialize_into(&mut bytes)
+            .expect("writing to a Vec does not fail and every field has a MessagePack form");
+        Self(bytes)
+    }
+
+    /// An event as it stood in a frame, whatever its bytes are.
+    pub fn of_frame(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// Size in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "an encoded event is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Event<'_> {
+    fn serialize_into(&self, bytes: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
+        use serde::Serialize as _;
+        self.serialize(&mut rmp_serde::Serializer::new(bytes).with_struct_map())
+    }
+}
+
+/// Packs events into one message payload.
+///
+/// # Panics
+/// With more than `u32::MAX` events, which [`MAX_EVENTS`] excludes.
+pub fn encode<'a>(events: impl ExactSizeIterator<Item = &'a EncodedEvent> + Clone) -> Bytes {
+    const LONGEST_LENGTH_PREFIX: usize = 5;
+    let size: usize = events
+        .clone()
+        .map(|event| event.len() + LONGEST_LENGTH_PREFIX)
+        .sum();
+    let mut bytes = Vec::with_capacity(size + LONGEST_LENGTH_PREFIX);
+    let count = u32::try_from(events.len()).expect("a frame holds at most MAX_EVENTS");
+    rmp::encode::write_array_len(&mut bytes, count).expect("writing to a Vec does not fail");
+    for event in events {
+        rmp::encode::write_bin(&mut bytes, &event.0).expect("writing to a Vec does not fail");
+    }
+    bytes.into()
+}
+
+/// Why a whole frame cannot be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum FrameError {
+    /// Written by a newer release, or not by Penstock at all.
+    #[error("frame version {0:?} is not known to this build (it reads version {VERSION})")]
+    UnknownVersion(Option<String>),
+    /// Not an array of byte strings.
+    #[error("not a frame: {0}")]
+    Malformed(String),
+}
+
+/// Why one event of a frame cannot be read, with its bytes.
+#[derive(Debug, Error)]
+#[error("not an event: {reason}")]
+pub struct EventError<'a> {
+    /// What the decoder said.
+    pub reason: String,
+    /// The event's bytes as they stood in the frame.
+    pub bytes: &'a [u8],
+}
+
+/// Unpacks a message payload. The events borrow from it.
+///
+/// # Errors
+/// [`FrameError`] when the frame as a whole cannot be read; the inner results tell of single events.
+pub fn decode<'a>(
+    version: Option<&str>,
+    payload: &'a [u8],
+) -> Result<Vec<Result<Event<'a>, EventError<'a>>>, FrameError> {
+    if version != Some(VERSION) {
+        return Err(FrameError::UnknownVersion(version.map(str::to_owned)));
+    }
+    let events: Vec<&'a serde_bytes::Bytes> =
+        rmp_serde::from_slice(payload).map_err(|error| FrameError::Malformed(error.to_string()))?;
+    Ok(events.into_iter().map(|bytes| decode_event(bytes)).collect())
+}
+
+fn decode_event(bytes: &[u8]) -> Result<Event<'_>, EventError<'_>> {
+    rmp_serde::from_slice(bytes).map_err(|error| EventError {
+        reason: error.to_string(),
+        bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::clock::UnixMicros;
+    use crate::domain::id::{EventId, OrgId};
+
+    fn event<'a>(event_type: &'a str, key: Option<&'a str>, data: &'a [u8]) -> Event<'a> {
+        let accepted_at = UnixMicros::new(1_700_000_000_123_456);
+        Event {
+            id: EventId::at(accepted_at),
+            org_id: OrgId::generate(),
+            event_type,
+            accepted_at,
+            content_type: crate::domain::event::JSON,
+            idempotency_key: key,
+            traceparent: None,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            data,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn events_come_out_of_a_frame_as_they_went_in(
+            parts in proptest::collection::vec(
+                (".{1,40}", proptest::option::of(".{1,40}"), proptest::collection::vec(any::<u8>(), 0..300)),
+                0..20,
+            ),
+        ) {
+            let events: Vec<_> =
+                parts.iter().map(|(kind, key, data)| event(kind, key.as_deref(), data)).collect();
+            let encoded: Vec<_> = events.iter().map(EncodedEvent::new).collect();
+            let payload = encode(encoded.iter());
+            let decoded: Vec<_> =
+                decode(Some(VERSION), &payload).unwrap().into_iter().map(Result::unwrap).collect();
+            prop_assert_eq!(decoded, events);
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decode(Some(VERSION), &bytes);
+        }
+
+        #[test]
+        fn a_cut_frame_is_an_error(cut in 0usize..200) {
+            let payload = encode([EncodedEvent::new(&event("a", None, &[7; 100]))].iter());
+            prop_assume!(cut < payload.len());
+            prop_assert!(decode(Some(VERSION), &payload[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn one_unreadable_event_leaves_its_neighbours_readable() {
+        let good = EncodedEvent::new(&event("order.created", None, b"{}"));
+        let bad = EncodedEvent(vec![0xc1, 0xff]);
+        let payload = encode([&good, &bad, &good].into_iter());
+        let decoded = decode(Some(VERSION), &payload).unwrap();
+        assert!(decoded[0].is_ok() && decoded[2].is_ok());
+        assert_eq!(decoded[1].as_ref().unwrap_err().bytes, [0xc1, 0xff]);
+    }
+
+    #[test]
+    fn a_field_of_a_later_release_is_skipped() {
+        #[derive(serde::Serialize)]
+        struct Later<'a> {
+            #[serde(flatten)]
+            event: Event<'a>,
+            priority: u8,
+        }
+        let event = event("order.created", Some("k"), b"[1]");
+        let bytes = rmp_serde::to_vec_named(&Later { event, priority: 3 }).unwrap();
+        assert_eq!(decode_event(&bytes).unwrap(), event);
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        assert_eq!(
+            decode(Some("2"), &[0x90]).unwrap_err(),
+            FrameError::UnknownVersion(Some("2".into()))
+        );
+        assert_eq!(
+            decode(None, &[0x90]).unwrap_err(),
+            FrameError::UnknownVersion(None)
+        );
+    }
+}

@@ -99,11 +99,7 @@ impl Attack {
             .map(|number| json!({"type": "a", "data": number}))
             .collect();
         let batch = trial.producer(&self.fans).post("/v1/events/batch");
-        batch
-            .json(&json!({"events": events}))
-            .send()
-            .await?
-            .error_for_status()?;
+        batch.json(&events).send().await?.error_for_status()?;
         for _ in 0..stage.pick(40, 5) {
             ids.push(trial.producer(&self.filters).send(&event).await);
             tokio::time::sleep(Duration::from_millis(250)).await;

@@ -130,11 +130,7 @@ async fn a_batch_for_many_endpoints_is_stored_beside_those_of_others() {
         .map(|number| json!({"type": "a", "data": number}))
         .collect();
     let batch = world.producer(&bulky).post("/v1/events/batch");
-    let batch = batch
-        .json(&json!({"events": events}))
-        .send()
-        .await
-        .expect("ingest-api answers");
+    let batch = batch.json(&events).send().await.expect("ingest-api answers");
     assert_eq!(batch.status(), 202);
     // It comes in the same stream, after the batch.
     let id = world.producer(&healthy).send(&Event::new("a", "1")).await;

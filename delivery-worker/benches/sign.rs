@@ -1,6 +1,6 @@
 //! Signatures: `cargo bench -p delivery-worker`.
 
-use delivery_worker::send::sign::Signer;
+use delivery_worker::sign::Signer;
 use divan::Bencher;
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::EventId;

@@ -12,7 +12,7 @@ mod store;
 mod endpoints;
 mod intake;
 mod claim;
-pub mod send;
+mod send;
 mod record;
 mod chores;
 mod commands;
@@ -41,6 +41,7 @@ use crate::claim::Claimer;
 use crate::claim::floors::{FloorRequests, Floors};
 use crate::config::Command;
 pub use crate::config::Config;
+// For its benchmark.
 use crate::endpoints::directory::Directory;
 use crate::endpoints::permits::Permits;
 use crate::intake::storing::Storing;
@@ -51,6 +52,7 @@ use crate::send::attempt::Sender;
 use crate::send::client::Client;
 use crate::send::lookups::Lookups;
 use crate::send::room::Room;
+pub use crate::send::sign;
 use crate::store::warm::WarmPool;
 
 /// How often the worker looks whether it can work.

@@ -23,6 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
 /// `min(max, initial × factor^(n-1))`: as much jitter as exponential waits can have while none is zero and each is
 /// longer than the last, until the ceiling is `max`.
 #[derive(Args, Clone, Copy, Debug, PartialEq)]
+#[expect(clippy::struct_field_names, reason = "they are named as their variables")]
 pub struct RetryPolicy {
     /// Longest wait after the first attempt.
     #[arg(long, env, value_name = "RETRY_INITIAL", default_value = "5s", value_parser = parse_duration)]

@@ -41,8 +41,9 @@ impl Room {
     }
 
     fn share(limit: usize, database: usize, wanted: usize) -> Self {
-        let lookups = (limit / 16).clamp(1, lookups::SLOTS);
-        let connections = limit.saturating_sub(RESERVE + database + 2 * lookups);
+        let free = limit.saturating_sub(RESERVE + database);
+        let lookups = (limit / 16).min(free / 4).clamp(1, lookups::SLOTS);
+        let connections = free.saturating_sub(2 * lookups);
         let in_flight = wanted.min(connections * 2 / 3).max(1);
         let idle = connections.saturating_sub(in_flight).min(IDLE);
         Self {

@@ -2,11 +2,11 @@
 //! take their answers, or take them slowly, and for idle connections, a cap on connections, and a bounded drain.
 
 pub mod rules;
-pub mod deadlines;
-pub mod frame_meter;
-pub mod bare_refusal;
-pub mod answer_body;
-pub mod unread_body;
+mod deadlines;
+mod frame_meter;
+mod bare_refusal;
+mod answer_body;
+mod unread_body;
 pub mod metrics_server;
 
 use std::convert::Infallible;

@@ -40,7 +40,12 @@ pub(crate) async fn flood(stage: &Stage) -> anyhow::Result<Outcome> {
     let attacked = UnixMicros::now();
     let stop = Arc::new(AtomicBool::new(false));
     let probes = probe(&trial, stop.clone());
-    let hostile = attack.run(&trial, stage, &stop);
+    let hostile = async {
+        let hostile = attack.run(&trial, stage).await;
+        // Also when it failed: the probes would never end.
+        stop.store(true, Ordering::Relaxed);
+        hostile
+    };
     let (slowest, hostile) = tokio::join!(probes, hostile);
     let (ids, took) = hostile?;
     let over = UnixMicros::now();
@@ -87,12 +92,7 @@ impl Attack {
 
     /// Sends what is hostile and waits until it is stored. Returns the events with the long payloads, and how long the last
     /// took.
-    async fn run(
-        &self,
-        trial: &Trial,
-        stage: &Stage,
-        stop: &AtomicBool,
-    ) -> anyhow::Result<(Vec<EventId>, Duration)> {
+    async fn run(&self, trial: &Trial, stage: &Stage) -> anyhow::Result<(Vec<EventId>, Duration)> {
         let mut ids = Vec::new();
         let event = Event::new("a", hostile_payload());
         let events: Vec<_> = (0..1_000)
@@ -121,7 +121,6 @@ impl Attack {
         })
         .await;
         trial.streams_are_drained().await;
-        stop.store(true, Ordering::Relaxed);
         Ok((ids, sent.elapsed()))
     }
 }

@@ -2,7 +2,7 @@
 
 use e2e::{Event, accepted, transcript};
 use reqwest::StatusCode;
-use shared::{frame, stream};
+use shared::wire::{frame, stream};
 
 use crate::setup;
 

@@ -17,6 +17,7 @@ mod publish;
 mod pulling;
 mod http;
 mod routes;
+mod app;
 mod router;
 mod metric_names;
 
@@ -40,6 +41,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
 pub use crate::config::Config;
 use crate::http::answer_room::AnswerRoom;
 use crate::http::request_body::BodyLimits;
@@ -53,7 +55,6 @@ use crate::limits::limiter::RateLimiter;
 use crate::publish::Publisher;
 use crate::publish::streams::STREAMS_READY;
 use crate::pulling::Waiters;
-use crate::router::App;
 use crate::routes::legacy::RecentIds;
 use crate::store::Store;
 

@@ -2,7 +2,7 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 
-use crate::publish::PublishError;
+use crate::publish::error::PublishError;
 
 /// Writes the help texts of all metrics, and starts those that an alert looks at with zero: an increase can only be seen
 /// of a series that was there before.

@@ -10,10 +10,8 @@ use axum::http::{HeaderValue, Uri};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, options, post};
-use shared::egress::EgressConfig;
 use shared::process::shutdown::panic_text;
 use shared::process::telemetry::{Readiness, health_routes};
-use shared::secret::SecretsKey;
 use shared::server::rules::RulesLayer;
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
@@ -21,45 +19,17 @@ use tower::{ServiceBuilder, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::config::AdminToken;
+use crate::app::App;
 use crate::http::admission::AdmissionLayer;
-use crate::http::answer_room::AnswerRoom;
 use crate::http::cors::CorsLayer;
 use crate::http::error::ApiError;
 use crate::http::metrics::RecordLayer;
-use crate::http::request_body::BodyLimits;
-use crate::keys::authenticator::Authenticator;
 use crate::keys::cache::KeyCache;
-use crate::keys::changes::KeyChanges;
 use crate::limits::limiter::RateLimiter;
-use crate::publish::Publisher;
-use crate::pulling::Waiters;
-use crate::routes::legacy::{self, RecentIds};
-use crate::routes::openapi;
-use crate::routes::{endpoints, events, keys, organizations, pull};
-use crate::store::Store;
+use crate::routes::{endpoints, events, keys, legacy, openapi, organizations, pull};
 
 /// How often caches drop what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What the handlers share.
-#[derive(Debug)]
-pub struct App {
-    pub(crate) authenticator: Arc<Authenticator>,
-    pub(crate) key_changes: Arc<KeyChanges>,
-    pub(crate) rate_limiter: Arc<RateLimiter>,
-    pub(crate) publisher: Publisher,
-    pub(crate) store: Store,
-    pub(crate) waiters: Arc<Waiters>,
-    pub(crate) recent_ids: RecentIds,
-    pub(crate) allow_signup: bool,
-    pub(crate) admin_token: Option<AdminToken>,
-    pub(crate) secrets_key: SecretsKey,
-    pub(crate) egress: EgressConfig,
-    pub(crate) bodies: BodyLimits,
-    pub(crate) answers: AnswerRoom,
-    pub(crate) cors_origins: Vec<HeaderValue>,
-}
 
 /// The API that producers call, with the admin API unless that has a socket of its own.
 pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {

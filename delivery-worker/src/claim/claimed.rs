@@ -7,8 +7,8 @@ use shared::domain::id::{EndpointId, EventId, LeaseToken, OrgId};
 use time::OffsetDateTime;
 
 use crate::endpoints::endpoint::Endpoint;
-use crate::send::Job;
 use crate::send::body::{Bodies, Outgoing};
+use crate::send::job::Job;
 
 /// A delivery that this worker has leased, with its event.
 pub struct Claimed {

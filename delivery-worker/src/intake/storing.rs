@@ -18,8 +18,9 @@ use crate::intake::bulky::PutOff;
 use crate::intake::frame::{Frame, Located, split_repeats};
 use crate::intake::isolate::{Faulty, store_good};
 use crate::intake::plan::FannedOut;
+use crate::send::Dispatcher;
 use crate::send::body::Outgoing;
-use crate::send::{Dispatcher, Job};
+use crate::send::job::Job;
 use crate::store::events::{self, Stored, Unreadable};
 use crate::store::warm::WarmPool;
 

@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::endpoints::breaker::{Breaker, Circuit};
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::retry::Next;
-use crate::record::Report;
+use crate::send::report::Report;
 
 /// Deliveries of each kind, in order or not, up to which those that wait are counted.
 const MAX_COUNTED: i64 = 10_000;

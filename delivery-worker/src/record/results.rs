@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::endpoints::retry::Next;
-use crate::record::Report;
+use crate::send::report::Report;
 
 /// What the write of a group has done.
 pub struct Recorded {

@@ -6,53 +6,25 @@ pub mod sign;
 pub(crate) mod lookups;
 pub(crate) mod room;
 pub(crate) mod client;
+pub(crate) mod job;
 pub(crate) mod attempt;
+pub(crate) mod report;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use shared::domain::clock::UnixMicros;
-use shared::domain::id::LeaseToken;
 use shared::process::shutdown::{Tasks, panic_text};
 use tokio::time::Instant;
 
 use crate::crash::{self, Point};
-use crate::endpoints::endpoint::{Endpoint, OnExhausted};
 use crate::endpoints::permits::Permit;
-use crate::endpoints::retry::{RetryPolicy, Verdict};
-use crate::record::{Recorder, Report};
+use crate::endpoints::retry::Verdict;
+use crate::record::Recorder;
 use crate::send::attempt::{Attempt, Sender};
-use crate::send::body::Outgoing;
-
-/// A leased delivery.
-#[derive(Debug)]
-pub struct Job {
-    /// What is sent.
-    pub event: Arc<Outgoing>,
-    /// Where it is sent.
-    pub endpoint: Arc<Endpoint>,
-    /// Which attempt this is, from 1.
-    pub attempt: u32,
-    /// Time since the delivery was stored.
-    pub age: Duration,
-    /// It has an ordering key: the next one of its key waits for it.
-    pub ordered: bool,
-    /// The lease under which the result will be recorded.
-    pub lease: LeaseToken,
-}
-
-impl Job {
-    /// The endpoint's retry policy; without an end where the key is to wait for this delivery whatever it takes.
-    fn policy(&self) -> RetryPolicy {
-        let policy = self.endpoint.retry;
-        match self.endpoint.on_exhausted {
-            OnExhausted::Block if self.ordered => policy.without_end(),
-            _ => policy,
-        }
-    }
-}
+use crate::send::job::Job;
+use crate::send::report::Report;
 
 /// Starts deliveries.
 #[derive(Clone, Debug)]

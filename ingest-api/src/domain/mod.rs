@@ -4,5 +4,7 @@
 
 pub(crate) mod scope;
 pub(crate) mod lease;
+pub(crate) mod tier;
 pub(crate) mod cursor;
+pub(crate) mod page;
 pub(crate) mod utc;

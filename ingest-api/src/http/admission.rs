@@ -14,6 +14,7 @@ use shared::domain::id::OrgId;
 use shared::server::Discard;
 use tower::{Layer, Service};
 
+use crate::app::App;
 use crate::domain::scope::{Scope, Scopes};
 use crate::http::error::ApiError;
 use crate::http::guarded_body::{GuardedBody, KeyChanged};
@@ -21,7 +22,6 @@ use crate::keys::api_key::KeyId;
 use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
 use crate::limits::gcra::Decision;
-use crate::router::App;
 
 /// How much of a body that is refused is read all the same when it is sent with a key.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;

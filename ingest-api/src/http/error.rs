@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::http::decompress;
 pub use crate::http::fields::{FieldError, FieldErrors, check_display_name, check_range};
+use crate::publish::error::PublishError;
 
 /// Problem type of RFC 9457's registry for an exceeded quota.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -206,6 +207,7 @@ impl ApiError {
     }
 
     /// The status and the text.
+
     #[cfg(test)]
     pub fn in_words(&self) -> String {
         format!("{} {}", self.status().as_u16(), self.text().0)
@@ -241,6 +243,18 @@ impl From<ApiError> for Problem {
                 Vec::new()
             },
         }
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        let (reason, retry_after) = match error {
+            PublishError::TimedOut => ("the event stream does not answer", 2),
+            PublishError::Full => ("the event stream is full; deliveries are behind", 5),
+            PublishError::QueueFull => ("too many events are waiting to be stored", 1),
+            PublishError::Stopping => ("this replica is stopping", 1),
+        };
+        Self::Unavailable { reason, retry_after }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::publish::PublishError;
+use crate::publish::error::PublishError;
 
 /// How often a frame that is ready lets others go first, as long as more events come.
 const MAX_YIELDS: usize = 4;

@@ -17,7 +17,7 @@ use shared::process::nats::{Connections, Nats};
 use shared::wire::frame;
 use tokio::time::{Instant, timeout_at};
 
-use crate::publish::PublishError;
+use crate::publish::error::PublishError;
 use crate::publish::gathering::Pending;
 
 /// How long one send waits for its acknowledgement before the same frame is sent again.

@@ -6,6 +6,7 @@
 //! one waits a moment until it is as large as the one before: a frame costs this service, NATS and the workers many
 //! times what an event in it costs. A system that is not under load sends frames of one event, at once.
 
+pub(crate) mod error;
 pub(crate) mod gathering;
 pub(crate) mod lane;
 pub(crate) mod streams;
@@ -23,52 +24,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PublishConfig;
-use crate::http::error::ApiError;
+use crate::publish::error::PublishError;
 use crate::publish::gathering::{Gathering, Pending};
 use crate::publish::lane::Sending;
 
 /// What an event costs in memory beyond its bytes.
 const QUEUE_OVERHEAD: usize = 256;
-
-/// Why an event was not accepted. It may have been stored all the same when it `timed out`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublishError {
-    /// No acknowledgement in time: NATS is away or overloaded.
-    TimedOut,
-    /// The stream is at its byte limit, or NATS at its disk limit.
-    Full,
-    /// Too much is waiting to be published already.
-    QueueFull,
-    /// The service is stopping.
-    Stopping,
-}
-
-impl PublishError {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::TimedOut, Self::Full, Self::QueueFull, Self::Stopping];
-
-    /// Its name in metrics.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::TimedOut => "timed_out",
-            Self::Full => "stream_full",
-            Self::QueueFull => "queue_full",
-            Self::Stopping => "stopping",
-        }
-    }
-}
-
-impl From<PublishError> for ApiError {
-    fn from(error: PublishError) -> Self {
-        let (reason, retry_after) = match error {
-            PublishError::TimedOut => ("the event stream does not answer", 2),
-            PublishError::Full => ("the event stream is full; deliveries are behind", 5),
-            PublishError::QueueFull => ("too many events are waiting to be stored", 1),
-            PublishError::Stopping => ("this replica is stopping", 1),
-        };
-        Self::Unavailable { reason, retry_after }
-    }
-}
 
 /// Hands events to the tasks that publish them.
 #[derive(Clone, Debug)]

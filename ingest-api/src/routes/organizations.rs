@@ -13,13 +13,14 @@ use shared::domain::id::OrgId;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::domain::cursor::Cursor;
+use crate::domain::tier::Tier;
 use crate::http::admission::Admin;
 use crate::http::error::{ApiError, FieldErrors, check_display_name, check_range};
 use crate::http::extract::{Params, PathId};
 use crate::http::whole;
 use crate::keys::cache::KeyChange;
-use crate::router::App;
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::routes::page::{PageParams, ThisPage};
@@ -27,53 +28,6 @@ use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoOrgan
 
 /// How many days payloads are kept by an organisation's own wish: up to ten years.
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
-
-/// What an organisation pays for: its rate limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// 100 requests a minute.
-    #[default]
-    Free,
-    /// 1 000 requests a minute.
-    Pro,
-    /// 10 000 requests a minute.
-    Business,
-    /// 100 000 requests a minute.
-    Enterprise,
-}
-
-impl Tier {
-    /// The name in the API and in the database.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Pro => "pro",
-            Self::Business => "business",
-            Self::Enterprise => "enterprise",
-        }
-    }
-
-    /// Reads a name from the database, whose check constraint knows the same four.
-    pub fn from_name(name: &str) -> Self {
-        match name {
-            "pro" => Self::Pro,
-            "business" => Self::Business,
-            "enterprise" => Self::Enterprise,
-            _ => Self::Free,
-        }
-    }
-
-    /// Requests a minute.
-    pub fn rate_limit_per_minute(self) -> u64 {
-        match self {
-            Self::Free => 100,
-            Self::Pro => 1_000,
-            Self::Business => 10_000,
-            Self::Enterprise => 100_000,
-        }
-    }
-}
 
 /// A new organisation.
 #[derive(Debug, Deserialize, ToSchema)]

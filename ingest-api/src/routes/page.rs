@@ -11,6 +11,7 @@ use url::form_urlencoded;
 use utoipa::IntoParams;
 
 use crate::domain::cursor::Cursor;
+use crate::domain::page::Page;
 use crate::http::error::ApiError;
 
 const MAX_LIMIT: i64 = 100;
@@ -26,15 +27,6 @@ pub struct PageParams {
     /// Most rows on the page.
     #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<i64>,
-}
-
-/// A page to be fetched.
-#[derive(Debug)]
-pub struct Page<Id> {
-    /// Where the page before ended.
-    pub after: Option<Cursor<Id>>,
-    /// Most rows on it.
-    pub limit: i64,
 }
 
 impl PageParams {
@@ -64,18 +56,6 @@ pub fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(
         .map(|text| Cursor::decode(text).ok_or_else(wrong))
         .transpose()?;
     Ok(Page { after, limit })
-}
-
-impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Page<Id> {
-    /// Cuts the row that was fetched beyond the page, and tells where the next page begins when there was one.
-    pub fn cut<T>(&self, rows: &mut Vec<T>, position: impl FnOnce(&T) -> Cursor<Id>) -> Option<String> {
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        if rows.len() <= limit {
-            return None;
-        }
-        rows.truncate(limit);
-        rows.last().map(|last| position(last).encode())
-    }
 }
 
 /// The request for a page, from which the one for the next page is made.

@@ -19,13 +19,13 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::domain::lease::{self, Lease};
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::http::extract::PathId;
 use crate::http::whole;
-use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::endpoints::EndpointKind;
 use crate::routes::events::view::{payload, raw_json};

@@ -9,14 +9,14 @@ use shared::domain::id::OrgId;
 use time::OffsetDateTime;
 
 use super::{Result, Store, lock_organization};
+use crate::domain::page::Page;
 use crate::domain::scope::Scopes;
+use crate::domain::tier::{Tier, UnknownTier};
 use crate::keys::api_key::{KeyId, NewKey};
 use crate::keys::uses::KeyUse;
 use crate::keys::verified_key::{Grant, fingerprint};
 use crate::limits::gcra::Limit;
 use crate::routes::keys::Key;
-use crate::routes::organizations::Tier;
-use crate::routes::page::Page;
 
 /// Most keys of an organisation that are neither revoked nor expired.
 pub const MAX_LIVE_KEYS: i64 = 1_000;
@@ -41,13 +41,16 @@ struct Found {
     rate_limit_per_minute: Option<i64>,
 }
 
-impl From<Found> for KeyRow {
-    fn from(found: Found) -> Self {
+impl TryFrom<Found> for KeyRow {
+    type Error = UnknownTier;
+
+    fn try_from(found: Found) -> std::result::Result<Self, UnknownTier> {
+        let tier = Tier::from_name(&found.tier)?;
         let own = found
             .rate_limit_per_minute
             .and_then(|limit| u64::try_from(limit).ok());
-        let limit = own.unwrap_or_else(|| Tier::from_name(&found.tier).rate_limit_per_minute());
-        Self {
+        let limit = own.unwrap_or_else(|| tier.rate_limit_per_minute());
+        Ok(Self {
             grant: Grant {
                 org_id: found.org_id,
                 limit: Limit::per_minute(limit),
@@ -56,7 +59,7 @@ impl From<Found> for KeyRow {
                 fingerprint: fingerprint(&found.hash),
             },
             hash: found.hash,
-        }
+        })
     }
 }
 
@@ -152,7 +155,8 @@ impl Store {
                where k.id = $1 and k.revoked_at is null"#,
             id.as_str(),
         );
-        Ok(found.fetch_optional(&self.key_lookups).await?.map(KeyRow::from))
+        let found = found.fetch_optional(&self.key_lookups).await?;
+        Ok(found.map(KeyRow::try_from).transpose()?)
     }
 
     /// Looks up those of these keys that may be used.
@@ -175,10 +179,10 @@ impl Store {
             &org_ids,
         );
         let found = found.fetch_all(&self.key_lookups).await?;
-        Ok(found
+        found
             .into_iter()
-            .map(|row| (row.id.clone(), row.into()))
-            .collect())
+            .map(|row| Ok((row.id.clone(), row.try_into()?)))
+            .collect()
     }
 
     /// Stores a new key, unless the organisation has [`MAX_LIVE_KEYS`].

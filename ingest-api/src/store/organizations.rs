@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store};
-use crate::routes::organizations::{NewOrganization, Organization, OrganizationChange, Tier};
-use crate::routes::page::Page;
+use crate::domain::page::Page;
+use crate::domain::tier::{Tier, UnknownTier};
+use crate::routes::organizations::{NewOrganization, Organization, OrganizationChange};
 
 struct OrganizationRow {
     id: OrgId,
@@ -17,17 +18,19 @@ struct OrganizationRow {
     created_at: OffsetDateTime,
 }
 
-impl From<OrganizationRow> for Organization {
-    fn from(row: OrganizationRow) -> Self {
-        Self {
+impl TryFrom<OrganizationRow> for Organization {
+    type Error = UnknownTier;
+
+    fn try_from(row: OrganizationRow) -> std::result::Result<Self, UnknownTier> {
+        Ok(Self {
             id: row.id,
             name: row.name,
-            tier: Tier::from_name(&row.tier),
+            tier: Tier::from_name(&row.tier)?,
             // The API takes 32 bits, and the check constraint no other number.
             rate_limit_per_minute: row.rate_limit_per_minute.and_then(|limit| limit.try_into().ok()),
             payload_retention_days: row.payload_retention_days.and_then(|days| days.try_into().ok()),
             created_at: row.created_at,
-        }
+        })
     }
 }
 
@@ -46,7 +49,7 @@ impl Store {
             new.payload_retention_days
                 .and_then(|days| i32::try_from(days).ok()),
         );
-        Ok(row.fetch_one(&self.pool).await?.into())
+        Ok(row.fetch_one(&self.pool).await?.try_into()?)
     }
 
     /// One organisation.
@@ -57,7 +60,8 @@ impl Store {
                from organizations where id = $1"#,
             org_id.as_uuid(),
         );
-        Ok(row.fetch_optional(&self.pool).await?.map(Organization::from))
+        let row = row.fetch_optional(&self.pool).await?;
+        Ok(row.map(Organization::try_from).transpose()?)
     }
 
     /// A page of organisations, newest first, with one more when there are more.
@@ -74,7 +78,8 @@ impl Store {
             page.limit + 1,
         );
         let rows = rows.fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(Organization::from).collect())
+        let organizations = rows.into_iter().map(Organization::try_from);
+        Ok(organizations.collect::<std::result::Result<_, _>>()?)
     }
 
     /// Changes what the change names. Nothing when the organisation does not exist.
@@ -106,6 +111,7 @@ impl Store {
                 .value()
                 .and_then(|days| i32::try_from(*days).ok()),
         );
-        Ok(row.fetch_optional(&self.pool).await?.map(Organization::from))
+        let row = row.fetch_optional(&self.pool).await?;
+        Ok(row.map(Organization::try_from).transpose()?)
     }
 }

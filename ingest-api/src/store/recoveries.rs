@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{MAX_COUNTED, Result, Store};
-use crate::routes::page::Page;
+use crate::domain::page::Page;
 
 /// A stored recovery.
 #[derive(Debug)]

@@ -12,13 +12,14 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::find;
+use crate::app::App;
+use crate::domain::page::Page;
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
-use crate::router::App;
 use crate::routes::events::read::DeliveryStatus;
-use crate::routes::page::{Page, ThisPage, page};
+use crate::routes::page::{ThisPage, page};
 use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEndpoint};
 use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 

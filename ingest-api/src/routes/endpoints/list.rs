@@ -8,13 +8,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Endpoint;
+use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::answer_room::LargeJson;
 use crate::http::error::ApiError;
 use crate::http::extract::Params;
-use crate::router::App;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{KeyRefusals, ListRefusals};
 

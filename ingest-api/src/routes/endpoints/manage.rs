@@ -14,12 +14,12 @@ use utoipa::ToSchema;
 
 use super::form::EndpointForm;
 use super::{Endpoint, EndpointKind, EndpointStatus, Shown, find, settings, show_stored};
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::http::admission::{Admin, Admitted};
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
-use crate::router::App;
 use crate::routes::body::{read_change, read_form};
 use crate::routes::field::Field;
 use crate::routes::refusals::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};

@@ -20,8 +20,8 @@ use shared::domain::id::{EndpointId, OrgId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::http::error::ApiError;
-use crate::router::App;
 use crate::store::EndpointRow;
 
 /// How an endpoint's deliveries reach their owner.

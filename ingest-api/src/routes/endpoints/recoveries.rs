@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::find;
+use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::scope::Scope;
 use crate::domain::utc::UtcTime;
@@ -22,7 +23,6 @@ use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::http::extract::{Params, PathId, PathIds};
 use crate::http::whole;
-use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoEndpoint};

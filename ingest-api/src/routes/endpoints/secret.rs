@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 
 use super::manage::CreatedEndpoint;
 use super::{EndpointKind, Shown, find, show_stored};
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
 use crate::http::whole;
-use crate::router::App;
 use crate::routes::body::read_optional_form;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 

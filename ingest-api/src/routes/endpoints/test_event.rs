@@ -14,13 +14,13 @@ use shared::domain::id::EndpointId;
 use utoipa::ToSchema;
 
 use super::{EndpointStatus, find};
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::event::json::check_depth;
 use crate::event::{Identity, NewEvent, check_event_type, traceparent};
 use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, FieldErrors, Problem};
 use crate::http::extract::PathId;
-use crate::router::App;
 use crate::routes::body::read_optional_form;
 use crate::routes::events::create::Accepted;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};

@@ -13,14 +13,14 @@ use shared::domain::event::JSON;
 use shared::domain::id::EventId;
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::event::json::{array_items, without_mark};
 use crate::event::{NewEvent, traceparent};
 use crate::event::{cloudevents, envelope};
 use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, Problem};
-use crate::publish::PublishError;
-use crate::router::App;
+use crate::publish::error::PublishError;
 use crate::routes::body;
 use crate::routes::events::create::{CLOUDEVENT_BATCH, CloudEventRequest, EventRequest, MAX_EVENT_BYTES};
 use crate::routes::refusals::IngestRefusals;

@@ -14,12 +14,12 @@ use shared::domain::event::JSON;
 use shared::domain::id::EventId;
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::event::{NewEvent, traceparent};
 use crate::event::{cloudevents, envelope};
 use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, Problem};
-use crate::router::App;
 use crate::routes::body;
 use crate::routes::events::batch::{self, BatchForm, BatchOutcome};
 use crate::routes::refusals::IngestRefusals;

@@ -6,11 +6,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use shared::domain::id::EventId;
 
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::error::ApiError;
 use crate::http::extract::PathId;
-use crate::router::App;
 use crate::routes::refusals::{KeyRefusals, NoEvent};
 
 /// Removes an event's payload for good.

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use shared::domain::id::{EndpointId, EventId};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::domain::utc::UtcTime;
 use crate::http::admission::Admitted;
 use crate::http::answer_room::LargeJson;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
-use crate::router::App;
 use crate::routes::events::view::{Attempts, Deliveries, EventView};
 use crate::routes::page::{ThisPage, page};
 use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEvent};

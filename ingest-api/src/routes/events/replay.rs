@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{PathId, PathIds};
-use crate::router::App;
 use crate::routes::body::read_optional_form;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEvent};
 use crate::store::{EventPlace, Replayed};

@@ -9,12 +9,12 @@ use axum::http::{HeaderMap, StatusCode};
 use shared::domain::id::OrgId;
 
 use super::{CreatedKey, KeyPage, KeyRequest, create_for, list_for, revoke_for};
+use crate::app::App;
 use crate::domain::scope::Scopes;
 use crate::http::admission::Admin;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{Params, PathId, PathIds};
 use crate::keys::api_key::KeyId;
-use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoNewKey, NoOrganization};

@@ -13,7 +13,9 @@ use shared::domain::id::OrgId;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::domain::cursor::Cursor;
+use crate::domain::page::Page;
 use crate::domain::scope::{Scope, Scopes};
 use crate::domain::utc::UtcTime;
 use crate::http::error::{ApiError, FieldErrors, check_display_name, check_range};
@@ -21,8 +23,7 @@ use crate::http::whole;
 use crate::keys::api_key::{KeyId, KeyPrefix, KeyText};
 use crate::keys::authenticator::INVALID_KEY;
 use crate::keys::cache::KeyChange;
-use crate::router::App;
-use crate::routes::page::{Page, ThisPage};
+use crate::routes::page::ThisPage;
 use crate::store::{KeyStored, KeyToStore, MAX_LIVE_KEYS};
 
 /// The answer to who wants to replace a key that is past it.

@@ -13,13 +13,13 @@ use time::OffsetDateTime;
 use super::{
     CreatedKey, Key, KeyPage, KeyRequest, REPLACED, RotationRequest, create_for, list_for, revoke_for, stored,
 };
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{Params, PathId};
 use crate::keys::api_key::{KeyId, KeyPrefix};
 use crate::keys::cache::KeyChange;
-use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};

@@ -16,13 +16,13 @@ use shared::domain::id::EventId;
 use utoipa::ToSchema;
 
 use super::LegacyError;
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::event::envelope;
 use crate::event::json::{HALF_A_PAIR, RawFields, check_depth};
 use crate::event::{Identity, NewEvent, check_event_type, check_word, traceparent};
 use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, FieldErrors};
-use crate::router::App;
 use crate::routes::body;
 use crate::routes::events::create::MAX_EVENT_BYTES;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};

@@ -11,13 +11,13 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::LegacyError;
+use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::answer_room::LargeJson;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
-use crate::router::App;
 use crate::routes::events::view::payload;
 use crate::routes::refusals::LegacyKeyRefusals;
 use crate::store::{InboxFilter, InboxRow};

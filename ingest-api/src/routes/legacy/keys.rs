@@ -13,16 +13,17 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::LegacyError;
+use crate::app::App;
+use crate::domain::page::Page;
 use crate::domain::scope::Scope;
+use crate::domain::tier::Tier;
 use crate::http::admission::Admitted;
 use crate::http::error::{ApiError, check_display_name};
 use crate::keys::api_key::{KeyPrefix, KeyText};
 use crate::keys::cache::KeyChange;
-use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::keys::{Key, REPLACED};
-use crate::routes::organizations::{Organization, Tier};
-use crate::routes::page::Page;
+use crate::routes::organizations::Organization;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::store::{KeyStored, OrganizationWithWebhook, Rotation};
 
@@ -123,19 +124,19 @@ pub struct KeyList {
 }
 
 impl KeyList {
-    fn new(org_id: OrgId, organization: OrganizationWithWebhook, keys: Vec<Key>) -> Self {
-        let tier = Tier::from_name(&organization.tier);
+    fn new(org_id: OrgId, organization: OrganizationWithWebhook, keys: Vec<Key>) -> Result<Self, ApiError> {
+        let tier = Tier::from_name(&organization.tier).map_err(sqlx::Error::from)?;
         let own_limit = organization
             .rate_limit_per_minute
             .and_then(|limit| u64::try_from(limit).ok());
-        Self {
+        Ok(Self {
             organization_id: org_id,
             organization_name: organization.name,
             tier,
             rate_limit_per_minute: own_limit.unwrap_or(tier.rate_limit_per_minute()),
             webhook_url: organization.webhook_url,
             keys,
-        }
+        })
     }
 }
 
@@ -161,7 +162,7 @@ pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Jso
     let keys = app.store.list_keys(org_id, &page).await?;
     let organization = app.store.get_organization_with_webhook(org_id).await?;
     let organization = organization.ok_or(ApiError::NotFound)?;
-    Ok(Json(KeyList::new(org_id, organization, keys)))
+    Ok(Json(KeyList::new(org_id, organization, keys)?))
 }
 
 /// Replaces the key that the request comes with. The old one is refused from now on, on every replica within a second.

@@ -12,11 +12,11 @@ use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 use super::LegacyError;
+use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::error::ApiError;
 use crate::http::guarded_body::unless_changed;
-use crate::router::App;
 use crate::routes::body::read_form;
 use crate::routes::endpoints::form::check_url;
 use crate::routes::endpoints::manage::TOO_MANY_ENDPOINTS;

@@ -1,0 +1,54 @@
+//! What became of an attempt, as data: what the recorder writes down.
+
+use std::time::Duration;
+
+use crate::endpoints::permits::Permit;
+use crate::endpoints::retry::Next;
+use crate::send::attempt::Attempt;
+use crate::send::job::Job;
+
+/// The end of an attempt, still holding its permit: what waits to be recorded is bounded by the permits.
+#[derive(Debug)]
+pub struct Report {
+    /// The delivery.
+    pub job: Job,
+    /// What became of the attempt.
+    pub attempt: Attempt,
+    /// What becomes of the delivery.
+    pub next: Next,
+    /// Freed, by its drop, when the result is recorded.
+    #[expect(dead_code, reason = "it is held, not read")]
+    pub permit: Permit,
+}
+
+impl Report {
+    /// The delivery's status from now on.
+    pub fn status(&self) -> &'static str {
+        match self.next {
+            Next::Delivered => "delivered",
+            Next::RetryIn(_) | Next::PutOff(_) => "pending",
+            Next::Dead => "dead",
+        }
+    }
+
+    /// Whether the receiver was tried. What was not tried leaves the delivery as it was.
+    pub fn was_tried(&self) -> bool {
+        !matches!(self.next, Next::PutOff(_))
+    }
+
+    /// Milliseconds until it is due again, if it is.
+    pub fn wait_ms(&self) -> Option<i64> {
+        match self.next {
+            Next::RetryIn(wait) | Next::PutOff(wait) => {
+                Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+            }
+            Next::Delivered | Next::Dead => None,
+        }
+    }
+
+    /// From the event's acceptance to the end of the attempt.
+    pub fn latency(&self) -> Duration {
+        let took = self.attempt.started_at - self.job.event.accepted_at.to_date_time();
+        Duration::try_from(took).unwrap_or_default() + self.attempt.duration
+    }
+}

@@ -1,0 +1,36 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+
+use axum::http::HeaderValue;
+use shared::egress::EgressConfig;
+use shared::secret::SecretsKey;
+
+use crate::config::AdminToken;
+use crate::http::answer_room::AnswerRoom;
+use crate::http::request_body::BodyLimits;
+use crate::keys::authenticator::Authenticator;
+use crate::keys::changes::KeyChanges;
+use crate::limits::limiter::RateLimiter;
+use crate::publish::Publisher;
+use crate::pulling::Waiters;
+use crate::routes::legacy::RecentIds;
+use crate::store::Store;
+/// What the handlers share.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) key_changes: Arc<KeyChanges>,
+    pub(crate) rate_limiter: Arc<RateLimiter>,
+    pub(crate) publisher: Publisher,
+    pub(crate) store: Store,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) recent_ids: RecentIds,
+    pub(crate) allow_signup: bool,
+    pub(crate) admin_token: Option<AdminToken>,
+    pub(crate) secrets_key: SecretsKey,
+    pub(crate) egress: EgressConfig,
+    pub(crate) bodies: BodyLimits,
+    pub(crate) answers: AnswerRoom,
+    pub(crate) cors_origins: Vec<HeaderValue>,
+}

@@ -1,0 +1,24 @@
+//! A page of a list.
+
+use crate::domain::cursor::Cursor;
+
+/// A page to be fetched.
+#[derive(Debug)]
+pub struct Page<Id> {
+    /// Where the page before ended.
+    pub after: Option<Cursor<Id>>,
+    /// Most rows on it.
+    pub limit: i64,
+}
+
+impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Page<Id> {
+    /// Cuts the row that was fetched beyond the page, and tells where the next page begins when there was one.
+    pub fn cut<T>(&self, rows: &mut Vec<T>, position: impl FnOnce(&T) -> Cursor<Id>) -> Option<String> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        if rows.len() <= limit {
+            return None;
+        }
+        rows.truncate(limit);
+        rows.last().map(|last| position(last).encode())
+    }
+}

@@ -127,8 +127,9 @@ pub fn unquote(text: &str, escaped: fn(char) -> bool) -> Option<Cow<'_, str>> {
 /// Says what is wrong with a body that did not parse, field by field. Only wrong bodies come here, so it may
 /// read them once more.
 fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
-    if let Err(error) = serde_json::from_slice::<&RawValue>(body) {
-        return ApiError::not_json(&error);
+    if let Err(invalid) = serde_json::from_slice::<&RawValue>(body) {
+        // What the reader of events met first, unless that is a wrong field before the place that is no JSON.
+        return ApiError::not_json(if error.is_data() { &invalid } else { error });
     }
     let fields = match RawFields::read(body, "a JSON object with `type` and `data`") {
         Ok(fields) => fields,

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::contract::{answer, world};
+use crate::contract::answer;
 use crate::setup;
 
 const MAX_EVENT_BYTES: usize = 256 * 1024;
@@ -93,7 +93,7 @@ async fn compressed_bodies_are_taken_wherever_events_come_in() {
 
 #[tokio::test]
 async fn limits_count_what_comes_out_and_other_codings_are_named() {
-    let world = world().await;
+    let world = setup().start().await;
     let producer = world.producer(&world.organization().await);
     let event = |bytes: usize| {
         let envelope = r#"{"type":"a","data":""}"#;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::contract::world;
 use crate::endpoints::call;
 use crate::keys::request;
+use crate::setup;
 
 #[tokio::test]
 async fn a_name_that_stands_twice_in_a_form_is_told() {
@@ -62,7 +63,7 @@ async fn a_name_that_stands_twice_in_a_form_is_told() {
 
 #[tokio::test]
 async fn integers_marks_and_slashes_are_read_as_they_are_meant() {
-    let world = world().await;
+    let world = setup().start().await;
     let owner = world.organization().await;
     let body = "\u{feff}{\"url\":\"https://example.com/\",\"timeout_ms\":2e3,\"max_in_flight\":64.0,\"retry\":{\"attempts\":1.2e1}}";
     let create = call(&world, &owner, Method::POST, "/").header("content-type", "application/json");

@@ -210,9 +210,8 @@ async fn a_delivery_whose_leases_run_out_is_dead_when_its_attempts_are_used_up()
     let organization = world.organization().await;
     let consumer = Consumer::new(&world, &organization).await;
     let receiver = world.receiver().await;
-    let told = request(&world, 0, Method::POST, "/v1/endpoints", &organization.key)
-        .json(&json!({"url": receiver.url("/"), "event_types": ["delivery.dead"]}));
-    assert_eq!(status(told).await, 201);
+    let asks = json!({"event_types": ["delivery.dead"]});
+    world.endpoint_with(&organization, &receiver, asks).await;
     limit(&world, &consumer, json!({"attempts": 2})).await;
     let id = send(&world, &organization, "1").await;
     until_stored(&world, 1).await;

@@ -167,7 +167,7 @@ async fn what_does_not_exist_or_is_wrong_is_refused() {
     422 Unprocessable Entity
     content-type: application/problem+json
 
-    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: rate_limit_per_minute","errors":[{"field":"rate_limit_per_minute","detail":"invalid value: integer `0`, expected a nonzero u32 at line 1 column 26"}]}
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: rate_limit_per_minute","errors":[{"field":"rate_limit_per_minute","detail":"invalid value: integer `0`, expected a nonzero u32 at line 1 column 27"}]}
     "#);
     insta::assert_snapshot!(answer(change(json!({"payload_retention_days": 3_651}))).await, @r#"
     422 Unprocessable Entity

@@ -160,14 +160,14 @@ async fn operational_events_go_only_to_endpoints_that_ask_for_them() {
     let asks = world.endpoint_with(&organization, &receiver, asks).await;
     let events = OPERATIONAL_TYPES.map(|event_type| new_event(organization.id, event_type, "{}"));
     world.publish_events(&events).await;
-    world.until_deliveries_are(3, "delivered").await;
+    world.until_deliveries_are(4, "delivered").await;
     assert!(
         receiver
             .webhooks()
             .iter()
             .all(|webhook| webhook.endpoint == asks.id)
     );
-    assert_eq!(receiver.count(), 3);
+    assert_eq!(receiver.count(), 4);
     world.finish().await;
 }
 

@@ -4,11 +4,11 @@ use std::io::{PipeReader, Write as _, pipe};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use e2e::{Manners, STOP_DEADLINE};
+use e2e::{Answered, Manners, STOP_DEADLINE};
 use serde_json::Value;
 
 use super::nats::refusals_are_polite;
-use crate::report::{Outcome, p99};
+use crate::report::{Outcome, Report, p99};
 use crate::stage::Stage;
 use crate::trial::{SETTLE, Trial, times, times_to_accept};
 
@@ -33,13 +33,34 @@ pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
         .ingest_env("RUST_LOG", level)
         .worker_env("RUST_LOG", level);
     let mut trial = Trial::start(setup, Manners::default()).await;
+    let measured = measure(stage, &mut trial).await;
+    let measured = measured.unwrap_or_else(|error| panic!("{error:#}"));
+    let mut report = trial.end(&measured.answers).await;
+    judge(stage, &mut report, &measured);
+    Ok(Outcome::Ran(report))
+}
+
+/// What was seen.
+struct Measured {
+    answers: Vec<Answered>,
+    /// The 99th percentile of answers before and with such logs.
+    before: Duration,
+    during: Duration,
+    /// Messages a second to NATS, before and after its restarts.
+    messages_before: f64,
+    messages_after: f64,
+    accepted_again: Duration,
+    slowest_end: Duration,
+}
+
+async fn measure(stage: &Stage, trial: &mut Trial) -> anyhow::Result<Measured> {
     let span = stage.pick(Duration::from_secs(10), Duration::from_secs(3));
     let flow = trial.flow(stage).await;
     let calm = Instant::now();
-    let messages_before = messages_each_second(&trial, span).await?;
+    let messages_before = messages_each_second(trial, span).await?;
     let mut readers = Vec::new();
     for index in 0..2 {
-        readers.extend(break_logs(&mut trial, index).await?);
+        readers.extend(break_logs(trial, index).await?);
     }
     flow.is_accepted_by(trial.replicas()).await;
     let broken = Instant::now();
@@ -51,29 +72,43 @@ pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
         trial.stack_mut().nats_mut().kill().await?;
         trial.stack_mut().nats_mut().start().await?;
         flow.is_accepted_by(trial.replicas()).await;
-        messages_after = messages_after.max(messages_each_second(&trial, span).await?);
+        messages_after = messages_after.max(messages_each_second(trial, span).await?);
     }
     let answers = flow.stop().await;
     trial.settle_within(SETTLE).await;
-    let slowest_end = end_all(&mut trial).await?;
+    let slowest_end = end_all(trial).await?;
     let again = times_to_accept(&answers, &restarts[1..], trial.replicas());
-    let mut report = trial.end(&answers).await;
     drop(readers);
-    let before = p99(times(&answers, calm, calm + span));
-    let during = p99(times(&answers, broken, restarts[0]));
+    Ok(Measured {
+        before: p99(times(&answers, calm, calm + span)),
+        during: p99(times(&answers, broken, restarts[0])),
+        answers,
+        messages_before,
+        messages_after,
+        accepted_again: p99(again),
+        slowest_end,
+    })
+}
+
+fn judge(stage: &Stage, report: &mut Report, measured: &Measured) {
+    let (before, during) = (measured.before, measured.during);
     report.note(format!("p99 before {before:?}, meanwhile {during:?}"));
     if !stage.quick && during > 2 * before.max(SHORT) {
-        report
-            .broken
-            .push("p99 meanwhile is more than twice as long".to_owned());
+        let broken = "p99 meanwhile is more than twice as long";
+        report.broken.push(broken.to_owned());
     }
-    report.note(format!("{messages_before:.0} messages a second to NATS before"));
-    let bound = MESSAGES * messages_before.max(100.0);
-    report.at_most("after its restarts", messages_after.round(), bound.round());
-    report.at_most("until accepted again", p99(again), stage.bound(ACCEPTS_AGAIN));
-    report.at_most("slowest end", slowest_end, stage.bound(ENDS));
-    refusals_are_polite(&mut report, &answers);
-    Ok(Outcome::Ran(report))
+    let messages = measured.messages_before;
+    report.note(format!("{messages:.0} messages a second to NATS before"));
+    let bound = MESSAGES * messages.max(100.0);
+    report.at_most(
+        "after its restarts",
+        measured.messages_after.round(),
+        bound.round(),
+    );
+    let again = measured.accepted_again;
+    report.at_most("until accepted again", again, stage.bound(ACCEPTS_AGAIN));
+    report.at_most("slowest end", measured.slowest_end, stage.bound(ENDS));
+    refusals_are_polite(report, &measured.answers);
 }
 
 /// Starts a replica of each service again, with a log that nobody reads. What is returned keeps pipes open.

@@ -19,7 +19,7 @@ const ACCEPTED: f64 = 99.0;
 const ACCEPTED_WHILE_FROZEN: f64 = 100.0;
 
 /// Events a second while Postgres hangs: as many as can be delivered soon after so long.
-const RATE_WHILE_FROZEN: u32 = 100;
+const RATE_WHILE_FROZEN: u32 = 20;
 
 /// How soon after the fault everything must be delivered.
 const DRAINED: Duration = Duration::from_secs(30);

@@ -23,7 +23,7 @@ fn the_allocator_is_chosen_in_one_place() {
     for folder in ["shared", "ingest-api", "delivery-worker", "deploy", "tests"] {
         find(&root.join(folder), &mut found);
     }
-    assert_eq!(found, [root.join("shared/src/allocator.rs")]);
+    assert_eq!(found, [root.join("shared/src/process/allocator.rs")]);
 }
 
 /// The sources that choose an allocator.

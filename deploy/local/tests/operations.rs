@@ -164,7 +164,7 @@ fn every_variable_is_a_setting_of_the_service_that_gets_it() {
 
 #[test]
 fn ports_and_probes_are_those_that_the_services_have() {
-    let telemetry = read("shared/src/telemetry.rs");
+    let telemetry = read("shared/src/process/telemetry.rs");
     let dockerfile = read("deploy/Dockerfile");
     let prometheus = read("deploy/prometheus/prometheus.yaml");
     for service in services() {

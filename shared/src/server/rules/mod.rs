@@ -18,12 +18,7 @@ use serde_json::json;
 use tower::{Layer, Service};
 
 /// Headers besides `Host` that mean one thing and may be there only once: of two, each reader would take another.
-const SINGLE: [HeaderName; 4] = [
-    AUTHORIZATION,
-    CONTENT_TYPE,
-    HeaderName::from_static("idempotency-key"),
-    HeaderName::from_static("x-api-key"),
-];
+const SINGLE: [HeaderName; 3] = [AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-api-key")];
 
 /// The media type of problems.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";

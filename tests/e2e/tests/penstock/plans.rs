@@ -155,11 +155,11 @@ async fn a_claim_reads_what_is_due_and_none_of_the_keys_that_wait() {
             parameters,
         )
         .await;
-        let read = rows_read(&explained[0]["Plan"], "deliveries");
-        assert!(
-            (1.0..=4.0).contains(&read),
-            "{text} reads {read} rows: {explained:#}"
-        );
+        let plan = &explained[0]["Plan"];
+        assert!(plan["Actual Rows"].as_f64() >= Some(1.0), "{text}: {explained:#}");
+        // Postgres before 18 rounds what each loop reads.
+        let read = rows_read(plan, "deliveries");
+        assert!(read <= 4.0, "{text} reads {read} rows: {explained:#}");
     }
     drop(session);
     sqlx::query("delete from deliveries")

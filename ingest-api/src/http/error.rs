@@ -207,7 +207,6 @@ impl ApiError {
     }
 
     /// The status and the text.
-
     #[cfg(test)]
     pub fn in_words(&self) -> String {
         format!("{} {}", self.status().as_u16(), self.text().0)

@@ -1,8 +1,8 @@
 //! What Penstock's two services must agree on, and nothing else.
 //!
-//! The modules stand in the order in which an event meets them: its ids and its form, the streams that
-//! carry it, the tables and secrets it is delivered with, the addresses it may go to, what its receiver's owner
-//! picks out and adds; then what every process needs to start, to be watched and to stop.
+//! `domain` holds the words that both services speak, `wire` what goes over NATS, `secret` and `egress` what guards a
+//! delivery, `db` the way to Postgres, `server` the HTTP server, and `process` what a service needs to start, to be watched
+//! and to stop. Each room's first lines say what it is for.
 
 // `println!` and `eprintln!` panic when nobody reads any more.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

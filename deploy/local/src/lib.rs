@@ -30,6 +30,7 @@ mod version;
 mod host;
 mod ports;
 mod progress;
+mod say;
 
 mod process;
 mod spawn;

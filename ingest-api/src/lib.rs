@@ -60,7 +60,7 @@ use crate::store::Store;
 
 /// The API's contract, as `/openapi.json` shows it.
 pub fn openapi() -> serde_json::Value {
-    routes::openapi::document()
+    router::document()
 }
 
 /// How long the last uses of keys may take to be written at the end.

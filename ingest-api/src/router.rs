@@ -9,7 +9,8 @@ use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS}
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, options, post};
+use axum::routing::{get, options};
+use serde_json::Value;
 use shared::process::shutdown::panic_text;
 use shared::process::telemetry::{Readiness, health_routes};
 use shared::server::rules::RulesLayer;
@@ -18,6 +19,8 @@ use tower::util::option_layer;
 use tower::{ServiceBuilder, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::http::admission::AdmissionLayer;
@@ -31,118 +34,117 @@ use crate::routes::{endpoints, events, keys, legacy, openapi, organizations, pul
 /// How often caches drop what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Operations of the contract: their handlers with their paths, and what the document says of them.
+type Operations = Vec<UtoipaMethodRouter<Arc<App>>>;
+
+/// What needs an API key.
+fn with_key() -> Operations {
+    vec![
+        routes!(events::create::create, events::read::list),
+        routes!(events::batch::create),
+        routes!(events::read::show),
+        routes!(events::data::remove),
+        routes!(events::replay::replay),
+        routes!(events::replay::retry),
+        routes!(endpoints::manage::create, endpoints::list::list),
+        routes!(
+            endpoints::manage::show,
+            endpoints::manage::change,
+            endpoints::manage::delete
+        ),
+        routes!(endpoints::secret::rotate),
+        routes!(endpoints::test_event::send),
+        routes!(endpoints::deliveries::list),
+        routes!(endpoints::deliveries::summary),
+        routes!(endpoints::recoveries::create),
+        routes!(endpoints::recoveries::list),
+        routes!(endpoints::recoveries::show, endpoints::recoveries::cancel),
+        routes!(pull::pull),
+        routes!(pull::acknowledge),
+        routes!(keys::own::create, keys::own::list),
+        routes!(keys::own::revoke),
+        routes!(keys::own::rotate),
+    ]
+}
+
+/// What needs an API key in the Zapier Triggers API, whose errors have another form.
+fn legacy_with_key() -> Operations {
+    vec![
+        routes!(legacy::keys::list),
+        routes!(legacy::keys::rotate),
+        routes!(legacy::events::create),
+        routes!(legacy::inbox::list),
+        routes!(legacy::inbox::acknowledge),
+        routes!(legacy::webhook::configure),
+    ]
+}
+
+/// What anyone may call in the Zapier Triggers API.
+fn legacy_without_key() -> Operations {
+    vec![routes!(legacy::keys::generate), routes!(legacy::health)]
+}
+
+/// What needs the admin token.
+fn admin() -> Operations {
+    vec![
+        routes!(organizations::create, organizations::list),
+        routes!(organizations::show, organizations::change),
+        routes!(keys::admin::create, keys::admin::list),
+        routes!(keys::admin::revoke),
+        routes!(endpoints::manage::create_as_admin),
+    ]
+}
+
+/// All operations: what the document describes, wherever they are served.
+fn contract() -> impl Iterator<Item = UtoipaMethodRouter<Arc<App>>> {
+    let groups = [with_key(), legacy_with_key(), legacy_without_key(), admin()];
+    groups.into_iter().flatten()
+}
+
+/// The contract, as `/openapi.json` shows it.
+pub fn document() -> Value {
+    serde_json::to_value(openapi::document(contract())).expect("its maps have strings for keys")
+}
+
+/// All that is served and is no part of the contract: CloudEvents' handshakes, health, the document and a greeting.
+fn beside_the_contract(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/v1/events", options(events::create::handshake))
+        .route("/v1/events/batch", options(events::create::handshake))
+        .merge(health_routes(readiness))
+        .merge(openapi::routes(openapi::document(contract())))
+        .route("/", get(async || "Penstock ingest API\n"))
+}
+
+fn router(operations: Operations) -> Router<Arc<App>> {
+    let routers = operations.into_iter();
+    routers
+        .fold(OpenApiRouter::default(), OpenApiRouter::routes)
+        .into()
+}
+
 /// The API that producers call, with the admin API unless that has a socket of its own.
 pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
-    let admin = if with_admin {
-        admin_routes(app.clone())
-    } else {
-        Router::new()
-    };
-    let with_key = Router::new()
-        .route("/v1/events", post(events::create::create).get(events::read::list))
-        .route("/v1/events/batch", post(events::batch::create))
-        .route("/v1/events/{id}", get(events::read::show))
-        .route("/v1/events/{id}/data", delete(events::data::remove))
-        .route("/v1/events/{id}/replay", post(events::replay::replay))
-        .route(
-            "/v1/events/{id}/deliveries/{endpoint_id}/retry",
-            post(events::replay::retry),
-        )
-        .merge(endpoint_routes())
-        .route("/v1/keys", post(keys::own::create).get(keys::own::list))
-        .route("/v1/keys/{id}", delete(keys::own::revoke))
-        .route("/v1/keys/{id}/rotate", post(keys::own::rotate))
-        .route_layer(AdmissionLayer::new(app.clone()));
-    let cors = CorsLayer::new(&app.cors_origins);
-    let without_key = Router::new()
-        .route("/v1/events", options(events::create::handshake))
-        .route("/v1/events/batch", options(events::create::handshake));
-    let routes = Router::new()
-        .merge(without_key)
-        .merge(with_key)
-        .merge(legacy_routes(app.clone()))
-        .with_state(app)
-        .merge(admin)
-        .merge(health_routes(readiness))
-        .merge(openapi::routes())
-        .route("/", get(async || "Penstock ingest API\n"));
-    with_common_layers(routes, cors)
-}
-
-fn endpoint_routes() -> Router<Arc<App>> {
-    let one = get(endpoints::manage::show)
-        .patch(endpoints::manage::change)
-        .delete(endpoints::manage::delete);
-    Router::new()
-        .route(
-            "/v1/endpoints",
-            post(endpoints::manage::create).get(endpoints::list::list),
-        )
-        .route("/v1/endpoints/{id}", one)
-        .route(
-            "/v1/endpoints/{id}/rotate-secret",
-            post(endpoints::secret::rotate),
-        )
-        .route("/v1/endpoints/{id}/test", post(endpoints::test_event::send))
-        .route("/v1/endpoints/{id}/deliveries", get(endpoints::deliveries::list))
-        .route(
-            "/v1/endpoints/{id}/deliveries/summary",
-            get(endpoints::deliveries::summary),
-        )
-        .route("/v1/endpoints/{id}/recover", post(endpoints::recoveries::create))
-        .route("/v1/endpoints/{id}/recoveries", get(endpoints::recoveries::list))
-        .route(
-            "/v1/endpoints/{id}/recoveries/{recovery_id}",
-            get(endpoints::recoveries::show).delete(endpoints::recoveries::cancel),
-        )
-        .route("/v1/endpoints/{id}/pull", post(pull::pull))
-        .route("/v1/endpoints/{id}/ack", post(pull::acknowledge))
-}
-
-/// The Zapier Triggers API, whose errors have another form.
-fn legacy_routes(app: Arc<App>) -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/keys", get(legacy::keys::list))
-        .route("/api/keys/rotate", post(legacy::keys::rotate))
-        .route("/api/events", post(legacy::events::create))
-        .route("/api/inbox", get(legacy::inbox::list))
-        .route("/api/ack/{id}", post(legacy::inbox::acknowledge))
-        .route("/api/webhook/config", post(legacy::webhook::configure))
-        .route_layer(AdmissionLayer::new(app))
-        .route("/api/keys/generate", post(legacy::keys::generate))
-        .route("/health", get(legacy::health))
+    let admin = if with_admin { admin() } else { Operations::new() };
+    let admission = AdmissionLayer::new(app.clone());
+    let legacy = router(legacy_with_key())
+        .route_layer(admission.clone())
+        .merge(router(legacy_without_key()))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(map_response(legacy::rewrite))
-}
-
-fn admin_routes(app: Arc<App>) -> Router {
-    Router::new()
-        .route(
-            "/admin/v1/organizations",
-            post(organizations::create).get(organizations::list),
-        )
-        .route(
-            "/admin/v1/organizations/{org_id}",
-            get(organizations::show).patch(organizations::change),
-        )
-        .route(
-            "/admin/v1/organizations/{org_id}/keys",
-            post(keys::admin::create).get(keys::admin::list),
-        )
-        .route(
-            "/admin/v1/organizations/{org_id}/keys/{id}",
-            delete(keys::admin::revoke),
-        )
-        .route(
-            "/admin/v1/organizations/{org_id}/endpoints",
-            post(endpoints::manage::create_as_admin),
-        )
+        .layer(map_response(legacy::rewrite));
+    let cors = CorsLayer::new(&app.cors_origins);
+    let routes = router(with_key())
+        .route_layer(admission)
+        .merge(legacy)
+        .merge(router(admin))
         .with_state(app)
+        .merge(beside_the_contract(readiness));
+    with_common_layers(routes, cors)
 }
 
 /// The admin API on a socket of its own.
 pub fn admin_alone(app: Arc<App>, readiness: Readiness) -> Router {
-    let routes = admin_routes(app).merge(health_routes(readiness));
+    let routes = router(admin()).with_state(app).merge(health_routes(readiness));
     with_common_layers(routes, None)
 }
 
@@ -218,4 +220,76 @@ pub async fn sweep(
         rate_limiter.sweep();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The name of two schemas that differ. The document would hold the later one, for both.
+    fn collision(operations: impl Iterator<Item = UtoipaMethodRouter<Arc<App>>>) -> Option<String> {
+        let mut known: BTreeMap<String, Value> = BTreeMap::new();
+        let shared = openapi::document(std::iter::empty())
+            .components
+            .unwrap_or_default();
+        let schemas = operations.flat_map(|(schemas, ..)| schemas).chain(shared.schemas);
+        for (name, schema) in schemas {
+            let schema = serde_json::to_value(schema).unwrap();
+            if known.get(&name).is_some_and(|other| *other != schema) {
+                return Some(name);
+            }
+            known.insert(name, schema);
+        }
+        None
+    }
+
+    #[test]
+    fn no_two_schemas_have_one_name() {
+        assert_eq!(collision(contract()), None);
+    }
+
+    mod other {
+        #[derive(serde::Serialize, utoipa::ToSchema)]
+        pub(super) struct Health {
+            other: bool,
+        }
+
+        #[utoipa::path(get, path = "/other", responses((status = 200, body = Health)))]
+        pub(super) async fn health() {}
+    }
+
+    #[test]
+    fn a_second_schema_of_a_name_is_found() {
+        let operations = contract().chain([routes!(other::health)]);
+        assert_eq!(collision(operations).as_deref(), Some("Health"));
+    }
+
+    #[test]
+    fn an_endpoints_health_is_described_as_what_it_is() {
+        let document = document();
+        let schemas = &document["components"]["schemas"];
+        let health = &schemas["Endpoint"]["properties"]["health"]["$ref"];
+        let name = health.as_str().unwrap().rsplit('/').next().unwrap();
+        let fields: Vec<_> = schemas[name]["properties"].as_object().unwrap().keys().collect();
+        let expected = [
+            "circuit_open_until",
+            "consecutive_failures",
+            "failing_since",
+            "state",
+        ];
+        assert_eq!(fields, expected);
+        let process = &schemas["ProcessHealth"]["properties"];
+        assert!(process["status"].is_object(), "{schemas}");
+    }
+
+    #[test]
+    fn an_operations_own_answer_takes_the_place_of_a_shared_one() {
+        let document = document();
+        let refusals = &document["paths"]["/v1/events/batch"]["post"]["responses"];
+        assert_eq!(refusals["401"]["description"], "No valid API key.");
+        let own = "The rate limit has less left than the batch costs.";
+        assert_eq!(refusals["429"]["description"], own);
+    }
 }

@@ -46,11 +46,8 @@ pub use crate::config::Config;
 use crate::event::recent_ids::RecentIds;
 use crate::http::answer_room::AnswerRoom;
 use crate::http::request_body::BodyLimits;
-use crate::keys::api_key::KeySecrets;
-use crate::keys::authenticator::{Authenticator, AuthenticatorParts};
-use crate::keys::cache::KeyCache;
-use crate::keys::changes::KeyChanges;
-use crate::keys::share::{KEYS_SHARED, KeyShare, Writing};
+use crate::keys::share::KEYS_SHARED;
+use crate::keys::start::{follow_key_changes, start_keys};
 use crate::limits::exchange::RateExchange;
 use crate::limits::limiter::RateLimiter;
 use crate::publish::Publisher;
@@ -201,68 +198,6 @@ pub async fn run(
 struct Routes {
     admin: Option<Router>,
     api: Router,
-}
-
-/// What the service knows of API keys.
-struct Keys {
-    cache: Arc<KeyCache>,
-    authenticator: Arc<Authenticator>,
-    changes: Arc<KeyChanges>,
-}
-
-/// Starts what keeps the replicas' knowledge of keys together.
-fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness, tasks: &Tasks) -> Keys {
-    let cache = Arc::new(KeyCache::new(config.keys.clone()));
-    let (share, offers) = KeyShare::new(nats.clone(), &config.secrets_key);
-    let share = Arc::new(share);
-    let changes = Arc::new(KeyChanges::new(
-        nats.clone(),
-        cache.clone(),
-        share.clone(),
-        tasks.clone(),
-    ));
-    let parts = AuthenticatorParts {
-        secrets: KeySecrets::new(&config.secrets_key),
-        cache: cache.clone(),
-        share: share.clone(),
-        store: store.clone(),
-        tasks: tasks.clone(),
-    };
-    let authenticator = Arc::new(Authenticator::new(config.keys.clone(), parts));
-    let writing = Writing {
-        cache: cache.clone(),
-        renew_after: config.keys.key_cache_ttl / 2,
-    };
-    let bucket = keys::share::bucket(
-        &config.key_share,
-        &config.keys,
-        config.streams.event_stream_replicas,
-    );
-    let stop = || tasks.stop().clone();
-    let sharing = share.run(bucket, offers, writing, readiness.clone(), stop());
-    tasks.spawn_long_lived("key share", sharing);
-    tasks.spawn_long_lived(
-        "key uses",
-        keys::uses::save_regularly(cache.clone(), store, config.keys.key_use_interval, stop()),
-    );
-    Keys {
-        cache,
-        authenticator,
-        changes,
-    }
-}
-
-/// Starts what makes changed keys forgotten.
-fn follow_key_changes(keys: &Keys, store: &Store, tasks: &Tasks) {
-    let changes = || keys.changes.clone();
-    let stop = || tasks.stop().clone();
-    tasks.spawn_long_lived("key changes", changes().listen(stop()));
-    tasks.spawn_long_lived("keys changed", changes().watch(store.clone(), stop()));
-    tasks.spawn_long_lived("unshared keys", changes().unshare(stop()));
-    tasks.spawn_long_lived(
-        "missed key changes",
-        changes().catch_up(keys.authenticator.clone(), stop()),
-    );
 }
 
 fn start_rate_limits(config: &Config, nats: &Nats, tasks: &Tasks) -> Arc<RateLimiter> {

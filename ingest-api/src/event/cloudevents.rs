@@ -42,13 +42,12 @@ pub fn parse_structured(body: &[u8]) -> Result<NewEvent<'_>, EventError> {
     let fields = RawFields::read(body, "a JSON object")?;
     let mut reader = Reader::default();
     let (mut data, mut data_base64) = (None, None);
-    for (name, values) in &fields.0 {
-        match (name.as_ref(), values.as_slice()) {
-            (name, [_, _, ..]) => reader.wrong(name, "stands more than once"),
-            ("data", [value]) => data = Some(*value),
-            ("data_base64", [value]) => data_base64 = Some(*value),
-            (name, [value]) => reader.json_attribute(name, value),
-            (_, []) => {}
+    for (name, field) in &fields.0 {
+        match name.as_ref() {
+            name if field.repeated => reader.wrong(name, "stands more than once"),
+            "data" => data = Some(field.value),
+            "data_base64" => data_base64 = Some(field.value),
+            name => reader.json_attribute(name, field.value),
         }
     }
     let content_type = reader.text("datacontenttype").unwrap_or(JSON).to_owned();

@@ -66,9 +66,18 @@ pub fn is_string(value: &RawValue) -> bool {
     value.get().starts_with('"')
 }
 
-/// An object's fields, unread; a repeated name keeps all its values.
+/// An object's fields, unread.
 #[derive(Debug)]
-pub struct RawFields<'a>(pub BTreeMap<Cow<'a, str>, Vec<&'a RawValue>>);
+pub struct RawFields<'a>(pub BTreeMap<Cow<'a, str>, RawField<'a>>);
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub struct RawField<'a> {
+    /// Its first value.
+    pub value: &'a RawValue,
+    /// Whether its name stands more than once.
+    pub repeated: bool,
+}
 
 impl<'a> RawFields<'a> {
     /// The fields of a body, which must be `expected`, an object of some kind.
@@ -91,10 +100,10 @@ impl<'a> RawFields<'a> {
     /// # Errors
     /// When it has more than one.
     pub fn value(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
-        match self.0.get(name).map(Vec::as_slice) {
+        match self.0.get(name) {
             None => Ok(None),
-            Some([value]) => Ok(Some(value)),
-            Some(_) => Err("stands more than once"),
+            Some(field) if field.repeated => Err("stands more than once"),
+            Some(field) => Ok(Some(field.value)),
         }
     }
 
@@ -132,11 +141,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
             }
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut fields = BTreeMap::<_, Vec<_>>::new();
+                let mut fields = BTreeMap::<_, RawField<'de>>::new();
                 // As bytes, in which half of a surrogate pair is not the end of the whole: only this name is wrong.
                 while let Some((name, value)) = map.next_entry::<ByteBuf, &'de RawValue>()? {
                     let name = String::from_utf8_lossy(&name).into_owned();
-                    fields.entry(Cow::Owned(name)).or_default().push(value);
+                    let first = RawField {
+                        value,
+                        repeated: false,
+                    };
+                    let known = fields.entry(Cow::Owned(name));
+                    known.and_modify(|field| field.repeated = true).or_insert(first);
                 }
                 Ok(RawFields(fields))
             }

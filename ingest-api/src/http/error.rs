@@ -9,11 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::field_errors::{FieldError, WrongFields};
-use crate::event::error::EventError;
-use crate::keys::error::KeyError;
-use crate::publish::error::PublishError;
-use crate::store;
+use crate::domain::field_errors::FieldError;
 
 /// Problem type of RFC 9457's registry for an exceeded quota.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -107,46 +103,6 @@ pub struct Problem {
 /// What is wrong, in one line: goes along with every error answer, for APIs whose errors have another form.
 #[derive(Clone, Debug)]
 pub struct ErrorText(pub String);
-
-impl From<sqlx::Error> for ApiError {
-    fn from(error: sqlx::Error) -> Self {
-        match store::unavailable(&error) {
-            Some(reason) => Self::Unavailable {
-                reason,
-                retry_after: store::RETRY_AFTER,
-            },
-            None => Self::Internal(error.into()),
-        }
-    }
-}
-
-impl From<WrongFields> for ApiError {
-    fn from(wrong: WrongFields) -> Self {
-        Self::Invalid(wrong.0)
-    }
-}
-
-impl From<EventError> for ApiError {
-    fn from(error: EventError) -> Self {
-        match error {
-            EventError::NotJson(error) => Self::not_json(&error),
-            EventError::Invalid(fields) => Self::Invalid(fields),
-            EventError::TooLarge { limit } => Self::TooLarge { limit },
-            EventError::TooMany { limit } => Self::TooManyEvents { limit },
-        }
-    }
-}
-
-impl From<KeyError> for ApiError {
-    fn from(error: KeyError) -> Self {
-        match error {
-            KeyError::Invalid => Self::Unauthorized("the API key is not valid"),
-            KeyError::Expired => Self::Unauthorized("the API key has expired"),
-            KeyError::Unavailable { reason, retry_after } => Self::Unavailable { reason, retry_after },
-            KeyError::Internal(error) => Self::Internal(error),
-        }
-    }
-}
 
 impl ApiError {
     /// 422 with one wrong field.
@@ -263,18 +219,6 @@ impl From<ApiError> for Problem {
                 Vec::new()
             },
         }
-    }
-}
-
-impl From<PublishError> for ApiError {
-    fn from(error: PublishError) -> Self {
-        let (reason, retry_after) = match error {
-            PublishError::TimedOut => ("the event stream does not answer", 2),
-            PublishError::Full => ("the event stream is full; deliveries are behind", 5),
-            PublishError::QueueFull => ("too many events are waiting to be stored", 1),
-            PublishError::Stopping => ("this replica is stopping", 1),
-        };
-        Self::Unavailable { reason, retry_after }
     }
 }
 

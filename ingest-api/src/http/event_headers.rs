@@ -83,7 +83,7 @@ pub fn merge_idempotency_header<'a>(
             event.identity = Identity::Key(key);
             Ok(())
         }
-        _ => Ok(()),
+        Identity::Key(_) | Identity::CloudEvent { .. } => Ok(()),
     }
 }
 

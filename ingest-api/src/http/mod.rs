@@ -3,6 +3,7 @@
 //! Imports the rooms below the routes; the routes import it.
 
 pub(crate) mod error;
+pub(crate) mod causes;
 pub(crate) mod extract;
 pub(crate) mod event_headers;
 pub(crate) mod admitted;

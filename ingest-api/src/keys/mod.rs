@@ -15,3 +15,4 @@ pub(crate) mod hearing;
 pub(crate) mod markers;
 pub(crate) mod changes;
 pub(crate) mod uses;
+pub(crate) mod start;

@@ -3,6 +3,7 @@
 //! Imports `domain`.
 
 mod error;
+mod key_lookups;
 mod keys;
 mod organizations;
 mod endpoints;
@@ -28,7 +29,8 @@ pub use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, Out
 pub use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
 pub use self::error::{RETRY_AFTER, unavailable};
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
-pub use self::keys::{KeyRow, KeyStored, KeyToStore, KeyUse, MAX_LIVE_KEYS, Rotation};
+pub use self::key_lookups::{KeyRow, KeyUse};
+pub use self::keys::{KeyStored, KeyToStore, MAX_LIVE_KEYS, Rotation};
 pub use self::legacy::{InboxFilter, InboxRow, OrganizationWithWebhook};
 pub use self::places::EventPlace;
 pub use self::pull::{AcknowledgedRow, Pull, PulledRow};

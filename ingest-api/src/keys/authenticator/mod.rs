@@ -14,15 +14,17 @@
 //! memory as in the shared bucket, for nothing is revoked then that is not signalled.
 
 mod refresh;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::clock::UnixMicros;
 use shared::process::shutdown::Tasks;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use self::turns::{turn, with_argon2};
 use crate::config::KeyCacheConfig;
 use crate::domain::key::{KeyId, NewKey};
 use crate::keys::api_key::{self, ApiKey, Digest, KeyPrefix, KeySecrets};
@@ -35,12 +37,15 @@ use crate::keys::single_flight::Flights;
 use crate::keys::verified_key::VerifiedKey;
 use crate::store::{KeyRow, Store};
 
-/// How long a request waits for its turn at Postgres or at argon2.
-const TURN_PATIENCE: Duration = Duration::from_secs(5);
-
 /// How long Postgres may take to confirm a key that another replica has verified. Then that is trusted for the
 /// time being, so that neither a Postgres that is away nor the rush after a restart makes requests wait.
 const CONFIRMATION_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a look-up without an answer in [`CONFIRMATION_PATIENCE`] fails with.
+const DATABASE_SLOW: KeyError = KeyError::Unavailable {
+    reason: "the database does not answer in time",
+    retry_after: 2,
+};
 
 /// How often a key is asked for that changes while it is being asked for.
 const TRIES: usize = 3;
@@ -298,39 +303,4 @@ impl Authenticator {
         let secrets = self.secrets.clone();
         with_argon2(&self.minting, move || secrets.generate(prefix)).await
     }
-}
-
-const BUSY: KeyError = KeyError::Unavailable {
-    reason: "too many API keys are being looked up or made",
-    retry_after: 1,
-};
-
-const DATABASE_SLOW: KeyError = KeyError::Unavailable {
-    reason: "the database does not answer in time",
-    retry_after: 2,
-};
-
-async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, KeyError> {
-    match timeout(TURN_PATIENCE, semaphore.acquire()).await {
-        Ok(Ok(turn)) => Ok(turn),
-        _ => Err(BUSY),
-    }
-}
-
-/// Runs what takes 7 MiB and a core for a while: where blocking is allowed, and as many at once as the semaphore
-/// says.
-async fn with_argon2<T: Send + 'static>(
-    semaphore: &Arc<Semaphore>,
-    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> Result<T, KeyError> {
-    let Ok(Ok(turn)) = timeout(TURN_PATIENCE, semaphore.clone().acquire_owned()).await else {
-        return Err(BUSY);
-    };
-    let work = tokio::task::spawn_blocking(move || {
-        let done = work();
-        drop(turn);
-        done
-    });
-    let done = work.await.map_err(anyhow::Error::from).flatten();
-    done.map_err(KeyError::Internal)
 }

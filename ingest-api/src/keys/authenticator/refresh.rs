@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Authenticator, turn};
+use super::Authenticator;
+use super::turns::turn;
 use crate::keys::api_key::Digest;
 use crate::keys::cache::KeyChange;
 use crate::keys::error::KeyError;

@@ -1,8 +1,8 @@
 //! What an ingest replica is told by its environment.
 
-use std::fmt;
+mod admin_token;
+
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
@@ -14,7 +14,8 @@ use shared::process::shutdown::RuntimeConfig;
 use shared::process::telemetry::TelemetryConfig;
 use shared::secret::SecretsKey;
 use shared::server::HttpServerConfig;
-use subtle::ConstantTimeEq as _;
+
+pub use self::admin_token::AdminToken;
 
 /// Stateless HTTP API: authenticates, rate-limits and publishes events to NATS JetStream.
 #[derive(Clone, Debug, Parser)]
@@ -264,34 +265,6 @@ fn exchange_interval(text: &str) -> Result<Duration, String> {
         Ok(interval)
     } else {
         Err("must be 10ms to 1s".to_owned())
-    }
-}
-
-/// The token of the admin API.
-#[derive(Clone)]
-pub struct AdminToken(String);
-
-impl AdminToken {
-    /// Compares in constant time.
-    pub fn matches(&self, token: &str) -> bool {
-        self.0.as_bytes().ct_eq(token.as_bytes()).into()
-    }
-}
-
-impl FromStr for AdminToken {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() < 32 {
-            return Err("shorter than 32 characters (make one with `openssl rand -hex 32`)");
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminToken")
     }
 }
 

@@ -18,13 +18,13 @@
 //! Each write is a disk sync in the same nats-server that stores the events, so writes are few and paced: when
 //! a key was verified, and then at most twice in a time to live by whichever replica comes first.
 
+pub(crate) mod bucket;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
-use async_nats::jetstream::stream::StorageType;
-use bytes::Bytes;
 use shared::domain::clock::UnixMicros;
 use shared::process::nats::Nats;
 use shared::process::telemetry::Readiness;
@@ -34,7 +34,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::config::{KeyCacheConfig, KeyShareConfig};
+use self::bucket::{BUCKET, PATIENCE, Place, entry};
 use crate::domain::key::KeyId;
 use crate::keys::api_key::Digest;
 use crate::keys::cache::KeyCache;
@@ -45,20 +45,11 @@ use crate::keys::verified_key::VerifiedKey;
 /// The readiness condition that [`KeyShare::run`] fulfils.
 pub const KEYS_SHARED: &str = "shared keys";
 
-/// The bucket's name.
-const BUCKET: &str = "KEYS";
-
-/// How long a read or a removal may take before it is done without.
-const PATIENCE: Duration = Duration::from_millis(500);
-
 /// The least time between two writes of one replica.
 const PACE: Duration = Duration::from_millis(20);
 
 /// Pause before the bucket is asked for again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// How long after a removal no entry is written: longer than a look-up takes, and than clocks differ.
-const REMOVAL_MEMORY: Duration = Duration::from_secs(60);
 
 /// Entries that wait to be written; further ones are dropped.
 const QUEUE: usize = 10_000;
@@ -267,32 +258,6 @@ impl KeyShare {
     }
 }
 
-/// What stands in an entry's place.
-enum Place {
-    /// No entry; this is the revision to write over.
-    Free(u64),
-    /// An entry, under this revision.
-    Taken(u64, Bytes),
-    /// An entry stood here until a moment ago.
-    Removed,
-}
-
-/// Reads an entry's place; `None` when it cannot be read.
-async fn entry(bucket: &kv::Store, id: &KeyId) -> Option<Place> {
-    let Some(entry) = timeout(PATIENCE, bucket.entry(id.as_str())).await.ok()?.ok()? else {
-        return Some(Place::Free(0));
-    };
-    if entry.operation == kv::Operation::Put {
-        return Some(Place::Taken(entry.revision, entry.value));
-    }
-    let lately = UnixMicros::now().to_date_time() - entry.created < REMOVAL_MEMORY;
-    Some(if lately {
-        Place::Removed
-    } else {
-        Place::Free(entry.revision)
-    })
-}
-
 /// When entries are written.
 #[derive(Debug)]
 pub struct Writing {
@@ -300,20 +265,6 @@ pub struct Writing {
     pub cache: Arc<KeyCache>,
     /// How old an entry must be before it is written again.
     pub renew_after: Duration,
-}
-
-/// The bucket. When it is full, further keys are not shared.
-pub fn bucket(config: &KeyShareConfig, keys: &KeyCacheConfig, replicas: u8) -> kv::Config {
-    kv::Config {
-        bucket: BUCKET.to_owned(),
-        description: "API keys that ingest replicas have verified".to_owned(),
-        history: 1,
-        max_age: config.key_share_ttl.max(keys.key_outage_ttl),
-        max_bytes: config.key_share_max_bytes,
-        storage: StorageType::File,
-        num_replicas: usize::from(replicas),
-        ..kv::Config::default()
-    }
 }
 
 fn count(outcome: &'static str) {

@@ -1,0 +1,79 @@
+//! Starts what keeps the replicas' knowledge of keys together.
+
+use std::sync::Arc;
+
+use shared::process::nats::Nats;
+use shared::process::shutdown::Tasks;
+use shared::process::telemetry::Readiness;
+
+use crate::config::Config;
+use crate::keys::api_key::KeySecrets;
+use crate::keys::authenticator::{Authenticator, AuthenticatorParts};
+use crate::keys::cache::KeyCache;
+use crate::keys::changes::KeyChanges;
+use crate::keys::share::{self, KeyShare, Writing};
+use crate::keys::uses;
+use crate::store::Store;
+
+/// What the service knows of API keys.
+#[derive(Debug)]
+pub struct Keys {
+    pub cache: Arc<KeyCache>,
+    pub authenticator: Arc<Authenticator>,
+    pub changes: Arc<KeyChanges>,
+}
+
+/// Starts what remembers, shares and saves keys.
+pub fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness, tasks: &Tasks) -> Keys {
+    let cache = Arc::new(KeyCache::new(config.keys.clone()));
+    let (share, offers) = KeyShare::new(nats.clone(), &config.secrets_key);
+    let share = Arc::new(share);
+    let changes = Arc::new(KeyChanges::new(
+        nats.clone(),
+        cache.clone(),
+        share.clone(),
+        tasks.clone(),
+    ));
+    let parts = AuthenticatorParts {
+        secrets: KeySecrets::new(&config.secrets_key),
+        cache: cache.clone(),
+        share: share.clone(),
+        store: store.clone(),
+        tasks: tasks.clone(),
+    };
+    let authenticator = Arc::new(Authenticator::new(config.keys.clone(), parts));
+    let writing = Writing {
+        cache: cache.clone(),
+        renew_after: config.keys.key_cache_ttl / 2,
+    };
+    let bucket = share::bucket::settings(
+        &config.key_share,
+        &config.keys,
+        config.streams.event_stream_replicas,
+    );
+    let stop = || tasks.stop().clone();
+    let sharing = share.run(bucket, offers, writing, readiness.clone(), stop());
+    tasks.spawn_long_lived("key share", sharing);
+    tasks.spawn_long_lived(
+        "key uses",
+        uses::save_regularly(cache.clone(), store, config.keys.key_use_interval, stop()),
+    );
+    Keys {
+        cache,
+        authenticator,
+        changes,
+    }
+}
+
+/// Starts what makes changed keys forgotten.
+pub fn follow_key_changes(keys: &Keys, store: &Store, tasks: &Tasks) {
+    let changes = || keys.changes.clone();
+    let stop = || tasks.stop().clone();
+    tasks.spawn_long_lived("key changes", changes().listen(stop()));
+    tasks.spawn_long_lived("keys changed", changes().watch(store.clone(), stop()));
+    tasks.spawn_long_lived("unshared keys", changes().unshare(stop()));
+    tasks.spawn_long_lived(
+        "missed key changes",
+        changes().catch_up(keys.authenticator.clone(), stop()),
+    );
+}

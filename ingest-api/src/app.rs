@@ -1,4 +1,4 @@
-//! What the handlers share.
+//! The state that the handlers share.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::limits::limiter::RateLimiter;
 use crate::publish::Publisher;
 use crate::pulling::Waiters;
 use crate::store::Store;
-/// What the handlers share.
+
+/// The state that the handlers share.
 #[derive(Debug)]
 pub struct App {
     pub(crate) authenticator: Arc<Authenticator>,

@@ -1,8 +1,8 @@
 //! Requests that wait for a delivery to pull.
 //!
-//! They hold no connection to the database. One task asks, in one statement for all of them, which of their
-//! endpoints have something due, and wakes those. So the database sees the same few questions a second however
-//! many requests wait; and a lease that ran out, which no message announces, is found like a new event.
+//! They hold no connection to the database. One task asks in one statement which of their endpoints have something due, and
+//! wakes the requests for those. So the database gets the same few statements a second, however many requests wait. The
+//! task also finds leases that ran out, which no message announces.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -96,8 +96,7 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Looks again and again, each time after something became due, until `look` finds something, or the deadline
-    /// or the stop has come.
+    /// Calls `look`, and again each time something becomes due, until it finds something, or the deadline or the stop comes.
     ///
     /// # Errors
     /// Those of `look`.
@@ -106,7 +105,7 @@ impl Place<'_> {
         F: Future<Output = Result<Option<T>, E>>,
     {
         loop {
-            // Waits from here on: what becomes due while `look` looks is not missed.
+            // Listen before `look`, so that nothing that becomes due meanwhile is missed.
             let due = self.due.notified();
             let found = look().await?;
             if found.is_some() {

@@ -150,7 +150,7 @@ pub fn admin_alone(app: Arc<App>, readiness: Readiness) -> Router {
 
 /// What every answer passes through.
 fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
-    // One stack, not a layer after the other: a router boxes every route again for each.
+    // One stack: a router boxes every route again for each layer that is added by itself.
     let layers = ServiceBuilder::new()
         // Bodies are read with limits of their own, whose errors name the limit.
         .layer(DefaultBodyLimit::disable())
@@ -178,7 +178,7 @@ fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
         .layer(layers)
 }
 
-/// Answers a request whose path no route knows: without the slashes at its end one may.
+/// Answers a request for an unknown path: tries it without the slashes at its end.
 async fn without_slash(known: Router, mut request: Request) -> Response {
     match trimmed(request.uri()) {
         None => ApiError::NotFound.into_response(),

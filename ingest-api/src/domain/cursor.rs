@@ -1,4 +1,4 @@
-//! Cursors: where a page ended, in a form that clients hand back unread.
+//! Cursors: opaque tokens that say where a page ended.
 
 use data_encoding::BASE64URL_NOPAD;
 use shared::domain::clock::UnixMicros;
@@ -36,11 +36,11 @@ impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Cursor<Id> {
         BASE64URL_NOPAD.encode(&[&at, self.id.as_ref()].concat())
     }
 
-    /// Reads the opaque form; nothing when it is not one.
+    /// Reads the opaque form. None for other text.
     pub fn decode(text: &str) -> Option<Self> {
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let (at, id) = bytes.split_first_chunk::<8>()?;
-        // What a client makes up reaches the database, whose times do not reach as far back as ours.
+        // A forged cursor must not hold a time that Postgres cannot represent.
         let at = Some(i64::from_be_bytes(*at)).filter(|micros| *micros >= 0)?;
         Some(Self {
             at: UnixMicros::new(at).to_date_time(),

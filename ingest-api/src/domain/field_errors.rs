@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Most wrong fields of one request, or of one event of a batch, that are told one by one.
+/// Most wrong fields that are listed for one request, or for one event of a batch.
 const MAX_TOLD: usize = 20;
 
 /// Longest name of a key or an organisation, in characters.
@@ -35,8 +35,7 @@ impl FieldError {
 #[derive(Debug)]
 pub struct WrongFields(pub Vec<FieldError>);
 
-/// What is wrong with a body, gathered field by field. A body may hold any number of wrong fields: those that are told
-/// are kept, the others only counted.
+/// The wrong fields of a body so far. A body may hold any number of them; those beyond the first 20 are only counted.
 #[derive(Debug, Default)]
 pub struct FieldErrors {
     told: Vec<FieldError>,
@@ -53,12 +52,12 @@ impl FieldErrors {
         }
     }
 
-    /// What was read from a field; nothing, and one more wrong field, when it was refused.
+    /// The value that was read from a field. None for an error, which counts as a wrong field.
     pub fn check<T, E: Into<String>>(&mut self, field: &str, outcome: Result<T, E>) -> Option<T> {
         outcome.map_err(|detail| self.push(field, detail)).ok()
     }
 
-    /// Ends the gathering.
+    /// Ends the check.
     ///
     /// # Errors
     /// With the wrong fields, when there are some.

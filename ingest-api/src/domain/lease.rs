@@ -1,4 +1,4 @@
-//! Leases: what a consumer that pulls hands back, unread, to say that it is done with a delivery.
+//! Leases: opaque tokens with which consumers acknowledge pulled deliveries.
 
 use data_encoding::BASE64URL_NOPAD;
 use shared::domain::clock::UnixMicros;
@@ -13,9 +13,9 @@ const LENGTH: usize = 40;
 pub struct Lease {
     /// The event.
     pub event_id: EventId,
-    /// When it was accepted, which leads to the partition of its delivery.
+    /// When it was accepted: this finds the partition of its delivery.
     pub accepted_at: OffsetDateTime,
-    /// What was written into the delivery when it was leased; proves that the lease still holds.
+    /// The token in the delivery's row: the lease holds while it is there.
     pub token: LeaseToken,
 }
 
@@ -29,13 +29,13 @@ impl Lease {
         BASE64URL_NOPAD.encode(&bytes)
     }
 
-    /// Reads the opaque form; nothing when it is not one.
+    /// Reads the opaque form. None for other text.
     pub fn decode(text: &str) -> Option<Self> {
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let bytes: [u8; LENGTH] = bytes.try_into().ok()?;
         let (event_id, rest) = bytes.split_first_chunk::<16>()?;
         let (at, token) = rest.split_first_chunk::<8>()?;
-        // What a client makes up reaches the database, whose times do not reach as far back as ours.
+        // A forged token must not hold a time that Postgres cannot represent.
         let accepted_at = Some(i64::from_be_bytes(*at)).filter(|micros| *micros >= 0)?;
         Some(Self {
             event_id: Uuid::from_bytes(*event_id).into(),

@@ -12,7 +12,7 @@ pub struct Page<Id> {
 }
 
 impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Page<Id> {
-    /// Cuts the row that was fetched beyond the page, and tells where the next page begins when there was one.
+    /// Drops the one row that was fetched beyond the page. Returns the next page's cursor when there was such a row.
     pub fn cut<T>(&self, rows: &mut Vec<T>, position: impl FnOnce(&T) -> Cursor<Id>) -> Option<String> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if rows.len() <= limit {

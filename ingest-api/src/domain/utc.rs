@@ -1,5 +1,4 @@
-//! Times as clients send them: in any zone, and only those that have a year in UTC, which is how the database and the
-//! answers hold them.
+//! Times as clients send them, in any zone. They are stored and shown in UTC, so their year must be 0 to 9999 there.
 
 use serde::{Deserialize, Deserializer, de};
 use time::{OffsetDateTime, UtcOffset};

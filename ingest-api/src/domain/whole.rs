@@ -1,4 +1,4 @@
-//! Integers in forms, however they are spelled: to JSON Schema, and so to the contract, `64.0` and `2e3` are integers.
+//! Integers in forms, in any spelling: for JSON Schema, and so for the contract, `64.0` and `2e3` are integers.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::json::in_words;
 
-/// More digits are in no range that a form allows.
+/// No form allows a number with more digits.
 const MAX_DIGITS: usize = 30;
 
 /// Reads a field that holds an integer: `#[serde(deserialize_with = "whole::read")]`. The field's type may be any that reads
@@ -28,7 +28,7 @@ pub fn read<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> 
     serde_json::from_str(&plain).map_err(|error| {
         let detail = match in_words(&error) {
             _ if !is_number => "must be an integer".to_owned(),
-            // As which the reader takes what no type of integers holds.
+            // serde_json reads an integer that no type holds as a floating point number.
             text if text.contains("floating point") => "is out of range".to_owned(),
             text => text,
         };
@@ -52,7 +52,7 @@ fn integer(number: &str) -> Option<Cow<'_, str>> {
     if significant.is_empty() {
         return Some("0".into());
     }
-    // Zeros to the right of the last digit that is none; less than none when that stands behind the point.
+    // Zeros behind the last significant digit; negative when that digit stands behind the point.
     let trailing = digits.len() - digits.trim_end_matches('0').len();
     let zeros = i64::try_from(trailing).ok()? - i64::try_from(fraction.len()).ok()?;
     let zeros = match exponent.parse::<i64>() {

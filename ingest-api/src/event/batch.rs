@@ -19,10 +19,10 @@ pub enum BatchForm {
     CloudEvents,
 }
 
-/// An event of a batch, or why it is none.
+/// An event of a batch, or why it was refused.
 pub type Item<'a> = Result<NewEvent<'a>, EventError>;
 
-/// Reads a batch; its items are read one by one, and none spoils another.
+/// Reads a batch. A wrong item does not spoil the others.
 ///
 /// # Errors
 /// When the whole cannot be read as a batch, or is too large for one.
@@ -30,7 +30,7 @@ pub fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, EventError> 
     let items: Vec<&[u8]> = match form {
         BatchForm::Lines => body
             .split(|&byte| byte == b'\n')
-            // In front of each line, as it stands where files were put one after the other.
+            // Concatenated files may have a byte order mark in front of any line.
             .map(|line| without_mark(line.trim_ascii()))
             .filter(|l| !l.is_empty())
             .take(MAX_EVENTS + 1)

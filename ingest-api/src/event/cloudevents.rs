@@ -132,8 +132,8 @@ fn base64_payload(value: &RawValue, content_type: &str) -> Result<(Cow<'static, 
     Ok((bytes.into(), content_type.to_owned()))
 }
 
-/// The body of an event in binary mode. No text in JSON is empty, so an empty one is an event without data; a body without
-/// a media type is JSON when it can be read as such.
+/// The body of an event in binary mode. JSON is never empty, so an empty body is an event without data. A body without a
+/// media type is JSON when it parses as JSON.
 fn binary_payload<'a>(content_type: Option<&str>, body: &'a [u8]) -> Result<(Cow<'a, [u8]>, String), String> {
     if body.is_empty() && content_type.is_none_or(is_json) {
         return Ok((NO_DATA.into(), content_type.unwrap_or(JSON).to_owned()));
@@ -146,7 +146,7 @@ fn binary_payload<'a>(content_type: Option<&str>, body: &'a [u8]) -> Result<(Cow
     Ok((check_payload(body, content_type)?.into(), content_type.to_owned()))
 }
 
-/// What claims to be JSON must be, because it stands as it is in the webhook's body: all but a byte order mark.
+/// Checks that a payload of a JSON type is JSON, since it is copied into the webhook's body. Drops a byte order mark.
 fn check_payload<'a>(bytes: &'a [u8], content_type: &str) -> Result<&'a [u8], String> {
     if !is_json(content_type) {
         return Ok(bytes);
@@ -160,7 +160,7 @@ fn check_payload<'a>(bytes: &'a [u8], content_type: &str) -> Result<&'a [u8], St
 
 /// Decodes a header value: a quoted string is unquoted, in which a backslash may stand before any character (RFC 9110,
 /// 5.6.4), then percent decoded once (HTTP binding, 3.1.3.2). Most SDKs write texts as they are, so a quote that is not
-/// closed and a `%` that starts no escape stand for themselves. Nothing when what comes out is not UTF-8.
+/// closed and a `%` that starts no escape stand for themselves. None when the result is not UTF-8.
 fn decode_header(value: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(value).ok()?;
     let text = unquote(text, |_| true).unwrap_or_else(|| text.trim().into());
@@ -173,7 +173,7 @@ fn decode_header(value: &[u8]) -> Option<String> {
 struct Reader {
     attributes: Map<String, Value>,
     errors: FieldErrors,
-    // The required attributes that are there, and wrong.
+    // Required attributes that are present but wrong.
     wrong_required: Vec<&'static str>,
 }
 

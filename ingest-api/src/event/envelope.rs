@@ -54,11 +54,10 @@ pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, EventError> {
     })
 }
 
-/// Says what is wrong with a body that did not parse, field by field. Only wrong bodies come here, so it may
-/// read them once more.
+/// Says what is wrong with a body, field by field. It reads the body again, but only bodies that failed come here.
 fn explain(body: &[u8], error: serde_json::Error) -> EventError {
     if let Err(invalid) = serde_json::from_slice::<&RawValue>(body) {
-        // What the reader of events met first, unless that is a wrong field before the place that is no JSON.
+        // A wrong field may stand before the place that is not JSON; then `error` is about that field.
         return EventError::NotJson(if error.is_data() { invalid } else { error });
     }
     let fields = match RawFields::read(body, "a JSON object with `type` and `data`") {

@@ -118,7 +118,7 @@ impl<'a> RawFields<'a> {
         }
     }
 
-    /// The same for a field whose null is as good as its absence.
+    /// The same for a field that may be null, which means absent.
     ///
     /// # Errors
     /// As [`RawFields::string`].
@@ -142,7 +142,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 let mut fields = BTreeMap::<_, RawField<'de>>::new();
-                // As bytes, in which half of a surrogate pair is not the end of the whole: only this name is wrong.
+                // As bytes: a name with half of a surrogate pair is then one wrong name, not the end of the reading.
                 while let Some((name, value)) = map.next_entry::<ByteBuf, &'de RawValue>()? {
                     let name = String::from_utf8_lossy(&name).into_owned();
                     let first = RawField {
@@ -159,8 +159,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
     }
 }
 
-/// The items of a JSON array, unread, and whether it is one. It is read no further than one item past `limit`: four
-/// megabytes may hold two million of them.
+/// The items of a JSON array, unread, and the result of reading the array. Reading stops one item past `limit`, since four
+/// megabytes may hold two million items.
 pub fn array_items(json: &[u8], limit: usize) -> (Vec<&[u8]>, serde_json::Result<()>) {
     let mut items = Items {
         found: Vec::new(),

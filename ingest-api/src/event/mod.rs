@@ -26,7 +26,7 @@ const MAX_WORD_BYTES: usize = 255;
 /// What makes a repeat of an event a repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
-    /// Nothing: each time it is sent it is a new event.
+    /// No key: each time it is sent it is a new event.
     Unique,
     /// The producer's idempotency key.
     Key(Cow<'a, str>),
@@ -54,7 +54,7 @@ pub struct NewEvent<'a> {
     pub cloudevent: Option<String>,
     /// Ordered endpoints get the events of one key one after another.
     pub ordering_key: Option<Cow<'a, str>>,
-    /// The one endpoint that it goes to; else it goes to all that want it.
+    /// The only endpoint that gets it. None: every endpoint that wants it.
     pub only_to: Option<EndpointId>,
 }
 
@@ -91,7 +91,7 @@ impl NewEvent<'_> {
     }
 }
 
-/// Checks an event type. It may be any text without white space; `*` and `>` are kept for filters.
+/// Checks an event type: any text without white space, `*` and `>`, which are wildcards in filters.
 ///
 /// # Errors
 /// With what is wrong.
@@ -106,7 +106,7 @@ pub fn check_event_type(event_type: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Checks an idempotency key, an ordering key, or an event type as far as it is like them.
+/// Checks what idempotency keys, ordering keys and event types have in common.
 ///
 /// # Errors
 /// With what is wrong.

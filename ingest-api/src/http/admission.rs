@@ -18,7 +18,8 @@ use crate::http::guarded_body::GuardedBody;
 use crate::http::rate_headers;
 use crate::keys::moment::Moment;
 
-/// How much of a body that is refused is read all the same when it is sent with a key.
+/// Bytes that are still read of a body whose request was refused, when it came with a key: its client can then read the
+/// answer and keep the connection.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Layer of the routes that need a key: lets a request through as [`Admitted`], and writes the rate-limit
@@ -65,7 +66,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        // The one that is ready goes along; its clone takes its place.
+        // `poll_ready` has reserved the service that is there, so this request gets it and a clone takes its place.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
         Box::pin(admit(self.app.clone(), request, inner))

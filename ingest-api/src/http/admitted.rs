@@ -23,22 +23,22 @@ pub struct Admitted(Arc<Admittance>);
 pub struct Admittance {
     key: Arc<VerifiedKey>,
     app: Arc<App>,
-    /// Before the key was looked at.
+    /// A moment before the key was checked.
     at: Moment,
     // The last decision on this request: what its answer's headers say.
     decision: Mutex<Decision>,
 }
 
 impl Admittance {
-    /// Whether its key is still the one that was looked at, where that can be said without waiting.
+    /// Whether its key is unchanged since it was checked. None when that takes a wait to find out.
     pub fn is_unchanged(&self) -> Option<bool> {
         self.app.authenticator.is_unchanged(&self.key, self.at)
     }
 
-    /// Whether its key is still the one that was looked at.
+    /// Checks that its key is unchanged since it was checked.
     ///
     /// # Errors
-    /// When it was changed since: revoked, for example; or when that is not known.
+    /// When the key was changed, for example revoked, or when that cannot be known.
     pub async fn check_unchanged(&self) -> Result<(), KeyChanged> {
         let authenticator = &self.app.authenticator;
         let unchanged = authenticator.is_surely_unchanged(&self.key, self.at).await;
@@ -62,7 +62,7 @@ impl Admitted {
         &self.0
     }
 
-    /// Whether the key is still the one that was looked at. Asked by handlers that wait before they answer.
+    /// Checks that the key is unchanged since it was checked. For handlers that wait before they answer.
     ///
     /// # Errors
     /// 503 when it was changed since: the request should be repeated, and may be refused then.
@@ -103,11 +103,11 @@ impl Admitted {
         }
     }
 
-    /// Takes `cost` more requests out of the limit: one has been taken on admission, so a batch of `n` events
-    /// charges `n - 1`. All of them or none.
+    /// Takes `cost` more requests out of the limit, all or none. Admission has taken one already, so a batch of `n` events
+    /// charges `n - 1`.
     ///
     /// # Errors
-    /// 429 when they are not there now; 422 when they exceed the limit, so that they never will be.
+    /// 429 when the limit has less left; 422 when the whole limit is less than that.
     pub fn charge(&self, cost: u64) -> Result<(), ApiError> {
         let grant = &self.0.key.grant;
         if cost >= grant.limit.get() {
@@ -154,7 +154,7 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
     }
 }
 
-/// The key was changed after it was looked at. Whether it may still be used is seen when the request is repeated.
+/// The key was changed after it was checked. A repeat of the request shows whether it may still be used.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the API key was changed while the request came: send it again")]
 pub struct KeyChanged;

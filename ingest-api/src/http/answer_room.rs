@@ -1,7 +1,6 @@
-//! What answers that may be large take of memory, which all of them share, until their clients have them.
+//! The memory that large answers share. An answer holds its part until its client has read it.
 //!
-//! Without a bound of their own, clients that take them slowly would take as many times the largest page as there are
-//! connections, or streams in these.
+//! Without this bound, slow readers could hold one largest page for every connection, or for every HTTP/2 stream.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,10 +17,10 @@ use tokio::time::timeout;
 
 use crate::http::error::ApiError;
 
-/// What all large answers may hold together.
+/// Most bytes that all large answers hold together.
 const ROOM_BYTES: usize = 64 * 1024 * 1024;
 
-/// What is held for one before it is known: 4 MiB of payloads in base64, with what stands around them.
+/// Bytes that are reserved for an answer before its size is known: 4 MiB of payloads in base64, and the JSON around them.
 const PAGE_BYTES: u32 = 8 * 1024 * 1024;
 
 /// How long a request waits for room. Most answers turn out to be small, so that there is room again soon.

@@ -72,13 +72,13 @@ impl RequestBody {
         ))
     }
 
-    /// Reads the body, which is empty afterwards, and decompresses it when it has a `Content-Encoding`. Bytes are counted
-    /// as they arrive, and those that come out as they come, whatever the headers announce. What it returns gives its
-    /// memory back when it is dropped.
+    /// Reads the body and decompresses it when it has a `Content-Encoding`; afterwards the body is empty. The limits count
+    /// the bytes that arrive and the bytes that come out of a decoder, not those that the headers announce. Dropping the
+    /// result frees its share of the memory.
     ///
     /// # Errors
-    /// 413 past `limit`, 408 past the time, 503 when all bodies together take too much memory, 415 when it is in another
-    /// coding than gzip and zstd, 400 when it is not what its coding says or the connection breaks.
+    /// 413 past `limit`; 408 when it takes too long; 503 when all bodies together take too much memory; 415 when its coding
+    /// is neither gzip nor zstd; 400 when it does not match its coding, or the connection breaks.
     pub async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
         let body = std::mem::take(&mut self.body);
         if self.headers.contains_key(CONTENT_ENCODING) {
@@ -97,7 +97,7 @@ impl RequestBody {
         parse_form(&self.read(MAX_FORM_BYTES).await?)
     }
 
-    /// Reads a change: JSON, or called the merge patch (RFC 7396) that it is.
+    /// Reads a change, as JSON or as a merge patch (RFC 7396).
     ///
     /// # Errors
     /// As [`Self::form`].
@@ -109,8 +109,7 @@ impl RequestBody {
         parse_form(&self.read(MAX_FORM_BYTES).await?)
     }
 
-    /// Reads the body of a management route that may also be left out. One that comes in chunks is seen to be empty at
-    /// its end.
+    /// Reads the body of a management route that may be left out. Only its end shows that a chunked body is empty.
     ///
     /// # Errors
     /// As [`Self::form`].
@@ -144,7 +143,7 @@ async fn read_coded(
 }
 
 async fn read_plain(body: Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
-    // Before anything is read: who waits for a word to go on gets this instead.
+    // Before reading: a client that sent `Expect: 100-continue` then gets this answer instead of the 100.
     if body.size_hint().lower() > limit as u64 {
         return Err(ApiError::TooLarge { limit });
     }
@@ -154,7 +153,7 @@ async fn read_plain(body: Body, limit: usize, bodies: &BodyLimits) -> Result<Byt
     }
 }
 
-/// Reads a body to its end, or until it is refused. One that comes in one piece, as most do, is not copied.
+/// Reads a body to its end, or until it is refused. Most bodies arrive in one piece, which is not copied.
 async fn gather(mut body: Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
     let mut gathered: Option<Gathered> = None;
     while let Some(frame) = body.frame().await {
@@ -183,8 +182,8 @@ fn broken(error: &axum::Error) -> ApiError {
     }
 }
 
-/// Reads a form. What valid JSON says that the form cannot hold is 422, and so is a name that stands twice in an object,
-/// be it one that is read into a map or one that is kept as it is.
+/// Reads a form. Valid JSON that the form cannot hold is 422. So is a name that stands twice in an object, also where the
+/// form reads a map or keeps the JSON as it is.
 fn parse_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let bytes = without_mark(bytes);
     let json: &RawValue = serde_json::from_slice(bytes).map_err(|error| ApiError::not_json(&error))?;

@@ -13,13 +13,13 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Cors};
 
 use crate::http::rate_headers::{RATE_LIMIT, RATE_LIMIT_POLICY};
 
-/// tower-http's layer takes every OPTIONS for a browser's question; CloudEvents' handshake is one too, and is let
-/// through.
+/// tower-http's layer answers every OPTIONS as a browser's preflight. CloudEvents' handshake is an OPTIONS too, and must reach
+/// its handler.
 #[derive(Clone, Debug)]
 pub struct CorsLayer(tower_http::cors::CorsLayer);
 
 impl CorsLayer {
-    /// Lets web pages of these origins call the API; nothing when there are none.
+    /// Lets web pages of these origins call the API. None without origins.
     pub fn new(origins: &[HeaderValue]) -> Option<Self> {
         if origins.is_empty() {
             return None;
@@ -39,7 +39,7 @@ impl CorsLayer {
                 Method::PATCH,
                 Method::DELETE,
             ])
-            // Those that are asked for: `*` stands for all but `Authorization`, and CloudEvents name headers of their own.
+            // Allow what is asked for: `*` excludes `Authorization`, and CloudEvents bring headers of any name.
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers([ETAG, RETRY_AFTER, LINK, RATE_LIMIT, RATE_LIMIT_POLICY])
             .max_age(Duration::from_hours(1));

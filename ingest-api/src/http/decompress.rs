@@ -1,8 +1,8 @@
 //! Request bodies in a content coding: gzip and Zstandard.
 //!
-//! What comes out is bounded like a body that was sent as it is, and counted as it comes out; the input is given to a
-//! decoder in small pieces, between which other requests have their turn. A request without a `Content-Encoding` never
-//! comes here.
+//! The decompressed body has the same limit as one that was sent plain, and is counted while it is decoded. The decoder
+//! gets its input in small pieces; between two of them other requests run. A request without a `Content-Encoding` does
+//! not come here.
 
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_ENCODING;
@@ -13,23 +13,23 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation 
 use crate::http::error::ApiError;
 use crate::http::request_body::{BodyLimits, Gathered};
 
-/// Most codings of one body, one around the other.
+/// Most codings of one body, applied one after the other.
 const MAX_CODINGS: usize = 2;
 
-/// How many times longer than what was sent a body may be. Deflate stays below 1 033, and events that differ in anything
-/// below a tenth of that.
+/// How many times larger than what was sent a body may become. Deflate cannot exceed 1 033; events that differ at all
+/// stay below a tenth of that.
 const MAX_RATIO: usize = 500;
 
-/// What may come out of however little.
+/// Bytes that may come out of a body of any size.
 const FREE_BYTES: usize = 256 * 1024;
 
 /// Window that a Zstandard frame may ask for: 8 MiB (RFC 9659).
 const WINDOW_LOG: u32 = 23;
 
-/// The largest window of a gzip member, and that there is a gzip header (zlib's `windowBits` without the 16 for that).
+/// The largest window of a gzip member: zlib's `windowBits`, without the 16 that stands for the gzip header.
 const GZIP_WINDOW_BITS: u8 = 15;
 
-/// What is read and written at the most before others have their turn: some 0.1 ms.
+/// Most bytes that are read and written before other requests run: about 0.1 ms.
 const STEP_IN: usize = 8 * 1024;
 const STEP_OUT: usize = 64 * 1024;
 
@@ -75,7 +75,7 @@ pub fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
     Ok(codings)
 }
 
-/// The most bytes that a compressed body may have. What cannot be made smaller becomes a little larger.
+/// The most bytes that a compressed body may have. Data that does not compress becomes a little larger.
 pub fn compressed_limit(limit: usize) -> usize {
     limit + limit / 16 + 1_024
 }
@@ -83,8 +83,8 @@ pub fn compressed_limit(limit: usize) -> usize {
 /// Reverses the codings of a body that is to have at most `limit` bytes.
 ///
 /// # Errors
-/// 413 past `limit`, and when it is out of proportion to what was sent; 503 when all bodies together take too much memory;
-/// 400 when it is not in these codings, not to its end, or something follows.
+/// 413 past `limit`, and when it grows out of proportion; 503 when all bodies together take too much memory; 400 when it
+/// is not in these codings, ends too early, or is followed by other bytes.
 pub async fn decompress(
     mut body: Bytes,
     codings: &[Coding],
@@ -93,7 +93,7 @@ pub async fn decompress(
 ) -> Result<Bytes, ApiError> {
     let sent = body.len();
     for (inner, coding) in codings.iter().enumerate().rev() {
-        // What a client sends without having anything to say.
+        // Some clients set the header and send no body.
         if body.is_empty() {
             break;
         }
@@ -111,7 +111,7 @@ pub async fn decompress(
     Ok(body)
 }
 
-/// What has come out so far.
+/// The bytes that were decoded so far, and their limits.
 struct Output {
     gathered: Gathered,
     limit: usize,
@@ -167,7 +167,7 @@ enum Decoder {
 struct Step {
     read: usize,
     written: usize,
-    /// A member or frame is complete: another one may follow, and nothing else.
+    /// A member or frame is complete. Only another one may follow.
     ended: bool,
 }
 

@@ -17,7 +17,7 @@ const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#qu
 /// Content codings that bodies may be sent in, as `Accept-Encoding` names them.
 const ACCEPTED_CODINGS: &str = "gzip, zstd";
 
-/// Why a request was not done. Each variant is something that its sender can act on, but the last.
+/// Why a request failed. The sender can act on every variant but the last.
 #[derive(Debug)]
 pub enum ApiError {
     /// 400: the body or a header cannot be read.
@@ -30,18 +30,18 @@ pub enum ApiError {
     NotFound,
     /// 405.
     MethodNotAllowed,
-    /// 409: it is not in a state in which this can be done.
+    /// 409: the state of the resource does not allow it.
     Conflict(&'static str),
-    /// 409: the organisation has as many as it may have.
+    /// 409: the organisation has reached a limit.
     LimitReached {
-        /// What it has so many of.
+        /// What is limited.
         what: &'static str,
-        /// How many.
+        /// The limit.
         limit: i64,
-        /// What makes room.
+        /// The verb that makes room.
         remedy: &'static str,
     },
-    /// 412: it is not at the version that the request names any more.
+    /// 412: the resource has another version than the request names.
     PreconditionFailed,
     /// 408: the body did not arrive in time.
     BodyTimeout,
@@ -55,14 +55,14 @@ pub enum ApiError {
         /// The limit.
         limit: usize,
     },
-    /// 413: what a compressed body holds is out of proportion to it.
+    /// 413: a compressed body grows out of proportion.
     OutOfProportion {
         /// How many times larger it may be.
         ratio: usize,
     },
     /// 415.
     UnsupportedMediaType(Cow<'static, str>),
-    /// 415: the body is in a content coding that is not taken. The answer names those that are.
+    /// 415: the content coding is not supported. The answer names those that are.
     UnsupportedCoding,
     /// 422: the body can be read, but these fields are wrong.
     Invalid(Vec<FieldError>),
@@ -100,7 +100,7 @@ pub struct Problem {
     errors: Vec<FieldError>,
 }
 
-/// What is wrong, in one line: goes along with every error answer, for APIs whose errors have another form.
+/// The error in one line. Every error answer carries it, for APIs whose errors have another form.
 #[derive(Clone, Debug)]
 pub struct ErrorText(pub String);
 
@@ -198,7 +198,7 @@ impl ApiError {
 }
 
 impl From<ApiError> for Problem {
-    /// Tells the sender what they can act on, and the log the rest.
+    /// Writes an internal cause to the log; the sender does not see it.
     fn from(error: ApiError) -> Self {
         if let ApiError::Internal(cause) = &error {
             tracing::error!(error = format!("{cause:#}"), "a request failed");

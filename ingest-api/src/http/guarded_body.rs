@@ -1,7 +1,7 @@
-//! Bodies of requests whose key may be changed while they come.
+//! Bodies of requests whose key may be changed while they arrive.
 //!
-//! A key is looked at when a request's headers have come. Its body may take half a minute more, and a key that is revoked
-//! meanwhile must not bring anything about any more. Nor must one that is revoked while its request waits for Postgres.
+//! A key is checked when the headers of a request have arrived. The body may take half a minute more. A key that is revoked
+//! in this time must have no effect, nor one that is revoked while its request waits for Postgres.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use hyper::body::{Frame, SizeHint};
 use crate::http::admitted::{Admittance, Admitted, KeyChanged};
 use crate::http::error::ApiError;
 
-/// How often it is looked whether the key of a request that waits was changed.
+/// How often the key of a waiting request is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Gives work up when the key of its request is changed before it is done: for what would outlive the key, such as a URL
-/// that events go to. Work may wait for seconds, for a connection and for locks. A statement that Postgres has begun by
-/// itself, not in a transaction, is not taken back.
+/// Does work, and drops it when the key of its request is changed before it ends. For work whose effect would outlive the
+/// key, such as a URL that events go to. Work may wait for seconds, for a connection and for locks. A statement outside a
+/// transaction that Postgres has begun still takes effect.
 ///
 /// # Errors
 /// Those of the work, or 503.
@@ -39,7 +39,7 @@ pub async fn unless_changed<T>(
     }
 }
 
-/// A part of a body that waits until it is known whether its key was changed.
+/// A part of a body that waits for the check of its key.
 type Held = Pin<Box<dyn Future<Output = Part> + Send>>;
 
 /// A part of a body, or its end.
@@ -49,13 +49,13 @@ type Part = Option<Result<Frame<Bytes>, axum::Error>>;
 pub struct GuardedBody {
     body: Body,
     admittance: Arc<Admittance>,
-    /// It was not there with the headers.
+    /// Whether it arrived after the headers.
     has_waited: bool,
     held: Option<Held>,
 }
 
 impl GuardedBody {
-    /// Guards a body; one that is there already needs none.
+    /// Guards a body. An empty one needs no guard.
     pub fn guard(body: Body, admittance: &Arc<Admittance>) -> Body {
         if body.is_end_stream() {
             return body;
@@ -68,7 +68,7 @@ impl GuardedBody {
         })
     }
 
-    /// Passes a part on that came after a wait, if the key is unchanged.
+    /// Passes on a part that arrived later than the headers, if the key is unchanged.
     fn pass(&mut self, part: Part, context: &mut Context<'_>) -> Poll<Part> {
         match self.admittance.is_unchanged() {
             Some(true) => Poll::Ready(part),

@@ -37,8 +37,8 @@ impl Series {
     }
 }
 
-/// The series so far, by route. The recorder finds one by its labels, which costs more than the rest of a request's
-/// bookkeeping together; there are few, so they are kept.
+/// The series so far, by route. They are few and kept here, because looking one up by its labels costs more than the rest
+/// of the bookkeeping of a request.
 #[derive(Debug, Default)]
 pub struct HttpMetrics(RwLock<HashMap<String, Vec<Series>>>);
 
@@ -106,7 +106,7 @@ where
 }
 
 pin_project! {
-    /// An answer that is recorded when it is there.
+    /// Waits for the answer and records it.
     #[derive(Debug)]
     pub struct Recording<F> {
         started: Instant,
@@ -137,7 +137,7 @@ where
     }
 }
 
-/// A client can invent methods; they share one series.
+/// Unknown methods share one series, because clients can invent any number.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

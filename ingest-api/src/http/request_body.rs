@@ -1,7 +1,6 @@
-//! What request bodies may take while they come: time, and memory, which all of them share.
+//! How long a request body may take to arrive, and the memory that all bodies share.
 //!
-//! Without a bound of their own, bodies that come slowly would take as many times the largest batch as there are
-//! connections, or streams in these.
+//! Without this bound, slow senders could hold one largest batch for every connection, or for every HTTP/2 stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,24 +11,24 @@ use tokio::time::timeout;
 
 use crate::http::error::ApiError;
 
-/// Bodies that are decompressed at a time. More would not be done sooner, and each may take a window of 8 MiB.
+/// Bodies that are decompressed at once. More would not finish sooner, and each may need a window of 8 MiB.
 const DECODERS: usize = 4;
 
-/// What bodies may take.
+/// The limits that all bodies share.
 #[derive(Debug)]
 pub struct BodyLimits {
-    /// How long one may take to come.
+    /// How long one body may take to arrive.
     pub timeout: Duration,
-    /// Bytes that are left for the bodies that come in pieces.
+    /// Bytes that are free for bodies that arrive in pieces.
     room: Arc<Semaphore>,
-    /// Bytes that these hold.
+    /// Bytes that such bodies hold now.
     taken: Gauge,
-    /// Turns of those that are decompressed: each holds a decoder with its window.
+    /// One permit for each body that is being decompressed.
     decoders: Semaphore,
 }
 
 impl BodyLimits {
-    /// Bodies that come in pieces may hold `buffer_bytes` together.
+    /// Lets bodies that arrive in pieces hold `buffer_bytes` together.
     pub fn new(timeout: Duration, buffer_bytes: u32) -> Self {
         Self {
             timeout,
@@ -39,10 +38,10 @@ impl BodyLimits {
         }
     }
 
-    /// A turn to decompress a body.
+    /// Waits for the permit to decompress a body.
     ///
     /// # Errors
-    /// 503 when none comes in time.
+    /// 503 when it does not come in time.
     pub async fn decoder(&self) -> Result<SemaphorePermit<'_>, ApiError> {
         match timeout(self.timeout, self.decoders.acquire()).await {
             Ok(Ok(turn)) => Ok(turn),
@@ -53,7 +52,7 @@ impl BodyLimits {
         }
     }
 
-    /// A body of which nothing has come.
+    /// A body of which no byte has arrived yet.
     pub fn empty_body(&self) -> Gathered {
         Gathered {
             bytes: Vec::new(),
@@ -64,27 +63,27 @@ impl BodyLimits {
     }
 }
 
-/// The pieces of one body that have come, in one buffer. Its memory is given back when it is dropped.
+/// The bytes of one body that have arrived, in one buffer. Dropping it frees its share of the memory.
 #[derive(Debug)]
 pub struct Gathered {
     bytes: Vec<u8>,
-    /// The buffer's capacity: what it takes, however little is in it.
+    /// Permits for the buffer's whole capacity, however little of it is filled.
     held: Option<OwnedSemaphorePermit>,
     room: Arc<Semaphore>,
     taken: Gauge,
 }
 
 impl Gathered {
-    /// How much has come.
+    /// Bytes that have arrived.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Adds a piece to a body of at most `most` bytes. The buffer doubles as it grows and is not made for what is only
-    /// announced: who wants to fill the memory has to send at least half as much.
+    /// Adds a piece to a body of at most `most` bytes. The buffer doubles as it grows and ignores the announced length, so
+    /// that filling the memory takes sending at least half as many bytes.
     ///
     /// # Errors
-    /// 503 when the other bodies leave no room for it.
+    /// 503 when other bodies hold the memory.
     pub fn append(&mut self, piece: &[u8], most: usize) -> Result<(), ApiError> {
         let (length, capacity) = (self.bytes.len() + piece.len(), self.bytes.capacity());
         if length > capacity {

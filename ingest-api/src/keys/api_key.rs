@@ -2,8 +2,8 @@
 //! by. The secret is 256 random bits, of which only an argon2id hash is stored, and a check: 64 bits of a keyed
 //! hash of prefix, id and random bits, so that a made-up key is refused by arithmetic alone, however many arrive.
 //!
-//! The check adds nothing to the secret's strength and takes nothing from it. Whoever guesses one, at 2⁶⁴ tries,
-//! or holds a revoked key, has won one look-up in Postgres.
+//! The check makes the secret neither stronger nor weaker. A guessed check (2⁶⁴ tries) or a revoked key costs one look-up
+//! in Postgres.
 
 use std::fmt;
 
@@ -23,11 +23,11 @@ const CHECK_BYTES: usize = 8;
 const SECRET_BYTES: usize = RANDOM_BYTES + CHECK_BYTES;
 const SECRET_LENGTH: usize = 64;
 
-/// Memory in KiB, passes and lanes of argon2id for new keys: of the choices that the OWASP cheat sheet calls equal the one
-/// with the least memory, since several may run at once. A stored hash is verified with its own.
+/// Memory in KiB, passes and lanes of argon2id for new keys. OWASP's cheat sheet calls several choices equal; this one takes
+/// the least memory, since several hashes run at once. A stored hash is verified with its own parameters.
 const ARGON2: (u32, u32, u32) = (7_168, 5, 1);
 
-/// What a key starts with: which API made it. Keys of both are alike otherwise, and open both.
+/// The prefix of a key: which API made it. Either API takes keys of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPrefix {
     /// `pk_live_`.
@@ -142,7 +142,7 @@ impl KeySecrets {
 
     fn check(&self, prefix: KeyPrefix, id: &str, random: &[u8]) -> [u8; CHECK_BYTES] {
         let mut hasher = blake3::Hasher::new_keyed(&self.check);
-        // No prefix begins with the other, and the id's length never changes, so they cannot be cut elsewhere.
+        // Neither prefix starts with the other and ids have one length, so no other split gives the same bytes.
         let prefix = prefix.as_str().as_bytes();
         hasher.update(prefix).update(id.as_bytes()).update(random);
         let mut check = [0; CHECK_BYTES];

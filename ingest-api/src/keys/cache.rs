@@ -1,11 +1,10 @@
 //! The keys that this replica knows: verified ones by the digest of the whole key, refused ones likewise, and
 //! the changes it was told of lately.
 //!
-//! A change removes what it concerns. It may arrive between a look-up in Postgres and the moment its outcome is
-//! remembered, which would then outlive the change; so changes are kept for a while, and an outcome that was
-//! asked for before a change of the same key or organisation is not remembered but asked for again. The change
-//! is written down before entries are removed, and the entry is written before changes are looked at: one of
-//! the two always sees the other.
+//! A change removes the entries that it concerns. It may arrive after Postgres was asked and before the answer is stored
+//! here; the stale answer would then outlive the change. So changes are kept for a while, and an answer that was asked
+//! for before a change of the same key or organisation is dropped and asked for again. A change is stored before entries
+//! are removed, and an entry is stored before changes are read: one of the two always sees the other.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,8 +20,8 @@ use crate::keys::hearing::Hearing;
 use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
 
-/// How long a change is kept. No look-up takes this long: it waits for its turn, for a connection and for the
-/// answer, a few seconds each.
+/// How long a change is kept: longer than any look-up takes, which waits a few seconds each for its turn, a connection and
+/// the answer.
 const CHANGE_MEMORY: Duration = Duration::from_secs(60);
 
 /// When Postgres, which is asked twice a second, has not answered for this long, it counts as away.
@@ -60,7 +59,7 @@ pub struct KeyCache {
     by_id: DashMap<KeyId, Digest>,
     refused: DashMap<Digest, Moment>,
     changes: DashMap<KeyChange, Moment>,
-    // Before this moment changes may have been missed.
+    // Changes before this moment may have been missed.
     in_touch_since: Mutex<Moment>,
     // When Postgres was last asked with success.
     answered_at: Mutex<Moment>,
@@ -68,7 +67,7 @@ pub struct KeyCache {
 }
 
 impl KeyCache {
-    /// Knows nothing.
+    /// An empty cache.
     pub fn new(config: KeyCacheConfig) -> Self {
         let started = Moment::now();
         Self {
@@ -89,7 +88,7 @@ impl KeyCache {
         &self.hearing
     }
 
-    /// What is known of the key with this digest. The usual request needs this one map read and nothing else.
+    /// What is known of the key with this digest. The usual request needs only this one map read.
     pub fn get(&self, digest: &Digest, now: Moment) -> Option<Known> {
         if let Some(key) = self.held(digest) {
             let age = now - key.confirmed_at;
@@ -107,7 +106,7 @@ impl KeyCache {
         refused.then_some(Known::Refused)
     }
 
-    /// A key that was verified, whatever became of it since.
+    /// A key that was verified, even if it may have changed since.
     pub fn held(&self, digest: &Digest) -> Option<Arc<VerifiedKey>> {
         self.verified.get(digest).map(|entry| entry.value().clone())
     }
@@ -128,7 +127,7 @@ impl KeyCache {
         now - answered_at < SILENCE
     }
 
-    /// Remembers a verified key that was asked for at `asked_at`. Nothing, when it has changed since: ask again.
+    /// Remembers a verified key that Postgres was asked for at `asked_at`. None when it has changed since: ask again.
     pub fn remember(&self, digest: Digest, key: VerifiedKey, asked_at: Moment) -> Option<Arc<VerifiedKey>> {
         make_room(&self.verified, &digest, self.config.key_cache_size, |key| {
             self.forget_id(&key.id);
@@ -137,8 +136,7 @@ impl KeyCache {
         if let Some(replaced) = self.verified.insert(digest, key.clone()) {
             key.inherit_uses(&replaced);
         }
-        // After the entry: an id without an entry may be removed at any time, and an entry without an id could
-        // not be found by a change.
+        // After the entry: an id without an entry may be removed at any time, so a change might not find the entry.
         self.by_id.insert(key.id.clone(), digest);
         if self.changed_since(&key.id, key.grant.org_id, asked_at) {
             self.verified.remove(&digest);
@@ -167,8 +165,8 @@ impl KeyCache {
         }
     }
 
-    /// Changes may have been missed up to now: what was asked for earlier is not remembered any more, and the
-    /// keys that are remembered already are handed out, with their digests, to be asked for again.
+    /// Changes may have been missed up to now. Answers that were asked for earlier are no longer accepted. Returns the keys
+    /// in memory with their digests, to be asked for again.
     pub fn back_in_touch(&self) -> Vec<(Digest, Arc<VerifiedKey>)> {
         let now = Moment::now();
         *self.in_touch_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
@@ -188,7 +186,7 @@ impl KeyCache {
                 .any(|change| self.changes.get(change).is_some_and(|at| *at >= asked_at))
     }
 
-    /// Whether a key was changed, as far as changes are kept. What others have shared of it may be from before then.
+    /// Whether a change of this key is kept. What other replicas share of the key may be older than the change.
     pub fn changed_lately(&self, id: &KeyId) -> bool {
         self.changes.contains_key(&KeyChange::Key(id.clone()))
     }
@@ -211,8 +209,8 @@ impl KeyCache {
         self.started + Duration::from_secs(second.into())
     }
 
-    /// Forgets what is too old to be used; keys with unsaved uses stay until these are saved, and while Postgres is away
-    /// all that may still be used.
+    /// Drops entries that are too old. Keys with unsaved uses stay until these are saved; while Postgres is away, all keys
+    /// that are still valid stay.
     pub fn sweep(&self) {
         let now = Moment::now();
         let most = if self.database_answers(now) {
@@ -240,7 +238,7 @@ impl KeyCache {
     }
 }
 
-/// Drops an arbitrary entry of a full map that is about to get `digest`.
+/// Drops an arbitrary entry when the map is full and lacks `digest`.
 fn make_room<V>(map: &DashMap<Digest, V>, digest: &Digest, most: u32, dropped: impl FnOnce(V)) {
     if map.len() < most as usize || map.contains_key(digest) {
         return;

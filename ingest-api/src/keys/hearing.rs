@@ -1,4 +1,4 @@
-//! Up to when this replica knows of every revocation, and what it may trust meanwhile.
+//! Up to which moment this replica knows every revocation, and what it may trust.
 //!
 //! There are two ways to hear of a revocation. Over NATS a replica knows what was signalled since its subscription came
 //! into force and before the last marker that it sent itself and got back. In Postgres it looks at the changes of the
@@ -54,7 +54,7 @@ struct Spans {
 }
 
 impl Spans {
-    /// Takes a stretch in. The later one takes over when the one in force is of no use any more.
+    /// Adds a stretch. The later one replaces the one in force when that is too old.
     fn add(&mut self, new: Span, now: Moment) {
         match self.in_force.join(new) {
             Some(joined) => self.in_force = joined,
@@ -122,7 +122,7 @@ impl Hearing {
         self.moved.notify_waiters();
     }
 
-    /// Whether what was proven at `proved_at` holds: no revocation since then is unknown, but of the last second.
+    /// Whether a proof of `proved_at` still holds: every revocation since then is known, except those of the last second.
     pub fn vouches_for(&self, proved_at: Moment, now: Moment) -> bool {
         if now < proved_at + FRESH {
             return true;

@@ -1,11 +1,11 @@
-//! A clock that goes on while the process, its container or the machine stands still.
+//! A clock that runs while the process, its container or the machine is suspended.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// [`std::time::Instant`] stands still while the machine sleeps: what was fresh before would be fresh after it.
+/// [`std::time::Instant`] stops while the machine sleeps, so that old entries would look fresh afterwards.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
 #[cfg(not(target_os = "linux"))]

@@ -33,8 +33,8 @@ impl Flights {
     }
 }
 
-/// A place among the requests that wait for the same key. The last to leave, also by being cancelled, takes the map's
-/// entry along.
+/// A place among the requests that wait for the same key. The last one to leave, also by cancellation, removes the map's
+/// entry.
 #[derive(Debug)]
 pub struct Flight<'a> {
     flights: &'a Flights,
@@ -70,7 +70,7 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Fails as the look-up before did when this request already waited for that one: another would only fail later.
+    /// Fails like the last look-up, if this request was waiting when that one failed: its own would only fail later.
     ///
     /// # Errors
     /// With the same reason.
@@ -84,7 +84,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Notes an error for those that wait, unless it says something about this request or this key.
+    /// Stores an error for the requests that wait, if it is about neither this request nor this key.
     pub fn fail(&mut self, error: &KeyError) {
         if let KeyError::Unavailable { reason, retry_after } = *error {
             *self.failure = Some(Failure {

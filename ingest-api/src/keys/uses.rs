@@ -1,5 +1,4 @@
-//! When each key was last used: noted in memory with every request, written to Postgres now and then, in one
-//! statement for many keys.
+//! When each key was last used. Every request notes it in memory; now and then one statement writes many keys to Postgres.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -27,8 +27,8 @@ impl Decision {
             .unwrap_or(u64::MAX)
     }
 
-    /// The refusal of what a request needs beyond its admission, which took one and will take one again when
-    /// the request is repeated.
+    /// The refusal of a batch's further cost. Admission took one request and takes one again when the batch is repeated, so
+    /// the reset is later by one.
     #[must_use]
     pub fn for_a_repeat(self) -> Self {
         let reset = self.reset + Duration::from_nanos(self.limit.interval());

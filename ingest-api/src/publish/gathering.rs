@@ -13,8 +13,8 @@ use crate::publish::error::PublishError;
 /// How often a frame that is ready lets others go first, as long as more events come.
 const MAX_YIELDS: usize = 4;
 
-/// A frame of so many events tells of load, and the next one may wait so long until it has as many: the shortest time
-/// that the runtime's timers know.
+/// A frame of this many events shows load. Then the next one may wait this long to become as large: the shortest time that
+/// the runtime's timers can wait.
 const LOADED: usize = 4;
 const MAX_WAIT: Duration = Duration::from_millis(1);
 
@@ -50,7 +50,7 @@ impl Gathering {
         }
     }
 
-    /// Waits for events and returns the next frame of them, at least one; nothing after the stop.
+    /// Waits for events and returns the next frame, of at least one. None after the stop.
     pub async fn next_frame(&mut self, stop: &CancellationToken) -> Option<Vec<Pending>> {
         loop {
             if self.gathered.is_empty() {
@@ -72,9 +72,9 @@ impl Gathering {
         }
     }
 
-    /// Gathers what has arrived, and lets the runtime first do whatever it has to do, as long as that brings more.
-    /// Every frame costs the server a sync: under load fewer and larger ones leave more of the machine to the
-    /// requests. An event that comes alone is held up for microseconds.
+    /// Takes what has arrived, and yields to the runtime as long as that brings more events. Every frame costs NATS a sync, so
+    /// under load fewer and larger frames leave more of the machine to requests. A single event is delayed by
+    /// microseconds.
     async fn gather(&mut self) {
         for _ in 0..MAX_YIELDS {
             let before = self.gathered.len();

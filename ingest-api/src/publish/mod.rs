@@ -35,7 +35,7 @@ const QUEUE_OVERHEAD: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Publisher {
     partitions: Arc<[mpsc::UnboundedSender<Pending>]>,
-    // What bounds the queues: a count of bytes, whatever the events' sizes.
+    // Bounds the queues in bytes, whatever the size of the events.
     room: Arc<Semaphore>,
     timeout: Duration,
 }

@@ -15,6 +15,7 @@ mod retries;
 mod bodies;
 mod answers;
 mod connections;
+mod pieces;
 mod egress;
 mod intake;
 mod breaker;

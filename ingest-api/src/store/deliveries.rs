@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::events::{ALWAYS, end_of_events};
 use super::{Result, Store};
 use crate::domain::cursor::Cursor;
-use crate::routes::events::read::DeliveryStatus;
+use crate::domain::delivery::DeliveryStatus;
 
 /// Deliveries of a status are counted up to this many.
 pub const MAX_COUNTED: i64 = 10_000;

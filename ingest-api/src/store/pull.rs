@@ -4,8 +4,8 @@ use shared::domain::id::{EndpointId, EventId, LeaseToken, OrgId};
 use time::OffsetDateTime;
 
 use super::{MAX_PAGE_BYTES, Result, Store};
+use crate::domain::endpoint::EndpointKind;
 use crate::domain::lease::Lease;
-use crate::routes::endpoints::EndpointKind;
 
 /// What a consumer wants.
 #[derive(Clone, Copy, Debug)]

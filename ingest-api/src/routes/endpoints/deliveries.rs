@@ -13,12 +13,11 @@ use uuid::Uuid;
 
 use super::find;
 use crate::app::App;
+use crate::domain::delivery::DeliveryStatus;
 use crate::domain::page::Page;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
+use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
-use crate::routes::events::read::DeliveryStatus;
 use crate::routes::page::{ThisPage, page};
 use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEndpoint};
 use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
@@ -107,12 +106,11 @@ impl From<EndpointDeliveryRow> for EndpointDelivery {
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
     this_page: ThisPage,
     Params(params): Params<DeliveryParams>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, Json<DeliveryPage>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, endpoint_id).await?;
     if params
         .outcome
@@ -198,10 +196,9 @@ impl OutcomeCounts {
 )]
 pub async fn summary(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<Json<DeliverySummary>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, endpoint_id).await?;
     let counts = app.store.count_outcomes(org_id, endpoint_id).await?;
     let of = |status: &'static str| OutcomeCounts::new(counts.iter().filter(move |c| c.status == status));

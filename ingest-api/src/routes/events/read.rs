@@ -6,14 +6,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use shared::domain::id::{EndpointId, EventId};
+use shared::domain::id::{EndpointId, EventId, OrgId};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::scope::Scope;
+use crate::domain::delivery::DeliveryStatus;
 use crate::domain::utc::UtcTime;
-use crate::http::admission::Admitted;
 use crate::http::answer_room::LargeJson;
+use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
 use crate::routes::events::view::{Attempts, Deliveries, EventView};
@@ -32,29 +32,6 @@ const MAX_ATTEMPTS: i64 = 1_000;
 
 /// Most attempts of one delivery of it.
 const MAX_ATTEMPTS_OF_EACH: i64 = 100;
-
-/// Where a delivery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DeliveryStatus {
-    /// It will be tried, or tried again.
-    Pending,
-    /// The receiver has it.
-    Delivered,
-    /// It was given up, and is kept.
-    Dead,
-}
-
-impl DeliveryStatus {
-    /// The name in the API and in the database.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-        }
-    }
-}
 
 /// Which events to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -85,7 +62,7 @@ pub struct ListParams {
 }
 
 impl ListParams {
-    fn filter(&self, admitted: &Admitted) -> Result<EventFilter<'_>, ApiError> {
+    fn filter(&self, org_id: OrgId) -> Result<EventFilter<'_>, ApiError> {
         if self
             .event_type
             .as_deref()
@@ -95,7 +72,7 @@ impl ListParams {
         }
         let page = page(self.cursor.as_deref(), self.limit)?;
         Ok(EventFilter {
-            org_id: admitted.organization_with(Scope::Manage)?,
+            org_id,
             event_type: self.event_type.as_deref(),
             from: self.from.map(|from| from.0),
             to: self.to.map(|to| to.0),
@@ -134,11 +111,11 @@ pub struct EventPage {
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     this_page: ThisPage,
     Params(params): Params<ListParams>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, LargeJson), ApiError> {
-    let filter = params.filter(&admitted)?;
+    let filter = params.filter(org_id)?;
     let room = app.answers.reserve().await?;
     let (events, next) = app.store.list_events(&filter).await?;
     let rows = app
@@ -178,10 +155,9 @@ pub async fn list(
 )]
 pub async fn show(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EventId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<LargeJson, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     let room = app.answers.reserve().await?;
     let event = app
         .store

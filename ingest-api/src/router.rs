@@ -133,13 +133,12 @@ pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(map_response(legacy::rewrite));
     let cors = CorsLayer::new(&app.cors_origins);
-    let routes = router(with_key())
+    let contract = router(with_key())
         .route_layer(admission)
         .merge(legacy)
         .merge(router(admin))
-        .with_state(app)
-        .merge(beside_the_contract(readiness));
-    with_common_layers(routes, cors)
+        .with_state(app);
+    with_common_layers(beside_the_contract(readiness).merge(contract), cors)
 }
 
 /// The admin API on a socket of its own.

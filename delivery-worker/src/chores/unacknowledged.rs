@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use shared::domain::clock::UnixMicros;
+use shared::domain::delivery::DeliveryStatus;
 use shared::domain::event::{DELIVERY_DEAD, OPERATIONAL_TYPES};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use sqlx::PgPool;
@@ -41,7 +42,8 @@ pub async fn end_deliveries(pool: &PgPool) -> Result<(), sqlx::Error> {
             if ended == 0 {
                 break;
             }
-            metrics::counter!("delivery_results_total", "status" => "dead").increment(ended);
+            let dead = DeliveryStatus::Dead.as_str();
+            metrics::counter!("delivery_results_total", "status" => dead).increment(ended);
             tracing::warn!(endpoint_id = %endpoint.id, deliveries = ended, "deliveries are dead: nobody acknowledged them");
         }
     }

@@ -7,14 +7,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use shared::domain::endpoint::{EndpointKind, Format, OnExhausted};
 use shared::domain::event::Event;
+use shared::domain::event_type::EventTypePattern;
 use shared::domain::id::{EndpointId, OrgId};
 use shared::secret::SecretsKey;
 
-use crate::endpoints::endpoint::{Endpoint, EndpointRow, Format, OnExhausted};
+use crate::endpoints::endpoint::{Endpoint, EndpointRow};
 use crate::endpoints::event_types::EventTypes;
 use crate::endpoints::retry::RetryPolicy;
-use crate::endpoints::subscribers::{Subscriber, Subscribers, Taker};
+use crate::endpoints::subscribers::{Subscriber, Subscribers, Taker, Target};
 use crate::slices::Slices;
 use crate::store::warm::WarmPool;
 
@@ -77,7 +79,7 @@ impl Snapshot {
     }
 
     fn insert(&mut self, org_id: OrgId, subscriber: Subscriber) {
-        if let Some(endpoint) = &subscriber.push {
+        if let Some(endpoint) = subscriber.target.webhook() {
             self.by_id.insert(endpoint.id, endpoint.clone());
         }
         Arc::make_mut(self.by_organization.entry(org_id).or_default()).insert(subscriber);
@@ -119,8 +121,8 @@ impl Directory {
     /// Reads what has changed since.
     ///
     /// # Errors
-    /// When Postgres does not answer; also when it cannot be known what an endpoint wants, because a later release wrote
-    /// its filter: this worker must not store events then.
+    /// When Postgres does not answer; also when it cannot be known what an endpoint is or wants, because a later release
+    /// wrote its kind or its filter: this worker must not store events then.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let _turn = self.refresh.lock().await;
         self.database.within_limit(self.read()).await
@@ -145,9 +147,10 @@ impl Directory {
         };
         let rows = sqlx::query_as!(
             EndpointRow,
-            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", url, event_types, filter, secret,
-                      previous_secret, previous_secret_expires_at, headers, format as "format: Format", max_in_flight,
-                      timeout_ms, rate_limit_per_second, ordered, on_exhausted as "on_exhausted: OnExhausted",
+            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", kind as "kind: EndpointKind", url,
+                      event_types as "event_types: Vec<EventTypePattern>", filter, secret, previous_secret,
+                      previous_secret_expires_at, headers, format as "format: Format", max_in_flight, timeout_ms,
+                      rate_limit_per_second, ordered, on_exhausted as "on_exhausted: OnExhausted",
                       retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
                       (status = 'enabled' and deleted_at is null) as "enabled!"
                from endpoints where version > $1"#,
@@ -177,9 +180,11 @@ impl Directory {
             })?;
             let subscriber = Subscriber {
                 endpoint_id: row.id,
-                pull: row.url.is_none(),
+                target: match row.kind {
+                    EndpointKind::Pull => Target::Pull,
+                    EndpointKind::Push => Target::Webhook(self.endpoint(row, known.as_deref()).map(Arc::new)),
+                },
                 ordered: row.ordered,
-                push: self.endpoint(row, known.as_deref()).map(Arc::new),
                 types: Arc::new(EventTypes::new(&row.event_types)),
                 filter: filter.map(Arc::new),
             };
@@ -189,8 +194,7 @@ impl Directory {
     }
 
     fn endpoint(&self, row: &EndpointRow, known: Option<&Endpoint>) -> Option<Endpoint> {
-        let url = row.url.as_deref()?;
-        let endpoint = row.endpoint(url, known, &self.secrets_key, &self.policy);
+        let endpoint = row.endpoint(known, &self.secrets_key, &self.policy);
         endpoint
             .inspect_err(|error| {
                 let error = format!("{error:#}");

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use hyper::header::HeaderMap;
+use shared::domain::endpoint::{EndpointKind, Format, OnExhausted};
 use shared::domain::event::Event;
+use shared::domain::event_type::EventTypePattern;
 use shared::domain::filter::PayloadFilter;
 use shared::domain::headers::CustomHeaders;
 use shared::domain::id::{EndpointId, OrgId};
@@ -46,33 +49,14 @@ pub struct Endpoint {
     max_in_flight: i32,
 }
 
-/// The form in which deliveries go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum Format {
-    /// `{"id","type","timestamp","data"}`.
-    Standard,
-    /// A structured CloudEvent.
-    CloudEvents,
-}
-
-/// What follows when an ordered delivery is out of attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum OnExhausted {
-    /// It is dead, and the next one of its key goes out.
-    Skip,
-    /// It is tried until it succeeds; its key waits.
-    Block,
-}
-
 /// A row of `endpoints`.
 #[derive(Debug)]
 pub struct EndpointRow {
     pub id: EndpointId,
     pub org_id: OrgId,
+    pub kind: EndpointKind,
     pub url: Option<String>,
-    pub event_types: Vec<String>,
+    pub event_types: Vec<EventTypePattern>,
     pub filter: Option<String>,
     pub secret: Vec<u8>,
     pub previous_secret: Option<Vec<u8>>,
@@ -111,18 +95,18 @@ impl EndpointRow {
         Ok(self.filter.as_deref().map(PayloadFilter::parse).transpose()?)
     }
 
-    /// The endpoint at this URL. It goes on with the gate of `known`, its state before, where the limit is the same.
+    /// The endpoint, of kind `push`. It goes on with the gate of `known`, its state before, where the limit is the same.
     ///
     /// # Errors
     /// When something in the row cannot be used: `key` does not open its secrets, for example.
     pub fn endpoint(
         &self,
-        url: &str,
         known: Option<&Endpoint>,
         key: &SecretsKey,
         policy: &RetryPolicy,
     ) -> anyhow::Result<Endpoint> {
         let same_gate = known.filter(|known| known.max_in_flight == self.max_in_flight);
+        let url = self.url.as_deref().context("it has no URL")?;
         let slots = usize::try_from(self.max_in_flight)?;
         Ok(Endpoint {
             id: self.id,
@@ -193,6 +177,7 @@ mod tests {
         EndpointRow {
             id,
             org_id: OrgId::generate(),
+            kind: EndpointKind::Push,
             url: Some("https://example.com/".to_owned()),
             event_types: Vec::new(),
             filter: None,
@@ -216,7 +201,7 @@ mod tests {
     }
 
     fn endpoint(row: &EndpointRow) -> anyhow::Result<Endpoint> {
-        row.endpoint("https://example.com/", None, &key(), &POLICY)
+        row.endpoint(None, &key(), &POLICY)
     }
 
     #[test]

@@ -21,17 +21,38 @@ pub const STEPS_OF_TYPES: usize = 5;
 pub struct Subscriber {
     /// The endpoint.
     pub endpoint_id: EndpointId,
-    /// Its owner pulls the deliveries.
-    pub pull: bool,
+    /// Where its deliveries go.
+    pub target: Target,
     /// Deliveries that have an ordering key keep their order.
     pub ordered: bool,
-    /// Where deliveries are sent. Nothing when they are pulled, or when this worker cannot send them: they wait in the
-    /// table for one that can.
-    pub push: Option<Arc<Endpoint>>,
     /// The types that it wants.
     pub types: Arc<EventTypes>,
     /// What it wants of their payloads.
     pub filter: Option<Arc<PayloadFilter>>,
+}
+
+/// Where an endpoint's deliveries go.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// To its URL. `None` when this worker cannot send them: they wait in the table for one that can.
+    Webhook(Option<Arc<Endpoint>>),
+    /// To its owner, who fetches them.
+    Pull,
+}
+
+impl Target {
+    /// Whether its owner fetches the deliveries.
+    pub fn is_pull(&self) -> bool {
+        matches!(self, Self::Pull)
+    }
+
+    /// The endpoint that this worker can send deliveries to.
+    pub fn webhook(&self) -> Option<&Arc<Endpoint>> {
+        match self {
+            Self::Webhook(endpoint) => endpoint.as_ref(),
+            Self::Pull => None,
+        }
+    }
 }
 
 /// An organisation's enabled endpoints.
@@ -207,12 +228,11 @@ mod tests {
     }
 
     fn subscriber(event_types: &[&str], filter: Option<&str>) -> Subscriber {
-        let patterns: Vec<_> = event_types.iter().map(ToString::to_string).collect();
+        let patterns: Vec<_> = event_types.iter().map(|text| text.parse().unwrap()).collect();
         Subscriber {
             endpoint_id: EndpointId::generate(),
-            pull: true,
+            target: Target::Pull,
             ordered: false,
-            push: None,
             types: Arc::new(EventTypes::new(&patterns)),
             filter: filter.map(|filter| Arc::new(PayloadFilter::parse(filter).unwrap())),
         }

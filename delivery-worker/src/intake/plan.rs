@@ -73,7 +73,7 @@ impl Storing {
     fn add<'a>(&self, fanned_out: &mut FannedOut<'a>, located: &'a Located<'_>, taker: Taker<'_>) {
         let mut delivery = NewDelivery::of(fanned_out.events, taker);
         delivery.order = taker.subscriber.ordered.then(|| located.order()).flatten();
-        let push = taker.subscriber.push.as_ref().filter(|_| !taker.is_undecided);
+        let push = taker.subscriber.target.webhook().filter(|_| !taker.is_undecided);
         let start = push.and_then(|endpoint| self.permit_start(endpoint, &located.event));
         match push {
             Some(endpoint) if !endpoint.may_start(&located.event) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::clock::UnixMicros;
+use shared::domain::delivery::Outcome;
 use shared::domain::id::{EndpointId, EventId};
 use sqlx::{PgConnection, PgPool};
 
@@ -47,7 +48,7 @@ pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) 
             let failed = failing.entry(report.job.endpoint.id).or_insert(Failed {
                 endpoint: &report.job.endpoint,
                 count: 0,
-                outcome: "",
+                outcome: report.attempt.outcome,
             });
             failed.count += 1;
             failed.outcome = report.attempt.outcome;
@@ -80,7 +81,7 @@ struct Failed<'a> {
     endpoint: &'a Arc<Endpoint>,
     count: i32,
     /// The last outcome.
-    outcome: &'static str,
+    outcome: Outcome,
 }
 
 fn log_failed(endpoint_id: EndpointId, outcome: Result<(), sqlx::Error>) {
@@ -146,7 +147,7 @@ async fn add_failures(pool: &PgPool, counts: &[(&Arc<Endpoint>, i32)]) -> Result
 
 /// Opens an endpoint's circuit, or keeps it open, and writes down that it has opened for those who want to know. One that
 /// has succeeded meanwhile has no row and stays closed.
-async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: &str) -> Result<(), sqlx::Error> {
+async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: Outcome) -> Result<(), sqlx::Error> {
     let opened = sqlx::query_scalar!(
         r#"with opened as (
                update endpoint_health h set open_until = now() + $2 * interval '1 millisecond'
@@ -176,7 +177,7 @@ async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: &str) -> 
         pause.as_secs_f64() * 1e3,
         EventId::at(UnixMicros::now()).as_uuid(),
         shared::domain::event::ENDPOINT_FAILING,
-        outcome,
+        outcome as _,
         MAX_COUNTED,
     )
     .fetch_optional(pool)

@@ -169,7 +169,7 @@ fn count(group: &[Report], recorded: &Recorded) {
         if !report.was_tried() {
             continue;
         }
-        metrics::counter!("delivery_results_total", "status" => report.status()).increment(1);
+        metrics::counter!("delivery_results_total", "status" => report.status().as_str()).increment(1);
         if report.next == Next::Dead {
             let (event_id, endpoint_id) = (report.job.event.id, report.job.endpoint.id);
             tracing::warn!(%event_id, %endpoint_id, attempts = report.job.attempt, "delivery is dead");

@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use shared::domain::clock::UnixMicros;
+use shared::domain::delivery::Outcome;
 use shared::egress::EgressConfig;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -27,8 +28,8 @@ pub struct Attempt {
     pub started_at: OffsetDateTime,
     /// How long it took.
     pub duration: Duration,
-    /// `delivered`, or the class of the failure; `delivery-worker/README.md` lists them.
-    pub outcome: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
     /// The answer's status.
     pub status: Option<u16>,
     /// The answer's first bytes.
@@ -46,7 +47,7 @@ impl Attempt {
         Self {
             started_at,
             duration: Duration::ZERO,
-            outcome: "timeout",
+            outcome: Outcome::Timeout,
             status: None,
             response: Vec::new(),
             error: None,
@@ -59,7 +60,7 @@ impl Attempt {
     pub fn panicked(started_at: OffsetDateTime, duration: Duration, message: &str) -> Self {
         let mut attempt = Self::begun(started_at);
         attempt.duration = duration;
-        attempt.fail("panic", message);
+        attempt.fail(Outcome::Panic, message);
         attempt
     }
 
@@ -67,7 +68,7 @@ impl Attempt {
     pub fn verdict(&self) -> Verdict {
         if self.lack.is_some() {
             Verdict::NotTried
-        } else if self.outcome == "delivered" {
+        } else if self.outcome == Outcome::Delivered {
             Verdict::Delivered
         } else {
             Verdict::Failed {
@@ -103,7 +104,7 @@ impl Sender {
         let deadline = started + endpoint.timeout;
         let mut attempt = Attempt::begun(started_at);
         if let Err(refused) = self.egress.check_url(&endpoint.url) {
-            attempt.fail("refused", &refused.to_string());
+            attempt.fail(Outcome::Refused, &refused.to_string());
         } else {
             let outbound = Outbound {
                 url: &endpoint.url,
@@ -112,7 +113,10 @@ impl Sender {
             };
             let sent = on_behalf_of(endpoint.org_id, self.client.send(outbound));
             match tokio::time::timeout_at(deadline, sent).await {
-                Err(_) => attempt.fail("timeout", &format!("no answer within {:?}", endpoint.timeout)),
+                Err(_) => attempt.fail(
+                    Outcome::Timeout,
+                    &format!("no answer within {:?}", endpoint.timeout),
+                ),
                 Ok(Err(failure)) => attempt.fail_to_send(&failure),
                 Ok(Ok(answer)) => attempt.read(answer, deadline).await,
             }
@@ -149,7 +153,7 @@ fn headers(event: &Outgoing, endpoint: &Endpoint, now: OffsetDateTime) -> Header
 }
 
 impl Attempt {
-    fn fail(&mut self, outcome: &'static str, error: &str) {
+    fn fail(&mut self, outcome: Outcome, error: &str) {
         self.outcome = outcome;
         // Postgres text holds no NUL.
         self.error = Some(error.replace('\0', ""));
@@ -165,11 +169,11 @@ impl Attempt {
         let status = answer.status;
         self.status = Some(status.as_u16());
         self.outcome = if status.is_success() {
-            "delivered"
+            Outcome::Delivered
         } else if status.is_redirection() {
-            "redirect"
+            Outcome::Redirect
         } else {
-            "status"
+            Outcome::Status
         };
         self.retry_after = retry_after(&answer.headers, self.started_at.into());
         while self.response.len() < MAX_RESPONSE_BYTES {

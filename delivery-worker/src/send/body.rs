@@ -7,10 +7,9 @@ use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::domain::clock::{Timestamp, UnixMicros};
+use shared::domain::endpoint::Format;
 use shared::domain::event::{self, Event};
 use shared::domain::id::{EventId, OrgId};
-
-use crate::endpoints::endpoint::Format;
 
 /// An event with its bodies, each rendered when the first endpoint asks for it and then shared by all.
 #[derive(Debug)]
@@ -57,16 +56,6 @@ impl From<&Event<'_>> for Outgoing {
             ordering_key: event.ordering_key.map(str::to_owned),
             data: event.data.to_vec(),
             bodies: Bodies::default(),
-        }
-    }
-}
-
-impl Format {
-    /// The media type of a body.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Standard => event::JSON,
-            Self::CloudEvents => "application/cloudevents+json",
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::domain::endpoint::OnExhausted;
 use shared::domain::id::LeaseToken;
 
-use crate::endpoints::endpoint::{Endpoint, OnExhausted};
+use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::retry::RetryPolicy;
 use crate::send::body::Outgoing;
 

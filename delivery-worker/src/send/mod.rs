@@ -98,12 +98,14 @@ fn count(attempt: &Attempt) {
         );
         return;
     }
-    metrics::counter!("attempts_total", "outcome" => attempt.outcome).increment(1);
+    metrics::counter!("attempts_total", "outcome" => attempt.outcome.as_str()).increment(1);
     metrics::histogram!("attempt_duration_seconds").record(attempt.duration);
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::domain::delivery::Outcome;
+
     use super::*;
 
     #[tokio::test]
@@ -111,7 +113,7 @@ mod tests {
         let attempt = contained(async { panic!("out of luck\0") }).await;
         assert_eq!(
             (attempt.outcome, attempt.error.as_deref()),
-            ("panic", Some("out of luck"))
+            (Outcome::Panic, Some("out of luck"))
         );
         assert!(matches!(attempt.verdict(), Verdict::Failed { .. }));
     }

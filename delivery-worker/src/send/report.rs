@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use shared::domain::delivery::DeliveryStatus;
+
 use crate::endpoints::permits::Permit;
 use crate::endpoints::retry::Next;
 use crate::send::attempt::Attempt;
@@ -23,11 +25,11 @@ pub struct Report {
 
 impl Report {
     /// The delivery's status from now on.
-    pub fn status(&self) -> &'static str {
+    pub fn status(&self) -> DeliveryStatus {
         match self.next {
-            Next::Delivered => "delivered",
-            Next::RetryIn(_) | Next::PutOff(_) => "pending",
-            Next::Dead => "dead",
+            Next::Delivered => DeliveryStatus::Delivered,
+            Next::RetryIn(_) | Next::PutOff(_) => DeliveryStatus::Pending,
+            Next::Dead => DeliveryStatus::Dead,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::domain::delivery::Outcome;
 use shared::domain::event::Event;
 use shared::domain::id::{EndpointId, EventId, LeaseToken};
 use sqlx::{PgConnection, PgPool};
@@ -33,7 +34,7 @@ impl NewDelivery<'_> {
         Self {
             event,
             endpoint_id: taker.subscriber.endpoint_id,
-            pull: taker.subscriber.pull,
+            pull: taker.subscriber.target.is_pull(),
             is_undecided: taker.is_undecided,
             lease: None,
             order: None,
@@ -41,13 +42,10 @@ impl NewDelivery<'_> {
     }
 
     /// How it ended before any attempt.
-    fn outcome(&self) -> Option<&'static str> {
-        self.is_undecided.then_some(UNDECIDED)
+    fn outcome(&self) -> Option<Outcome> {
+        self.is_undecided.then_some(Outcome::Filter)
     }
 }
-
-/// The outcome of a delivery whose filter was not evaluated.
-const UNDECIDED: &str = "filter";
 
 /// The place of a delivery among those of its endpoint and key.
 #[derive(Clone, Copy, Debug)]

@@ -10,12 +10,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use shared::domain::id::OrgId;
+use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::domain::tier::Tier;
 use crate::http::admission::Admin;
 use crate::http::error::{ApiError, FieldErrors, check_display_name, check_range};
 use crate::http::extract::{Params, PathId};

@@ -14,6 +14,8 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use shared::domain::delivery::DeliveryStatus;
+use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -27,7 +29,6 @@ use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
 use crate::http::extract::PathId;
 use crate::http::whole;
 use crate::routes::body::read_form;
-use crate::routes::endpoints::EndpointKind;
 use crate::routes::events::view::{payload, raw_json};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
@@ -295,9 +296,9 @@ impl AckOutcome {
 
 impl From<AcknowledgedRow> for AckOutcome {
     fn from(row: AcknowledgedRow) -> Self {
-        match (row.acknowledged, row.status.as_deref()) {
+        match (row.acknowledged, row.status) {
             (true, _) => Self::Acknowledged,
-            (false, Some("delivered")) => Self::AlreadyAcknowledged,
+            (false, Some(DeliveryStatus::Delivered)) => Self::AlreadyAcknowledged,
             (false, Some(_)) => Self::Expired,
             (false, None) => Self::Unknown,
         }

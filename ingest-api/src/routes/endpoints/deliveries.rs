@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::id::{EndpointId, EventId};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -18,7 +19,6 @@ use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
-use crate::routes::events::read::DeliveryStatus;
 use crate::routes::page::{ThisPage, page};
 use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEndpoint};
 use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
@@ -32,7 +32,8 @@ pub struct DeliveryParams {
     #[param(inline)]
     status: Option<DeliveryStatus>,
     /// Those whose last attempt ended like this.
-    outcome: Option<String>,
+    #[param(inline)]
+    outcome: Option<Outcome>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// Most deliveries on the page.
@@ -60,12 +61,12 @@ pub struct EndpointDelivery {
     /// When the event was accepted.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     accepted_at: OffsetDateTime,
-    /// `pending`, `delivered` or `dead`.
-    status: String,
+    /// Where it stands.
+    status: DeliveryStatus,
     /// How many attempts have ended.
     attempts: i32,
     /// How the last one ended; null when there was none.
-    last_outcome: Option<String>,
+    last_outcome: Option<Outcome>,
     /// When the next attempt begins; null when there is none, or one is in progress.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     next_attempt_at: Option<OffsetDateTime>,
@@ -114,19 +115,12 @@ pub async fn list(
 ) -> Result<(HeaderMap, Json<DeliveryPage>), ApiError> {
     let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, endpoint_id).await?;
-    if params
-        .outcome
-        .as_deref()
-        .is_some_and(|outcome| outcome.contains('\0'))
-    {
-        return Err(ApiError::invalid("outcome", "must not contain NUL"));
-    }
     let page: Page<Uuid> = page(params.cursor.as_deref(), params.limit)?;
     let filter = DeliveryFilter {
         org_id,
         endpoint_id,
         status: params.status.unwrap_or(DeliveryStatus::Dead),
-        outcome: params.outcome.as_deref(),
+        outcome: params.outcome,
         after: page.after,
         limit: page.limit,
     };
@@ -161,7 +155,7 @@ pub struct OutcomeCounts {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CountedOutcome {
     /// How; null when there was no attempt yet.
-    outcome: Option<String>,
+    outcome: Option<Outcome>,
     /// How many there are.
     count: i64,
 }
@@ -170,7 +164,7 @@ impl OutcomeCounts {
     fn new<'a>(counts: impl Iterator<Item = &'a OutcomeCount>) -> Self {
         let outcomes: Vec<_> = counts
             .map(|counted| CountedOutcome {
-                outcome: counted.last_outcome.clone(),
+                outcome: counted.last_outcome,
                 count: counted.count,
             })
             .collect();
@@ -204,9 +198,9 @@ pub async fn summary(
     let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, endpoint_id).await?;
     let counts = app.store.count_outcomes(org_id, endpoint_id).await?;
-    let of = |status: &'static str| OutcomeCounts::new(counts.iter().filter(move |c| c.status == status));
+    let of = |status: DeliveryStatus| OutcomeCounts::new(counts.iter().filter(move |c| c.status == status));
     Ok(Json(DeliverySummary {
-        pending: of("pending"),
-        dead: of("dead"),
+        pending: of(DeliveryStatus::Pending),
+        dead: of(DeliveryStatus::Dead),
     }))
 }

@@ -8,12 +8,13 @@ use axum::extract::State;
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use shared::domain::endpoint::{EndpointKind, EndpointStatus};
 use shared::domain::id::{EndpointId, OrgId};
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 use super::form::EndpointForm;
-use super::{Endpoint, EndpointKind, EndpointStatus, Shown, find, settings, show_stored};
+use super::{Endpoint, Shown, find, settings, show_stored};
 use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::http::admission::{Admin, Admitted};

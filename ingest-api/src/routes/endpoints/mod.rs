@@ -13,8 +13,10 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::header::ETAG;
 use axum::http::{HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
+use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
+use shared::domain::event_type::EventTypePattern;
 use shared::domain::headers::CustomHeaders;
 use shared::domain::id::{EndpointId, OrgId};
 use time::OffsetDateTime;
@@ -24,60 +26,12 @@ use crate::app::App;
 use crate::http::error::ApiError;
 use crate::store::EndpointRow;
 
-/// How an endpoint's deliveries reach their owner.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum EndpointKind {
-    /// They are sent to its URL.
-    #[default]
-    Push,
-    /// Their owner fetches them.
-    Pull,
-}
-
-/// What the body of a webhook is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum Format {
-    /// `{"id", "type", "timestamp", "data"}`.
-    #[default]
-    Standard,
-    /// A CloudEvent in structured mode.
-    CloudEvents,
-}
-
-/// What follows in an ordered endpoint when a delivery is out of attempts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum OnExhausted {
-    /// It is dead, and the next one of its key goes out.
-    #[default]
-    Skip,
-    /// It is tried until it succeeds, and its key waits.
-    Block,
-}
-
-/// Whether an endpoint gets deliveries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum EndpointStatus {
-    /// It does.
-    #[default]
-    Enabled,
-    /// What waits for it stays where it is, and it gets no further events.
-    Disabled,
-}
-
 /// What its owner sets of an endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub url: Option<String>,
     pub description: String,
-    pub event_types: Vec<String>,
+    pub event_types: Vec<EventTypePattern>,
     pub filter: Option<String>,
     pub headers: CustomHeaders,
     pub format: Format,
@@ -132,7 +86,7 @@ pub struct Endpoint {
     /// What its owner calls it.
     description: String,
     /// The types it gets; none at all means every type.
-    event_types: Vec<String>,
+    event_types: Vec<EventTypePattern>,
     /// What must hold for a payload; null means every payload.
     #[schema(value_type = Option<serde_json::Value>)]
     filter: Option<Box<RawValue>>,

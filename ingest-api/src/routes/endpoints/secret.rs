@@ -8,12 +8,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::EndpointId;
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 use super::manage::CreatedEndpoint;
-use super::{EndpointKind, Shown, find, show_stored};
+use super::{Shown, find, show_stored};
 use crate::app::App;
 use crate::domain::scope::Scope;
 use crate::http::admission::Admitted;

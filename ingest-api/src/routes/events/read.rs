@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EndpointId, EventId};
 use utoipa::{IntoParams, ToSchema};
 
@@ -32,29 +33,6 @@ const MAX_ATTEMPTS: i64 = 1_000;
 
 /// Most attempts of one delivery of it.
 const MAX_ATTEMPTS_OF_EACH: i64 = 100;
-
-/// Where a delivery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DeliveryStatus {
-    /// It will be tried, or tried again.
-    Pending,
-    /// The receiver has it.
-    Delivered,
-    /// It was given up, and is kept.
-    Dead,
-}
-
-impl DeliveryStatus {
-    /// The name in the API and in the database.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-        }
-    }
-}
 
 /// Which events to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -99,7 +77,7 @@ impl ListParams {
             event_type: self.event_type.as_deref(),
             from: self.from.map(|from| from.0),
             to: self.to.map(|to| to.0),
-            status: self.status.map(DeliveryStatus::name),
+            status: self.status,
             endpoint_id: self.endpoint,
             after: page.after,
             limit: page.limit,

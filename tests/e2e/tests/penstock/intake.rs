@@ -311,6 +311,40 @@ async fn deliveries_to_an_endpoint_that_a_worker_cannot_use_wait_for_one_that_ca
 }
 
 #[tokio::test]
+async fn a_worker_that_meets_an_endpoint_of_a_kind_of_a_later_release_stops_and_names_it() {
+    let mut world = setup().start().await;
+    let message = "`fax` is no endpoint kind that this release knows";
+    world.tolerate(message);
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let endpoint = world.endpoint(&organization, &receiver).await;
+    let execute = async |world: &World, sql: &'static str| {
+        let query = sqlx::query(sql).bind(endpoint.id).execute(world.database());
+        query.await.expect("Postgres answers");
+    };
+    let later =
+        "alter table endpoints drop constraint endpoints_kind_check, drop constraint endpoints_url_check";
+    sqlx::query(later)
+        .execute(world.database())
+        .await
+        .expect("Postgres answers");
+    execute(
+        &world,
+        "update endpoints set kind = 'fax', url = null where id = $1",
+    )
+    .await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    let ended = world.until_worker_ends().await;
+    assert_eq!(ended.code(), Some(1));
+    assert!(world.deliveries_of(id).await.is_empty());
+    let kind_is_push = "update endpoints set kind = 'push', url = description where id = $1";
+    execute(&world, kind_is_push).await;
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    receiver.wait_for(1).await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_worker_that_cannot_read_a_filter_stores_nothing_without_it() {
     let mut world = setup().start().await;
     world.tolerate("the filter cannot be read");

@@ -44,7 +44,8 @@ pub use crate::config::Config;
 // For its benchmark.
 use crate::endpoints::directory::Directory;
 use crate::endpoints::permits::Permits;
-use crate::intake::storing::Storing;
+use crate::intake::plan::Planner;
+use crate::intake::write::Writer;
 use crate::intake::{Intake, STREAMS_FOUND};
 use crate::record::Recorder;
 use crate::send::Dispatcher;
@@ -162,16 +163,18 @@ pub async fn run(
         interval: config.dispatch.claim_interval,
         lease_margin: config.dispatch.lease_margin,
     };
-    let storing = Storing {
+    let writer = Writer {
         database,
         directory: directory.clone(),
-        permits: permits.clone(),
+        planner: Planner {
+            permits: permits.clone(),
+            lease_margin: config.dispatch.lease_margin,
+        },
         dispatcher,
-        lease_margin: config.dispatch.lease_margin,
     };
     let intake = Intake {
         nats: nats.clone(),
-        storing,
+        writer,
         ack_wait: config.intake.intake_ack_wait,
     };
     tasks.spawn_long_lived("metrics", telemetry::keep_metrics(metrics.clone(), stop.clone()));

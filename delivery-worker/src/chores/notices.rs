@@ -54,7 +54,8 @@ pub async fn store(pool: &PgPool, directory: &Directory, permits: &Permits) -> R
         let endpoints = directory.snapshot();
         let (events, deliveries) = fan_out(&endpoints, &notices).await;
         let events: Vec<_> = events.iter().collect();
-        match events::store(&mut connection, endpoints.version, &events, &deliveries).await? {
+        let written: Vec<_> = deliveries.iter().collect();
+        match events::store(&mut connection, endpoints.version, &events, &written).await? {
             Stored::New(_) => {
                 for delivery in &deliveries {
                     permits.note_due(delivery.endpoint_id, Duration::ZERO);

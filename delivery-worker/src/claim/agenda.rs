@@ -11,6 +11,7 @@ use shared::domain::id::EndpointId;
 use tokio::time::Instant;
 
 use super::survey::Waiting;
+use crate::endpoints::directory::Snapshot;
 
 /// How much longer than a part of the walk took, the next one is put off.
 const WALK_PAUSE: u32 = 30;
@@ -65,6 +66,16 @@ impl Agenda {
                     looked,
                 },
             );
+        }
+    }
+
+    /// Lets new events of endpoints start at once again for which nothing waits any more: another worker may have taken
+    /// the last of it.
+    pub fn end_backlogs(&self, endpoints: &Snapshot) {
+        for endpoint in endpoints.endpoints() {
+            if !self.has_due(endpoint.id) {
+                endpoint.gate.set_backlogged(false);
+            }
         }
     }
 

@@ -180,7 +180,7 @@ impl Claimer {
         };
         agenda.looked(now, &waiting);
         if is_tick {
-            survey::end_backlogs(endpoints, agenda);
+            agenda.end_backlogs(endpoints);
         }
         Ok(waiting)
     }

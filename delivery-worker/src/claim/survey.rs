@@ -6,9 +6,6 @@ use shared::domain::id::EndpointId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::agenda::Agenda;
-use crate::endpoints::directory::Snapshot;
-
 /// What waits for an endpoint. Its seconds are negative where they are to come.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting {
@@ -123,15 +120,4 @@ pub async fn look(
     )
     .fetch_all(connection)
     .await
-}
-
-/// Lets new events of endpoints start at once again for which nothing waits any more: another worker may have taken the
-/// last of it.
-pub fn end_backlogs(endpoints: &Snapshot, agenda: &Agenda) {
-    for endpoint in endpoints
-        .endpoints()
-        .filter(|endpoint| !agenda.has_due(endpoint.id))
-    {
-        endpoint.gate.set_backlogged(false);
-    }
 }

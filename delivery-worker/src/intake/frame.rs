@@ -72,7 +72,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Something in it that cannot be stored. `position` is the event's in this frame; nothing stands for the whole frame.
-    pub fn unreadable(&self, position: Option<usize>, reason: &'a str, bytes: &'a [u8]) -> Unreadable<'a> {
+    pub fn unreadable(&self, position: Option<usize>, reason: String, bytes: &'a [u8]) -> Unreadable<'a> {
         Unreadable {
             stream: self.stream,
             sequence: self.sequence,

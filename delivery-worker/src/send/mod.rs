@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use shared::domain::clock::UnixMicros;
-use shared::process::shutdown::{Tasks, panic_text};
+use shared::process::panics::panic_text;
+use shared::process::shutdown::Tasks;
 use tokio::time::Instant;
 
 use crate::crash::{self, Point};

@@ -76,10 +76,10 @@ pub async fn store(
     connection: &mut PgConnection,
     version: i64,
     events: &[&Event<'_>],
-    deliveries: &[NewDelivery<'_>],
+    deliveries: &[&NewDelivery<'_>],
 ) -> Result<Stored, sqlx::Error> {
     let orders: Vec<_> = deliveries.iter().map(|delivery| delivery.order).collect();
-    let event_of = |delivery: &NewDelivery<'_>| events[delivery.event];
+    let event_of = |delivery: &&NewDelivery<'_>| events[delivery.event];
     let row = sqlx::query!(
         r#"
         with current as materialized (
@@ -143,12 +143,12 @@ pub async fn store(
         &deliveries.iter().map(|delivery| delivery.endpoint_id.as_uuid()).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| event_of(delivery).accepted_at.to_date_time()).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
-        &deliveries.iter().map(lease_ms).collect::<Vec<_>>() as _,
-        &deliveries.iter().map(lease_token).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| lease_ms(delivery)).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| lease_token(delivery)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.key)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
-        &deliveries.iter().map(NewDelivery::outcome).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| delivery.outcome()).collect::<Vec<_>>() as _,
     )
     .fetch_one(connection)
     .await?;
@@ -181,7 +181,7 @@ pub struct Unreadable<'a> {
     /// The frame's version.
     pub frame_version: Option<&'a str>,
     /// Why it cannot be stored.
-    pub reason: &'a str,
+    pub reason: String,
     /// Its bytes.
     pub bytes: &'a [u8],
 }

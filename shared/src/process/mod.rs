@@ -3,6 +3,7 @@
 //! Imports nothing else of this crate.
 
 pub mod config;
+pub mod panics;
 pub mod output;
 pub mod log_writer;
 pub mod readings;

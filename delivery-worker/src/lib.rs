@@ -183,12 +183,7 @@ pub async fn run(
         nats.clone().watch(readiness.clone(), stop.clone()),
     );
     let looks = shared::db::backlog::pool("delivery-worker", &config.database_url)?;
-    let backlog = shared::db::backlog::follow(
-        looks,
-        store::backlog::read_backlog,
-        readings.clone(),
-        stop.clone(),
-    );
+    let backlog = shared::db::backlog::follow(looks, readings.clone(), stop.clone());
     tasks.spawn_long_lived("backlog", backlog);
     let shown = Shown {
         metrics,

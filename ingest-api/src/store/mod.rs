@@ -10,7 +10,6 @@ mod places;
 mod replay;
 mod pull;
 mod legacy;
-mod backlog;
 
 use std::time::Duration;
 
@@ -20,7 +19,6 @@ use shared::domain::id::OrgId;
 
 use crate::config::DatabaseConfig;
 
-pub use self::backlog::read_backlog;
 pub use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 pub use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};

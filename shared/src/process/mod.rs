@@ -7,6 +7,7 @@ pub mod panics;
 pub mod output;
 pub mod log_writer;
 pub mod readings;
+pub mod metric_names;
 pub mod telemetry;
 pub mod allocator;
 pub mod descriptors;

@@ -92,10 +92,7 @@ pub fn describe() {
     for error in PublishError::ALL {
         counter!("publish_refusals_total", "reason" => error.code()).increment(0);
     }
-    for name in [
-        "publish_resends_total",
-        "key_lookup_refusals_total",
-    ] {
+    for name in ["publish_resends_total", "key_lookup_refusals_total"] {
         counter!(name).increment(0);
     }
     counter!("body_refusals_total").increment(0);

@@ -155,8 +155,6 @@ impl EndpointRow {
 #[cfg(test)]
 mod tests {
     use data_encoding::BASE64;
-    use shared::domain::clock::UnixMicros;
-    use shared::domain::id::EventId;
 
     use super::*;
 
@@ -246,20 +244,7 @@ mod tests {
 
     #[test]
     fn paced_deliveries_and_those_in_order_wait_in_the_table() {
-        let accepted_at = UnixMicros::new(1_700_000_000_000_000);
-        let plain = Event {
-            id: EventId::at(accepted_at),
-            org_id: OrgId::generate(),
-            event_type: "a",
-            accepted_at,
-            content_type: shared::domain::event::JSON,
-            idempotency_key: None,
-            traceparent: None,
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
-            data: b"1",
-        };
+        let plain = Event::sample();
         let keyed = Event {
             ordering_key: Some("k"),
             ..plain

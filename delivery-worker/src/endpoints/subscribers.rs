@@ -203,27 +203,16 @@ async fn read<'e>(set: &FilterSet, event: &Event<'e>, slices: &mut Slices) -> Op
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use shared::domain::clock::UnixMicros;
-    use shared::domain::id::{EventId, OrgId};
 
     use super::*;
 
     const ENOUGH: u32 = 1_000;
 
     fn event<'a>(event_type: &'a str, data: &'a [u8]) -> Event<'a> {
-        let accepted_at = UnixMicros::new(1_700_000_000_000_000);
         Event {
-            id: EventId::at(accepted_at),
-            org_id: OrgId::generate(),
             event_type,
-            accepted_at,
-            content_type: shared::domain::event::JSON,
-            idempotency_key: None,
-            traceparent: None,
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
             data,
+            ..Event::sample()
         }
     }
 

@@ -74,7 +74,11 @@ impl Writer {
         let mut taken = Taken::default();
         for (frame, message) in frames.iter().zip(messages) {
             let is_bulky = put_off.contains(frame);
-            let list = if is_bulky { &mut taken.bulky } else { &mut taken.done };
+            let list = if is_bulky {
+                &mut taken.bulky
+            } else {
+                &mut taken.done
+            };
             list.push(message);
         }
         Ok(taken)
@@ -100,7 +104,9 @@ impl Writer {
 
     /// Frames that cannot even be decoded without a panic are set aside whole.
     async fn take_frames(&self, frames: &[Frame<'_>], put_off: Option<&PutOff>) -> Result<(), sqlx::Error> {
-        let taking = isolate(frames, |part| async move { self.take_events(decode(part), put_off).await });
+        let taking = isolate(frames, |part| async move {
+            self.take_events(decode(part), put_off).await
+        });
         for Faulty { item: frame, reason } in taking.await? {
             self.set_aside(&frame.unreadable(None, reason, frame.payload))
                 .await?;

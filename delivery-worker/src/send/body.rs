@@ -161,13 +161,8 @@ mod tests {
             org_id: "01890a5d-0000-774b-bcce-b302099a8057".parse().unwrap(),
             event_type,
             accepted_at: UnixMicros::new(1_700_000_000_123_456),
-            content_type: event::JSON,
-            idempotency_key: None,
-            traceparent: None,
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
             data,
+            ..Event::sample()
         }
     }
 

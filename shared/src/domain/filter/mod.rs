@@ -22,3 +22,6 @@ mod set;
 pub use self::payload::{FilterError, MAX_BYTES, MAX_CONDITIONS, PayloadFilter};
 pub use self::scan::{Scan, Unreadable, Values};
 pub use self::set::FilterSet;
+
+#[cfg(test)]
+mod tests;

@@ -69,8 +69,8 @@ impl Agenda {
         }
     }
 
-    /// Lets new events of endpoints start at once again for which nothing waits any more: another worker may have taken
-    /// the last of it.
+    /// Lets new events start at once again for endpoints that have no due delivery left: another worker may have taken
+    /// the last one.
     pub fn end_backlogs(&self, endpoints: &Snapshot) {
         for endpoint in endpoints.endpoints() {
             if !self.has_due(endpoint.id) {
@@ -92,7 +92,7 @@ impl Agenda {
     }
 
     /// Up to `most` endpoints that are to be looked at by now and that `may_be_sent`, those first that have waited for it
-    /// the longest. Of the others those are put off for which it says nothing.
+    /// the longest. Endpoints for which it returns `None` are put off.
     pub fn due(
         &mut self,
         now: Instant,

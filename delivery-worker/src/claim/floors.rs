@@ -30,7 +30,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the streams are looked at for one request: the acknowledgement of the last frame may be on its way.
 const LOOKS: u32 = 5;
 
-/// Asks for the floors on behalf of deliveries that wait for nothing else.
+/// Asks for the floors on behalf of deliveries that wait only for them.
 #[derive(Clone, Debug, Default)]
 pub struct FloorRequests(Arc<Notify>);
 

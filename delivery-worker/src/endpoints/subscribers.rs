@@ -63,12 +63,11 @@ pub struct Subscribers {
     filters: OnceLock<Arc<FilterSet>>,
 }
 
-/// One that an event goes to.
+/// A subscriber that an event goes to.
 #[derive(Clone, Copy, Debug)]
 pub struct Taker<'a> {
-    /// It.
     pub subscriber: &'a Subscriber,
-    /// Its filter was not evaluated: those before it have taken all steps of this event.
+    /// Its filter was not evaluated: the filters before it took all steps of this event.
     pub is_undecided: bool,
 }
 
@@ -85,19 +84,16 @@ impl<'a> Taker<'a> {
 type Numbered<'a> = (&'a Arc<PayloadFilter>, usize);
 
 impl Subscribers {
-    /// Adds one.
     pub fn insert(&mut self, subscriber: Subscriber) {
         self.filters = OnceLock::new();
         self.all.push(subscriber);
     }
 
-    /// Removes one.
     pub fn remove(&mut self, id: EndpointId) {
         self.filters = OnceLock::new();
         self.all.retain(|subscriber| subscriber.endpoint_id != id);
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.all.len()
     }
@@ -187,7 +183,7 @@ impl Subscribers {
     }
 }
 
-/// What the filters ask about in an event's payload; nothing when it is not JSON.
+/// What the filters ask about in an event's payload; `None` when it is not JSON.
 async fn read<'e>(set: &FilterSet, event: &Event<'e>, slices: &mut Slices) -> Option<Values<'e>> {
     if !is_json(event.content_type) {
         return None;

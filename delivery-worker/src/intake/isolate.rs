@@ -45,7 +45,7 @@ where
     Ok(faulty)
 }
 
-/// Why something in `part` cannot be stored; nothing when all of it was.
+/// Why something in `part` cannot be stored; `None` when all of it was stored.
 async fn fault<'i, T, Stored>(
     part: &'i [T],
     store: impl Fn(&'i [T]) -> Stored,

@@ -15,13 +15,13 @@ use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::retry::Next;
 use crate::send::report::Report;
 
-/// Deliveries of each kind, in order or not, up to which those that wait are counted.
+/// Waiting deliveries of each kind (in order, or not) are counted up to this many.
 const MAX_COUNTED: i64 = 10_000;
 
 /// Disables the endpoints whose receivers answered 410 Gone. To be called before these results are recorded: what is
 /// recorded may be claimed again at once.
 ///
-/// An error is logged and nothing else: the next 410 has the same consequences.
+/// An error is only logged: the next 410 does the same again.
 pub async fn disable_gone(pool: &PgPool, group: &[Report]) {
     let mut gone = HashMap::new();
     for report in group.iter().filter(|report| report.attempt.is_gone()) {
@@ -38,7 +38,7 @@ pub async fn disable_gone(pool: &PgPool, group: &[Report]) {
 /// Counts the failures of a group of results that was recorded, and opens circuits and disables endpoints as
 /// `breaker` says. Successes are counted with the results themselves.
 ///
-/// An error is logged and nothing else: the endpoint's next failure has the same consequences.
+/// An error is only logged: the endpoint's next failure does the same again.
 pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) {
     let mut failing = HashMap::new();
     for report in group.iter().filter(|report| report.was_tried()) {
@@ -259,7 +259,7 @@ pub async fn take_probes(
     .await
 }
 
-/// Lets other workers send these probes after a moment: there was nothing due to send.
+/// Lets other workers send these probes in a second: no delivery was due.
 ///
 /// # Errors
 /// When Postgres does not answer; then the probes come after a lease.

@@ -21,7 +21,7 @@ use crate::send::lookups::on_behalf_of;
 /// How much of a receiver's answer is kept.
 const MAX_RESPONSE_BYTES: usize = 4 * 1024;
 
-/// What became of one attempt.
+/// One attempt and its result.
 #[derive(Debug)]
 pub struct Attempt {
     /// When it began.
@@ -36,13 +36,13 @@ pub struct Attempt {
     pub response: Vec<u8>,
     /// What went wrong before there was an answer.
     pub error: Option<String>,
-    /// What of its own this worker was short of: then the receiver was sent nothing, and this is no attempt.
+    /// The resource that this worker lacked. Then no request was sent, and this is no attempt.
     pub lack: Option<&'static str>,
     retry_after: Option<Duration>,
 }
 
 impl Attempt {
-    /// Nothing has come of it yet.
+    /// An attempt without a result.
     fn begun(started_at: OffsetDateTime) -> Self {
         Self {
             started_at,
@@ -78,7 +78,7 @@ impl Attempt {
         }
     }
 
-    /// The receiver said that it is gone for good.
+    /// Whether the receiver said that it is gone for good.
     pub fn is_gone(&self) -> bool {
         self.status == Some(StatusCode::GONE.as_u16())
     }

@@ -143,7 +143,7 @@ impl Outgoing {
     }
 }
 
-/// The attributes in a JSON text; nothing when it is not what the ingest API writes.
+/// The attributes in a JSON text; `None` when it is not what the ingest API writes.
 fn own_attributes(text: &str) -> Option<Map<String, Value>> {
     let attributes: Map<_, _> = serde_json::from_str(text).ok()?;
     attributes.contains_key("specversion").then_some(attributes)

@@ -71,7 +71,7 @@ pub async fn on_behalf_of<T>(org_id: OrgId, sending: impl Future<Output = T>) ->
     SENDER.scope(org_id, sending).await
 }
 
-/// The organisation that [`on_behalf_of`] was told; nothing outside of it.
+/// The organisation that [`on_behalf_of`] was told; `None` outside of it.
 pub fn sender() -> Option<OrgId> {
     SENDER.try_with(|org_id| *org_id).ok()
 }
@@ -96,7 +96,7 @@ struct Share {
 type Slot = Vec<OwnedSemaphorePermit>;
 
 impl Lookups {
-    /// Those of the system's resolver, so many at once.
+    /// Uses the system's resolver, with a bound on the look-ups at once.
     pub fn of_system(slots: usize) -> Self {
         Self::new(slots, |name| Ok((name, 0).to_socket_addrs()?.collect()))
     }

@@ -24,7 +24,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The delivery's status from now on.
+    /// The delivery's new status.
     pub fn status(&self) -> DeliveryStatus {
         match self.next {
             Next::Delivered => DeliveryStatus::Delivered,
@@ -33,12 +33,12 @@ impl Report {
         }
     }
 
-    /// Whether the receiver was tried. What was not tried leaves the delivery as it was.
+    /// Whether a request was sent. If not, the delivery stays as it was.
     pub fn was_tried(&self) -> bool {
         !matches!(self.next, Next::PutOff(_))
     }
 
-    /// Milliseconds until it is due again, if it is.
+    /// Milliseconds until it is due again; `None` when it has ended.
     pub fn wait_ms(&self) -> Option<i64> {
         match self.next {
             Next::RetryIn(wait) | Next::PutOff(wait) => {

@@ -20,7 +20,7 @@ pub struct NewDelivery<'a> {
     pub endpoint_id: EndpointId,
     /// Its owner pulls it: no worker may send it.
     pub pull: bool,
-    /// It is dead from the start: whether its endpoint wants it would have taken too long to find out.
+    /// It is dead from the start: to find out whether its endpoint wants it would have taken too long.
     pub is_undecided: bool,
     /// It starts at once under this lease; without one it is due in the table.
     pub lease: Option<(LeaseToken, Duration)>,
@@ -58,10 +58,10 @@ pub struct Order<'a> {
     pub ordinal: i64,
 }
 
-/// What a write came to.
+/// Result of a write.
 #[derive(Debug)]
 pub enum Stored {
-    /// Nothing was written: the endpoints have changed since the fan-out.
+    /// No event was written: the endpoints have changed since the deliveries were planned.
     Stale,
     /// These events were new, and are now stored with their deliveries. The others were repeats.
     New(Vec<EventId>),
@@ -176,7 +176,7 @@ pub struct Unreadable<'a> {
     pub stream: &'a str,
     /// The message's sequence number in it.
     pub sequence: u64,
-    /// Index of the event in its frame; nothing when it is the whole frame.
+    /// Index of the event in its frame; `None` when it is the whole frame.
     pub position: Option<usize>,
     /// The frame's version.
     pub frame_version: Option<&'a str>,
@@ -186,8 +186,8 @@ pub struct Unreadable<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Sets something aside for a person to look at. False when it was there already, with the same bytes: others may have
-/// had its place in a stream that was deleted and made again.
+/// Sets something aside for a person to look at. False when the same bytes were there already. Other bytes at the same
+/// place come from a stream that was deleted and made again.
 ///
 /// # Errors
 /// When Postgres does not answer.

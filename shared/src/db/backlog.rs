@@ -25,7 +25,7 @@ const STATEMENT_TIMEOUT: &[(&str, &str)] = &[("statement_timeout", "8s")];
 /// How long a look may take in all: Postgres may be gone without a word.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The state of deliveries that nothing but the workers keeps back.
+/// The state of deliveries that workers could send now.
 const DUE: &str = "due";
 
 /// The pending deliveries of one state, as the migration lists the states.

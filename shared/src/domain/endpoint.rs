@@ -19,10 +19,10 @@ words! {
     /// Whether an endpoint gets deliveries.
     #[derive(Default)]
     pub enum EndpointStatus("endpoint status") {
-        /// It does.
+        /// It gets deliveries.
         #[default]
         Enabled = "enabled",
-        /// What waits for it stays where it is, and it gets no further events.
+        /// It gets no further events. Its pending deliveries stay in the table.
         Disabled = "disabled",
     }
 }

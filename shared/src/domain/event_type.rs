@@ -30,7 +30,7 @@ impl EventTypePattern {
         &self.0
     }
 
-    /// What stands before the `*`; none of an exact type.
+    /// What stands before the `*`; `None` for an exact type.
     pub fn prefix(&self) -> Option<&str> {
         self.0.strip_suffix('*')
     }

@@ -12,8 +12,8 @@ pub struct UnknownWord {
 
 /// Makes an enum of words from one table of names. The text after the enum's name says what the words are, in errors.
 ///
-/// An enum that comes of it is `text` to Postgres, a string to serde, and an enum of strings in the API's schema. Reading a
-/// name that is none of them is an error that says so. The crate that uses this needs `serde`, `sqlx` and `utoipa`.
+/// An enum that comes of it is `text` to Postgres, a string to serde, and an enum of strings in the API's schema. Reading any
+/// other name is an error that names it. The crate that uses this needs `serde`, `sqlx` and `utoipa`.
 #[macro_export]
 macro_rules! words {
     (
@@ -102,7 +102,7 @@ mod tests {
     use crate::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
     use crate::domain::tier::Tier;
 
-    /// The name, that a word is read from it and nothing else, and that a body holds it alike.
+    /// Each word is read from its own name, and from no other; a body holds the same name.
     macro_rules! check {
         ($($Set:ident),+) => {$(
             for word in $Set::ALL {

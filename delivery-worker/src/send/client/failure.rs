@@ -66,7 +66,7 @@ impl Failure {
         }
     }
 
-    /// What of its own this worker was short of: `descriptors`, `memory`, `ports` or `lookups`. Then nothing has been tried.
+    /// The resource that this worker lacked: `descriptors`, `memory`, `ports` or `lookups`. Then no request was sent.
     pub fn lack(&self) -> Option<&'static str> {
         self.causes().find_map(|cause| {
             if let Some(LookupFailed::Own(_)) = cause.downcast_ref() {

@@ -318,7 +318,7 @@ impl Use {
         self.sender.as_mut()
     }
 
-    /// Whether nothing has come on the connection since this use began.
+    /// Whether no byte has come on the connection since this use began.
     pub fn has_heard_nothing(&self) -> bool {
         self.line.heard() == self.heard_before
     }

@@ -22,7 +22,7 @@ enum Exponent {
     Large { is_negative: bool, digits: Vec<u8> },
 }
 
-/// 10^37. A number of so many digits, or one more, fits into an `i128`.
+/// 10^37. A number of 37 or 38 digits fits into an `i128`.
 const LARGE: i128 = 10_i128.pow(37);
 const LARGE_DIGITS: usize = 38;
 

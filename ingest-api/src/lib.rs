@@ -58,6 +58,11 @@ use crate::pulling::Waiters;
 use crate::routes::legacy::RecentIds;
 use crate::store::Store;
 
+/// The API's contract, as `/openapi.json` shows it.
+pub fn openapi() -> serde_json::Value {
+    routes::openapi::document()
+}
+
 /// How long the last uses of keys may take to be written at the end.
 const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(2);
 

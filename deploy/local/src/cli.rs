@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use shared::process::output::complain;
 use tokio::process::Command;
 
+use crate::cluster::Files;
 use crate::dev::{self, DevOptions, StopSignals};
 use crate::exec::Exec;
 use crate::folder::{DataFolder, Folder};
@@ -20,7 +21,6 @@ use crate::progress::Progress;
 #[cfg(feature = "services")]
 use crate::services::ServiceCommand;
 use crate::spawn::tied_to_us;
-use crate::stack::migrate;
 
 /// Penstock on this machine: nats-server, Postgres, ingest-api, delivery-worker and a demo receiver.
 #[derive(Debug, Parser)]
@@ -78,8 +78,8 @@ async fn exec_with_postgres(command: &[OsString]) -> anyhow::Result<ExitCode> {
     let host = Host::new(None, Progress { shown: true })?;
     let folder = Folder::open(&host, &DataFolder::Temporary).await?;
     let start = async {
-        let postgres = Postgres::launch(&host, &folder, None, &PortBook::default()).await?;
-        migrate(postgres.url()).await?;
+        let postgres = Postgres::launch(&host, &folder, &PortBook::default(), &Files::default()).await?;
+        postgres.migrate().await?;
         anyhow::Ok(postgres)
     };
     let mut postgres = tokio::select! {

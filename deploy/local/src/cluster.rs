@@ -19,6 +19,15 @@ use crate::spawn::Recipe;
 /// The superuser and the database, as the services' `DATABASE_URL` names them.
 pub(crate) const NAME: &str = "penstock";
 
+/// Where the files of a Postgres are, and what they are copied from.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// The folder that they are in, if it is not the data folder.
+    pub(crate) store: Option<PathBuf>,
+    /// The folder that a new cluster is copied from, if it is not to be empty.
+    pub(crate) template: Option<PathBuf>,
+}
+
 /// Postgres's files and the password of its superuser.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -28,7 +37,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster of a data folder, made if it has none. Its files are in `store` if that is given.
+    /// The cluster of a data folder, made if it has none.
     ///
     /// # Errors
     /// When it was made by another major version.
@@ -36,12 +45,15 @@ impl Cluster {
         host: &Host,
         programs: &Found,
         data: &Folder,
-        store: Option<&Path>,
+        files: &Files,
     ) -> anyhow::Result<Self> {
-        let folder = store.unwrap_or(data.path()).join("postgres");
+        let folder = files.store.as_deref().unwrap_or(data.path()).join("postgres");
         let new = !folder.is_dir();
         if new {
-            let template = template(host, programs).await?;
+            let template = match &files.template {
+                Some(template) => template.clone(),
+                None => empty(host, programs).await?,
+            };
             copy(&template, &folder, data.kept).await?;
         }
         let cluster = Self { folder, new };
@@ -71,8 +83,8 @@ impl Cluster {
     }
 }
 
-/// The folder to copy, made when it is missing. All copies on one machine have the same random password.
-async fn template(host: &Host, programs: &Found) -> anyhow::Result<PathBuf> {
+/// The folder of an empty cluster, made when it is missing. All copies on one machine have the same random password.
+async fn empty(host: &Host, programs: &Found) -> anyhow::Result<PathBuf> {
     let name = format!("empty-database-{}", programs.version);
     let folder = host.cache.join(&name);
     if !folder.is_dir() {
@@ -140,6 +152,11 @@ async fn make(host: &Host, programs: &Found, folder: &Path) -> anyhow::Result<()
     .await?;
     fs::remove_file(&sql)?;
     fs::rename(&stage, folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// Copies a cluster that does not run, to be copied from: the copy is there as a whole or not at all.
+pub(crate) async fn keep(cluster: &Path, folder: &Path) -> anyhow::Result<()> {
+    copy(cluster, folder, false).await
 }
 
 /// Copies the template, off the runtime's threads: it is 46 MB in 1 300 files.

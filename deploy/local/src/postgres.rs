@@ -2,16 +2,15 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::binaries;
-use crate::cluster::{Cluster, NAME};
+use crate::cluster::{Cluster, Files, NAME};
 use crate::folder::Folder;
 use crate::host::Host;
 use crate::ports::{Port, PortBook};
@@ -49,16 +48,15 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts the Postgres of a data folder and waits until it accepts connections. Its files are in `store` if that is
-    /// given.
+    /// Starts the Postgres of a data folder and waits until it accepts connections.
     pub(crate) async fn launch(
         host: &Host,
         folder: &Folder,
-        store: Option<&Path>,
         ports: &PortBook,
+        files: &Files,
     ) -> anyhow::Result<Self> {
         let programs = binaries::postgres(host).await?;
-        let cluster = Cluster::open(host, &programs, folder, store).await?;
+        let cluster = Cluster::open(host, &programs, folder, files).await?;
         let password = cluster.password()?;
         let mut tries = PORT_TRIES;
         loop {
@@ -130,6 +128,14 @@ impl Postgres {
     /// When it does not run.
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.process.signal_tree(Signal::SIGCONT)
+    }
+
+    /// Brings the database to this build's schema.
+    pub(crate) async fn migrate(&self) -> anyhow::Result<()> {
+        let pool = PgPoolOptions::new().max_connections(1).connect(&self.url).await?;
+        shared::db::migrate(&pool).await?;
+        pool.close().await;
+        Ok(())
     }
 
     /// The database, with user and password.

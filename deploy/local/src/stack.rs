@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::future::{join_all, try_join_all};
 use nix::sys::signal::Signal;
-use sqlx::postgres::PgPoolOptions;
 
+use crate::cluster::Files;
 use crate::folder::Folder;
 use crate::host::Host;
 use crate::nats::Nats;
@@ -18,6 +18,7 @@ use crate::process::Process;
 use crate::progress::Progress;
 use crate::service::{Kind, Launcher, Service, http_client};
 use crate::state::State;
+use crate::template;
 
 /// How long a service may take to finish what it is doing when the stack is stopped.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -55,11 +56,19 @@ impl Stack {
         let mut state = State::load(folder.path())?;
         let ports = PortBook::new(std::mem::take(&mut state.ports));
         let nats = Nats::launch(&host, &folder, &ports, &options.nats);
-        let postgres = Postgres::launch(&host, &folder, options.postgres_store.as_deref(), &ports);
+        let files = Files {
+            store: options.postgres_store.clone(),
+            template: if options.migrated && !folder.kept {
+                Some(template::migrated(&host).await?)
+            } else {
+                None
+            },
+        };
+        let postgres = Postgres::launch(&host, &folder, &ports, &files);
         let (nats, postgres) = tokio::try_join!(nats, postgres)?;
         if options.migrated {
             host.progress
-                .step("migrating the database", migrate(postgres.url()))
+                .step("migrating the database", postgres.migrate())
                 .await?;
         }
         if postgres.is_new() {
@@ -243,7 +252,7 @@ impl Stack {
     /// # Errors
     /// When Postgres does not run, or holds another schema.
     pub async fn migrate(&self) -> anyhow::Result<()> {
-        migrate(self.postgres.url()).await
+        self.postgres.migrate().await
     }
 
     /// The database's URL, with its password.
@@ -289,14 +298,6 @@ impl Stack {
         self.state.ports = self.ports.chosen();
         self.state.save()
     }
-}
-
-/// Brings the database to this build's schema.
-pub(crate) async fn migrate(url: &str) -> anyhow::Result<()> {
-    let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
-    shared::db::migrate(&pool).await?;
-    pool.close().await;
-    Ok(())
 }
 
 async fn stop_service(service: &mut Process) -> anyhow::Result<()> {

@@ -86,6 +86,12 @@ impl Modify for Credentials {
     }
 }
 
+/// The document itself.
+pub(crate) fn document() -> serde_json::Value {
+    serde_json::to_value(ApiDoc::openapi())
+        .expect("a document without maps of other keys than strings is JSON")
+}
+
 /// `/openapi.json`, and `/docs`, which needs nothing from elsewhere.
 pub fn routes() -> Router {
     SwaggerUi::new("/docs")

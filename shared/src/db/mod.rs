@@ -8,10 +8,13 @@ use std::time::Duration;
 use anyhow::Context;
 use backon::{ExponentialBuilder, Retryable};
 use sqlx::error::DatabaseError;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::db::limited::within;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// How long a request for a connection may wait before it fails: Postgres is away or the pool is too small.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -89,15 +92,21 @@ pub async fn connect(application: &str, url: &str, max_connections: u32) -> anyh
     Ok(pool)
 }
 
+/// Changes when a migration is added or changed.
+pub fn schema_digest() -> String {
+    let mut hash = blake3::Hasher::new();
+    for migration in MIGRATIONS.iter() {
+        hash.update(&migration.checksum);
+    }
+    hash.finalize().to_hex()[..16].to_owned()
+}
+
 /// Brings the database to this build's schema. Several processes may call it at once: they take turns.
 ///
 /// # Errors
 /// When a migration fails or an applied one was changed afterwards.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
-    sqlx::migrate!("../migrations")
-        .run(pool)
-        .await
-        .context("migration failed")
+    MIGRATIONS.run(pool).await.context("migration failed")
 }
 
 /// Whether the server refused a statement because it is starting, stopping or in recovery (SQLSTATE class 57P

@@ -1,11 +1,13 @@
 //! What producers and operators do over HTTP.
 
-use reqwest::{Body, RequestBuilder, Response, StatusCode};
+use reqwest::{Body, Response, StatusCode};
+use reqwest_middleware::RequestBuilder;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 
+use crate::contract::Client;
 use crate::receiver::Receiver;
 use crate::world::World;
 
@@ -60,7 +62,7 @@ impl Event {
 /// Someone who calls one `ingest-api` with one key.
 #[derive(Clone, Debug)]
 pub struct Producer {
-    http: reqwest::Client,
+    http: Client,
     url: String,
     key: String,
 }
@@ -83,7 +85,7 @@ impl Producer {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn try_send(&self, event: &Event) -> reqwest::Result<Response> {
+    pub async fn try_send(&self, event: &Event) -> reqwest_middleware::Result<Response> {
         self.post_event(event.body()).send().await
     }
 
@@ -214,7 +216,7 @@ impl World {
     }
 
     /// The client that all requests of this world are made with.
-    pub fn http(&self) -> &reqwest::Client {
+    pub fn http(&self) -> &Client {
         &self.http
     }
 }

@@ -171,7 +171,7 @@ async fn send(producers: Arc<[Producer]>, number: usize, shared: Arc<Shared>) {
     let mut producer = number % producers.len();
     let mut answer = producers[producer].try_send(&event).await;
     for _ in 1..producers.len() {
-        if !answer.as_ref().is_err_and(reqwest::Error::is_connect) {
+        if !answer.as_ref().is_err_and(reqwest_middleware::Error::is_connect) {
             break;
         }
         producer = (producer + 1) % producers.len();

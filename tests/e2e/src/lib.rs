@@ -6,6 +6,7 @@ mod world;
 mod finish;
 mod wait;
 mod api;
+mod contract;
 mod load;
 mod flow;
 mod receiver;
@@ -25,6 +26,7 @@ mod transcript;
 
 pub use api::{Endpoint, Event, Organization, Producer, accepted};
 pub use clock::with_wrong_clock;
+pub use contract::Client;
 pub use dns::NameServer;
 pub use fate::{LOG, fate};
 pub use flow::{Answered, Flow, Outcome};

@@ -8,6 +8,7 @@ use penstock_local::{NatsOptions, Service, Signal, Stack, StackOptions};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
+use crate::contract::{Client, checked};
 use crate::receiver::Receiver;
 use crate::wait::until;
 
@@ -121,7 +122,7 @@ impl Setup {
             .expect("the stack's database URL is one");
         World {
             stack: Some(stack),
-            http,
+            http: checked(http),
             database,
             receivers: Vec::new(),
             tolerated: Vec::new(),
@@ -136,7 +137,7 @@ impl Setup {
 pub struct World {
     // None once it is finished.
     stack: Option<Stack>,
-    pub(crate) http: reqwest::Client,
+    pub(crate) http: Client,
     pub(crate) database: PgPool,
     pub(crate) receivers: Vec<Receiver>,
     pub(crate) tolerated: Vec<&'static str>,

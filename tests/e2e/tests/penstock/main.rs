@@ -1,73 +1,30 @@
 //! Penstock from the outside: events in over HTTP, webhooks out, and processes killed in between.
 
-mod events;
-mod batches;
-mod repeats;
-mod cloudevents;
-mod compressed;
-mod lenient;
-mod reading;
-mod pages;
-mod openapi;
-mod browsers;
-mod tenants;
-mod retries;
-mod bodies;
-mod answers;
-mod connections;
-mod egress;
-mod intake;
-mod breaker;
-mod pace;
-mod filters;
-mod ordering;
-mod recoveries;
-mod retention;
-mod removals;
-mod partitions;
-mod restored;
-mod isolation;
-mod faults;
-mod late_answers;
-mod restarts;
-mod held_up;
-mod silence;
-mod backlog;
-mod audit;
-mod requeue;
-mod operating;
-mod pending;
-mod logs;
-mod counting;
-mod plans;
-mod pull;
+mod calls;
+mod delivering;
 mod endpoints;
-mod recovery;
-mod zapier;
-mod contract;
-mod edges;
-mod scopes;
-mod secrets;
+mod faults;
+mod http;
 mod keys;
-mod revocations;
-mod outages;
-mod shared_keys;
-mod database;
-mod floods;
-mod nats_users;
-mod admin;
-mod rate_limits;
-mod hostile;
-mod large;
-mod extremes;
-mod checker;
-
-mod python;
 mod node;
+mod operating;
+mod python;
+mod reading;
+mod sending;
 
-use e2e::Setup;
+use e2e::{Setup, World};
 
 /// One replica of each service.
 fn setup() -> Setup {
     Setup::new(env!("CARGO_BIN_EXE_penstock-stack"))
+}
+
+/// A world in which nothing is delivered.
+async fn world() -> World {
+    setup().replicas(1, 0).start().await
+}
+
+/// Two replicas, and nothing is delivered.
+async fn two_replicas() -> World {
+    setup().replicas(2, 0).start().await
 }

@@ -1,0 +1,167 @@
+//! Every answer that a test gets is compared with the OpenAPI document.
+//!
+//! The check is a middleware of the tests' HTTP client. It panics when the document does not have the answer's status or
+//! content type, when the answer's body is not what its schema says, and when a request was accepted although its body is
+//! not what the document asks for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use jsonschema::Validator;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, Request, Response};
+use reqwest_middleware::{ClientWithMiddleware, Middleware, Next};
+use serde_json::{Value, json};
+
+/// The HTTP client of tests.
+pub type Client = ClientWithMiddleware;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(ingest_api::openapi);
+
+/// The validators made so far, by the pointer of their schema in the document.
+static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
+
+/// The client, whose answers are checked from now on.
+pub(crate) fn checked(client: reqwest::Client) -> Client {
+    reqwest_middleware::ClientBuilder::new(client)
+        .with(Contract)
+        .build()
+}
+
+struct Contract;
+
+#[async_trait::async_trait]
+impl Middleware for Contract {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut http::Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        let operation = Operation::find(request.method(), request.url().path());
+        let sent = json_type(request.headers())
+            .zip(request.body().and_then(reqwest::Body::as_bytes))
+            .map(|(content_type, body)| (content_type, body.to_vec()));
+        let response = next.run(request, extensions).await?;
+        match operation {
+            Some(operation) => Ok(operation.check(sent, response).await?),
+            None => Ok(response),
+        }
+    }
+}
+
+/// One operation of the document.
+struct Operation {
+    /// The operation's place in the document.
+    pointer: String,
+    value: &'static Value,
+}
+
+impl Operation {
+    /// `None` when the document has no such path or method.
+    fn find(method: &Method, path: &str) -> Option<Self> {
+        let paths = DOCUMENT["paths"].as_object().expect("the document has paths");
+        let fitting = paths.iter().filter(|(template, _)| fits(template, path));
+        // A path without parameters comes before one with them.
+        let (template, item) = fitting.min_by_key(|(template, _)| template.matches('{').count())?;
+        let method = method.as_str().to_lowercase();
+        let value = item.get(&method)?;
+        let template = template.replace('~', "~0").replace('/', "~1");
+        let pointer = format!("/paths/{template}/{method}");
+        Some(Self { pointer, value })
+    }
+
+    async fn check(&self, sent: Option<(String, Vec<u8>)>, response: Response) -> reqwest::Result<Response> {
+        let status = response.status();
+        let (mut head, body) = http::Response::from(response).into_parts();
+        let body = Response::from(http::Response::new(body)).bytes().await?;
+        let answers = &self.value["responses"];
+        let described = &answers[status.as_str()];
+        assert!(
+            described.is_object(),
+            "the document has no {status} at {}: {}",
+            self.pointer,
+            String::from_utf8_lossy(&body)
+        );
+        let pointer = format!("{}/responses/{}", self.pointer, status.as_str());
+        match json_type(&head.headers) {
+            Some(content_type) => self::check(&pointer, described, &content_type, &body),
+            None if body.is_empty() => {}
+            None => {
+                let content_type = &head.headers.get(CONTENT_TYPE);
+                let contents = described["content"].as_object();
+                let known = contents.is_some_and(|contents| {
+                    contents.keys().any(|known| {
+                        content_type
+                            .is_some_and(|content_type| content_type.as_bytes().starts_with(known.as_bytes()))
+                    })
+                });
+                assert!(known, "the document has no {content_type:?} at {pointer}");
+            }
+        }
+        if let Some((content_type, body)) = sent.filter(|_| status.is_success()) {
+            let pointer = format!("{}/requestBody", self.pointer);
+            self::check(&pointer, &self.value["requestBody"], &content_type, &body);
+        }
+        head.extensions.clear();
+        Ok(Response::from(http::Response::from_parts(head, body)))
+    }
+}
+
+/// Whether a path is one of a template's, such as `/v1/events/{id}`.
+fn fits(template: &str, path: &str) -> bool {
+    let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+    template.len() == path.len()
+        && template
+            .iter()
+            .zip(path)
+            .all(|(part, text)| part.starts_with('{') && !text.is_empty() || *part == text)
+}
+
+/// The content type without parameters, if it is one of JSON's.
+fn json_type(headers: &HeaderMap) -> Option<String> {
+    let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
+    let kind = kind.trim().to_lowercase();
+    (kind.ends_with("/json") || kind.ends_with("+json")).then_some(kind)
+}
+
+/// Compares a body with the schema that a request body or an answer of the document has for its content type.
+fn check(pointer: &str, described: &Value, content_type: &str, body: &[u8]) {
+    let content = &described["content"][content_type];
+    assert!(
+        content.is_object(),
+        "the document has no {content_type} at {pointer}"
+    );
+    // Some senders write what only a lenient reader takes; it is not for the schema to say so.
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return;
+    };
+    let content_type = content_type.replace('/', "~1");
+    let validator = validator(format!("{pointer}/content/{content_type}/schema"));
+    let errors: Vec<_> = validator
+        .iter_errors(&value)
+        .map(|error| format!("{} at {:?}", error, error.instance_path().to_string()))
+        .collect();
+    assert!(errors.is_empty(), "{pointer}: {errors:#?}\n{value:#}");
+}
+
+/// The validator of the schema at a place of the document.
+fn validator(pointer: String) -> Arc<Validator> {
+    let mut validators = VALIDATORS.lock().expect("no check panics while it holds this");
+    if let Some(known) = validators.get(&pointer) {
+        return known.clone();
+    }
+    let schema = json!({
+        "$ref": format!("#{}", pointer.replace('{', "%7B").replace('}', "%7D")),
+        "paths": DOCUMENT["paths"],
+        "components": DOCUMENT["components"],
+    });
+    let made = jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .should_validate_formats(true)
+        .build(&schema);
+    let made = Arc::new(made.unwrap_or_else(|error| panic!("{pointer}: {error}")));
+    validators.insert(pointer, made.clone());
+    made
+}

@@ -1,0 +1,147 @@
+//! One endpoint's trouble is not another's.
+
+use std::time::Duration;
+
+use e2e::{Answer, World};
+use serde_json::{Value, json};
+use shared::domain::id::{EndpointId, OrgId};
+use sqlx::AssertSqlSafe;
+
+use crate::calls::send;
+use crate::reading::plans::{query_with, service_session};
+use crate::setup;
+
+/// Due rows of one endpoint, each with its event.
+async fn fill(world: &World, org: OrgId, endpoint: EndpointId, rows: i32) {
+    let query = sqlx::query(
+        "with new as (
+             insert into events (org_id, accepted_at, id, type, content_type, data)
+             select $1, now(), gen_random_uuid(), 'old', 'application/json', '1' from generate_series(1, $3)
+             returning id, accepted_at
+         )
+         insert into deliveries (org_id, event_id, endpoint_id, accepted_at, next_attempt_at)
+         select $1, id, $2, accepted_at, now() - interval '1 hour' from new",
+    );
+    let query = query.bind(org).bind(endpoint).bind(rows);
+    query.execute(world.database()).await.expect("Postgres answers");
+}
+
+/// Rows that the scans of a plan have read, and whether one of them reads a whole table.
+fn rows_read(plan: &Value) -> (f64, bool) {
+    let number = |field: &str| plan[field].as_f64().unwrap_or(0.0);
+    let kind = plan["Node Type"].as_str().unwrap_or_default();
+    let read = (number("Actual Rows") + number("Rows Removed by Filter")) * number("Actual Loops");
+    let own = (
+        if kind.contains("Scan") { read } else { 0.0 },
+        kind == "Seq Scan" && read > 0.0,
+    );
+    let children = plan["Plans"].as_array().into_iter().flatten().map(rows_read);
+    children.fold(own, |sum, child| (sum.0 + child.0, sum.1 || child.1))
+}
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_and_one_with_50_000_due_deliveries_hold_up_no_other() {
+    let mut world = setup().worker_env("CIRCUIT_FAILURES", "1000000").start().await;
+    let organization = world.organization().await;
+    let (hanging, dead) = (world.receiver().await, world.receiver().await);
+    hanging.answer(|_| Answer::status(204).held());
+    dead.answer(|_| Answer::status(500).after(Duration::from_millis(100)));
+    let fields = json!({"timeout_ms": 30_000, "event_types": ["a"]});
+    world.endpoint_with(&organization, &hanging, fields).await;
+    let dead_endpoint = world
+        .endpoint_with(&organization, &dead, json!({"event_types": ["old"]}))
+        .await;
+    fill(&world, organization.id, dead_endpoint.id, 50_000).await;
+    dead.wait_for(1).await;
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        let receiver = world.receiver().await;
+        // It takes one at a time: the most go through the table.
+        world
+            .endpoint_with(&organization, &receiver, json!({"max_in_flight": 4}))
+            .await;
+        others.push(receiver);
+    }
+    send(&world.producer(&organization), 100).await;
+    for other in &others {
+        other.wait_for(100).await;
+    }
+    assert!(
+        hanging
+            .webhooks()
+            .iter()
+            .all(|webhook| webhook.answered.is_none())
+    );
+    assert!(hanging.count() <= 64);
+    let disable =
+        sqlx::query("update endpoints set status = 'disabled' where id = $1").bind(dead_endpoint.id);
+    disable.execute(world.database()).await.unwrap();
+    hanging.release();
+    hanging.wait_for(100).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_claim_reads_as_many_rows_as_it_takes_however_many_are_due() {
+    const TAKE: i32 = 50;
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let endpoint = world.endpoint(&organization, &receiver).await;
+    let disable = sqlx::query("update endpoints set status = 'disabled' where id = $1").bind(endpoint.id);
+    disable.execute(world.database()).await.unwrap();
+    fill(&world, organization.id, endpoint.id, 50_000).await;
+
+    let mut connection = service_session(&world).await;
+    let explain = |query: String| AssertSqlSafe(format!("explain (analyze, format json) {query}"));
+    let walk = explain(query_with("with recursive walked"));
+    let walk = sqlx::query_scalar(walk).bind(uuid::Uuid::nil()).bind(200_i32);
+    let look = explain(query_with("as ordered_seconds"));
+    let look = sqlx::query_scalar(look).bind(vec![endpoint.id.as_uuid()]);
+    for survey in [walk, look] {
+        let plan: Value = survey.fetch_one(&mut *connection).await.unwrap();
+        let (rows, whole_table) = rows_read(&plan[0]["Plan"]);
+        assert!(rows < 100.0 && !whole_table, "{rows} rows: {plan:#}");
+    }
+
+    let claim = explain(query_with("order by next_attempt_at limit share.take"));
+    let claim = sqlx::query_scalar(claim)
+        .bind(vec![endpoint.id.as_uuid()])
+        .bind(vec![TAKE])
+        .bind(vec![1_i64]);
+    let plan: Value = claim.fetch_one(&mut *connection).await.unwrap();
+    let (rows, whole_table) = rows_read(&plan[0]["Plan"]);
+    // The row, its event, and the row again to write it.
+    assert!(
+        rows < 5.0 * f64::from(TAKE) && !whole_table,
+        "{rows} rows: {plan:#}"
+    );
+    // The end waits for every connection.
+    drop(connection);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn endpoints_take_turns_when_a_worker_has_fewer_permits_than_there_are_endpoints() {
+    const EACH: i32 = 20;
+    let mut world = setup().worker_env("MAX_IN_FLIGHT", "1").start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let mut endpoints = Vec::new();
+    for _ in 0..3 {
+        let of_none = json!({"event_types": ["none"]});
+        endpoints.push(world.endpoint_with(&organization, &receiver, of_none).await.id);
+    }
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    for endpoint in &endpoints {
+        fill(&world, organization.id, *endpoint, EACH).await;
+    }
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    world.until_deliveries_are(3 * i64::from(EACH), "delivered").await;
+    let webhooks = receiver.webhooks();
+    for endpoint in endpoints {
+        let first = webhooks.iter().position(|webhook| webhook.endpoint == endpoint);
+        assert!(first < Some(9), "{endpoint} had its first turn after {first:?}");
+    }
+    world.finish().await;
+}

@@ -1,0 +1,12 @@
+//! Webhooks: where they go, what they carry, and what becomes of an attempt.
+
+mod answers;
+mod bodies;
+mod connections;
+mod egress;
+mod filters;
+mod intake;
+mod isolation;
+mod ordering;
+mod pace;
+mod retries;

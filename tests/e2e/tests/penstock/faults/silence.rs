@@ -1,0 +1,116 @@
+//! Connections to Postgres that die without a word while statements run in them.
+
+use std::time::Duration;
+
+use e2e::{Answer, Event, Link, World, until, until_within};
+use futures_util::future::join_all;
+
+use crate::faults::held_up::lock;
+use crate::setup;
+
+/// How long the services wait for a statement in these tests.
+const TIMEOUT: &str = "3s";
+
+/// Until a service that has lost all its connections does again what it does.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// Waits until so many statements of `application` that look like this wait for a lock.
+async fn until_wait(world: &World, application: &str, statement: &str, count: i64) {
+    until(&format!("{count} statements to wait for a lock"), async || {
+        let waiting = "select count(*) from pg_stat_activity
+                       where application_name = $1 and wait_event_type = 'Lock' and query like $2";
+        let waiting = sqlx::query_scalar(waiting).bind(application).bind(statement);
+        let waiting: i64 = waiting.fetch_one(world.database()).await.expect("Postgres runs");
+        if waiting >= count {
+            Ok(())
+        } else {
+            Err(waiting.to_string())
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_are_looked_up_again_when_every_look_up_was_lost_with_its_connection() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let (cached, other) = (world.organization().await, world.organization().await);
+    let link = Link::start(world.stack()).await;
+    let replica = link.replica(world.stack()).with_env("STATEMENT_TIMEOUT", TIMEOUT);
+    let replica = replica.with_env("KEY_LOOKUPS", "2");
+    let url = world
+        .stack_mut()
+        .add_ingest_with(replica)
+        .await
+        .expect("it starts")
+        .url();
+    let ask = async |key: &str| {
+        let request = world.http().get(format!("{url}/v1/events/none")).bearer_auth(key);
+        request.send().await.map_err(|error| error.to_string())
+    };
+    assert_eq!(ask(&cached.key).await.unwrap().status(), 404);
+    let mut lost = Vec::new();
+    for _ in 0..2 {
+        lost.push(world.organization().await.key);
+    }
+
+    let keys = lock(&world, "lock table api_keys in access exclusive mode").await;
+    let answers = join_all(lost.iter().map(|key| ask(key)));
+    let silence = async {
+        until_wait(&world, "ingest-api", "%where k.id = $1%", 2).await;
+        link.fall_silent();
+        keys.rollback().await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(answers, silence);
+    for answer in answers {
+        assert_eq!(answer.expect("there is an answer").status(), 503);
+    }
+    for key in [&other.key, &cached.key] {
+        until_within(RECOVERY, "a key to be looked up", async || {
+            match ask(key).await?.status().as_u16() {
+                404 => Ok(()),
+                other => Err(other.to_string()),
+            }
+        })
+        .await;
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_goes_on_when_its_statements_were_lost_with_their_connections() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(204).held());
+    world.endpoint(&organization, &receiver).await;
+    let link = Link::start(world.stack()).await;
+    let replica = link.replica(world.stack()).with_env("STATEMENT_TIMEOUT", TIMEOUT);
+    let replica = replica.with_env("DATABASE_CONNECTIONS", "3");
+    world
+        .stack_mut()
+        .add_worker_with(replica)
+        .await
+        .expect("it starts");
+    let producer = world.producer(&organization);
+    let recorded = producer.send(&Event::new("a", "1")).await;
+    receiver.wait_for(1).await;
+
+    let deliveries = lock(&world, "lock table deliveries in share mode").await;
+    let stored = producer.send(&Event::new("a", "2")).await;
+    receiver.release();
+    // The result of one and the storing of the other.
+    for statement in ["%with results as%", "%with current as%"] {
+        until_wait(&world, "delivery-worker", statement, 1).await;
+    }
+    link.fall_silent();
+    deliveries.rollback().await.unwrap();
+    for id in [recorded, stored] {
+        until_within(RECOVERY, "a delivery", async || {
+            let found = world.deliveries_of(id).await;
+            let is_done = found.iter().any(|delivery| delivery.status == "delivered");
+            is_done.then_some(()).ok_or_else(|| format!("{found:?}"))
+        })
+        .await;
+    }
+    world.finish().await;
+}

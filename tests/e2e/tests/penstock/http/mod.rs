@@ -1,0 +1,8 @@
+//! What ingest-api does with requests and connections, whatever they are about.
+
+mod browsers;
+pub(crate) mod contract;
+mod edges;
+pub(crate) mod hostile;
+mod large;
+mod openapi;

@@ -1,0 +1,223 @@
+//! The OpenAPI document is what the API does: routes, answers, and who may see what.
+
+use std::process::Stdio;
+
+use e2e::{Event, Organization, World};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use tokio::process::Command;
+
+use crate::{python, setup};
+
+/// Methods that OpenAPI knows.
+const METHODS: [&str; 6] = ["get", "post", "put", "patch", "delete", "options"];
+
+async fn document(world: &World) -> Value {
+    let response = world
+        .http()
+        .get(world.url("/openapi.json"))
+        .send()
+        .await
+        .expect("ingest-api answers");
+    response.json().await.expect("the document is JSON")
+}
+
+/// Every path and method of the document.
+fn operations(document: &Value) -> Vec<(&str, &str, &Map<String, Value>)> {
+    let paths = document["paths"].as_object().expect("the document has paths");
+    let operations = paths.iter().flat_map(|(path, item)| {
+        let item = item.as_object().expect("a path has operations");
+        let methods = METHODS
+            .iter()
+            .filter_map(move |method| Some((*method, item.get(*method)?.as_object()?)));
+        methods.map(move |(method, operation)| (path.as_str(), method, operation))
+    });
+    operations.collect()
+}
+
+#[tokio::test]
+async fn every_operation_has_its_own_id_and_is_routed() {
+    let world = setup().replicas(1, 0).start().await;
+    let document = document(&world).await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let operations = operations(&document);
+    let mut ids: Vec<_> = operations
+        .iter()
+        .map(|(.., operation)| operation["operationId"].as_str())
+        .collect();
+    ids.sort_unstable();
+    assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "{ids:?}");
+    for (path, method, _) in operations {
+        let url = world.url(&path.replace('{', "%7B").replace('}', "%7D"));
+        let method: Method = method.to_uppercase().parse().unwrap();
+        let status = world
+            .http()
+            .request(method.clone(), url)
+            .send()
+            .await
+            .unwrap()
+            .status();
+        assert!(
+            status != 405 && status != 404 || path.starts_with("/admin") && status == 401,
+            "{method} {path}: {status}"
+        );
+    }
+    let page = world.http().get(world.url("/docs/")).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    world.finish().await;
+}
+
+/// Calls every operation under `/v1` whose path holds an id, with ids of another organisation.
+#[tokio::test]
+async fn another_organisations_ids_name_nothing_on_any_route() {
+    let mut world = setup().start().await;
+    let (owner, stranger) = (world.organization().await, world.organization().await);
+    let receiver = world.receiver().await;
+    let endpoint = world.endpoint(&owner, &receiver).await.id.to_string();
+    let event = world.producer(&owner).send(&Event::new("a", "1")).await;
+    world.until_delivery_is(event, "delivered").await;
+    let foreign = [event.to_string(), endpoint, owner.key[8..24].to_owned()];
+
+    let document = document(&world).await;
+    let (mut called, mut own) = (0, 0);
+    for (path, method, operation) in operations(&document) {
+        if !path.starts_with("/v1/") {
+            continue;
+        }
+        for path in with_ids(path, &foreign) {
+            let status = call(&world, &stranger, method, &path, operation).await;
+            assert_eq!(status, 404, "{method} {path} of another organisation");
+            if method == "get" && call(&world, &owner, method, &path, operation).await == 200 {
+                own += 1;
+            }
+            called += 1;
+        }
+    }
+    assert!(called >= 30, "there are routes with ids");
+    assert!(own >= 4, "the owner sees something under the same paths");
+    world.finish().await;
+}
+
+/// A path with every combination of these ids in place of its parameters; nothing when it has none.
+fn with_ids(path: &str, ids: &[String]) -> Vec<String> {
+    let Some((start, rest)) = path.split_once('{') else {
+        return Vec::new();
+    };
+    let (_, end) = rest.split_once('}').expect("a parameter ends");
+    let filled = ids.iter().map(|id| format!("{start}{id}{end}"));
+    let filled = filled.flat_map(|path| match with_ids(&path, ids) {
+        further if further.is_empty() => vec![path],
+        further => further,
+    });
+    filled.collect()
+}
+
+async fn call(
+    world: &World,
+    organization: &Organization,
+    method: &str,
+    path: &str,
+    operation: &Map<String, Value>,
+) -> u16 {
+    let method: Method = method
+        .to_uppercase()
+        .parse()
+        .expect("a method of the document is one");
+    let request = world
+        .http()
+        .request(method, world.url(path))
+        .bearer_auth(&organization.key);
+    let request = if operation.contains_key("requestBody") {
+        request.json(&json!({}))
+    } else {
+        request
+    };
+    request
+        .send()
+        .await
+        .expect("ingest-api answers")
+        .status()
+        .as_u16()
+}
+
+/// What every answer is checked for. What a valid request may be refused for (an URL that is no public address,
+/// say) is more than a schema can say, so that is not checked.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                      response_schema_conformance,response_headers_conformance,ignored_auth,unsupported_method";
+
+/// What makes the key dead that all requests come with, once it hits that key.
+const DEADLY: [&str; 3] = ["/api/keys/rotate", "/v1/keys/{id}", "/v1/keys/{id}/rotate"];
+
+/// Generates requests for a part of the document, with a header, and checks every answer against it.
+async fn schemathesis(world: &World, header: &str, part: &[&str]) {
+    let packages = python::packages(&["schemathesis==4.32.5"]).await;
+    let output = Command::new("python3")
+        .args(["-m", "schemathesis.cli", "run", &world.url("/openapi.json")])
+        .args(["--header", header, "--checks", CHECKS])
+        .args(part)
+        // Longer than a pull may wait.
+        .args(["--request-timeout", "25", "--max-examples", "20", "--seed", "1"])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--workers",
+            "1",
+            "--no-color",
+        ])
+        .env("PYTHONPATH", &packages)
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .expect("python3 is there: it installed the packages");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
+    assert!(text.contains("generated"), "{text}");
+}
+
+/// An organisation that no limit stops, and the header with its key.
+async fn unlimited(world: &World) -> (Organization, String) {
+    let body = json!({"name": "schemathesis", "rate_limit_per_minute": 1_000_000_000});
+    let organization = world.organization_with(&body).await;
+    let header = format!("X-API-Key: {}", organization.key);
+    (organization, header)
+}
+
+async fn list_status(world: &World, organization: &Organization) -> u16 {
+    let list = world.http().get(world.url("/v1/events"));
+    let list = list.bearer_auth(&organization.key).send().await;
+    list.expect("ingest-api answers").status().as_u16()
+}
+
+#[tokio::test]
+async fn schemathesis_finds_no_server_error_and_no_answer_that_the_document_does_not_describe() {
+    let world = setup().ingest_env("ALLOW_SIGNUP", "true").start().await;
+    let admin = format!("Authorization: Bearer {}", world.stack().admin_token());
+    let (organization, key) = unlimited(&world).await;
+    let (_, older) = unlimited(&world).await;
+    for (header, paths) in [(&key, "^/v1"), (&older, "^/(api|health)"), (&admin, "^/admin")] {
+        let mut part = vec!["--include-path-regex", paths];
+        part.extend(DEADLY.iter().flat_map(|path| ["--exclude-path", path]));
+        schemathesis(&world, header, &part).await;
+    }
+    assert_eq!(
+        list_status(&world, &organization).await,
+        200,
+        "the key is still valid: its requests were not all answered 401"
+    );
+    world.finish().await;
+}
+
+/// The operations that end keys, each with a key of its own.
+#[tokio::test]
+async fn schemathesis_finds_nothing_in_the_operations_that_may_end_its_key() {
+    let world = setup().replicas(1, 0).start().await;
+    for path in DEADLY {
+        let (organization, header) = unlimited(&world).await;
+        schemathesis(&world, &header, &["--include-path", path]).await;
+        let expected = if path.contains("{id}") { 200 } else { 401 };
+        assert_eq!(list_status(&world, &organization).await, expected, "after {path}");
+    }
+    world.finish().await;
+}

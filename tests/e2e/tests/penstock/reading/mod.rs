@@ -1,0 +1,6 @@
+//! Lists, histories, and how Postgres finds their rows.
+
+mod history;
+pub(crate) mod pages;
+pub(crate) mod plans;
+mod tenants;

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::db::SESSION_SETTINGS;
+use shared::db::limited::LimitedPool;
 use shared::process::nats::{NATS_CONNECTED, Nats};
 use shared::process::readings::Readings;
 use shared::process::shutdown::{Tasks, run_service};
@@ -181,7 +182,7 @@ impl Worker {
             config.database_connections,
             &[SESSION_SETTINGS, LOCK_TIMEOUT].concat(),
         )?;
-        let database = WarmPool::new(pool.clone(), config.statement_timeout);
+        let database = WarmPool::new(LimitedPool::new(pool.clone(), config.statement_timeout));
         let directory = Directory::new(
             database.clone(),
             config.secrets_key.clone().context("SECRETS_KEY is required")?,

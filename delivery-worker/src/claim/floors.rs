@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream;
+use shared::db::limited::LimitedPool;
 use shared::process::nats::Nats;
-use sqlx::PgPool;
+
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -87,12 +88,10 @@ impl Floors {
     /// Whether a floor has changed.
     async fn refresh(&self) -> anyhow::Result<bool> {
         // Before the streams are looked at: what is stored by now was sent before they were.
-        let now = partitions::now(self.database.pool());
-        let now = self.database.within_limit(now).await?;
+        let now = partitions::now(self.database.pool()).await?;
         let streams = event_streams(&self.nats.jetstream()).await?;
         let floors: Vec<_> = streams.iter().map(|stream| Floor::of(stream, now)).collect();
-        let writing = write(self.database.pool(), &floors);
-        Ok(self.database.within_limit(writing).await?)
+        Ok(write(self.database.pool(), &floors).await?)
     }
 }
 
@@ -118,7 +117,7 @@ impl<'a> Floor<'a> {
     }
 }
 
-async fn write(pool: &PgPool, floors: &[Floor<'_>]) -> Result<bool, sqlx::Error> {
+async fn write(pool: &LimitedPool, floors: &[Floor<'_>]) -> Result<bool, sqlx::Error> {
     let done = sqlx::query!(
         "insert into stream_floors as s (stream, stored_through, drained_at)
          select * from unnest($1::text[], $2::bigint[], $3::timestamptz[]) as f (stream, stored_through, drained_at)

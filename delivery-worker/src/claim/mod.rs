@@ -92,7 +92,7 @@ impl Claimer {
                 () = stop.cancelled() => return Ok(()),
             };
             let claim = self.claim_once(&mut rounds, is_tick);
-            match self.database.within_limit(claim).await {
+            match self.database.pool().within(claim).await {
                 Ok(()) => {}
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, "cannot look for due deliveries, trying again");

@@ -125,7 +125,7 @@ impl Directory {
     /// wrote its kind or its filter: this worker must not store events then.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let _turn = self.refresh.lock().await;
-        self.database.within_limit(self.read()).await
+        self.database.pool().within(self.read()).await
     }
 
     async fn read(&self) -> Result<Arc<Snapshot>, sqlx::Error> {

@@ -172,7 +172,7 @@ impl Writer {
             connection.keep();
             Ok(stored)
         };
-        self.database.within_limit(writing).await
+        self.database.pool().within(writing).await
     }
 
     /// Starts the leased deliveries of the events that were new. The permits of the others are freed.
@@ -223,8 +223,7 @@ impl Writer {
     }
 
     async fn set_aside(&self, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
-        let writing = events::quarantine(self.database.pool(), unreadable);
-        if !self.database.within_limit(writing).await? {
+        if !events::quarantine(self.database.pool(), unreadable).await? {
             return Ok(());
         }
         metrics::counter!("quarantined_total").increment(1);

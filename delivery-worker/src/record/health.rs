@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::db::limited::LimitedPool;
 use shared::domain::clock::UnixMicros;
 use shared::domain::delivery::Outcome;
 use shared::domain::id::{EndpointId, EventId};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::endpoints::breaker::{Breaker, Circuit};
 use crate::endpoints::endpoint::Endpoint;
@@ -22,7 +23,7 @@ const MAX_COUNTED: i64 = 10_000;
 /// recorded may be claimed again at once.
 ///
 /// An error is only logged: the next 410 does the same again.
-pub async fn disable_gone(pool: &PgPool, group: &[Report]) {
+pub async fn disable_gone(pool: &LimitedPool, group: &[Report]) {
     let mut gone = HashMap::new();
     for report in group.iter().filter(|report| report.attempt.is_gone()) {
         gone.insert(report.job.endpoint.id, &report.job.endpoint);
@@ -39,7 +40,7 @@ pub async fn disable_gone(pool: &PgPool, group: &[Report]) {
 /// `breaker` says. Successes are counted with the results themselves.
 ///
 /// An error is only logged: the endpoint's next failure does the same again.
-pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) {
+pub async fn count_failures(pool: &LimitedPool, breaker: &Breaker, group: &[Report]) {
     let mut failing = HashMap::new();
     for report in group.iter().filter(|report| report.was_tried()) {
         if report.next == Next::Delivered {
@@ -91,7 +92,7 @@ fn log_failed(endpoint_id: EndpointId, outcome: Result<(), sqlx::Error>) {
 }
 
 async fn follow_up(
-    pool: &PgPool,
+    pool: &LimitedPool,
     breaker: &Breaker,
     failed: &Failed<'_>,
     failing: &Failing,
@@ -120,7 +121,10 @@ struct Failing {
     seconds: f64,
 }
 
-async fn add_failures(pool: &PgPool, counts: &[(&Arc<Endpoint>, i32)]) -> Result<Vec<Failing>, sqlx::Error> {
+async fn add_failures(
+    pool: &LimitedPool,
+    counts: &[(&Arc<Endpoint>, i32)],
+) -> Result<Vec<Failing>, sqlx::Error> {
     sqlx::query_as!(
         Failing,
         r#"insert into endpoint_health as h (endpoint_id, org_id, consecutive_failures, failing_since)
@@ -147,7 +151,12 @@ async fn add_failures(pool: &PgPool, counts: &[(&Arc<Endpoint>, i32)]) -> Result
 
 /// Opens an endpoint's circuit, or keeps it open, and writes down that it has opened for those who want to know. One that
 /// has succeeded meanwhile has no row and stays closed.
-async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: Outcome) -> Result<(), sqlx::Error> {
+async fn open(
+    pool: &LimitedPool,
+    id: EndpointId,
+    pause: Duration,
+    outcome: Outcome,
+) -> Result<(), sqlx::Error> {
     let opened = sqlx::query_scalar!(
         r#"with opened as (
                update endpoint_health h set open_until = now() + $2 * interval '1 millisecond'
@@ -190,7 +199,7 @@ async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: Outcome) 
 }
 
 /// Disables an endpoint, unless it was deleted. Its deliveries stay in the table, and are sent when it is enabled again.
-async fn give_up(pool: &PgPool, endpoint: &Endpoint, reason: &str) -> Result<(), sqlx::Error> {
+async fn give_up(pool: &LimitedPool, endpoint: &Endpoint, reason: &str) -> Result<(), sqlx::Error> {
     let done = sqlx::query_scalar!(
         r#"with disabled as (
                update endpoints set status = 'disabled', disabled_reason = $3

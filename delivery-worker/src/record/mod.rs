@@ -184,5 +184,5 @@ async fn try_to_write(database: &WarmPool, group: &[Report]) -> Result<Recorded,
         connection.keep();
         Ok(recorded)
     };
-    database.within_limit(writing).await
+    database.pool().within(writing).await
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use shared::db::limited::LimitedPool;
 use shared::domain::delivery::Outcome;
 use shared::domain::event::Event;
 use shared::domain::id::{EndpointId, EventId, LeaseToken};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -191,7 +192,7 @@ pub struct Unreadable<'a> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn quarantine(pool: &PgPool, unreadable: &Unreadable<'_>) -> Result<bool, sqlx::Error> {
+pub async fn quarantine(pool: &LimitedPool, unreadable: &Unreadable<'_>) -> Result<bool, sqlx::Error> {
     let position = unreadable
         .position
         .map_or(-1, |position| i32::try_from(position).unwrap_or(i32::MAX));

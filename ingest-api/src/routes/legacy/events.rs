@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::domain::clock::UnixMicros;
 use shared::domain::event::JSON;
@@ -28,14 +28,15 @@ use crate::routes::events::create::MAX_EVENT_BYTES;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 
 /// An event in this API's form.
-#[derive(Debug, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[expect(dead_code, reason = "it documents what `parse` reads without building it")]
 pub struct LegacyEvent {
     /// For example `order.created`: 1 to 255 bytes without white space, control characters, `*` or `>`.
-    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
+    #[serde(rename = "type")]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
     event_type: String,
-    /// The payload: any JSON, up to 64 levels deep. `data` is another name for it.
-    payload: serde_json::Value,
+    #[serde(flatten)]
+    payload: LegacyPayload,
     /// Makes a repeat within 24 hours a repeat: it is delivered once.
     #[schema(
         required = false,
@@ -45,6 +46,15 @@ pub struct LegacyEvent {
         pattern = r"^\S+$"
     )]
     dedup_id: Option<String>,
+}
+
+/// The payload under either of its names: any JSON, up to 64 levels deep.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it documents what `parse` reads without building it")]
+pub enum LegacyPayload {
+    Payload { payload: serde_json::Value },
+    Data { data: serde_json::Value },
 }
 
 /// The answer to an accepted event.

@@ -33,13 +33,38 @@ const MAX_KEYS: i64 = 1_000;
 const WARNING: &str = "Keep this key: it is shown this once.";
 
 /// Who wants to use the API.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct SignUp {
-    /// The organisation's name, 1 to 200 characters. `org_name` is another name for it.
+#[derive(Debug, Deserialize)]
+struct SignUp {
     #[serde(alias = "org_name")]
     organization_name: String,
     #[serde(default)]
     tier: Tier,
+}
+
+/// Who wants to use the API.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = SignUp)]
+#[expect(dead_code, reason = "it documents what `SignUp` reads")]
+struct SignUpBody {
+    #[serde(flatten)]
+    name: SignUpName,
+    #[serde(default)]
+    tier: Tier,
+}
+
+/// The organisation's name under either of its names.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it documents what `SignUp` reads")]
+enum SignUpName {
+    OrganizationName {
+        #[schema(min_length = 1, max_length = 200)]
+        organization_name: String,
+    },
+    OrgName {
+        #[schema(min_length = 1, max_length = 200)]
+        org_name: String,
+    },
 }
 
 /// A key, shown this once, and its organisation.
@@ -82,7 +107,7 @@ impl IssuedKey {
     path = "/api/keys/generate",
     operation_id = "zapier_generate_key",
     tag = "zapier",
-    request_body = SignUp,
+    request_body = SignUpBody,
     responses(
         (status = 201, description = "The key and its organisation.", body = IssuedKey),
         LegacyFormRefusals,

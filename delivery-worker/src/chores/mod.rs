@@ -1,4 +1,4 @@
-//! Work that any worker does now and then, over and over.
+//! Chores: work that any worker repeats now and then.
 
 pub(crate) mod notices;
 pub(crate) mod recoveries;
@@ -18,8 +18,7 @@ use crate::chores::retention::RetentionConfig;
 use crate::endpoints::directory::Directory;
 use crate::endpoints::permits::Permits;
 
-/// How long a round of a chore may take, unless it says otherwise. What it has done by then stays done, but for the last
-/// statement.
+/// How long a round of a chore may take, unless it has a limit of its own. Only the last statement is lost then.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Starts all chores.
@@ -88,7 +87,7 @@ pub async fn repeat(
     Ok(())
 }
 
-/// Logs why a task that goes on did not get its work done this time.
+/// Logs why a task could not do its work this time; the task goes on.
 ///
 /// # Errors
 /// When Postgres has refused a statement for another reason than being away: the worker is broken.

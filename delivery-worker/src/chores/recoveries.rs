@@ -42,7 +42,7 @@ struct Candidate {
 struct Page {
     /// How many of them are looked at.
     length: usize,
-    /// Nothing comes after them.
+    /// No candidate comes after them.
     is_last: bool,
 }
 
@@ -80,7 +80,7 @@ pub async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<(), sqlx::Er
     }
 }
 
-/// Cuts candidates off after the one that is the last of `most` matching ones.
+/// Ends a page after the `most`th matching candidate.
 fn page(matches: impl ExactSizeIterator<Item = bool>, most: usize) -> Page {
     let all = matches.len();
     let last = matches
@@ -125,7 +125,7 @@ async fn dead(connection: &mut PgConnection, recovery: &Recovery) -> Result<Vec<
     .await
 }
 
-/// Delivered ones have no index: the organisation's events are gone through.
+/// Delivered deliveries have no index, so this reads the organisation's events.
 async fn finished(connection: &mut PgConnection, recovery: &Recovery) -> Result<Vec<Candidate>, sqlx::Error> {
     sqlx::query_as!(
         Candidate,
@@ -147,8 +147,8 @@ async fn finished(connection: &mut PgConnection, recovery: &Recovery) -> Result<
     .await
 }
 
-/// Makes deliveries pending, with all their attempts before them again. Those whose payload was removed are left; that of
-/// the others cannot be removed before they are pending.
+/// Makes deliveries pending again, with all attempts allowed anew. Skips those whose payload was removed. The payloads of the
+/// others are locked, so that none is removed in between.
 async fn revive(
     connection: &mut PgConnection,
     recovery: &Recovery,

@@ -1,5 +1,5 @@
-//! Deliveries that are pulled and never acknowledged: their end, when their endpoint sets one. Each lease that has run out
-//! was an attempt. Workers end them, so that they end while nobody pulls.
+//! Ends pulled deliveries that nobody acknowledges, if their endpoint sets a limit. Each lease that ran out counts as an
+//! attempt. Workers do it, so that deliveries end although nobody pulls.
 
 use std::time::Duration;
 

@@ -1,10 +1,9 @@
-//! How far each stream is stored: every frame up to its floor is acknowledged, by whichever worker. Ordered
-//! deliveries wait for it.
+//! How far each stream is stored: a worker has acknowledged every frame up to the floor. Ordered deliveries wait for it.
 //!
 //! An acknowledged frame is removed from its stream, so the floor stands just before the first frame that is left. A
 //! stream that took the name of a deleted one starts again at the first sequence number; its floor is taken as it is,
-//! also when it is lower. Deliveries of the deleted stream are let go by the time at which the stream is seen empty:
-//! nothing that was sent before them can come after that.
+//! also when it is lower. Deliveries of the deleted stream may go once the stream was seen empty after them: no frame that
+//! was sent before them can still come.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +22,8 @@ use crate::intake::streams::event_streams;
 use crate::store::partitions;
 use crate::store::warm::WarmPool;
 
-/// Pause between two looks at the streams, and the longest time without one: a floor that nobody asks for is kept up too, so
-/// that a stream's successor is not taken for the stream.
+/// Pause between two looks at the streams, and the longest time without a look. Floors are written even when no delivery
+/// waits for them, so that a stream that took the name of a deleted one is noticed.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -36,7 +35,7 @@ const LOOKS: u32 = 5;
 pub struct FloorRequests(Arc<Notify>);
 
 impl FloorRequests {
-    /// Has the streams looked at soon. The claimer is woken when a floor has changed.
+    /// Asks for a look at the streams soon. It wakes the claimer when a floor has changed.
     pub fn ask(&self) {
         self.0.notify_one();
     }
@@ -45,9 +44,7 @@ impl FloorRequests {
 /// Keeps the floors.
 #[derive(Debug)]
 pub struct Floors {
-    /// The connection to NATS.
     pub nats: Nats,
-    /// The database.
     pub database: WarmPool,
     /// Wakes the claimer.
     pub permits: Permits,
@@ -87,7 +84,7 @@ impl Floors {
 
     /// Whether a floor has changed.
     async fn refresh(&self) -> anyhow::Result<bool> {
-        // Before the streams are looked at: what is stored by now was sent before they were.
+        // Read before the streams are: whatever is stored by now was sent before the look at them.
         let now = partitions::now(self.database.pool()).await?;
         let streams = event_streams(&self.nats.jetstream()).await?;
         let floors: Vec<_> = streams.iter().map(|stream| Floor::of(stream, now)).collect();

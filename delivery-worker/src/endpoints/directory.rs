@@ -23,7 +23,7 @@ use crate::store::warm::WarmPool;
 /// All enabled endpoints as of one version.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The database's count of changes that this is.
+    /// The database's count of changes up to which this was read.
     pub version: i64,
     /// The most that the filters of one event may take.
     filter_steps: u32,
@@ -32,7 +32,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Older than any.
+    /// Without endpoints, and older than any that was read.
     fn empty(filter_steps: u32) -> Self {
         Self {
             version: -1,
@@ -97,8 +97,8 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Empty; its version is older than any. `policy` is for the endpoints that have none of their own, and the filters
-    /// of one event take at most `filter_steps`.
+    /// Without endpoints. `policy` is for endpoints that have none of their own; the filters of one event take at most
+    /// `filter_steps`.
     pub fn new(database: WarmPool, secrets_key: SecretsKey, policy: RetryPolicy, filter_steps: u32) -> Self {
         let snapshot = Snapshot::empty(filter_steps);
         Self {
@@ -118,7 +118,7 @@ impl Directory {
             .clone()
     }
 
-    /// Reads what has changed since.
+    /// Reads what has changed since the last read.
     ///
     /// # Errors
     /// When Postgres does not answer; also when it cannot be known what an endpoint is or wants, because a later release
@@ -131,7 +131,7 @@ impl Directory {
     async fn read(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let before = self.snapshot();
         let mut connection = self.database.acquire().await?;
-        // Read first: the rows read after it hold every change up to it, and perhaps later ones.
+        // Read before the rows, which then hold every change up to this version, and perhaps later ones.
         let version = sqlx::query_scalar!("select version from endpoint_version")
             .fetch_one(&mut *connection)
             .await?;
@@ -139,7 +139,7 @@ impl Directory {
             connection.keep();
             return Ok(before);
         }
-        // A database that was restored counts from an earlier number: what is held is of a history that never was.
+        // A restored database counts from an earlier number, and what is in memory may never have happened there.
         let before = if version < before.version {
             Arc::new(Snapshot::empty(before.filter_steps))
         } else {

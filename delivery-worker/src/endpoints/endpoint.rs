@@ -22,15 +22,11 @@ use crate::send::sign::Signer;
 /// An enabled endpoint that deliveries are sent to.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Its id.
     pub id: EndpointId,
-    /// The organisation that owns it.
     pub org_id: OrgId,
-    /// Where deliveries are sent.
     pub url: Url,
     /// How long an attempt may take.
     pub timeout: Duration,
-    /// Signs its deliveries.
     pub signer: Signer,
     /// What its owner adds to every request.
     pub headers: HeaderMap,
@@ -38,7 +34,7 @@ pub struct Endpoint {
     pub format: Format,
     /// When its failed deliveries are tried again.
     pub retry: RetryPolicy,
-    /// Deliveries a second that all workers together send it at the most.
+    /// Most deliveries a second of all workers together.
     pub rate_limit: Option<u32>,
     /// Deliveries that have an ordering key go out one after another.
     pub ordered: bool,
@@ -78,8 +74,8 @@ pub struct EndpointRow {
 }
 
 impl Endpoint {
-    /// Whether deliveries of this event may start as soon as they are stored. Else they wait in the table, where all
-    /// workers together keep the pace and the order.
+    /// Whether deliveries of this event may start as soon as they are stored. Otherwise the claimer sends them, which keeps
+    /// rate limits and order.
     pub fn may_start(&self, event: &Event<'_>) -> bool {
         let keeps_order = self.ordered && event.ordering_key.is_some();
         self.rate_limit.is_none() && !keeps_order
@@ -95,7 +91,7 @@ impl EndpointRow {
         Ok(self.filter.as_deref().map(PayloadFilter::parse).transpose()?)
     }
 
-    /// The endpoint, of kind `push`. It goes on with the gate of `known`, its state before, where the limit is the same.
+    /// An endpoint of kind `push`. It keeps the gate of `known`, its state before, if the limit is the same.
     ///
     /// # Errors
     /// When something in the row cannot be used: `key` does not open its secrets, for example.

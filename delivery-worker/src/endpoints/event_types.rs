@@ -6,10 +6,10 @@ use shared::domain::event_type::EventTypePattern;
 /// The event types that an endpoint wants.
 #[derive(Debug, Default)]
 pub struct EventTypes {
-    /// All that producers send. Events that Penstock itself sends go only to those who ask for them.
+    /// Every type that producers send. Notices go only to endpoints that name them.
     takes_all: bool,
-    /// Other patterns in their order, without those that another one covers: of them only the last one that is not
-    /// beyond a type can match it.
+    /// The other patterns, sorted, without those that another one covers. So only the last pattern that is not greater than
+    /// a type can match it.
     patterns: Box<[Pattern]>,
 }
 

@@ -54,18 +54,18 @@ fn factor(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What an attempt came to, as far as the schedule cares.
+/// What the schedule needs to know of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The receiver has it.
     Delivered,
-    /// Nothing was sent: this worker was short of something of its own.
+    /// No request was sent: this worker lacked a resource.
     NotTried,
     /// It failed; the receiver may have said when to come back.
     Failed {
         /// From the answer's `Retry-After`.
         retry_after: Option<Duration>,
-        /// It has too much to do: the next wait is one step longer than it would be.
+        /// The receiver has too much to do: the next wait is one step longer.
         overloaded: bool,
     },
 }

@@ -56,7 +56,7 @@ impl Attempt {
         }
     }
 
-    /// One that ended in a defect of this program.
+    /// An attempt that ended with a panic.
     pub fn panicked(started_at: OffsetDateTime, duration: Duration, message: &str) -> Self {
         let mut attempt = Self::begun(started_at);
         attempt.duration = duration;
@@ -92,7 +92,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends with `client`, as far as `egress` lets it.
+    /// Sends with `client` to addresses that `egress` allows.
     pub fn new(client: Arc<Client>, egress: EgressConfig) -> Self {
         Self { client, egress }
     }
@@ -129,7 +129,7 @@ impl Sender {
 fn headers(event: &Outgoing, endpoint: &Endpoint, now: OffsetDateTime) -> HeaderMap {
     let timestamp = now.unix_timestamp();
     let body = event.body(endpoint.format);
-    // The owner's headers first: where names are the same, ours take their place.
+    // The owner's headers first: ours replace those of the same name.
     let mut headers = endpoint.headers.clone();
     let mut set = |name, value: String| {
         let value = HeaderValue::try_from(value).expect("what is set here is ASCII");
@@ -164,7 +164,7 @@ impl Attempt {
         self.lack = failure.lack();
     }
 
-    /// The status decides; the body is kept as far as it comes in time.
+    /// The status decides the outcome; the body is kept as far as it comes in time.
     async fn read(&mut self, mut answer: Answer, deadline: Instant) {
         let status = answer.status;
         self.status = Some(status.as_u16());
@@ -194,13 +194,13 @@ impl Attempt {
     }
 }
 
-/// `Retry-After` as seconds, of which a part is a whole one, or as an HTTP date.
+/// `Retry-After` in seconds, rounded up, or as an HTTP date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_digits(whole) && is_digits(part) {
-        // More than fits is as long as can be.
+        // A number that does not fit is the longest time there is.
         let seconds: u64 = whole.parse().unwrap_or(u64::MAX);
         let rest = part.bytes().any(|digit| digit != b'0');
         return Some(Duration::from_secs(seconds.saturating_add(rest.into())));

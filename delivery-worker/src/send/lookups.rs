@@ -1,4 +1,4 @@
-//! Looking host names up, with what one organisation can take of it bounded.
+//! Looking host names up, with a bound for each organisation.
 //!
 //! The system's resolver blocks a thread until it is done, long after the attempt that asked has ended. New connections to
 //! Postgres and NATS are looked up on the same threads. So webhooks get only some of them, and each organisation only
@@ -29,8 +29,8 @@ const MAX_WAIT: Duration = Duration::from_secs(4);
 const MAX_TIME: Duration = Duration::from_millis(4_500);
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// A name that does not exist, and that every name server says so of (RFC 6761): one that does not is not there, and the
-/// silence about other names says nothing about them.
+/// A name that does not exist; every name server that works says so (RFC 6761). No answer means that the name server is
+/// away, and that its silence about another name is not that name's fault.
 const CONTROL: &str = "penstock.invalid.";
 
 tokio::task_local! {
@@ -41,10 +41,10 @@ tokio::task_local! {
 /// A host name that leads to no address.
 #[derive(Clone, Debug, Error)]
 pub enum LookupFailed {
-    /// The name's own fault, or that of those who answer for it.
+    /// The name's fault, or that of the name servers responsible for it.
     #[error("the host name cannot be resolved: {0}")]
     Name(Arc<io::Error>),
-    /// This worker's fault, or that of its name server.
+    /// The fault of this worker or of its own name server.
     #[error("host names cannot be looked up: {0}")]
     Own(&'static str),
 }
@@ -56,7 +56,7 @@ impl LookupFailed {
     }
 }
 
-/// What a look-up came to. The addresses have port 0.
+/// Result of a look-up. The addresses have port 0.
 pub type Answer = Result<Arc<[SocketAddr]>, LookupFailed>;
 
 type Found = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
@@ -86,7 +86,7 @@ pub struct Lookups {
     control: Arc<Share>,
 }
 
-/// What one organisation has of them.
+/// The look-ups of one organisation.
 struct Share {
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<String, Running>>,
@@ -149,12 +149,12 @@ impl Lookups {
         }
     }
 
-    /// Whether the name server answers anything at all, in time.
+    /// Whether the name server answers at all, in time.
     async fn is_answered(&self) -> bool {
         let running = lock(&self.control.running).get(CONTROL).cloned();
         let running = match running {
             Some(running) => running,
-            // It takes no slot of those that may all be waiting for the same silent server.
+            // Takes no slot: all slots may be waiting for the same silent server.
             None => self.control.clone().join(CONTROL, Vec::new(), self.ask.clone()),
         };
         match in_time(running).await {
@@ -164,7 +164,8 @@ impl Lookups {
         }
     }
 
-    /// Its own first: whoever waits for one of all keeps no more of the others waiting than it may have.
+    /// Takes the organisation's permit before the global one, so that one organisation never queues more look-ups than its
+    /// own limit.
     async fn slot(&self, share: &Share) -> Slot {
         let own = share.slots.clone().acquire_owned().await;
         let of_all = self.slots.clone().acquire_owned().await;
@@ -174,7 +175,7 @@ impl Lookups {
     }
 }
 
-/// What a look-up that is running comes to in the rest of its time.
+/// Waits for a running look-up for the rest of its time.
 async fn in_time(running: Running) -> Option<Found> {
     tokio::time::timeout(MAX_TIME.saturating_sub(PATIENCE), running)
         .await
@@ -229,7 +230,7 @@ impl Share {
     }
 }
 
-/// Dropped at the end of a look-up: the next attempt asks again.
+/// Forgets the look-up when it ends: the next attempt asks again.
 struct Ended {
     share: Arc<Share>,
     name: String,

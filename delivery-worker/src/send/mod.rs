@@ -36,7 +36,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Its deliveries run among `tasks`.
+    /// Deliveries run as tasks of `tasks`.
     pub fn new(sender: Sender, recorder: Recorder, tasks: Tasks) -> Self {
         Self {
             sender: Arc::new(sender),
@@ -45,12 +45,12 @@ impl Dispatcher {
         }
     }
 
-    /// Whether results wait to be written, so that no delivery should be claimed whose result may be among them.
+    /// Whether results wait to be written. Then no delivery should be claimed: its result may be among them.
     pub fn is_behind(&self) -> bool {
         self.recorder.is_behind()
     }
 
-    /// Starts a delivery. Should its attempt panic, that is a failure like others: recorded, and bounded by the schedule.
+    /// Starts a delivery. An attempt that panics counts as a failure: it is recorded, and tried again by the schedule.
     pub fn start(&self, job: Job, mut permit: Permit) {
         let (sender, recorder) = (self.sender.clone(), self.recorder.clone());
         self.tasks.spawn("delivery", async move {
@@ -59,7 +59,7 @@ impl Dispatcher {
             crash::reach(Point::Answered);
             let verdict = attempt.verdict();
             count(&attempt);
-            // One that fails stays until that is recorded: it may open the circuit.
+            // A failure keeps its slot until it is recorded: it may open the circuit.
             if verdict == Verdict::Delivered {
                 permit.leave_endpoint();
             }
@@ -75,7 +75,7 @@ impl Dispatcher {
     }
 }
 
-/// The attempt, or what its panic comes to.
+/// The attempt, or a failed one if it panics.
 async fn contained(attempt: impl Future<Output = Attempt>) -> Attempt {
     let (started_at, started) = (UnixMicros::now().to_date_time(), Instant::now());
     match AssertUnwindSafe(attempt).catch_unwind().await {

@@ -9,16 +9,14 @@ use crate::endpoints::retry::Next;
 use crate::send::attempt::Attempt;
 use crate::send::job::Job;
 
-/// The end of an attempt, still holding its permit: what waits to be recorded is bounded by the permits.
+/// An attempt that has ended and waits to be recorded. It holds its permit, so permits bound how many wait.
 #[derive(Debug)]
 pub struct Report {
-    /// The delivery.
     pub job: Job,
-    /// What became of the attempt.
     pub attempt: Attempt,
     /// What becomes of the delivery.
     pub next: Next,
-    /// Freed, by its drop, when the result is recorded.
+    /// Freed by its drop when the result is recorded.
     #[expect(dead_code, reason = "it is held, not read")]
     pub permit: Permit,
 }

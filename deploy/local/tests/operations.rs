@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Command, CommandFactory as _};
 use serde_json::Value;
+use shared::domain::delivery::Outcome;
 
 /// Environment variables that are not settings of Penstock: those of Postgres's image.
 const OTHERS: [&str; 3] = ["POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"];
@@ -515,6 +516,24 @@ fn every_metric_that_is_written_is_described_once_and_the_other_way_round() {
         let sources = file.split_once("/src/").expect("it is a source").0;
         written(&path(&format!("{sources}/src")), &mut known);
         assert_eq!(names, Vec::from_iter(known), "{file}");
+    }
+}
+
+#[test]
+fn every_outcome_is_explained_to_those_who_receive_webhooks() {
+    let document = read("delivery-worker/README.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = rows
+        .filter_map(|row| row.split_once(" |"))
+        .map(|(names, _)| names);
+    let explained: BTreeSet<_> = names.flat_map(|names| names.split("`, `")).collect();
+    for outcome in Outcome::ALL {
+        assert!(
+            explained
+                .iter()
+                .any(|name| name.trim_end_matches('`') == outcome.as_str()),
+            "delivery-worker/README.md explains {outcome}"
+        );
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a request costs before it is published: `cargo bench -p ingest-api`.
 
 use divan::Bencher;
+use ingest_api::domain::limit::Limit;
 use ingest_api::event::envelope;
+use ingest_api::http::rate_headers;
 use ingest_api::keys::api_key::{KeyPrefix, KeySecrets};
 use ingest_api::keys::moment::Moment;
-use ingest_api::limits::gcra::Limit;
 use ingest_api::limits::limiter::RateLimiter;
 use shared::domain::id::OrgId;
 
@@ -56,7 +57,7 @@ fn the_headers_of_a_limit_are_written(bencher: Bencher<'_, '_>) {
     let decision = RateLimiter::new().check(OrgId::generate(), Limit::per_minute(1_000), 1);
     bencher.bench_local(|| {
         let mut headers = axum::http::HeaderMap::with_capacity(8);
-        decision.write_headers(&mut headers);
+        rate_headers::write(&decision, &mut headers);
         headers
     });
 }

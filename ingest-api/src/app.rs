@@ -7,6 +7,7 @@ use shared::egress::EgressConfig;
 use shared::secret::SecretsKey;
 
 use crate::config::AdminToken;
+use crate::event::recent_ids::RecentIds;
 use crate::http::answer_room::AnswerRoom;
 use crate::http::request_body::BodyLimits;
 use crate::keys::authenticator::Authenticator;
@@ -14,7 +15,6 @@ use crate::keys::changes::KeyChanges;
 use crate::limits::limiter::RateLimiter;
 use crate::publish::Publisher;
 use crate::pulling::Waiters;
-use crate::routes::legacy::RecentIds;
 use crate::store::Store;
 /// What the handlers share.
 #[derive(Debug)]

@@ -9,10 +9,12 @@ use proptest::test_runner::{TestCaseError, TestCaseResult};
 use serde_json::value::RawValue;
 use shared::domain::event::is_json;
 
+use crate::event::batch::{self, BatchForm};
+use crate::event::error::EventError;
 use crate::event::{Identity, NewEvent};
 use crate::event::{cloudevents, envelope};
 use crate::http::error::ApiError;
-use crate::routes::events::batch::{self, BatchForm};
+use crate::http::event_headers::read_binary_cloudevent;
 
 /// An object's text, of members that are text already.
 fn object(members: &[String]) -> String {
@@ -103,10 +105,10 @@ fn is_explained(error: ApiError) -> TestCaseResult {
     Ok(())
 }
 
-fn is_either(outcome: Result<NewEvent<'_>, ApiError>) -> TestCaseResult {
+fn is_either(outcome: Result<NewEvent<'_>, EventError>) -> TestCaseResult {
     match outcome {
         Ok(event) => is_sound(&event),
-        Err(error) => is_explained(error),
+        Err(error) => is_explained(error.into()),
     }
 }
 
@@ -174,7 +176,7 @@ fn a_damaged_binary_cloudevent_is_an_event_or_is_explained() {
                 headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
             }
         }
-        is_either(cloudevents::parse_binary(&headers, &body))
+        is_either(read_binary_cloudevent(&headers, &body))
     });
 }
 
@@ -205,7 +207,7 @@ fn one_damaged_item_of_a_batch_spoils_no_other() {
             }
             Err(error) => {
                 prop_assert_eq!(expected.count(), 0, "{:?}", error);
-                is_explained(error)
+                is_explained(error.into())
             }
         }
     });
@@ -222,7 +224,7 @@ fn a_damaged_batch_is_a_batch_or_is_explained() {
     fuzz((damaged(batch), forms), |(body, form)| {
         match batch::parse(&body, form) {
             Ok(outcomes) => outcomes.into_iter().try_for_each(is_either),
-            Err(error) => is_explained(error),
+            Err(error) => is_explained(error.into()),
         }
     });
 }

@@ -8,14 +8,14 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod config;
-mod domain;
+pub mod domain;
 mod store;
 pub mod keys;
 pub mod limits;
 pub mod event;
 mod publish;
 mod pulling;
-mod http;
+pub mod http;
 mod routes;
 mod app;
 mod router;
@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 pub use crate::config::Config;
+use crate::event::recent_ids::RecentIds;
 use crate::http::answer_room::AnswerRoom;
 use crate::http::request_body::BodyLimits;
 use crate::keys::api_key::KeySecrets;
@@ -55,7 +56,6 @@ use crate::limits::limiter::RateLimiter;
 use crate::publish::Publisher;
 use crate::publish::streams::STREAMS_READY;
 use crate::pulling::Waiters;
-use crate::routes::legacy::RecentIds;
 use crate::store::Store;
 
 /// The API's contract, as `/openapi.json` shows it.

@@ -5,9 +5,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::dev::say;
 use crate::ports::Port;
 use crate::receiver::Receiver;
+use crate::say::say;
 use crate::stack::Stack;
 use crate::state::Demo;
 

@@ -1,6 +1,5 @@
 //! `cargo dev`: a stack to play with, until Ctrl-C.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -11,6 +10,7 @@ use crate::demo;
 use crate::folder::DataFolder;
 use crate::options::StackOptions;
 use crate::process::Process;
+use crate::say::say;
 use crate::stack::Stack;
 use crate::state::Demo;
 use crate::supervise::supervise;
@@ -171,9 +171,4 @@ impl StopSignals {
             _ = hangup.recv() => {}
         }
     }
-}
-
-/// Prints a line. Output that nobody reads any more is no reason to stop.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

@@ -31,6 +31,7 @@ mod version;
 mod host;
 mod ports;
 mod progress;
+mod say;
 
 mod process;
 mod spawn;

@@ -16,8 +16,8 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use tokio::net::TcpListener;
 
-use crate::dev::say;
 use crate::ports::Port;
+use crate::say::say;
 
 /// How much of a body is printed, in characters.
 const BODY_SHOWN: usize = 400;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::dev::say;
 use crate::process::{Process, describe};
+use crate::say::say;
 use crate::stack::Stack;
 
 /// How often the processes are looked at.

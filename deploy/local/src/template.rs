@@ -20,9 +20,8 @@ pub(crate) async fn migrated(host: &Host) -> anyhow::Result<PathBuf> {
     if !folder.is_dir() {
         let _lock = host.lock(&name).await?;
         if !folder.is_dir() {
-            host.progress
-                .step("migrating a database to copy", make(host, &folder))
-                .await?;
+            let made = Box::pin(make(host, &folder));
+            host.progress.step("migrating a database to copy", made).await?;
         }
     }
     Ok(folder)

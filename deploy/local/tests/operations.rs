@@ -468,6 +468,7 @@ const METRIC_NAMES: [&str; 3] = [
 fn described(source: &str) -> Vec<(String, String)> {
     let calls = source.split("describe_").skip(1);
     let calls = calls.filter_map(|call| call.split_once("!("));
+    let calls = calls.filter(|(kind, _)| kind.chars().all(char::is_alphabetic));
     let metrics = calls.map(|(kind, rest)| {
         let name = rest.split('"').nth(1).expect("a metric has a name");
         (kind.to_owned(), name.to_owned())

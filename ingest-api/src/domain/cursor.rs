@@ -54,7 +54,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keys::api_key::KeyId;
+    use crate::domain::key::KeyId;
 
     proptest! {
         #[test]

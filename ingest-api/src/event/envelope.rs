@@ -3,18 +3,14 @@
 
 use std::borrow::Cow;
 
-use axum::http::{HeaderMap, HeaderName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::event::json::{HALF_A_PAIR, RawFields, check_depth, without_mark};
+use crate::domain::field_errors::FieldErrors;
+use crate::domain::json::HALF_A_PAIR;
+use crate::event::error::EventError;
+use crate::event::json::{RawFields, check_depth, without_mark};
 use crate::event::{Identity, NewEvent, check_event_type, check_word};
-use crate::http::error::{ApiError, FieldErrors};
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// The header as errors name it.
-const IDEMPOTENCY_HEADER: &str = "Idempotency-Key";
 
 /// An event as its producer described it.
 #[derive(Debug, Deserialize)]
@@ -33,10 +29,10 @@ struct Envelope<'a> {
 /// Reads and checks an event.
 ///
 /// # Errors
-/// 400 when it is not JSON, 422 with every wrong field when it is not an event.
-pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
+/// When it is not JSON, or with every wrong field.
+pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, EventError> {
     let body = without_mark(body);
-    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| explain(body, &error))?;
+    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| explain(body, error))?;
     let mut errors = FieldErrors::default();
     errors.check("type", check_event_type(&envelope.event_type));
     errors.check("data", check_depth(envelope.data.get()));
@@ -58,78 +54,12 @@ pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     })
 }
 
-/// Takes the idempotency key from its header when the body has none in its field, which has this name.
-///
-/// # Errors
-/// When the header cannot be read, or says something else than the body.
-pub fn merge_idempotency_header<'a>(
-    event: &mut NewEvent<'a>,
-    headers: &'a HeaderMap,
-    field: &str,
-) -> Result<(), ApiError> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else {
-        return Ok(());
-    };
-    let invalid = |detail: &str| ApiError::invalid(IDEMPOTENCY_HEADER, detail);
-    if values.next().is_some() {
-        return Err(invalid("stands more than once"));
-    }
-    let text = value.to_str().map_err(|_| invalid("must be visible ASCII"))?;
-    // RFC 9651, 3.3.3.
-    let key = unquote(text, |c| matches!(c, '"' | '\\'))
-        .ok_or_else(|| invalid("a quote or backslash is not closed or not escaped"))?;
-    check_word(&key).map_err(invalid)?;
-    match &event.identity {
-        Identity::Key(body) if *body != key => Err(invalid(&format!("differs from `{field}` in the body"))),
-        Identity::Unique => {
-            event.identity = Identity::Key(key);
-            Ok(())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses an idempotency key in a header, where it would name many events, or one that has a name of its own.
-///
-/// # Errors
-/// 422 with where the key belongs.
-pub fn refuse_idempotency_header(headers: &HeaderMap, instead: &str) -> Result<(), ApiError> {
-    if headers.contains_key(IDEMPOTENCY_KEY) {
-        return Err(ApiError::invalid(IDEMPOTENCY_HEADER, instead));
-    }
-    Ok(())
-}
-
-/// Reads a quoted string in which a backslash may stand before what `escaped` allows; text without quotes is taken as
-/// it is. Nothing when a quote or backslash is not closed or not escaped.
-pub fn unquote(text: &str, escaped: fn(char) -> bool) -> Option<Cow<'_, str>> {
-    let text = text.trim();
-    let Some(rest) = text.strip_prefix('"') else {
-        return Some(text.into());
-    };
-    let inner = rest.strip_suffix('"')?;
-    if !inner.contains(['\\', '"']) {
-        return Some(inner.into());
-    }
-    let mut plain = String::with_capacity(inner.len());
-    let mut chars = inner.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => plain.push(chars.next().filter(|next| escaped(*next))?),
-            '"' => return None,
-            c => plain.push(c),
-        }
-    }
-    Some(plain.into())
-}
-
 /// Says what is wrong with a body that did not parse, field by field. Only wrong bodies come here, so it may
 /// read them once more.
-fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
+fn explain(body: &[u8], error: serde_json::Error) -> EventError {
     if let Err(invalid) = serde_json::from_slice::<&RawValue>(body) {
         // What the reader of events met first, unless that is a wrong field before the place that is no JSON.
-        return ApiError::not_json(if error.is_data() { &invalid } else { error });
+        return EventError::NotJson(if error.is_data() { invalid } else { error });
     }
     let fields = match RawFields::read(body, "a JSON object with `type` and `data`") {
         Ok(fields) => fields,
@@ -150,8 +80,10 @@ fn explain(body: &[u8], error: &serde_json::Error) -> ApiError {
             errors.push(required, "is missing");
         }
     }
-    let wrong = errors.finish().err();
-    wrong.unwrap_or_else(|| ApiError::invalid("body", error.to_string()))
+    match errors.finish() {
+        Err(wrong) => wrong.into(),
+        Ok(()) => EventError::invalid("body", error.to_string()),
+    }
 }
 
 fn is_text(value: Option<&RawValue>) -> Result<Option<&RawValue>, &'static str> {
@@ -163,13 +95,13 @@ fn is_text(value: Option<&RawValue>) -> Result<Option<&RawValue>, &'static str> 
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::error::ApiError;
 
     fn fields(body: &str) -> String {
-        parse(body.as_bytes()).unwrap_err().in_words()
+        ApiError::from(parse(body.as_bytes()).unwrap_err()).in_words()
     }
 
     #[test]
@@ -213,34 +145,6 @@ mod tests {
     fn a_byte_order_mark_is_ignored_in_front_and_kept_in_the_data() {
         let body = "\u{feff}{\"type\":\"a\",\"data\":\"\u{feff}\"}";
         assert_eq!(&*parse(body.as_bytes()).unwrap().data, "\"\u{feff}\"".as_bytes());
-    }
-
-    #[test]
-    fn the_idempotency_header_is_read_quoted_and_bare() {
-        let body = br#"{"type":"a","data":1}"#;
-        let merged = |body: &'static [u8], header: &str| {
-            let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_str(header).unwrap())]);
-            let mut event = parse(body).unwrap();
-            merge_idempotency_header(&mut event, &headers, "idempotency_key").map(|()| match event.identity {
-                Identity::Key(key) => key.into_owned(),
-                other => panic!("{other:?}"),
-            })
-        };
-        for (header, key) in [("\"k-1\"", "k-1"), ("k-1", "k-1"), (r#""a\"b\\c""#, r#"a"b\c"#)] {
-            assert_eq!(merged(body, header).unwrap(), key);
-        }
-        for wrong in ["\"open", "\"a\"b\"", r#""\n""#, "", "a b"] {
-            assert!(merged(body, wrong).is_err(), "{wrong}");
-        }
-        let mut headers = HeaderMap::new();
-        for key in ["k-1", "k-1"] {
-            headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static(key));
-        }
-        let mut event = parse(body).unwrap();
-        assert!(merge_idempotency_header(&mut event, &headers, "idempotency_key").is_err());
-        let with_key = br#"{"type":"a","data":1,"idempotency_key":"two"}"#;
-        assert!(merged(with_key, "one").is_err());
-        assert_eq!(merged(with_key, "two").unwrap(), "two");
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer as _};
 use serde_bytes::ByteBuf;
 use serde_json::value::RawValue;
 
-use crate::http::error::ApiError;
+use crate::event::error::EventError;
 
 /// Deepest nesting of arrays and objects in an event's data.
 pub const MAX_DEPTH: usize = 64;
@@ -21,20 +21,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub fn without_mark(json: &[u8]) -> &[u8] {
     json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json)
 }
-
-/// What is wrong with a value that valid JSON holds and no type of ours can.
-pub fn in_words(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" at line ").next().unwrap_or_default();
-    if text.contains("surrogate") || text.contains("hex escape") {
-        HALF_A_PAIR.to_owned()
-    } else {
-        text.to_owned()
-    }
-}
-
-/// What is wrong with a string that is no text.
-pub const HALF_A_PAIR: &str = "holds half of a surrogate pair";
 
 /// Checks the nesting of a valid JSON text.
 ///
@@ -88,14 +74,14 @@ impl<'a> RawFields<'a> {
     /// The fields of a body, which must be `expected`, an object of some kind.
     ///
     /// # Errors
-    /// 400 when it is not JSON, 422 when it is no object.
-    pub fn read(body: &'a [u8], expected: &str) -> Result<Self, ApiError> {
+    /// When it is not JSON, or not an object.
+    pub fn read(body: &'a [u8], expected: &str) -> Result<Self, EventError> {
         let body = without_mark(body);
         serde_json::from_slice(body).map_err(|error| {
             if error.is_data() {
-                ApiError::invalid("body", format!("must be {expected}"))
+                EventError::invalid("body", format!("must be {expected}"))
             } else {
-                ApiError::not_json(&error)
+                EventError::NotJson(error)
             }
         })
     }

@@ -1,18 +1,24 @@
 //! A valid event on its way into a frame, whichever form it came in.
+//!
+//! Imports `domain`. Knows no HTTP.
 
+pub(crate) mod error;
 pub(crate) mod json;
+pub(crate) mod quoted;
 pub mod envelope;
 pub(crate) mod cloudevents;
+pub(crate) mod batch;
+pub(crate) mod recent_ids;
 
 use std::borrow::Cow;
 
-use axum::http::{HeaderMap, HeaderName};
 use shared::domain::clock::UnixMicros;
 use shared::domain::event::{Event, OPERATIONAL_TYPES};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use shared::wire::frame::EncodedEvent;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Largest event, envelope included, in bytes.
+pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 
 /// Longest event type, idempotency key and ordering key, in bytes.
 const MAX_WORD_BYTES: usize = 255;
@@ -116,41 +122,11 @@ pub fn check_word(word: &str) -> Result<(), &'static str> {
     }
 }
 
-/// The W3C trace context of a request, when it has a well-formed one.
-pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
-    let parts: Vec<_> = text.split('-').collect();
-    let [version, trace, span, flags] = parts[..] else {
-        return None;
-    };
-    let has_form = |part: &str, length| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let lengths = [(version, 2), (trace, 32), (span, 16), (flags, 2)];
-    let well_formed = lengths.into_iter().all(|(part, length)| has_form(part, length));
-    (well_formed && version != "ff" && !is_zero(trace) && !is_zero(span)).then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
     use shared::wire::frame;
 
     use super::*;
-
-    #[test]
-    fn only_well_formed_trace_contexts_are_carried_on() {
-        let parse = |text: &str| {
-            let headers = HeaderMap::from_iter([(TRACEPARENT, HeaderValue::from_str(text).unwrap())]);
-            traceparent(&headers).is_some()
-        };
-        assert!(parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
-        assert!(!parse("00-00000000000000000000000000000000-00f067aa0ba902b7-01"));
-        assert!(!parse("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"));
-        assert!(!parse("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
-        assert!(!parse("hello"));
-    }
 
     #[test]
     fn the_ordering_key_and_the_only_endpoint_travel_with_the_event() {

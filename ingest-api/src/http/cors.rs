@@ -11,7 +11,7 @@ use futures_util::future::Either;
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors};
 
-use crate::limits::gcra::{RATE_LIMIT, RATE_LIMIT_POLICY};
+use crate::http::rate_headers::{RATE_LIMIT, RATE_LIMIT_POLICY};
 
 /// tower-http's layer takes every OPTIONS for a browser's question; CloudEvents' handshake is one too, and is let
 /// through.

@@ -13,9 +13,6 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation 
 use crate::http::error::ApiError;
 use crate::http::request_body::{BodyLimits, Gathered};
 
-/// Content codings that bodies may be sent in, as `Accept-Encoding` names them.
-pub const ACCEPTED: &str = "gzip, zstd";
-
 /// Most codings of one body, one around the other.
 const MAX_CODINGS: usize = 2;
 

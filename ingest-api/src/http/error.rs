@@ -7,18 +7,19 @@ use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENT
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use sqlx::error::DatabaseError;
 use utoipa::ToSchema;
 
-use crate::http::decompress;
-pub use crate::http::fields::{FieldError, FieldErrors, check_display_name, check_range};
+use crate::domain::field_errors::{FieldError, WrongFields};
+use crate::event::error::EventError;
+use crate::keys::error::KeyError;
 use crate::publish::error::PublishError;
+use crate::store;
 
 /// Problem type of RFC 9457's registry for an exceeded quota.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
-/// SQLSTATE of a statement that `statement_timeout` has ended.
-const QUERY_CANCELED: &str = "57014";
+/// Content codings that bodies may be sent in, as `Accept-Encoding` names them.
+const ACCEPTED_CODINGS: &str = "gzip, zstd";
 
 /// Why a request was not done. Each variant is something that its sender can act on, but the last.
 #[derive(Debug)]
@@ -109,20 +110,40 @@ pub struct ErrorText(pub String);
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        let database = error.as_database_error();
-        let reason = if database.and_then(DatabaseError::code).as_deref() == Some(QUERY_CANCELED) {
-            "the database took too long for this request"
-        } else if database.is_some_and(shared::db::is_shutting_down) {
-            "the database is restarting"
-        } else if shared::db::is_transient(&error) || database.is_some_and(shared::db::is_locked_out) {
-            "the database is not available"
-        } else {
-            return Self::Internal(error.into());
-        };
-        tracing::warn!(%error, "Postgres did not do what a request needs");
-        Self::Unavailable {
-            reason,
-            retry_after: 2,
+        match store::unavailable(&error) {
+            Some(reason) => Self::Unavailable {
+                reason,
+                retry_after: store::RETRY_AFTER,
+            },
+            None => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<WrongFields> for ApiError {
+    fn from(wrong: WrongFields) -> Self {
+        Self::Invalid(wrong.0)
+    }
+}
+
+impl From<EventError> for ApiError {
+    fn from(error: EventError) -> Self {
+        match error {
+            EventError::NotJson(error) => Self::not_json(&error),
+            EventError::Invalid(fields) => Self::Invalid(fields),
+            EventError::TooLarge { limit } => Self::TooLarge { limit },
+            EventError::TooMany { limit } => Self::TooManyEvents { limit },
+        }
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Invalid => Self::Unauthorized("the API key is not valid"),
+            KeyError::Expired => Self::Unauthorized("the API key has expired"),
+            KeyError::Unavailable { reason, retry_after } => Self::Unavailable { reason, retry_after },
+            KeyError::Internal(error) => Self::Internal(error),
         }
     }
 }
@@ -270,7 +291,7 @@ impl IntoResponse for ApiError {
         }
         if is_coding {
             // RFC 9110, 15.5.16.
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(decompress::ACCEPTED));
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED_CODINGS));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

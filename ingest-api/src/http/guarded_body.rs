@@ -12,7 +12,7 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use crate::http::admission::{Admittance, Admitted};
+use crate::http::admitted::{Admittance, Admitted, KeyChanged};
 use crate::http::error::ApiError;
 
 /// How often it is looked whether the key of a request that waits was changed.
@@ -125,19 +125,5 @@ impl HttpBody for GuardedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The key was changed after it was looked at. Whether it may still be used is seen when the request is repeated.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the API key was changed while the request came: send it again")]
-pub struct KeyChanged;
-
-impl From<KeyChanged> for ApiError {
-    fn from(_: KeyChanged) -> Self {
-        Self::Unavailable {
-            reason: "the API key was changed while the request came: send it again",
-            retry_after: 1,
-        }
     }
 }

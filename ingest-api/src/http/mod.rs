@@ -3,13 +3,16 @@
 //! Imports the rooms below the routes; the routes import it.
 
 pub(crate) mod error;
-pub(crate) mod fields;
 pub(crate) mod extract;
+pub(crate) mod event_headers;
+pub(crate) mod admitted;
 pub(crate) mod admission;
+pub(crate) mod callers;
 pub(crate) mod guarded_body;
+pub(crate) mod body;
 pub(crate) mod request_body;
 pub(crate) mod decompress;
-pub(crate) mod whole;
 pub(crate) mod answer_room;
+pub mod rate_headers;
 pub(crate) mod cors;
 pub(crate) mod metrics;

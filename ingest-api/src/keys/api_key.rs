@@ -6,19 +6,18 @@
 //! or holds a revoked key, has won one look-up in Postgres.
 
 use std::fmt;
-use std::str::FromStr;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use data_encoding::BASE32_NOPAD;
-use serde::{Deserialize, Serialize};
 use shared::secret::{SecretsKey, random_bytes};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+use crate::domain::key::{KeyId, KeyText, NewKey, is_base32};
+
 const ID_BYTES: usize = 10;
-const ID_LENGTH: usize = 16;
 const RANDOM_BYTES: usize = 32;
 const CHECK_BYTES: usize = 8;
 const SECRET_BYTES: usize = RANDOM_BYTES + CHECK_BYTES;
@@ -53,64 +52,13 @@ impl KeyPrefix {
     }
 }
 
-/// The public part of a key: 16 characters of lower-case base32.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
-#[serde(transparent)]
-#[sqlx(transparent)]
-pub struct KeyId(Box<str>);
-
-impl KeyId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl AsRef<[u8]> for KeyId {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-impl TryFrom<Vec<u8>> for KeyId {
-    type Error = InvalidKeyId;
-
-    fn try_from(bytes: Vec<u8>) -> Result<Self, InvalidKeyId> {
-        let text = std::str::from_utf8(&bytes).map_err(|_| InvalidKeyId)?;
-        text.parse()
-    }
-}
-
-/// Text that is not a key's id.
-#[derive(Debug, thiserror::Error)]
-#[error("not a key's id")]
-pub struct InvalidKeyId;
-
-impl FromStr for KeyId {
-    type Err = InvalidKeyId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
-        if is_base32(text, ID_LENGTH) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidKeyId)
-        }
-    }
-}
-
 /// A keyed hash of a whole key: what it is remembered by, in memory and between replicas.
 pub type Digest = [u8; 32];
 
 /// A whole key, in the hands of its owner. It cannot be printed by accident.
 pub struct ApiKey<'a> {
     text: &'a str,
-    id: &'a str,
+    id: KeyId,
 }
 
 impl fmt::Debug for ApiKey<'_> {
@@ -127,38 +75,8 @@ impl<'a> ApiKey<'a> {
 
     /// The public part.
     pub fn id(&self) -> KeyId {
-        KeyId(self.id.into())
+        self.id.clone()
     }
-}
-
-/// A whole key on its way to its owner, who sees it this once.
-#[derive(Serialize)]
-#[serde(transparent)]
-pub struct KeyText(String);
-
-#[cfg(test)]
-impl KeyText {
-    /// The whole key.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for KeyText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyText")
-    }
-}
-
-/// A key that was just made: shown to its owner once, stored as a hash.
-#[derive(Debug)]
-pub struct NewKey {
-    /// The public part.
-    pub id: KeyId,
-    /// The whole key.
-    pub text: KeyText,
-    /// Its argon2id hash as a PHC string.
-    pub hash: String,
 }
 
 /// What keys are made and recognised with. It comes from `SECRETS_KEY`, so all replicas agree on it, and a key
@@ -193,13 +111,14 @@ impl KeySecrets {
     pub fn recognise<'a>(&self, text: &'a str) -> Option<ApiKey<'a>> {
         let (prefix, rest) = KeyPrefix::split(text)?;
         let (id, secret) = rest.split_once('_')?;
-        if !is_base32(id, ID_LENGTH) || !is_base32(secret, SECRET_LENGTH) {
+        let key_id: KeyId = id.parse().ok()?;
+        if !is_base32(secret, SECRET_LENGTH) {
             return None;
         }
         let secret = Zeroizing::new(BASE32_NOPAD.decode(secret.to_uppercase().as_bytes()).ok()?);
         let (random, check) = secret.split_at_checked(RANDOM_BYTES)?;
         let right: bool = self.check(prefix, id, random).ct_eq(check).into();
-        right.then_some(ApiKey { text, id })
+        right.then_some(ApiKey { text, id: key_id })
     }
 
     /// Makes a key. Takes as long as a verification: call it where blocking is allowed.
@@ -215,8 +134,8 @@ impl KeySecrets {
         let text = format!("{}{id}_{}", prefix.as_str(), lower_base32(&*secret));
         let hash: PasswordHash = argon2()?.hash_password(text.as_bytes())?;
         Ok(NewKey {
-            id: KeyId(id.into()),
-            text: KeyText(text),
+            id: id.parse()?,
+            text: KeyText::new(text),
             hash: hash.to_string(),
         })
     }
@@ -249,10 +168,6 @@ fn argon2() -> anyhow::Result<Argon2<'static>> {
     let (memory, passes, lanes) = ARGON2;
     let params = Params::new(memory, passes, lanes, None)?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
-}
-
-fn is_base32(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
 }
 
 fn lower_base32(bytes: &[u8]) -> String {
@@ -300,7 +215,7 @@ mod tests {
     #[test]
     fn a_key_with_any_other_character_is_not_recognised() {
         let secrets = secrets();
-        let good = secrets.generate(Penstock).unwrap().text.0;
+        let good = secrets.generate(Penstock).unwrap().text.as_str().to_owned();
         for position in "pk_live_".len()..good.len() {
             let mut wrong = good.clone().into_bytes();
             wrong[position] = if wrong[position] == b'a' { b'b' } else { b'a' };
@@ -314,10 +229,10 @@ mod tests {
         let secrets = secrets();
         for (own, other) in [(Penstock, Zapier), (Zapier, Penstock)] {
             let key = secrets.generate(own).unwrap();
-            assert!(key.text.0.starts_with(own.as_str()));
+            assert!(key.text.as_str().starts_with(own.as_str()));
             assert!(verify(key.text.as_str(), &key.hash).unwrap());
             assert_eq!(secrets.recognise(key.text.as_str()).unwrap().id(), key.id);
-            let exchanged = key.text.0.replacen(own.as_str(), other.as_str(), 1);
+            let exchanged = key.text.as_str().replacen(own.as_str(), other.as_str(), 1);
             assert!(secrets.recognise(&exchanged).is_none());
         }
     }
@@ -325,8 +240,13 @@ mod tests {
     #[test]
     fn text_that_was_not_made_here_is_not_recognised() {
         let secrets = secrets();
-        let good = secrets.generate(Penstock).unwrap().text.0;
-        let foreign = self::secrets().generate(Penstock).unwrap().text.0;
+        let good = secrets.generate(Penstock).unwrap().text.as_str().to_owned();
+        let foreign = self::secrets()
+            .generate(Penstock)
+            .unwrap()
+            .text
+            .as_str()
+            .to_owned();
         let upper = good.to_uppercase();
         let longer = format!("{good}a");
         let unlike = ["", "pk_live_", "pk_live_a_b", &good[1..], &good[..good.len() - 1]];

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use shared::domain::id::OrgId;
 
 use crate::config::KeyCacheConfig;
-use crate::keys::api_key::{Digest, KeyId};
+use crate::domain::key::KeyId;
+use crate::keys::api_key::Digest;
 use crate::keys::hearing::Hearing;
 use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
@@ -253,10 +254,10 @@ fn make_room<V>(map: &DashMap<Digest, V>, digest: &Digest, most: u32, dropped: i
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::grant::Grant;
+    use crate::domain::limit::Limit;
     use crate::domain::scope::Scopes;
     use crate::keys::hearing::{FRESH, Span};
-    use crate::keys::verified_key::Grant;
-    use crate::limits::gcra::Limit;
 
     fn cache(size: u32, ttl: Duration) -> KeyCache {
         KeyCache::new(KeyCacheConfig {

@@ -31,9 +31,9 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::http::error::ApiError;
 use crate::keys::authenticator::Authenticator;
 use crate::keys::cache::{KeyCache, KeyChange};
+use crate::keys::error::KeyError;
 use crate::keys::hearing::Span;
 use crate::keys::markers::{Markers, Returned};
 use crate::keys::moment::Moment;
@@ -95,8 +95,8 @@ impl KeyChanges {
     pub async fn make<T: Send + 'static>(
         self: &Arc<Self>,
         change: KeyChange,
-        write: impl Future<Output = Result<Option<T>, ApiError>> + Send + 'static,
-    ) -> Result<Option<T>, ApiError> {
+        write: impl Future<Output = Result<Option<T>, sqlx::Error>> + Send + 'static,
+    ) -> Result<Option<T>, KeyError> {
         let this = self.clone();
         let (done, outcome) = oneshot::channel();
         self.tasks.spawn("key change", async move {
@@ -107,7 +107,7 @@ impl KeyChanges {
             let _ = done.send(written);
         });
         let outcome = outcome.await.map_err(anyhow::Error::from);
-        outcome.map_err(ApiError::Internal).flatten()
+        Ok(outcome.map_err(KeyError::Internal)??)
     }
 
     /// Tells every replica, this one included, of a change that is committed in Postgres.

@@ -2,6 +2,7 @@
 //!
 //! Imports `domain` and `store`. Knows no HTTP.
 
+pub(crate) mod error;
 pub mod api_key;
 pub(crate) mod verified_key;
 pub(crate) mod authenticator;

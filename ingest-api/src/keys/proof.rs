@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use shared::domain::clock::UnixMicros;
 use subtle::ConstantTimeEq as _;
 
-use crate::keys::api_key::{Digest, KeyId};
-use crate::keys::verified_key::{Fingerprint, Grant, VerifiedKey};
+use crate::domain::grant::{Fingerprint, Grant};
+use crate::domain::key::KeyId;
+use crate::keys::api_key::Digest;
+use crate::keys::verified_key::VerifiedKey;
 
 const MAC_LENGTH: usize = 32;
 
@@ -84,8 +86,8 @@ mod tests {
     use shared::secret::random_bytes;
 
     use super::*;
+    use crate::domain::limit::Limit;
     use crate::domain::scope::Scopes;
-    use crate::limits::gcra::Limit;
 
     fn proof(digest: Digest, expires_at: Option<i64>) -> Proof {
         let grant = Grant {

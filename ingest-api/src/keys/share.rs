@@ -35,7 +35,8 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::config::{KeyCacheConfig, KeyShareConfig};
-use crate::keys::api_key::{Digest, KeyId};
+use crate::domain::key::KeyId;
+use crate::keys::api_key::Digest;
 use crate::keys::cache::KeyCache;
 use crate::keys::moment::Moment;
 use crate::keys::proof::Proof;

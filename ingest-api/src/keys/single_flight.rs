@@ -6,8 +6,8 @@ use std::time::Instant;
 use dashmap::DashMap;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::http::error::ApiError;
 use crate::keys::api_key::Digest;
+use crate::keys::error::KeyError;
 
 /// The keys that requests wait for.
 #[derive(Debug, Default)]
@@ -73,10 +73,10 @@ impl Turn<'_> {
     /// Fails as the look-up before did when this request already waited for that one: another would only fail later.
     ///
     /// # Errors
-    /// 503.
-    pub fn failed_meanwhile(&self) -> Result<(), ApiError> {
+    /// With the same reason.
+    pub fn failed_meanwhile(&self) -> Result<(), KeyError> {
         match &*self.failure {
-            Some(failure) if failure.at >= self.entered_at => Err(ApiError::Unavailable {
+            Some(failure) if failure.at >= self.entered_at => Err(KeyError::Unavailable {
                 reason: failure.reason,
                 retry_after: failure.retry_after,
             }),
@@ -85,8 +85,8 @@ impl Turn<'_> {
     }
 
     /// Notes an error for those that wait, unless it says something about this request or this key.
-    pub fn fail(&mut self, error: &ApiError) {
-        if let ApiError::Unavailable { reason, retry_after } = *error {
+    pub fn fail(&mut self, error: &KeyError) {
+        if let KeyError::Unavailable { reason, retry_after } = *error {
             *self.failure = Some(Failure {
                 at: Instant::now(),
                 reason,

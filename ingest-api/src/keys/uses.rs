@@ -5,28 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::clock::UnixMicros;
-use shared::domain::id::OrgId;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use crate::keys::api_key::KeyId;
 use crate::keys::cache::KeyCache;
 use crate::keys::moment::Moment;
+use crate::store::KeyUse;
 use crate::store::Store;
 
 /// Most keys in one statement.
 const BATCH: usize = 1_000;
-
-/// A use of a key that Postgres is to know of.
-#[derive(Debug)]
-pub struct KeyUse<'a> {
-    /// The key.
-    pub id: &'a KeyId,
-    /// The organisation that owns it.
-    pub org_id: OrgId,
-    /// When it was used, to the second.
-    pub at: OffsetDateTime,
-}
 
 /// Writes the keys' last uses, until the stop.
 ///

@@ -1,55 +1,8 @@
-//! One limit, without a clock and without others: the generic cell rate algorithm, and the headers that tell
-//! clients where they stand.
+//! One limit, without a clock and without others: the generic cell rate algorithm.
 
-use std::io::Write as _;
 use std::time::Duration;
 
-use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
-
-/// The window of every limit.
-const WINDOW: Duration = Duration::from_mins(1);
-/// The same in nanoseconds.
-pub const WINDOW_NANOS: u64 = 60_000_000_000;
-
-/// What an organisation has left.
-pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// What an organisation may use.
-pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-
-/// How many requests an organisation may make in a minute; all of them may come at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Limit {
-    per_minute: u64,
-}
-
-impl Limit {
-    /// At least 1, and at most one a nanosecond.
-    pub fn per_minute(requests: u64) -> Self {
-        Self {
-            per_minute: requests.clamp(1, WINDOW_NANOS),
-        }
-    }
-
-    /// Requests a minute.
-    pub fn get(self) -> u64 {
-        self.per_minute
-    }
-
-    /// What one of `replicas` may admit when they cannot tell each other, at least 1.
-    #[must_use]
-    pub fn share(self, replicas: u32) -> Self {
-        Self::per_minute(self.per_minute / u64::from(replicas.max(1)))
-    }
-
-    /// Nanoseconds that one request takes out of the window.
-    fn interval(self) -> u64 {
-        // A limit comes from other replicas too, so it is not trusted to be what `per_minute` makes it.
-        (WINDOW_NANOS / self.per_minute.max(1)).max(1)
-    }
-}
+use crate::domain::limit::{Limit, WINDOW_NANOS};
 
 /// What became of one request, and what the organisation has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,30 +34,6 @@ impl Decision {
         let reset = self.reset + Duration::from_nanos(self.limit.interval());
         Self { reset, ..self }
     }
-
-    /// Adds the `RateLimit` and `RateLimit-Policy` headers (draft-ietf-httpapi-ratelimit-headers-10).
-    pub fn write_headers(&self, headers: &mut HeaderMap) {
-        // The draft: `Retry-After`, whatever it is there for, must not come before the end of `t`.
-        let retry_after = headers
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok());
-        let reset = self.reset_seconds().min(retry_after.unwrap_or(u64::MAX));
-        let (most, window) = (self.limit.per_minute, WINDOW.as_secs());
-        let policy = header_value(format_args!("\"default\";q={most};w={window}"));
-        let state = header_value(format_args!("\"default\";r={};t={reset}", self.remaining));
-        headers.insert(RATE_LIMIT_POLICY, policy);
-        headers.insert(RATE_LIMIT, state);
-    }
-}
-
-/// A header of quotes and at most two numbers, with one allocation: every answer has two of them.
-fn header_value(text: std::fmt::Arguments<'_>) -> HeaderValue {
-    let mut buffer = [0; 64];
-    let mut rest = buffer.as_mut_slice();
-    rest.write_fmt(text).expect("two numbers fit into 64 bytes");
-    let left = rest.len();
-    let written = &buffer[..buffer.len() - left];
-    HeaderValue::from_bytes(written).expect("digits and quotes are header characters")
 }
 
 /// The generic cell rate algorithm. `arrival` is the theoretical arrival time: when, in nanoseconds, the
@@ -171,22 +100,6 @@ mod tests {
                 arrival = next;
             }
         }
-    }
-
-    #[test]
-    fn the_time_in_the_header_is_never_later_than_retry_after() {
-        let (_, decision) = gcra(0, 0, Limit::per_minute(60), 30);
-        let text = |retry_after: Option<u64>| {
-            let mut headers: HeaderMap = retry_after
-                .map(|seconds| (RETRY_AFTER, seconds.into()))
-                .into_iter()
-                .collect();
-            decision.write_headers(&mut headers);
-            headers[RATE_LIMIT].to_str().unwrap().to_owned()
-        };
-        assert_eq!(text(None), r#""default";r=30;t=30"#);
-        assert_eq!(text(Some(2)), r#""default";r=30;t=2"#);
-        assert_eq!(text(Some(60)), r#""default";r=30;t=30"#);
     }
 
     #[test]

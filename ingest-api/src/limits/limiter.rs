@@ -19,7 +19,8 @@ use dashmap::DashMap;
 use shared::domain::id::OrgId;
 use tokio::sync::Notify;
 
-use crate::limits::gcra::{Decision, Limit, WINDOW_NANOS, gcra};
+use crate::domain::limit::{Limit, WINDOW_NANOS};
+use crate::limits::gcra::{Decision, gcra};
 
 /// How far other replicas' usage can push an organisation: two windows. Whatever they say, it is admitted again
 /// after that.

@@ -63,27 +63,15 @@ impl Publisher {
     /// # Errors
     /// [`PublishError`].
     pub async fn publish(&self, org_id: OrgId, event: EncodedEvent) -> Result<(), PublishError> {
-        outcome(self.enqueue(org_id, event)).await
+        self.enqueue(org_id, event).stored().await
     }
 
-    /// Publishes events of one organisation, in their order; each has an outcome of its own.
-    pub async fn publish_all(
-        &self,
-        org_id: OrgId,
-        events: Vec<EncodedEvent>,
-    ) -> Vec<Result<(), PublishError>> {
-        let waiting: Vec<_> = events
-            .into_iter()
-            .map(|event| self.enqueue(org_id, event))
-            .collect();
-        let mut outcomes = Vec::with_capacity(waiting.len());
-        for answered in waiting {
-            outcomes.push(outcome(answered).await);
-        }
-        outcomes
+    /// Hands an event over. The events of one organisation are published in the order in which they are handed over.
+    pub fn enqueue(&self, org_id: OrgId, event: EncodedEvent) -> Enqueued {
+        Enqueued(self.try_enqueue(org_id, event))
     }
 
-    fn enqueue(&self, org_id: OrgId, event: EncodedEvent) -> Result<Answer, PublishError> {
+    fn try_enqueue(&self, org_id: OrgId, event: EncodedEvent) -> Result<Answer, PublishError> {
         let cost = u32::try_from(event.len() + QUEUE_OVERHEAD).map_err(|_| PublishError::QueueFull)?;
         let room = self
             .room
@@ -110,16 +98,25 @@ impl Publisher {
 /// Comes when an event's frame was acknowledged, or given up.
 type Answer = oneshot::Receiver<Result<(), PublishError>>;
 
-/// What became of an event, which is counted when it was refused.
-async fn outcome(enqueued: Result<Answer, PublishError>) -> Result<(), PublishError> {
-    let outcome = match enqueued {
-        Ok(answer) => answer.await.unwrap_or(Err(PublishError::Stopping)),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = outcome {
-        metrics::counter!("publish_refusals_total", "reason" => error.code()).increment(1);
+/// An event that was handed over, or could not be.
+#[derive(Debug)]
+pub struct Enqueued(Result<Answer, PublishError>);
+
+impl Enqueued {
+    /// Returns when the stream has the event on disk. A refusal is counted.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn stored(self) -> Result<(), PublishError> {
+        let outcome = match self.0 {
+            Ok(answer) => answer.await.unwrap_or(Err(PublishError::Stopping)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            metrics::counter!("publish_refusals_total", "reason" => error.code()).increment(1);
+        }
+        outcome
     }
-    outcome
 }
 
 /// One stream's publishing task.

@@ -2,8 +2,6 @@
 
 pub(crate) mod openapi;
 
-pub(crate) mod body;
-pub(crate) mod field;
 pub(crate) mod page;
 pub(crate) mod refusals;
 pub(crate) mod events;

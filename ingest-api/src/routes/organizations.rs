@@ -1,89 +1,29 @@
 //! `/admin/v1/organizations`.
 
-use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use shared::domain::id::OrgId;
-use shared::domain::tier::Tier;
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::http::admission::Admin;
-use crate::http::error::{ApiError, FieldErrors, check_display_name, check_range};
+use crate::domain::field_errors::{FieldErrors, check_display_name, check_range};
+use crate::domain::organization::{NewOrganization, Organization, OrganizationChange};
+use crate::http::body::RequestBody;
+use crate::http::callers::Admin;
+use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
-use crate::http::whole;
 use crate::keys::cache::KeyChange;
-use crate::routes::body::{read_change, read_form};
-use crate::routes::field::Field;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
 
 /// How many days payloads are kept by an organisation's own wish: up to ten years.
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
-
-/// A new organisation.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewOrganization {
-    /// Its name, 1 to 200 characters.
-    pub name: String,
-    /// Its tier.
-    #[serde(default)]
-    pub tier: Tier,
-    /// Overrides the tier's limit.
-    #[serde(default, deserialize_with = "whole::read")]
-    #[schema(value_type = Option<u32>, minimum = 1)]
-    pub rate_limit_per_minute: Option<NonZeroU32>,
-    /// Days after which payloads are removed; as long as events are kept unless given.
-    #[serde(default, deserialize_with = "whole::read")]
-    #[schema(minimum = 1, maximum = 3650)]
-    pub payload_retention_days: Option<u32>,
-}
-
-/// What is to change of an organisation; what is left out stays.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OrganizationChange {
-    /// Its name, 1 to 200 characters.
-    pub name: Option<String>,
-    /// Its tier.
-    pub tier: Option<Tier>,
-    /// Overrides the tier's limit; null lets the tier's limit hold again.
-    #[serde(default, deserialize_with = "whole::read")]
-    #[schema(value_type = Option<u32>, minimum = 1)]
-    pub rate_limit_per_minute: Field<NonZeroU32>,
-    /// Days after which payloads are removed; null keeps them as long as events are kept.
-    #[serde(default, deserialize_with = "whole::read")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 3650)]
-    pub payload_retention_days: Field<u32>,
-}
-
-/// An organisation, as the operator sees it.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Organization {
-    /// Its id.
-    #[schema(value_type = String, format = Uuid)]
-    pub id: OrgId,
-    /// Its name.
-    pub name: String,
-    /// Its tier.
-    pub tier: Tier,
-    /// Its own limit, when it has one.
-    pub rate_limit_per_minute: Option<u32>,
-    /// Days after which payloads are removed; null when they are kept as long as events are.
-    pub payload_retention_days: Option<u32>,
-    /// When it was made.
-    #[serde(serialize_with = "shared::domain::clock::timestamp")]
-    pub created_at: OffsetDateTime,
-}
 
 /// A page of organisations, newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -110,10 +50,9 @@ pub struct OrganizationPage {
 pub async fn create(
     _: Admin,
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Body,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Json<Organization>), ApiError> {
-    let new: NewOrganization = read_form(&headers, body, &app.bodies).await?;
+    let new: NewOrganization = body.form().await?;
     let mut errors = FieldErrors::default();
     errors.check("name", check_display_name(&new.name));
     let retention = new.payload_retention_days;
@@ -195,10 +134,9 @@ pub async fn change(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
-    headers: HeaderMap,
-    body: Body,
+    mut body: RequestBody,
 ) -> Result<Json<Organization>, ApiError> {
-    let change: OrganizationChange = read_change(&headers, body, &app.bodies).await?;
+    let change: OrganizationChange = body.change().await?;
     let mut errors = FieldErrors::default();
     let name = change.name.as_deref();
     errors.check("name", name.map_or(Ok(()), check_display_name));
@@ -207,7 +145,7 @@ pub async fn change(
     errors.finish()?;
     let concerns_keys = change.tier.is_some() || change.rate_limit_per_minute.is_present();
     let store = app.store.clone();
-    let write = async move { Ok(store.change_organization(org_id, &change).await?) };
+    let write = async move { store.change_organization(org_id, &change).await };
     let organization = if concerns_keys {
         let change = KeyChange::Organization(org_id);
         app.key_changes.make(change, write).await?

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,13 +20,13 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::domain::lease::{self, Lease};
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
-use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
+use crate::domain::whole;
+use crate::http::body::RequestBody;
+use crate::http::callers::Manager;
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
-use crate::http::whole;
-use crate::routes::body::read_form;
 use crate::routes::events::view::{payload, raw_json};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
@@ -75,7 +73,7 @@ impl PullRequest {
         let lease = check_range(&self.lease_seconds, &LEASE_SECONDS);
         errors.check("lease_seconds", lease);
         errors.check("wait_seconds", check_range(&self.wait_seconds, &WAIT_SECONDS));
-        errors.finish()
+        Ok(errors.finish()?)
     }
 
     fn wait(&self) -> Duration {
@@ -187,16 +185,14 @@ impl PulledDelivery {
 )]
 pub async fn pull(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, admitted }: Manager,
+    mut body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     if !check_is_pull(&app, org_id, endpoint_id).await? {
         return Err(ApiError::Conflict("the endpoint is disabled"));
     }
-    let request: PullRequest = read_form(&headers, body, &app.bodies).await?;
+    let request: PullRequest = body.form().await?;
     request.check()?;
     let pull = Pull {
         org_id,
@@ -325,14 +321,12 @@ impl From<AcknowledgedRow> for AckOutcome {
 )]
 pub async fn acknowledge(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, .. }: Manager,
+    mut body: RequestBody,
 ) -> Result<Json<Acknowledged>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     check_is_pull(&app, org_id, endpoint_id).await?;
-    let AckRequest { leases } = read_form(&headers, body, &app.bodies).await?;
+    let AckRequest { leases } = body.form().await?;
     if !(1..=MAX_LEASES).contains(&leases.len()) {
         let detail = format!("must hold 1 to {MAX_LEASES} leases");
         return Err(ApiError::invalid("leases", detail));

@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store, Stored, lock_organization};
+use crate::domain::endpoint::Settings;
 use crate::domain::page::Page;
-use crate::routes::endpoints::Settings;
 
 /// Most endpoints of an organisation that are not deleted: workers hold them all in memory, and an event may go to each.
 pub const MAX_ENDPOINTS: i64 = 1_000;

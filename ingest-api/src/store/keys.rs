@@ -10,13 +10,12 @@ use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
 use super::{Result, Store, lock_organization};
+use crate::domain::grant::{Grant, fingerprint};
+use crate::domain::key::Key;
+use crate::domain::key::{KeyId, NewKey};
+use crate::domain::limit::Limit;
 use crate::domain::page::Page;
 use crate::domain::scope::Scopes;
-use crate::keys::api_key::{KeyId, NewKey};
-use crate::keys::uses::KeyUse;
-use crate::keys::verified_key::{Grant, fingerprint};
-use crate::limits::gcra::Limit;
-use crate::routes::keys::Key;
 
 /// Most keys of an organisation that are neither revoked nor expired.
 pub const MAX_LIVE_KEYS: i64 = 1_000;
@@ -123,6 +122,17 @@ pub struct ChangedKey {
     /// The key.
     pub id: KeyId,
     /// When it was changed.
+    pub at: OffsetDateTime,
+}
+
+/// A use of a key that Postgres is to know of.
+#[derive(Debug)]
+pub struct KeyUse<'a> {
+    /// The key.
+    pub id: &'a KeyId,
+    /// The organisation that owns it.
+    pub org_id: OrgId,
+    /// When it was used, to the second.
     pub at: OffsetDateTime,
 }
 

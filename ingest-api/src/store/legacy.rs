@@ -10,10 +10,10 @@ use super::endpoints::is_full;
 use super::events::{ALWAYS, end_of_events};
 use super::{MAX_PAGE_BYTES, Result, Store, Stored, lock_organization};
 use crate::domain::cursor::Cursor;
+use crate::domain::endpoint::Limits;
+use crate::domain::key::NewKey;
+use crate::domain::organization::Organization;
 use crate::domain::scope::Scopes;
-use crate::keys::api_key::NewKey;
-use crate::routes::endpoints::Limits;
-use crate::routes::organizations::Organization;
 
 /// Most events that are looked at for a page of those in one status; the rest is left to the next page.
 const MAX_SCANNED: i64 = 10_000;

@@ -1,5 +1,8 @@
 //! The ingest API's SQL, by resource.
+//!
+//! Imports `domain`.
 
+mod error;
 mod keys;
 mod organizations;
 mod endpoints;
@@ -21,8 +24,9 @@ use crate::config::DatabaseConfig;
 
 pub use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 pub use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
+pub use self::error::{RETRY_AFTER, unavailable};
 pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
-pub use self::keys::{KeyRow, KeyStored, KeyToStore, MAX_LIVE_KEYS, Rotation};
+pub use self::keys::{KeyRow, KeyStored, KeyToStore, KeyUse, MAX_LIVE_KEYS, Rotation};
 pub use self::legacy::{InboxFilter, InboxRow, OrganizationWithWebhook};
 pub use self::places::EventPlace;
 pub use self::pull::{AcknowledgedRow, Pull, PulledRow};

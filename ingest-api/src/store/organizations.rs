@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store};
+use crate::domain::organization::{NewOrganization, Organization, OrganizationChange};
 use crate::domain::page::Page;
-use crate::routes::organizations::{NewOrganization, Organization, OrganizationChange};
 
 struct OrganizationRow {
     id: OrgId,

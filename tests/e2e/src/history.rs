@@ -9,19 +9,8 @@ use sqlx::PgPool;
 use crate::receiver::Receiver;
 use crate::sink::Sink;
 use crate::wait::{DEADLINE, until_within};
-use crate::webhook::Webhook;
+use crate::webhook::Receipt;
 use crate::world::World;
-
-/// A webhook, as far as a history needs it.
-#[derive(Clone, Debug)]
-pub struct Receipt {
-    /// The event.
-    pub id: EventId,
-    /// The payload that arrived.
-    pub data: Vec<u8>,
-    /// Whether it was answered with success.
-    pub taken: bool,
-}
 
 /// Everything that happened to the events of one organisation with one endpoint. For a payload its digest may
 /// stand, in all accounts alike.
@@ -123,16 +112,6 @@ impl History {
             }
         }
         verdict
-    }
-}
-
-impl From<&Webhook> for Receipt {
-    fn from(webhook: &Webhook) -> Self {
-        Self {
-            id: webhook.id,
-            data: webhook.parse().data.get().as_bytes().to_vec(),
-            taken: webhook.was_taken(),
-        }
     }
 }
 

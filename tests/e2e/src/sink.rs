@@ -16,8 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::Organization;
-use crate::history::Receipt;
-use crate::webhook::Body;
+use crate::webhook::{Body, Receipt};
 use crate::world::World;
 
 /// How a sink treats what arrives.

@@ -106,3 +106,24 @@ impl Webhook {
         self.answered.is_some_and(|status| status.is_success())
     }
 }
+
+/// A webhook, as far as a history needs it.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// The event.
+    pub id: EventId,
+    /// The payload that arrived.
+    pub data: Vec<u8>,
+    /// Whether it was answered with success.
+    pub taken: bool,
+}
+
+impl From<&Webhook> for Receipt {
+    fn from(webhook: &Webhook) -> Self {
+        Self {
+            id: webhook.id,
+            data: webhook.parse().data.get().as_bytes().to_vec(),
+            taken: webhook.was_taken(),
+        }
+    }
+}

@@ -9,7 +9,9 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::drive::{self, Driven, Target};
-use crate::report::{Latency, Report, Row};
+use crate::ledger::new_histogram;
+use crate::report::Report;
+use crate::row::{Latency, Row};
 use crate::site::Site;
 use crate::usage::{Snapshot, Watched};
 
@@ -222,7 +224,7 @@ impl Measured {
     }
 
     pub(crate) fn row(&self, section: &'static str, label: &str) -> Row {
-        let mut latency = drive::new_histogram();
+        let mut latency = new_histogram();
         for driven in &self.driven {
             latency
                 .add(&driven.latency)

@@ -18,23 +18,14 @@ use tokio::task::LocalSet;
 
 use crate::connection::{ACCEPTED, Connection};
 use crate::keys::Keys;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, new_histogram};
 use crate::request::{FIRST_NUMBER, Request};
-
-/// Longest latency that is told from longer ones, in nanoseconds.
-const LONGEST: u64 = 120_000_000_000;
 
 /// How long the answers to the last requests may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How fine the pace of an open loop is; several requests that are due within it are sent together.
 const PACE: Duration = Duration::from_micros(50);
-
-/// An empty histogram of nanoseconds, right to three digits.
-pub(crate) fn new_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1_000, LONGEST, 3)
-        .expect("the bounds are in order and the precision is allowed")
-}
 
 /// What a driver found.
 #[derive(Clone, Debug)]

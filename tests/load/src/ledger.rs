@@ -5,8 +5,16 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::drive::new_histogram;
 use crate::request::FIRST_NUMBER;
+
+/// Longest latency that is told from longer ones, in nanoseconds.
+const LONGEST: u64 = 120_000_000_000;
+
+/// An empty histogram of nanoseconds, right to three digits.
+pub(crate) fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, LONGEST, 3)
+        .expect("the bounds are in order and the precision is allowed")
+}
 
 /// Times in microseconds since `start`, by the number of the event; 0 is never.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ mod sink;
 mod keys;
 mod seed;
 mod usage;
+mod row;
 mod report;
 mod table;
 mod plot;

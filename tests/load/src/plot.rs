@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::report::Row;
+use crate::row::Row;
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 300.0;

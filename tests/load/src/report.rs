@@ -1,6 +1,5 @@
 //! What a run came to: figures and targets, as JSON.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -8,6 +7,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::plot;
+use crate::row::Row;
 
 /// All figures of a run.
 #[derive(Debug, Default, Serialize)]
@@ -15,32 +15,6 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) targets: Vec<Target>,
-}
-
-/// One subject under one load.
-#[derive(Debug, Serialize)]
-pub(crate) struct Row {
-    pub(crate) section: &'static str,
-    pub(crate) load: String,
-    pub(crate) subject: String,
-    /// Accepted events a second.
-    pub(crate) per_second: f64,
-    pub(crate) latency: Option<Latency>,
-    /// Processor seconds a thousand events, by process.
-    pub(crate) cpu: BTreeMap<String, f64>,
-    /// Requests that were not answered 202.
-    pub(crate) failed: u64,
-}
-
-/// Milliseconds.
-#[derive(Debug, Serialize)]
-pub(crate) struct Latency {
-    pub(crate) p50: f64,
-    pub(crate) p95: f64,
-    pub(crate) p99: f64,
-    pub(crate) max: f64,
-    /// Latency at quantiles.
-    pub(crate) curve: Vec<(f64, f64)>,
 }
 
 /// A figure that is no row of requests.

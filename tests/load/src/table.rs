@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::report::{Figure, Relation, Report, Row, Target};
+use crate::report::{Figure, Relation, Report, Target};
+use crate::row::Row;
 
 /// The whole report as text.
 pub(crate) fn render(report: &Report) -> String {

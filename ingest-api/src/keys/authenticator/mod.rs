@@ -24,18 +24,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::config::KeyCacheConfig;
-use crate::http::error::ApiError;
-use crate::keys::api_key::{self, ApiKey, Digest, KeyId, KeyPrefix, KeySecrets, NewKey};
+use crate::domain::key::{KeyId, NewKey};
+use crate::keys::api_key::{self, ApiKey, Digest, KeyPrefix, KeySecrets};
 use crate::keys::cache::{KeyCache, KeyChange, Known};
+use crate::keys::error::KeyError;
 use crate::keys::moment::Moment;
 use crate::keys::proof::Proof;
 use crate::keys::share::KeyShare;
 use crate::keys::single_flight::Flights;
 use crate::keys::verified_key::VerifiedKey;
 use crate::store::{KeyRow, Store};
-
-/// The answer to what is not a key, or not any more.
-pub const INVALID_KEY: ApiError = ApiError::Unauthorized("the API key is not valid");
 
 /// How long a request waits for its turn at Postgres or at argon2.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
@@ -49,7 +47,7 @@ const TRIES: usize = 3;
 
 /// What is known of a key without asking anyone.
 enum Remembered {
-    Known(Result<Arc<VerifiedKey>, ApiError>),
+    Known(Result<Arc<VerifiedKey>, KeyError>),
     Unknown,
     Unsure,
 }
@@ -105,13 +103,13 @@ impl Authenticator {
     /// Finds out who holds `key`, for a request that came `now`.
     ///
     /// # Errors
-    /// 401 for anything that is not a valid key; 503 when the key is not in memory and Postgres is away, or when
-    /// too many other keys are being looked up.
+    /// For anything that is not a valid key; and when the key is not in memory and Postgres is away, or too many other
+    /// keys are being looked up.
     pub async fn authenticate(
         self: &Arc<Self>,
         key: &str,
         now: Moment,
-    ) -> Result<Arc<VerifiedKey>, ApiError> {
+    ) -> Result<Arc<VerifiedKey>, KeyError> {
         let digest = self.secrets.digest(key);
         match self.remembered(&digest, now) {
             Remembered::Known(known) => known,
@@ -128,13 +126,13 @@ impl Authenticator {
     }
 
     /// Finds out about a key that is not remembered, or not for sure.
-    async fn find_out(self: &Arc<Self>, digest: Digest, key: &str) -> Result<Arc<VerifiedKey>, ApiError> {
+    async fn find_out(self: &Arc<Self>, digest: Digest, key: &str) -> Result<Arc<VerifiedKey>, KeyError> {
         let Some(key) = self.secrets.recognise(key) else {
             metrics::counter!("key_forgeries_total").increment(1);
-            return Err(INVALID_KEY);
+            return Err(KeyError::Invalid);
         };
         let found = self.find_out_alone(digest, &key).await;
-        if let Err(ApiError::Unavailable { .. }) = found {
+        if let Err(KeyError::Unavailable { .. }) = found {
             metrics::counter!("key_lookup_refusals_total").increment(1);
         }
         found
@@ -145,7 +143,7 @@ impl Authenticator {
         self: &Arc<Self>,
         digest: Digest,
         key: &ApiKey<'_>,
-    ) -> Result<Arc<VerifiedKey>, ApiError> {
+    ) -> Result<Arc<VerifiedKey>, KeyError> {
         let flight = self.in_flight.enter(digest);
         let mut turn = flight.turn().await;
         if let Remembered::Known(known) = self.remembered(&digest, Moment::now()) {
@@ -163,7 +161,7 @@ impl Authenticator {
         let key = match self.cache.get(digest, now) {
             None => return Remembered::Unknown,
             Some(Known::Unsure) => return Remembered::Unsure,
-            Some(Known::Refused) => return Remembered::Known(Err(INVALID_KEY)),
+            Some(Known::Refused) => return Remembered::Known(Err(KeyError::Invalid)),
             Some(Known::Verified(key)) => key,
             Some(Known::Due(key)) => {
                 self.refresh(*digest, &key, now);
@@ -174,15 +172,15 @@ impl Authenticator {
     }
 
     /// A verified key is as good as its date.
-    fn admit(&self, key: Arc<VerifiedKey>, now: Moment) -> Result<Arc<VerifiedKey>, ApiError> {
+    fn admit(&self, key: Arc<VerifiedKey>, now: Moment) -> Result<Arc<VerifiedKey>, KeyError> {
         if !key.is_current() {
-            return Err(ApiError::Unauthorized("the API key has expired"));
+            return Err(KeyError::Expired);
         }
         self.cache.used(&key, now);
         Ok(key)
     }
 
-    async fn look_up(&self, digest: Digest, key: &ApiKey<'_>) -> Result<Arc<VerifiedKey>, ApiError> {
+    async fn look_up(&self, digest: Digest, key: &ApiKey<'_>) -> Result<Arc<VerifiedKey>, KeyError> {
         for _ in 0..TRIES {
             let asked_at = Moment::now();
             let verified = self.verified(digest, key, asked_at).await?;
@@ -194,7 +192,7 @@ impl Authenticator {
                 }
             }
         }
-        Err(ApiError::Unavailable {
+        Err(KeyError::Unavailable {
             reason: "the API key is being changed",
             retry_after: 1,
         })
@@ -206,7 +204,7 @@ impl Authenticator {
         digest: Digest,
         key: &ApiKey<'_>,
         asked_at: Moment,
-    ) -> Result<VerifiedKey, ApiError> {
+    ) -> Result<VerifiedKey, KeyError> {
         let id = key.id();
         let proof = self.share.find(&id, &digest).await;
         let row = match &proof {
@@ -217,7 +215,7 @@ impl Authenticator {
         };
         let row = match (row, &proof) {
             (Err(error), Some(proof)) if self.is_trusted(&id, proof) => {
-                if let ApiError::Internal(error) = error {
+                if let KeyError::Internal(error) = error {
                     tracing::error!(error = format!("{error:#}"), "cannot look up an API key");
                 }
                 let age = proof.age(UnixMicros::now());
@@ -227,14 +225,14 @@ impl Authenticator {
         };
         let Some(row) = row else {
             self.refuse(digest, id, proof.is_some());
-            return Err(INVALID_KEY);
+            return Err(KeyError::Invalid);
         };
         let shared = proof.is_some_and(|proof| proof.shows(&row.grant.fingerprint));
         let held = || self.cache.held(&digest);
         let shown = shared || held().is_some_and(|held| held.grant.fingerprint == row.grant.fingerprint);
         if !shown && !self.verify(key.as_str(), row.hash).await? {
             self.cache.refuse(digest);
-            return Err(INVALID_KEY);
+            return Err(KeyError::Invalid);
         }
         let verified = VerifiedKey::new(id, row.grant, asked_at);
         if !shared {
@@ -260,13 +258,13 @@ impl Authenticator {
         proof.age(UnixMicros::now()) < self.config.key_outage_ttl && !self.cache.changed_lately(id)
     }
 
-    async fn find(&self, id: &KeyId) -> Result<Option<KeyRow>, ApiError> {
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRow>, KeyError> {
         let _turn = turn(&self.lookups).await?;
         metrics::counter!("key_lookups_total").increment(1);
         Ok(self.store.find_key(id).await?)
     }
 
-    async fn verify(&self, text: &str, hash: String) -> Result<bool, ApiError> {
+    async fn verify(&self, text: &str, hash: String) -> Result<bool, KeyError> {
         let text = text.to_owned();
         let verify = move || {
             metrics::counter!("key_verifications_total").increment(1);
@@ -295,24 +293,24 @@ impl Authenticator {
     /// Makes a new key.
     ///
     /// # Errors
-    /// 503 when too many others are being made.
-    pub async fn make_key(&self, prefix: KeyPrefix) -> Result<NewKey, ApiError> {
+    /// When too many others are being made.
+    pub async fn make_key(&self, prefix: KeyPrefix) -> Result<NewKey, KeyError> {
         let secrets = self.secrets.clone();
         with_argon2(&self.minting, move || secrets.generate(prefix)).await
     }
 }
 
-const BUSY: ApiError = ApiError::Unavailable {
+const BUSY: KeyError = KeyError::Unavailable {
     reason: "too many API keys are being looked up or made",
     retry_after: 1,
 };
 
-const DATABASE_SLOW: ApiError = ApiError::Unavailable {
+const DATABASE_SLOW: KeyError = KeyError::Unavailable {
     reason: "the database does not answer in time",
     retry_after: 2,
 };
 
-async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
+async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, KeyError> {
     match timeout(TURN_PATIENCE, semaphore.acquire()).await {
         Ok(Ok(turn)) => Ok(turn),
         _ => Err(BUSY),
@@ -324,7 +322,7 @@ async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
 async fn with_argon2<T: Send + 'static>(
     semaphore: &Arc<Semaphore>,
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> Result<T, ApiError> {
+) -> Result<T, KeyError> {
     let Ok(Ok(turn)) = timeout(TURN_PATIENCE, semaphore.clone().acquire_owned()).await else {
         return Err(BUSY);
     };
@@ -334,5 +332,5 @@ async fn with_argon2<T: Send + 'static>(
         done
     });
     let done = work.await.map_err(anyhow::Error::from).flatten();
-    done.map_err(ApiError::Internal)
+    done.map_err(KeyError::Internal)
 }

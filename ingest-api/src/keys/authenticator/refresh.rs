@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Authenticator, turn};
-use crate::http::error::ApiError;
 use crate::keys::api_key::Digest;
 use crate::keys::cache::KeyChange;
+use crate::keys::error::KeyError;
 use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
 use crate::store::KeyRow;
@@ -49,7 +49,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// When Postgres does not answer; the keys that were not reached stay as they are.
-    pub async fn refresh_all(&self) -> Result<usize, ApiError> {
+    pub async fn refresh_all(&self) -> Result<usize, KeyError> {
         let keys = self.cache.back_in_touch();
         for batch in keys.chunks(BATCH) {
             let asked_at = Moment::now();

@@ -15,8 +15,7 @@ use uuid::Uuid;
 use super::find;
 use crate::app::App;
 use crate::domain::page::Page;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
+use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
 use crate::routes::page::{ThisPage, page};
@@ -108,12 +107,11 @@ impl From<EndpointDeliveryRow> for EndpointDelivery {
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
     this_page: ThisPage,
     Params(params): Params<DeliveryParams>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, Json<DeliveryPage>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, endpoint_id).await?;
     let page: Page<Uuid> = page(params.cursor.as_deref(), params.limit)?;
     let filter = DeliveryFilter {
@@ -192,10 +190,9 @@ impl OutcomeCounts {
 )]
 pub async fn summary(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<Json<DeliverySummary>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, endpoint_id).await?;
     let counts = app.store.count_outcomes(org_id, endpoint_id).await?;
     let of = |status: DeliveryStatus| OutcomeCounts::new(counts.iter().filter(move |c| c.status == status));

@@ -13,10 +13,11 @@ use shared::egress::EgressConfig;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::{Limits, RetrySettings, Settings};
-use crate::http::error::{ApiError, FieldErrors, check_range};
-use crate::http::whole;
-use crate::routes::field::Field;
+use crate::domain::endpoint::{Limits, RetrySettings, Settings};
+use crate::domain::field::Field;
+use crate::domain::field_errors::{FieldErrors, check_range};
+use crate::domain::whole;
+use crate::http::error::ApiError;
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_DESCRIPTION_BYTES: usize = 1_000;

@@ -10,9 +10,8 @@ use utoipa::ToSchema;
 use super::Endpoint;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
 use crate::http::answer_room::LargeJson;
+use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::Params;
 use crate::routes::page::{PageParams, ThisPage};
@@ -42,11 +41,10 @@ pub struct EndpointPage {
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     this_page: ThisPage,
     Params(params): Params<PageParams>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, LargeJson), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     let page = params.page()?;
     let room = app.answers.reserve().await?;
     let mut rows = app.store.list_endpoints(org_id, &page).await?;

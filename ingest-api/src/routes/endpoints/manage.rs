@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, StatusCode};
@@ -16,13 +15,13 @@ use utoipa::ToSchema;
 use super::form::EndpointForm;
 use super::{Endpoint, Shown, find, settings, show_stored};
 use crate::app::App;
-use crate::domain::scope::Scope;
-use crate::http::admission::{Admin, Admitted};
+use crate::domain::field::Field;
+use crate::http::body::RequestBody;
+use crate::http::callers::Admin;
+use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
-use crate::routes::body::{read_change, read_form};
-use crate::routes::field::Field;
 use crate::routes::refusals::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
 use crate::store::{EndpointRow, EndpointToStore, MAX_ENDPOINTS, Stored};
 
@@ -65,12 +64,10 @@ pub struct CreatedEndpoint {
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, admitted }: Manager,
+    body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
-    let created = create_for(&app, org_id, &headers, body);
+    let created = create_for(&app, org_id, body);
     unless_changed(&admitted, Box::pin(created)).await
 }
 
@@ -93,19 +90,17 @@ pub async fn create_as_admin(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
-    headers: HeaderMap,
-    body: Body,
+    body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    create_for(&app, org_id, &headers, body).await
+    create_for(&app, org_id, body).await
 }
 
 async fn create_for(
     app: &App,
     org_id: OrgId,
-    headers: &HeaderMap,
-    body: Body,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    let form: EndpointForm = read_form(headers, body, &app.bodies).await?;
+    let form: EndpointForm = body.form().await?;
     let kind = form.kind.unwrap_or_default();
     let settings = form.create(&app.egress)?;
     let id = EndpointId::generate();
@@ -145,10 +140,9 @@ async fn create_for(
 )]
 pub async fn show(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EndpointId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<Shown<Endpoint>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     show_stored(&app, org_id, id).await
 }
 
@@ -178,17 +172,15 @@ pub async fn show(
 )]
 pub async fn change(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EndpointId>,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, admitted }: Manager,
+    mut body: RequestBody,
 ) -> Result<Shown<Endpoint>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, id).await?;
-    let form: EndpointForm = read_change(&headers, body, &app.bodies).await?;
+    let form: EndpointForm = body.change().await?;
     for _ in 0..MAX_TRIES {
         let row = find(&app, org_id, id).await?;
-        check_match(&headers, row.version)?;
+        check_match(&body.headers, row.version)?;
         if unless_changed(&admitted, change_row(&app, org_id, &row, form.clone())).await? {
             return show_stored(&app, org_id, id).await;
         }
@@ -237,11 +229,10 @@ async fn change_row(
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EndpointId>,
+    Manager { org_id, .. }: Manager,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     let row = find(&app, org_id, id).await?;
     check_match(&headers, row.version)?;
     let version = headers.contains_key(IF_MATCH).then_some(row.version);

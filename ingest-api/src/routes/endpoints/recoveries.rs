@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -18,13 +17,13 @@ use utoipa::ToSchema;
 use super::find;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::domain::scope::Scope;
+use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::domain::utc::UtcTime;
-use crate::http::admission::Admitted;
-use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
+use crate::domain::whole;
+use crate::http::body::RequestBody;
+use crate::http::callers::Manager;
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{Params, PathId, PathIds};
-use crate::http::whole;
-use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoEndpoint};
 use crate::store::{NewRecovery, RecoveryRow};
@@ -172,14 +171,12 @@ impl RecoveryRequest {
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, .. }: Manager,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Json<Recovery>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, endpoint_id).await?;
-    let request: RecoveryRequest = read_form(&headers, body, &app.bodies).await?;
+    let request: RecoveryRequest = body.form().await?;
     let new = request.check(org_id, endpoint_id)?;
     let matched = app.store.count_recoverable(&new).await?;
     if !app.store.create_recovery(&new, matched).await? {
@@ -206,12 +203,11 @@ pub async fn create(
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(endpoint_id): PathId<EndpointId>,
     this_page: ThisPage,
     Params(params): Params<PageParams>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, Json<RecoveryPage>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     find(&app, org_id, endpoint_id).await?;
     let page = params.page()?;
     let mut rows = app.store.list_recoveries(org_id, endpoint_id, &page).await?;
@@ -240,10 +236,9 @@ pub async fn list(
 )]
 pub async fn show(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathIds(endpoint_id, id): PathIds<EndpointId, RecoveryId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<Json<Recovery>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     let row = app.store.find_recovery(org_id, endpoint_id, id).await?;
     row.map(|row| Json(row.into())).ok_or(ApiError::NotFound)
 }
@@ -264,10 +259,9 @@ pub async fn show(
 )]
 pub async fn cancel(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathIds(endpoint_id, id): PathIds<EndpointId, RecoveryId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<StatusCode, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     if app.store.cancel_recovery(org_id, endpoint_id, id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {

@@ -4,9 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::EndpointId;
@@ -16,13 +15,13 @@ use utoipa::ToSchema;
 use super::manage::CreatedEndpoint;
 use super::{Shown, find, show_stored};
 use crate::app::App;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
-use crate::http::error::{ApiError, FieldErrors, Problem, check_range};
+use crate::domain::field_errors::{FieldErrors, check_range};
+use crate::domain::whole;
+use crate::http::body::RequestBody;
+use crate::http::callers::Manager;
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
-use crate::http::whole;
-use crate::routes::body::read_optional_form;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 
 /// At most a week.
@@ -83,18 +82,16 @@ impl SecretRotation {
 )]
 pub async fn rotate(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EndpointId>,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, admitted }: Manager,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     if find(&app, org_id, id).await?.kind == EndpointKind::Pull {
         return Err(ApiError::Conflict(
             "the endpoint is of kind `pull`: nothing is signed",
         ));
     }
-    let rotation: SecretRotation = read_optional_form(&headers, body, &app.bodies).await?;
+    let rotation: SecretRotation = body.optional_form().await?;
     let secret = rotation.check()?;
     let sealed = secret.seal(&app.secrets_key, id);
     let rotate = async {

@@ -3,25 +3,26 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::domain::clock::UnixMicros;
+use shared::domain::endpoint::EndpointStatus;
 use shared::domain::event::JSON;
 use shared::domain::id::EndpointId;
 use utoipa::ToSchema;
 
-use super::{EndpointStatus, find};
+use super::find;
 use crate::app::App;
-use crate::domain::scope::Scope;
+use crate::domain::field_errors::FieldErrors;
 use crate::event::json::check_depth;
-use crate::event::{Identity, NewEvent, check_event_type, traceparent};
-use crate::http::admission::Admitted;
-use crate::http::error::{ApiError, FieldErrors, Problem};
+use crate::event::{Identity, NewEvent, check_event_type};
+use crate::http::body::RequestBody;
+use crate::http::callers::Manager;
+use crate::http::error::{ApiError, Problem};
+use crate::http::event_headers::traceparent;
 use crate::http::extract::PathId;
-use crate::routes::body::read_optional_form;
 use crate::routes::events::create::Accepted;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 
@@ -56,18 +57,16 @@ pub struct TestEvent {
 )]
 pub async fn send(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EndpointId>,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, .. }: Manager,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     if find(&app, org_id, id).await?.status == EndpointStatus::Disabled {
         return Err(ApiError::Conflict("the endpoint is disabled"));
     }
-    let test: TestEvent = read_optional_form(&headers, body, &app.bodies).await?;
+    let test: TestEvent = body.optional_form().await?;
     let event = test.event(id)?;
-    let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
+    let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&body.headers));
     app.publisher.publish(org_id, encoded).await?;
     Ok((StatusCode::ACCEPTED, Json(Accepted { id })))
 }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -15,88 +14,22 @@ use shared::domain::id::EventId;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::scope::Scope;
-use crate::event::{NewEvent, traceparent};
+use crate::event::MAX_EVENT_BYTES;
+use crate::event::batch::BatchForm;
 use crate::event::{cloudevents, envelope};
-use crate::http::admission::Admitted;
+use crate::http::body::RequestBody;
+use crate::http::callers::Producer;
 use crate::http::error::{ApiError, Problem};
-use crate::routes::body;
-use crate::routes::events::batch::{self, BatchForm, BatchOutcome};
+use crate::http::event_headers::traceparent;
+use crate::http::event_headers::{
+    is_binary_cloudevent, merge_idempotency_header, read_binary_cloudevent, refuse_idempotency_header,
+};
+use crate::routes::events::batch::{self, BatchOutcome};
+use crate::routes::events::request::{CLOUDEVENT, CLOUDEVENT_BATCH, CloudEventRequest, EventRequest};
 use crate::routes::refusals::IngestRefusals;
-
-/// Largest event, envelope included, in bytes.
-pub const MAX_EVENT_BYTES: usize = 256 * 1024;
-
-/// Media type of a CloudEvent in structured mode.
-pub const CLOUDEVENT: &str = "application/cloudevents+json";
-
-/// Media type of a batch of CloudEvents.
-pub const CLOUDEVENT_BATCH: &str = "application/cloudevents-batch+json";
 
 /// What every other media type of CloudEvents starts with.
 const CLOUDEVENTS_PREFIX: &str = "application/cloudevents";
-
-/// Penstock's own form of an event.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "it documents what `validate` reads without building it")]
-pub struct EventRequest {
-    /// For example `order.created`: 1 to 255 bytes without white space, control characters, `*` or `>`.
-    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
-    event_type: String,
-    /// The payload: any JSON, up to 64 levels deep. It is delivered byte for byte.
-    data: serde_json::Value,
-    /// Makes a repeat within 24 hours a repeat: it gets the same id and is delivered once.
-    #[schema(
-        required = false,
-        nullable,
-        min_length = 1,
-        max_length = 255,
-        pattern = r"^\S+$"
-    )]
-    idempotency_key: Option<String>,
-    /// Ordered endpoints get the events of one key one after another, in the order of their acceptance.
-    #[schema(
-        required = false,
-        nullable,
-        min_length = 1,
-        max_length = 255,
-        pattern = r"^\S+$"
-    )]
-    ordering_key: Option<String>,
-}
-
-/// A CloudEvent 1.0 in the JSON format, with any extension attributes beside these.
-#[derive(Debug, ToSchema)]
-#[expect(
-    dead_code,
-    reason = "it documents what `cloudevents` reads without building it"
-)]
-pub struct CloudEventRequest {
-    /// With `source` it names the event: a repeat within 24 hours is a repeat.
-    #[schema(min_length = 1, max_length = 4096)]
-    id: String,
-    /// Where the event came from: a URI reference.
-    #[schema(min_length = 1, max_length = 4096)]
-    source: String,
-    /// The version of the specification.
-    #[schema(pattern = r"^1\.0$")]
-    specversion: String,
-    /// The event type.
-    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
-    event_type: String,
-    /// Media type of `data`; `application/json` unless set.
-    #[schema(required = false)]
-    datacontenttype: Option<String>,
-    /// The ordering key, of the partitioning extension.
-    #[schema(required = false, min_length = 1, max_length = 255, pattern = r"^\S+$")]
-    partitionkey: Option<String>,
-    /// The payload.
-    #[schema(required = false)]
-    data: Option<serde_json::Value>,
-    /// The payload in base64, in place of `data`.
-    #[schema(required = false)]
-    data_base64: Option<String>,
-}
 
 /// The answer to an accepted event.
 #[derive(Debug, Serialize, ToSchema)]
@@ -118,25 +51,31 @@ pub enum AcceptedOrOutcome {
     Batch(BatchOutcome),
 }
 
-/// How a request carries its event.
+/// What a request carries.
+enum Carried {
+    One(Form),
+    Batch,
+}
+
+/// The form of one event.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Envelope,
     Structured,
     Binary,
-    Batch,
 }
 
-fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
-    let media_type = body::media_type(headers);
+fn carried(body: &RequestBody) -> Result<Carried, ApiError> {
+    let media_type = body.media_type();
     match media_type.as_deref() {
-        Some(CLOUDEVENT) => Ok(Form::Structured),
-        Some(CLOUDEVENT_BATCH) => Ok(Form::Batch),
+        Some(CLOUDEVENT) => Ok(Carried::One(Form::Structured)),
+        Some(CLOUDEVENT_BATCH) => Ok(Carried::Batch),
         Some(other) if other.starts_with(CLOUDEVENTS_PREFIX) => {
             let detail = format!("of CloudEvents' own types, send {CLOUDEVENT} or {CLOUDEVENT_BATCH}");
             Err(ApiError::UnsupportedMediaType(detail.into()))
         }
-        _ if cloudevents::is_binary(headers) => Ok(Form::Binary),
-        Some(JSON) => Ok(Form::Envelope),
+        _ if is_binary_cloudevent(&body.headers) => Ok(Carried::One(Form::Binary)),
+        Some(JSON) => Ok(Carried::One(Form::Envelope)),
         _ => {
             let detail = format!("send `Content-Type: {JSON}`, or a CloudEvent");
             Err(ApiError::UnsupportedMediaType(detail.into()))
@@ -173,36 +112,35 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
-    request: Request,
+    producer: Producer,
+    mut body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let (Parts { headers, .. }, request_body) = request.into_parts();
-    let org_id = admitted.organization_with(Scope::Ingest)?;
-    let form = form(&headers)?;
-    if matches!(form, Form::Batch) {
+    let form = match carried(&body)? {
+        Carried::One(form) => form,
         // In a box: it is rare, and would make every request's future larger.
-        let batch = batch::accept(&app, &admitted, &headers, request_body, BatchForm::CloudEvents);
-        return Box::pin(batch).await;
-    }
-    if !matches!(form, Form::Envelope) {
+        Carried::Batch => {
+            return Box::pin(batch::accept(&app, &producer, body, BatchForm::CloudEvents)).await;
+        }
+    };
+    if form != Form::Envelope {
         let instead = "is not for CloudEvents: their `source` and `id` are the key";
-        envelope::refuse_idempotency_header(&headers, instead)?;
+        refuse_idempotency_header(&body.headers, instead)?;
     }
     // The body is dropped before its event waits: the queue counts its own copy.
     let (id, encoded) = {
-        let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, &app.bodies).await?;
-        let event: NewEvent<'_> = match form {
+        let bytes = body.read(MAX_EVENT_BYTES).await?;
+        let event = match form {
             Form::Structured => cloudevents::parse_structured(&bytes)?,
-            Form::Binary => cloudevents::parse_binary(&headers, &bytes)?,
-            Form::Envelope | Form::Batch => {
+            Form::Binary => read_binary_cloudevent(&body.headers, &bytes)?,
+            Form::Envelope => {
                 let mut event = envelope::parse(&bytes)?;
-                envelope::merge_idempotency_header(&mut event, &headers, "idempotency_key")?;
+                merge_idempotency_header(&mut event, &body.headers, "idempotency_key")?;
                 event
             }
         };
-        event.encode(org_id, UnixMicros::now(), traceparent(&headers))
+        event.encode(producer.org_id, UnixMicros::now(), traceparent(&body.headers))
     };
-    app.publisher.publish(org_id, encoded).await?;
+    app.publisher.publish(producer.org_id, encoded).await?;
     Ok((StatusCode::ACCEPTED, Json(Accepted { id })).into_response())
 }
 

@@ -7,8 +7,7 @@ use axum::http::StatusCode;
 use shared::domain::id::EventId;
 
 use crate::app::App;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
+use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::PathId;
 use crate::routes::refusals::{KeyRefusals, NoEvent};
@@ -31,10 +30,9 @@ use crate::routes::refusals::{KeyRefusals, NoEvent};
 )]
 pub async fn remove(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EventId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<StatusCode, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     let places = app.store.find_event_places(org_id, id).await?;
     if places.is_empty() {
         return Err(ApiError::NotFound);

@@ -7,14 +7,13 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use shared::domain::delivery::DeliveryStatus;
-use shared::domain::id::{EndpointId, EventId};
+use shared::domain::id::{EndpointId, EventId, OrgId};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::scope::Scope;
 use crate::domain::utc::UtcTime;
-use crate::http::admission::Admitted;
 use crate::http::answer_room::LargeJson;
+use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
 use crate::routes::events::view::{Attempts, Deliveries, EventView};
@@ -63,7 +62,7 @@ pub struct ListParams {
 }
 
 impl ListParams {
-    fn filter(&self, admitted: &Admitted) -> Result<EventFilter<'_>, ApiError> {
+    fn filter(&self, org_id: OrgId) -> Result<EventFilter<'_>, ApiError> {
         if self
             .event_type
             .as_deref()
@@ -73,7 +72,7 @@ impl ListParams {
         }
         let page = page(self.cursor.as_deref(), self.limit)?;
         Ok(EventFilter {
-            org_id: admitted.organization_with(Scope::Manage)?,
+            org_id,
             event_type: self.event_type.as_deref(),
             from: self.from.map(|from| from.0),
             to: self.to.map(|to| to.0),
@@ -112,11 +111,11 @@ pub struct EventPage {
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     this_page: ThisPage,
     Params(params): Params<ListParams>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, LargeJson), ApiError> {
-    let filter = params.filter(&admitted)?;
+    let filter = params.filter(org_id)?;
     let room = app.answers.reserve().await?;
     let (events, next) = app.store.list_events(&filter).await?;
     let rows = app
@@ -156,10 +155,9 @@ pub async fn list(
 )]
 pub async fn show(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EventId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<LargeJson, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     let room = app.answers.reserve().await?;
     let event = app
         .store

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
+use crate::http::body::RequestBody;
+use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{PathId, PathIds};
-use crate::routes::body::read_optional_form;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEvent};
 use crate::store::{EventPlace, Replayed};
 
@@ -61,14 +59,12 @@ pub struct ReplayOutcome {
 )]
 pub async fn replay(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EventId>,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, .. }: Manager,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Json<ReplayOutcome>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     let event = find_place(&app, org_id, id).await?;
-    let ReplayRequest { endpoint_id } = read_optional_form(&headers, body, &app.bodies).await?;
+    let ReplayRequest { endpoint_id } = body.optional_form().await?;
     let endpoint_ids = match endpoint_id {
         None => revived(app.store.replay_event(event, None).await?)?,
         Some(endpoint_id) => replay_to(&app, event, endpoint_id).await?,
@@ -93,10 +89,9 @@ pub async fn replay(
 )]
 pub async fn retry(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathIds(id, endpoint_id): PathIds<EventId, EndpointId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<(StatusCode, Json<ReplayOutcome>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     let event = find_place(&app, org_id, id).await?;
     let endpoint = app.store.find_endpoint_kind(org_id, endpoint_id).await?;
     if endpoint.is_none() || !app.store.has_delivery(event, endpoint_id).await? {

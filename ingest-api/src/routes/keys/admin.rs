@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use shared::domain::id::OrgId;
 
 use super::{CreatedKey, KeyPage, KeyRequest, create_for, list_for, revoke_for};
 use crate::app::App;
+use crate::domain::key::KeyId;
 use crate::domain::scope::Scopes;
-use crate::http::admission::Admin;
+use crate::http::body::RequestBody;
+use crate::http::callers::Admin;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{Params, PathId, PathIds};
-use crate::keys::api_key::KeyId;
-use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoNewKey, NoOrganization};
 
@@ -38,10 +37,9 @@ pub async fn create(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
-    headers: HeaderMap,
-    body: Body,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
-    let request: KeyRequest = read_form(&headers, body, &app.bodies).await?;
+    let request: KeyRequest = body.form().await?;
     request.check()?;
     let scopes = request.scopes.unwrap_or_else(Scopes::all);
     create_for(&app, org_id, None, request, scopes).await

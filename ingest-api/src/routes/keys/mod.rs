@@ -10,19 +10,21 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::OrgId;
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::cursor::Cursor;
+use crate::domain::field_errors::{FieldErrors, check_display_name, check_range};
+use crate::domain::key::Key;
+use crate::domain::key::{KeyId, KeyText};
 use crate::domain::page::Page;
 use crate::domain::scope::{Scope, Scopes};
 use crate::domain::utc::UtcTime;
-use crate::http::error::{ApiError, FieldErrors, check_display_name, check_range};
-use crate::http::whole;
-use crate::keys::api_key::{KeyId, KeyPrefix, KeyText};
-use crate::keys::authenticator::INVALID_KEY;
+use crate::domain::whole;
+use crate::http::error::ApiError;
+use crate::keys::api_key::KeyPrefix;
 use crate::keys::cache::KeyChange;
+use crate::keys::error::KeyError;
 use crate::routes::page::ThisPage;
 use crate::store::{KeyStored, KeyToStore, MAX_LIVE_KEYS};
 
@@ -67,34 +69,6 @@ pub struct RotationRequest {
     /// case no later than the key that the request comes with: what is later is brought forward, and the answer shows it.
     #[schema(value_type = Option<OffsetDateTime>)]
     expires_at: Option<UtcTime>,
-}
-
-/// An API key, as its owner sees it. The key itself is nowhere but with its owner.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Key {
-    /// Its public part.
-    #[schema(value_type = String)]
-    pub id: KeyId,
-    /// What its owner calls it.
-    pub name: String,
-    /// What it may do.
-    #[schema(value_type = Vec<Scope>)]
-    pub scopes: Scopes,
-    /// When it was made.
-    #[serde(serialize_with = "shared::domain::clock::timestamp")]
-    pub created_at: OffsetDateTime,
-    /// When it stops being valid.
-    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
-    pub expires_at: Option<OffsetDateTime>,
-    /// When it was last used, to the minute or so.
-    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
-    pub last_used_at: Option<OffsetDateTime>,
-    /// When it was revoked.
-    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
-    pub revoked_at: Option<OffsetDateTime>,
-    /// The key that a rotation made to take its place.
-    #[schema(value_type = Option<String>)]
-    pub replaced_by: Option<KeyId>,
 }
 
 /// A new key with the key itself, which is shown this once.
@@ -142,7 +116,7 @@ async fn create_for(
 fn stored(outcome: KeyStored, missing: ApiError) -> Result<Key, ApiError> {
     match outcome {
         KeyStored::Done(key) => Ok(key),
-        KeyStored::Refused => Err(INVALID_KEY),
+        KeyStored::Refused => Err(KeyError::Invalid.into()),
         KeyStored::Missing => Err(missing),
         KeyStored::Full => Err(TOO_MANY_KEYS),
     }
@@ -182,7 +156,7 @@ impl KeyRequest {
             errors.push("scopes", "must name at least one scope");
         }
         errors.check("expires_at", check_future(self.expires_at));
-        errors.finish()
+        Ok(errors.finish()?)
     }
 }
 
@@ -192,7 +166,7 @@ impl RotationRequest {
         let overlap = check_range(&self.overlap_seconds, &OVERLAP_SECONDS);
         errors.check("overlap_seconds", overlap);
         errors.check("expires_at", check_future(self.expires_at));
-        errors.finish()
+        Ok(errors.finish()?)
     }
 }
 

@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use shared::domain::clock::UnixMicros;
 use time::OffsetDateTime;
 
 use super::{
-    CreatedKey, Key, KeyPage, KeyRequest, REPLACED, RotationRequest, create_for, list_for, revoke_for, stored,
+    CreatedKey, KeyPage, KeyRequest, REPLACED, RotationRequest, create_for, list_for, revoke_for, stored,
 };
 use crate::app::App;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
+use crate::domain::key::Key;
+use crate::domain::key::KeyId;
+use crate::http::body::RequestBody;
+use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{Params, PathId};
-use crate::keys::api_key::{KeyId, KeyPrefix};
+use crate::keys::api_key::KeyPrefix;
 use crate::keys::cache::KeyChange;
-use crate::routes::body::read_form;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::store::Rotation;
@@ -42,12 +42,10 @@ use crate::store::Rotation;
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, admitted }: Manager,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
-    let request: KeyRequest = read_form(&headers, body, &app.bodies).await?;
+    let request: KeyRequest = body.form().await?;
     let scopes = request
         .scopes
         .ok_or_else(|| ApiError::invalid("scopes", "is missing"))?;
@@ -71,11 +69,10 @@ pub async fn create(
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     this_page: ThisPage,
     Params(params): Params<PageParams>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     list_for(&app, org_id, &params.page()?, &this_page).await
 }
 
@@ -95,10 +92,9 @@ pub async fn list(
 )]
 pub async fn revoke(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<KeyId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<StatusCode, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     revoke_for(&app, org_id, id).await
 }
 
@@ -121,13 +117,11 @@ pub async fn revoke(
 )]
 pub async fn rotate(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<KeyId>,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, admitted }: Manager,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
-    let request: RotationRequest = read_form(&headers, body, &app.bodies).await?;
+    let request: RotationRequest = body.form().await?;
     request.check()?;
     let old = app.store.get_key(org_id, &id).await?.ok_or(ApiError::NotFound)?;
     admitted.may_give(old.scopes)?;

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,14 +16,16 @@ use utoipa::ToSchema;
 
 use super::LegacyError;
 use crate::app::App;
-use crate::domain::scope::Scope;
-use crate::event::envelope;
-use crate::event::json::{HALF_A_PAIR, RawFields, check_depth};
-use crate::event::{Identity, NewEvent, check_event_type, check_word, traceparent};
-use crate::http::admission::Admitted;
-use crate::http::error::{ApiError, FieldErrors};
-use crate::routes::body;
-use crate::routes::events::create::MAX_EVENT_BYTES;
+use crate::domain::field_errors::FieldErrors;
+use crate::domain::json::HALF_A_PAIR;
+use crate::event::MAX_EVENT_BYTES;
+use crate::event::json::{RawFields, check_depth};
+use crate::event::{Identity, NewEvent, check_event_type, check_word};
+use crate::http::body::RequestBody;
+use crate::http::callers::Producer;
+use crate::http::error::ApiError;
+use crate::http::event_headers::merge_idempotency_header;
+use crate::http::event_headers::traceparent;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 
 /// An event in this API's form.
@@ -99,19 +100,17 @@ pub struct Duplicate {
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
-    headers: HeaderMap,
-    request_body: Body,
+    Producer { org_id, .. }: Producer,
+    mut body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let org_id = admitted.organization_with(Scope::Ingest)?;
-    body::require_json(&headers)?;
+    body.require_json()?;
     // The body is dropped before its event waits: the queue counts its own copy.
     let (id, encoded, may_repeat) = {
-        let bytes = body::read(&headers, request_body, MAX_EVENT_BYTES, &app.bodies).await?;
+        let bytes = body.read(MAX_EVENT_BYTES).await?;
         let mut event = parse(&bytes)?;
         let has_dedup_id = event.identity != Identity::Unique;
-        envelope::merge_idempotency_header(&mut event, &headers, "dedup_id")?;
-        let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&headers));
+        merge_idempotency_header(&mut event, &body.headers, "dedup_id")?;
+        let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&body.headers));
         if has_dedup_id
             && let Identity::Key(dedup_id) = &event.identity
             && app.recent_ids.holds(id, Instant::now())

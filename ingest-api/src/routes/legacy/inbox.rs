@@ -7,16 +7,15 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::domain::delivery::DeliveryStatus;
-use shared::domain::id::EventId;
+use shared::domain::id::{EventId, OrgId};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::LegacyError;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
 use crate::http::answer_room::LargeJson;
+use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
 use crate::routes::events::view::payload;
@@ -67,7 +66,7 @@ pub struct InboxParams {
 }
 
 impl InboxParams {
-    fn filter(&self, admitted: &Admitted) -> Result<InboxFilter, ApiError> {
+    fn filter(&self, org_id: OrgId) -> Result<InboxFilter, ApiError> {
         let wrong = |field: &str, detail: &str| ApiError::invalid(field, detail);
         let (limit, offset) = (self.limit.unwrap_or(DEFAULT_LIMIT), self.offset.unwrap_or(0));
         if !LIMITS.contains(&limit) {
@@ -81,7 +80,7 @@ impl InboxParams {
             Some(text) => Cursor::decode(text).ok_or_else(|| wrong("cursor", "is not a `next_cursor`"))?,
         };
         Ok(InboxFilter {
-            org_id: admitted.organization_with(Scope::Manage)?,
+            org_id,
             status: self.status.map(InboxStatus::name),
             before,
             offset,
@@ -171,10 +170,10 @@ impl InboxEvent {
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     Params(params): Params<InboxParams>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<LargeJson, ApiError> {
-    let filter = params.filter(&admitted)?;
+    let filter = params.filter(org_id)?;
     let room = app.answers.reserve().await?;
     let (rows, next) = app.store.list_inbox(&filter).await?;
     let events = rows.into_iter().map(InboxEvent::new);
@@ -212,10 +211,9 @@ pub struct InboxAcknowledged {
 )]
 pub async fn acknowledge(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
     PathId(id): PathId<EventId>,
+    Manager { org_id, .. }: Manager,
 ) -> Result<Json<InboxAcknowledged>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
     if !app.store.acknowledge_in_inbox(org_id, id).await? {
         return Err(ApiError::NotFound);
     }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::domain::id::OrgId;
 use shared::domain::tier::Tier;
@@ -15,15 +14,17 @@ use utoipa::ToSchema;
 
 use super::LegacyError;
 use crate::app::App;
+use crate::domain::field_errors::check_display_name;
+use crate::domain::key::Key;
+use crate::domain::key::KeyText;
+use crate::domain::organization::Organization;
 use crate::domain::page::Page;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
-use crate::http::error::{ApiError, check_display_name};
-use crate::keys::api_key::{KeyPrefix, KeyText};
+use crate::http::body::RequestBody;
+use crate::http::callers::Manager;
+use crate::http::error::ApiError;
+use crate::keys::api_key::KeyPrefix;
 use crate::keys::cache::KeyChange;
-use crate::routes::body::read_form;
-use crate::routes::keys::{Key, REPLACED};
-use crate::routes::organizations::Organization;
+use crate::routes::keys::REPLACED;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::store::{KeyStored, OrganizationWithWebhook, Rotation};
 
@@ -117,15 +118,14 @@ impl IssuedKey {
 )]
 pub async fn generate(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Body,
+    mut body: RequestBody,
 ) -> Result<(StatusCode, Json<IssuedKey>), ApiError> {
     if !app.allow_signup {
         return Err(ApiError::Forbidden(
             "organisations and their first keys are made by the operator here",
         ));
     }
-    let new: SignUp = read_form(&headers, body, &app.bodies).await?;
+    let new: SignUp = body.form().await?;
     check_display_name(&new.organization_name)
         .map_err(|detail| ApiError::invalid("organization_name", detail))?;
     let key = app.authenticator.make_key(KeyPrefix::Zapier).await?;
@@ -176,8 +176,10 @@ impl KeyList {
         LegacyKeyRefusals,
     ),
 )]
-pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Json<KeyList>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Manager { org_id, .. }: Manager,
+) -> Result<Json<KeyList>, ApiError> {
     let page = Page {
         after: None,
         // One more is fetched, to tell whether there are more.
@@ -203,8 +205,10 @@ pub async fn list(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Jso
         (status = 503, description = "The database is not available, or too many keys are being made.", body = LegacyError),
     ),
 )]
-pub async fn rotate(State(app): State<Arc<App>>, admitted: Admitted) -> Result<Json<IssuedKey>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
+pub async fn rotate(
+    State(app): State<Arc<App>>,
+    Manager { org_id, admitted }: Manager,
+) -> Result<Json<IssuedKey>, ApiError> {
     let id = admitted.key_id();
     let old = app.store.get_key(org_id, id).await?.ok_or(REPLACED)?;
     let organization = app.store.get_organization(org_id).await?.ok_or(REPLACED)?;

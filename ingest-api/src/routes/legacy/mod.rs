@@ -20,7 +20,6 @@
 //! - Errors are `{"error": …}`, with the statuses and headers that they have elsewhere.
 
 mod errors;
-mod recent;
 pub(crate) mod keys;
 pub(crate) mod events;
 pub(crate) mod inbox;
@@ -31,7 +30,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::errors::{LegacyError, rewrite};
-pub use self::recent::RecentIds;
 
 /// Whether the process runs.
 #[derive(Debug, Serialize, ToSchema)]

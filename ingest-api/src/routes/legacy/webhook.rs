@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use shared::domain::id::EndpointId;
 use shared::secret::SigningSecret;
@@ -13,11 +11,10 @@ use utoipa::ToSchema;
 
 use super::LegacyError;
 use crate::app::App;
-use crate::domain::scope::Scope;
-use crate::http::admission::Admitted;
+use crate::http::body::RequestBody;
+use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::guarded_body::unless_changed;
-use crate::routes::body::read_form;
 use crate::routes::endpoints::form::check_url;
 use crate::routes::endpoints::manage::TOO_MANY_ENDPOINTS;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
@@ -63,12 +60,10 @@ pub struct ConfiguredWebhook {
 )]
 pub async fn configure(
     State(app): State<Arc<App>>,
-    admitted: Admitted,
-    headers: HeaderMap,
-    body: Body,
+    Manager { org_id, admitted }: Manager,
+    mut body: RequestBody,
 ) -> Result<Json<ConfiguredWebhook>, ApiError> {
-    let org_id = admitted.organization_with(Scope::Manage)?;
-    let WebhookConfig { webhook_url } = read_form(&headers, body, &app.bodies).await?;
+    let WebhookConfig { webhook_url } = body.form().await?;
     check_url(&webhook_url, &app.egress).map_err(|detail| ApiError::invalid("webhook_url", detail))?;
     let new_id = EndpointId::generate();
     let secret = SigningSecret::generate();

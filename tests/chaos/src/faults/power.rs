@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use e2e::{Answered, Manners, NatsOptions, NatsSync, Signal, World};
 
 use crate::machine::{AMPLE, Disk, require_root, signal, stop};
@@ -84,11 +83,12 @@ async fn run(stage: &Stage, loss: Loss, nats: NatsOptions) -> anyhow::Result<Out
     for number in 0..cuts {
         if number == alone {
             for _ in 0..2 {
-                trial.stack_mut().add_worker().await?;
+                let added = trial.stack_mut().add_worker().await;
+                added.expect("a worker starts");
             }
         }
         pause().await;
-        cut(&mut trial, loss, &disk).await?;
+        cut(&mut trial, loss, &disk).await;
     }
     flow.is_accepted_by(trial.replicas()).await;
     let answers = flow.stop().await;
@@ -111,7 +111,7 @@ pub(crate) async fn control(stage: &Stage) -> anyhow::Result<Outcome> {
     let mut trial = start(stage, &disk, nats).await;
     let flow = trial.flow(stage).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
-    cut(&mut trial, Loss::Power, &disk).await?;
+    cut(&mut trial, Loss::Power, &disk).await;
     let answers: Vec<Answered> = flow.stop().await;
     trial.stack_mut().add_worker().await?;
     trial.settle().await;
@@ -156,12 +156,11 @@ async fn pause() {
 }
 
 /// Cuts the power under load, and starts nats-server again from what was on the disk.
-async fn cut(world: &mut World, loss: Loss, disk: &Disk) -> anyhow::Result<()> {
-    let pid = world.stack_mut().nats_node_mut(0).pid();
-    loss.befall(pid.context("nats-server does not run")?, disk)
-        .await?;
+async fn cut(world: &mut World, loss: Loss, disk: &Disk) {
     let nats = world.stack_mut().nats_node_mut(0);
-    nats.kill().await?;
-    disk.remount().await?;
-    nats.start().await
+    let pid = nats.pid().expect("nats-server runs");
+    loss.befall(pid, disk).await.expect("the power can be cut");
+    nats.kill().await.expect("nats-server can be killed");
+    disk.remount().await.expect("the disk can be mounted again");
+    nats.start().await.expect("nats-server starts again");
 }

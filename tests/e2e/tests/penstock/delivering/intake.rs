@@ -318,27 +318,25 @@ async fn a_worker_that_meets_an_endpoint_of_a_kind_of_a_later_release_stops_and_
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     let endpoint = world.endpoint(&organization, &receiver).await;
-    let execute = async |world: &World, sql: &'static str| {
-        let query = sqlx::query(sql).bind(endpoint.id).execute(world.database());
-        query.await.expect("Postgres answers");
+    let set_kind = async |world: &World, kind: &str, url: Option<String>| {
+        let query = sqlx::query("update endpoints set kind = $2, url = $3 where id = $1");
+        let query = query.bind(endpoint.id).bind(kind).bind(url);
+        query.execute(world.database()).await.expect("Postgres answers");
     };
-    let later =
-        "alter table endpoints drop constraint endpoints_kind_check, drop constraint endpoints_url_check";
-    sqlx::query(later)
-        .execute(world.database())
-        .await
-        .expect("Postgres answers");
-    execute(
-        &world,
-        "update endpoints set kind = 'fax', url = null where id = $1",
+    let url = sqlx::query_scalar("select url from endpoints where id = $1").bind(endpoint.id);
+    let url = url.fetch_one(world.database()).await.expect("it is there");
+    sqlx::query(
+        "alter table endpoints drop constraint endpoints_kind_check, drop constraint endpoints_url_check",
     )
-    .await;
+    .execute(world.database())
+    .await
+    .expect("Postgres answers");
+    set_kind(&world, "fax", None).await;
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
     let ended = world.until_worker_ends().await;
     assert_eq!(ended.code(), Some(1));
     assert!(world.deliveries_of(id).await.is_empty());
-    let kind_is_push = "update endpoints set kind = 'push', url = description where id = $1";
-    execute(&world, kind_is_push).await;
+    set_kind(&world, "push", Some(url)).await;
     world.stack_mut().worker_mut(0).start().await.unwrap();
     receiver.wait_for(1).await;
     world.finish().await;

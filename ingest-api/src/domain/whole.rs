@@ -6,7 +6,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::event::json::in_words;
+use crate::domain::json::in_words;
 
 /// More digits are in no range that a form allows.
 const MAX_DIGITS: usize = 30;

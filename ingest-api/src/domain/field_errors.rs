@@ -6,8 +6,6 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::error::ApiError;
-
 /// Most wrong fields of one request, or of one event of a batch, that are told one by one.
 const MAX_TOLD: usize = 20;
 
@@ -32,6 +30,10 @@ impl FieldError {
         }
     }
 }
+
+/// The wrong fields of a body, at least one.
+#[derive(Debug)]
+pub struct WrongFields(pub Vec<FieldError>);
 
 /// What is wrong with a body, gathered field by field. A body may hold any number of wrong fields: those that are told
 /// are kept, the others only counted.
@@ -59,8 +61,8 @@ impl FieldErrors {
     /// Ends the gathering.
     ///
     /// # Errors
-    /// 422 with the wrong fields, when there are some.
-    pub fn finish(mut self) -> Result<(), ApiError> {
+    /// With the wrong fields, when there are some.
+    pub fn finish(mut self) -> Result<(), WrongFields> {
         if self.told.is_empty() {
             return Ok(());
         }
@@ -68,7 +70,7 @@ impl FieldErrors {
             let detail = format!("has {} more wrong fields", self.more);
             self.told.push(FieldError::new("body", detail));
         }
-        Err(ApiError::Invalid(self.told))
+        Err(WrongFields(self.told))
     }
 }
 

@@ -1,11 +1,15 @@
 //! Reading request bodies, bounded in size, in time and in memory.
 
+use std::convert::Infallible;
 use std::error::Error as _;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::body::HttpBody as _;
+use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::request::Parts;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
@@ -14,10 +18,12 @@ use shared::domain::event::JSON;
 use shared::domain::json::repeated_name;
 use tokio::time::timeout;
 
-use crate::event::json::{in_words, without_mark};
+use crate::app::App;
+use crate::domain::json::in_words;
+use crate::event::json::without_mark;
+use crate::http::admitted::KeyChanged;
 use crate::http::decompress::{codings, compressed_limit, decompress};
 use crate::http::error::ApiError;
-use crate::http::guarded_body::KeyChanged;
 use crate::http::request_body::{BodyLimits, Gathered};
 
 /// Largest body of the management routes, in bytes.
@@ -26,23 +32,96 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 /// Media type of a change in which null is a value.
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
-/// Reads a body, and decompresses it when it has a `Content-Encoding`. Bytes are counted as they arrive, and those that come
-/// out as they come, whatever the headers announce. What it returns gives its memory back when it is dropped.
-///
-/// # Errors
-/// 413 past `limit`, 408 past the time, 503 when all bodies together take too much memory, 415 when it is in another coding
-/// than gzip and zstd, 400 when it is not what its coding says or the connection breaks.
-pub async fn read(
-    headers: &HeaderMap,
+/// The one extractor of bodies. It reads nothing yet, so that a handler can refuse a request before its body has come.
+#[derive(Debug)]
+pub struct RequestBody {
+    /// The request's headers.
+    pub headers: HeaderMap,
     body: Body,
-    limit: usize,
-    bodies: &BodyLimits,
-) -> Result<Bytes, ApiError> {
-    if headers.contains_key(CONTENT_ENCODING) {
-        // In a box: most bodies are not compressed.
-        return Box::pin(read_coded(headers, body, limit, bodies)).await;
+    app: Arc<App>,
+}
+
+impl FromRequest<Arc<App>> for RequestBody {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Infallible> {
+        let (Parts { headers, .. }, body) = request.into_parts();
+        let app = app.clone();
+        Ok(Self { headers, body, app })
     }
-    read_plain(body, limit, bodies).await
+}
+
+impl RequestBody {
+    /// The media type in lower case and without parameters.
+    pub fn media_type(&self) -> Option<String> {
+        let value = self.headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        let media_type = value.split(';').next().unwrap_or_default();
+        Some(media_type.trim().to_ascii_lowercase())
+    }
+
+    /// Refuses a body that is not announced as JSON.
+    ///
+    /// # Errors
+    /// 415.
+    pub fn require_json(&self) -> Result<(), ApiError> {
+        if self.media_type().as_deref() == Some(JSON) {
+            return Ok(());
+        }
+        Err(ApiError::UnsupportedMediaType(
+            "send `Content-Type: application/json`".into(),
+        ))
+    }
+
+    /// Reads the body, which is empty afterwards, and decompresses it when it has a `Content-Encoding`. Bytes are counted
+    /// as they arrive, and those that come out as they come, whatever the headers announce. What it returns gives its
+    /// memory back when it is dropped.
+    ///
+    /// # Errors
+    /// 413 past `limit`, 408 past the time, 503 when all bodies together take too much memory, 415 when it is in another
+    /// coding than gzip and zstd, 400 when it is not what its coding says or the connection breaks.
+    pub async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+        let body = std::mem::take(&mut self.body);
+        if self.headers.contains_key(CONTENT_ENCODING) {
+            // In a box: most bodies are not compressed.
+            return Box::pin(read_coded(&self.headers, body, limit, &self.app.bodies)).await;
+        }
+        read_plain(body, limit, &self.app.bodies).await
+    }
+
+    /// Reads the body of a management route.
+    ///
+    /// # Errors
+    /// As [`Self::read`], 415 when it is not JSON, and 422 with the wrong field.
+    pub async fn form<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        self.require_json()?;
+        parse_form(&self.read(MAX_FORM_BYTES).await?)
+    }
+
+    /// Reads a change: JSON, or called the merge patch (RFC 7396) that it is.
+    ///
+    /// # Errors
+    /// As [`Self::form`].
+    pub async fn change<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        if !matches!(self.media_type().as_deref(), Some(JSON | MERGE_PATCH)) {
+            let detail = format!("send `Content-Type: {JSON}` or `{MERGE_PATCH}`");
+            return Err(ApiError::UnsupportedMediaType(detail.into()));
+        }
+        parse_form(&self.read(MAX_FORM_BYTES).await?)
+    }
+
+    /// Reads the body of a management route that may also be left out. One that comes in chunks is seen to be empty at
+    /// its end.
+    ///
+    /// # Errors
+    /// As [`Self::form`].
+    pub async fn optional_form<T: DeserializeOwned + Default>(&mut self) -> Result<T, ApiError> {
+        let bytes = self.read(MAX_FORM_BYTES).await?;
+        if bytes.is_empty() {
+            return Ok(T::default());
+        }
+        self.require_json()?;
+        parse_form(&bytes)
+    }
 }
 
 async fn read_coded(
@@ -102,78 +181,6 @@ fn broken(error: &axum::Error) -> ApiError {
         Some(changed) => (*changed).into(),
         None => ApiError::Malformed(format!("the body cannot be read: {error}")),
     }
-}
-
-/// The media type of a body, in lower case and without parameters.
-pub fn media_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    Some(
-        value
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase(),
-    )
-}
-
-/// Refuses a body that is not announced as JSON.
-///
-/// # Errors
-/// 415.
-pub fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    if media_type(headers).as_deref() == Some(JSON) {
-        return Ok(());
-    }
-    Err(ApiError::UnsupportedMediaType(
-        "send `Content-Type: application/json`".into(),
-    ))
-}
-
-/// Reads the body of a management route.
-///
-/// # Errors
-/// As [`read`], 415 when it is not JSON, and 422 with the wrong field.
-pub async fn read_form<T: DeserializeOwned>(
-    headers: &HeaderMap,
-    body: Body,
-    bodies: &BodyLimits,
-) -> Result<T, ApiError> {
-    require_json(headers)?;
-    parse_form(&read(headers, body, MAX_FORM_BYTES, bodies).await?)
-}
-
-/// Reads a change: JSON, or called the merge patch (RFC 7396) that it is.
-///
-/// # Errors
-/// As [`read_form`].
-pub async fn read_change<T: DeserializeOwned>(
-    headers: &HeaderMap,
-    body: Body,
-    bodies: &BodyLimits,
-) -> Result<T, ApiError> {
-    if !matches!(media_type(headers).as_deref(), Some(JSON | MERGE_PATCH)) {
-        let detail = format!("send `Content-Type: {JSON}` or `{MERGE_PATCH}`");
-        return Err(ApiError::UnsupportedMediaType(detail.into()));
-    }
-    parse_form(&read(headers, body, MAX_FORM_BYTES, bodies).await?)
-}
-
-/// Reads the body of a management route that may also be left out. One that comes in chunks is seen to be empty at its end.
-///
-/// # Errors
-/// As [`read_form`].
-pub async fn read_optional_form<T: DeserializeOwned + Default>(
-    headers: &HeaderMap,
-    body: Body,
-    bodies: &BodyLimits,
-) -> Result<T, ApiError> {
-    let bytes = read(headers, body, MAX_FORM_BYTES, bodies).await?;
-    if bytes.is_empty() {
-        return Ok(T::default());
-    }
-    require_json(headers)?;
-    parse_form(&bytes)
 }
 
 /// Reads a form. What valid JSON says that the form cannot hold is 422, and so is a name that stands twice in an object,

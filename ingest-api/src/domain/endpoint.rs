@@ -1,0 +1,50 @@
+//! What an organisation sets of an endpoint.
+
+use std::time::Duration;
+
+use shared::domain::endpoint::{EndpointStatus, Format, OnExhausted};
+use shared::domain::event_type::EventTypePattern;
+use shared::domain::headers::CustomHeaders;
+
+/// What its owner sets of an endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub url: Option<String>,
+    pub description: String,
+    pub event_types: Vec<EventTypePattern>,
+    pub filter: Option<String>,
+    pub headers: CustomHeaders,
+    pub format: Format,
+    pub retry: RetrySettings,
+    pub limits: Limits,
+    pub rate_limit_per_second: Option<i32>,
+    pub ordered: bool,
+    pub on_exhausted: OnExhausted,
+    pub status: EndpointStatus,
+}
+
+/// An endpoint's own retry policy; what it does not set is the workers'.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RetrySettings {
+    pub attempts: Option<i32>,
+    pub initial: Option<Duration>,
+    pub factor: Option<f64>,
+    pub max: Option<Duration>,
+    pub max_age: Option<Duration>,
+}
+
+/// What an attempt, and all of them at once, may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub timeout_ms: i32,
+    pub max_in_flight: i32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout_ms: 15_000,
+            max_in_flight: 64,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What a key may do, for whom, and how often.
+
+use serde::{Deserialize, Serialize};
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::OrgId;
+
+use crate::domain::limit::Limit;
+use crate::domain::scope::Scopes;
+
+/// A hash of a key's argon2id hash: tells whether a stored hash is still the one that a key was verified
+/// against, and is of no use to anyone else.
+pub type Fingerprint = [u8; 32];
+
+/// The fingerprint of a PHC string.
+pub fn fingerprint(hash: &str) -> Fingerprint {
+    blake3::derive_key("penstock 2026 fingerprint of an API key's hash", hash.as_bytes())
+}
+
+/// What Postgres grants to a key that may be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The organisation that owns the key.
+    pub org_id: OrgId,
+    /// The organisation's rate limit.
+    pub limit: Limit,
+    /// What the key may do.
+    pub scopes: Scopes,
+    /// When it stops being valid.
+    pub expires_at: Option<UnixMicros>,
+    /// Of the hash that it was verified against.
+    pub fingerprint: Fingerprint,
+}

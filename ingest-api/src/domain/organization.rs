@@ -1,0 +1,68 @@
+//! Organisations, as the operator makes, changes and sees them.
+
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+use shared::domain::id::OrgId;
+use shared::domain::tier::Tier;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::domain::field::Field;
+use crate::domain::whole;
+
+/// A new organisation.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrganization {
+    /// Its name, 1 to 200 characters.
+    pub name: String,
+    /// Its tier.
+    #[serde(default)]
+    pub tier: Tier,
+    /// Overrides the tier's limit.
+    #[serde(default, deserialize_with = "whole::read")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub rate_limit_per_minute: Option<NonZeroU32>,
+    /// Days after which payloads are removed; as long as events are kept unless given.
+    #[serde(default, deserialize_with = "whole::read")]
+    #[schema(minimum = 1, maximum = 3650)]
+    pub payload_retention_days: Option<u32>,
+}
+
+/// What is to change of an organisation; what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationChange {
+    /// Its name, 1 to 200 characters.
+    pub name: Option<String>,
+    /// Its tier.
+    pub tier: Option<Tier>,
+    /// Overrides the tier's limit; null lets the tier's limit hold again.
+    #[serde(default, deserialize_with = "whole::read")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub rate_limit_per_minute: Field<NonZeroU32>,
+    /// Days after which payloads are removed; null keeps them as long as events are kept.
+    #[serde(default, deserialize_with = "whole::read")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 3650)]
+    pub payload_retention_days: Field<u32>,
+}
+
+/// An organisation, as the operator sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Organization {
+    /// Its id.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: OrgId,
+    /// Its name.
+    pub name: String,
+    /// Its tier.
+    pub tier: Tier,
+    /// Its own limit, when it has one.
+    pub rate_limit_per_minute: Option<u32>,
+    /// Days after which payloads are removed; null when they are kept as long as events are.
+    pub payload_retention_days: Option<u32>,
+    /// When it was made.
+    #[serde(serialize_with = "shared::domain::clock::timestamp")]
+    pub created_at: OffsetDateTime,
+}

@@ -1,0 +1,169 @@
+//! A request that was let through: whose key it came with, and what its rate limit has left.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use shared::domain::id::OrgId;
+
+use crate::app::App;
+use crate::domain::key::KeyId;
+use crate::domain::scope::{Scope, Scopes};
+use crate::http::error::ApiError;
+use crate::keys::moment::Moment;
+use crate::keys::verified_key::VerifiedKey;
+use crate::limits::gcra::Decision;
+
+/// An authenticated request within its organisation's rate limit.
+#[derive(Clone, Debug)]
+pub struct Admitted(Arc<Admittance>);
+
+/// What was decided on a request.
+#[derive(Debug)]
+pub struct Admittance {
+    key: Arc<VerifiedKey>,
+    app: Arc<App>,
+    /// Before the key was looked at.
+    at: Moment,
+    // The last decision on this request: what its answer's headers say.
+    decision: Mutex<Decision>,
+}
+
+impl Admittance {
+    /// Whether its key is still the one that was looked at, where that can be said without waiting.
+    pub fn is_unchanged(&self) -> Option<bool> {
+        self.app.authenticator.is_unchanged(&self.key, self.at)
+    }
+
+    /// Whether its key is still the one that was looked at.
+    ///
+    /// # Errors
+    /// When it was changed since: revoked, for example; or when that is not known.
+    pub async fn check_unchanged(&self) -> Result<(), KeyChanged> {
+        let authenticator = &self.app.authenticator;
+        let unchanged = authenticator.is_surely_unchanged(&self.key, self.at).await;
+        unchanged.then_some(()).ok_or(KeyChanged)
+    }
+}
+
+impl Admitted {
+    /// Lets a request through that came with `key`, which was looked at after `at`.
+    pub fn new(key: Arc<VerifiedKey>, app: Arc<App>, at: Moment, decision: Decision) -> Self {
+        Self(Arc::new(Admittance {
+            key,
+            app,
+            at,
+            decision: Mutex::new(decision),
+        }))
+    }
+
+    /// What was decided on the request.
+    pub fn admittance(&self) -> &Arc<Admittance> {
+        &self.0
+    }
+
+    /// Whether the key is still the one that was looked at. Asked by handlers that wait before they answer.
+    ///
+    /// # Errors
+    /// 503 when it was changed since: the request should be repeated, and may be refused then.
+    pub async fn check_unchanged(&self) -> Result<(), ApiError> {
+        Ok(self.0.check_unchanged().await?)
+    }
+
+    /// The organisation, when its key has the scope.
+    ///
+    /// # Errors
+    /// 403 when it has not.
+    pub fn organization_with(&self, scope: Scope) -> Result<OrgId, ApiError> {
+        match (self.0.key.grant.scopes.contains(scope), scope) {
+            (true, _) => Ok(self.0.key.grant.org_id),
+            (false, Scope::Ingest) => Err(ApiError::Forbidden("the API key lacks the scope `ingest`")),
+            (false, Scope::Manage) => Err(ApiError::Forbidden("the API key lacks the scope `manage`")),
+        }
+    }
+
+    /// The public part of the key.
+    pub fn key_id(&self) -> &KeyId {
+        &self.0.key.id
+    }
+
+    /// Whether the key may hand these scopes on to another key.
+    ///
+    /// # Errors
+    /// 403 when it lacks one of them.
+    pub fn may_give(&self, scopes: Scopes) -> Result<(), ApiError> {
+        match self.0.key.grant.scopes.lacking(scopes) {
+            None => Ok(()),
+            Some(Scope::Ingest) => Err(ApiError::Forbidden(
+                "the API key cannot give the scope `ingest`, which it lacks",
+            )),
+            Some(Scope::Manage) => Err(ApiError::Forbidden(
+                "the API key cannot give the scope `manage`, which it lacks",
+            )),
+        }
+    }
+
+    /// Takes `cost` more requests out of the limit: one has been taken on admission, so a batch of `n` events
+    /// charges `n - 1`. All of them or none.
+    ///
+    /// # Errors
+    /// 429 when they are not there now; 422 when they exceed the limit, so that they never will be.
+    pub fn charge(&self, cost: u64) -> Result<(), ApiError> {
+        let grant = &self.0.key.grant;
+        if cost >= grant.limit.get() {
+            let detail = format!(
+                "costs {} requests of a rate limit of {} a minute: send it in parts",
+                cost.saturating_add(1),
+                grant.limit.get(),
+            );
+            return Err(ApiError::invalid("body", detail));
+        }
+        let mut decision = self.0.app.rate_limiter.check(grant.org_id, grant.limit, cost);
+        if !decision.admitted {
+            decision = decision.for_a_repeat();
+        }
+        *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner) = decision;
+        within_limit(&decision)
+    }
+
+    /// The last decision on the request.
+    pub fn decision(&self) -> Decision {
+        *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses what is beyond the limit.
+///
+/// # Errors
+/// 429.
+pub fn within_limit(decision: &Decision) -> Result<(), ApiError> {
+    if decision.admitted {
+        return Ok(());
+    }
+    Err(ApiError::RateLimited {
+        retry_after: decision.reset_seconds(),
+    })
+}
+
+impl<S: Sync> FromRequestParts<S> for Admitted {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let admitted = parts.extensions.get::<Self>().cloned();
+        admitted.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("a route without the admission layer")))
+    }
+}
+
+/// The key was changed after it was looked at. Whether it may still be used is seen when the request is repeated.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the API key was changed while the request came: send it again")]
+pub struct KeyChanged;
+
+impl From<KeyChanged> for ApiError {
+    fn from(_: KeyChanged) -> Self {
+        Self::Unavailable {
+            reason: "the API key was changed while the request came: send it again",
+            retry_after: 1,
+        }
+    }
+}

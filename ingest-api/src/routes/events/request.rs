@@ -1,0 +1,74 @@
+//! The bodies that carry events, for the OpenAPI document, and their media types.
+
+use utoipa::ToSchema;
+
+/// Media type of a CloudEvent in structured mode.
+pub const CLOUDEVENT: &str = "application/cloudevents+json";
+
+/// Media type of a batch of CloudEvents.
+pub const CLOUDEVENT_BATCH: &str = "application/cloudevents-batch+json";
+
+/// Media type of one JSON event a line.
+pub const NDJSON: &str = "application/x-ndjson";
+
+/// Penstock's own form of an event.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it documents what `validate` reads without building it")]
+pub struct EventRequest {
+    /// For example `order.created`: 1 to 255 bytes without white space, control characters, `*` or `>`.
+    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
+    event_type: String,
+    /// The payload: any JSON, up to 64 levels deep. It is delivered byte for byte.
+    data: serde_json::Value,
+    /// Makes a repeat within 24 hours a repeat: it gets the same id and is delivered once.
+    #[schema(
+        required = false,
+        nullable,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^\S+$"
+    )]
+    idempotency_key: Option<String>,
+    /// Ordered endpoints get the events of one key one after another, in the order of their acceptance.
+    #[schema(
+        required = false,
+        nullable,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^\S+$"
+    )]
+    ordering_key: Option<String>,
+}
+
+/// A CloudEvent 1.0 in the JSON format, with any extension attributes beside these.
+#[derive(Debug, ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it documents what `cloudevents` reads without building it"
+)]
+pub struct CloudEventRequest {
+    /// With `source` it names the event: a repeat within 24 hours is a repeat.
+    #[schema(min_length = 1, max_length = 4096)]
+    id: String,
+    /// Where the event came from: a URI reference.
+    #[schema(min_length = 1, max_length = 4096)]
+    source: String,
+    /// The version of the specification.
+    #[schema(pattern = r"^1\.0$")]
+    specversion: String,
+    /// The event type.
+    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
+    event_type: String,
+    /// Media type of `data`; `application/json` unless set.
+    #[schema(required = false)]
+    datacontenttype: Option<String>,
+    /// The ordering key, of the partitioning extension.
+    #[schema(required = false, min_length = 1, max_length = 255, pattern = r"^\S+$")]
+    partitionkey: Option<String>,
+    /// The payload.
+    #[schema(required = false)]
+    data: Option<serde_json::Value>,
+    /// The payload in base64, in place of `data`.
+    #[schema(required = false)]
+    data_base64: Option<String>,
+}

@@ -1,0 +1,26 @@
+//! Which failures of Postgres pass by themselves.
+
+use sqlx::error::DatabaseError;
+
+/// SQLSTATE of a statement that `statement_timeout` has ended.
+const QUERY_CANCELED: &str = "57014";
+
+/// Seconds after which a request that Postgres could not serve is to be sent again.
+pub const RETRY_AFTER: u64 = 2;
+
+/// Why Postgres could not do it now, when a repeat may succeed. None when it would
+/// fail again. The error itself is logged, since callers are only told the reason.
+pub fn unavailable(error: &sqlx::Error) -> Option<&'static str> {
+    let database = error.as_database_error();
+    let reason = if database.and_then(DatabaseError::code).as_deref() == Some(QUERY_CANCELED) {
+        "the database took too long for this request"
+    } else if database.is_some_and(shared::db::is_shutting_down) {
+        "the database is restarting"
+    } else if shared::db::is_transient(error) || database.is_some_and(shared::db::is_locked_out) {
+        "the database is not available"
+    } else {
+        return None;
+    };
+    tracing::warn!(%error, "Postgres did not do what a request needs");
+    Some(reason)
+}

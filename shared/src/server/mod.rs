@@ -32,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::answer_body::{Answer, Streams};
 use crate::server::deadlines::{Deadlines, Progress, WatchedStream};
-use crate::server::frame_meter::FrameMeter;
 pub use crate::server::unread_body::Discard;
 use crate::server::unread_body::{Leftover, RequestBody};
 
@@ -181,12 +180,7 @@ impl Connections {
                 Ok::<_, Infallible>(answer.map(|body| Answer::new(body, open, deadlines.answer)))
             }
         });
-        let stream = WatchedStream {
-            stream,
-            progress: progress.clone(),
-            frames: FrameMeter::new(),
-            refusal: None,
-        };
+        let stream = WatchedStream::new(stream, progress.clone());
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection.into_owned());
         let late = progress.late(deadlines);

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::Instant;
 
 use crate::server::bare_refusal::Problem;
@@ -24,6 +24,10 @@ use crate::server::frame_meter::FrameMeter;
 const NOTHING: u64 = u64::MAX;
 const BODY: u64 = u64::MAX - 1;
 const HTTP2: u64 = u64::MAX - 2;
+
+/// Bytes after which other connections get their turn. What stands before a chunk of a body may be of any length, and hyper
+/// reads it for as long as some comes.
+const TURN: u64 = 32 * 1024;
 
 /// What one connection is doing. Its first head is due from the start.
 #[derive(Clone, Debug)]
@@ -186,14 +190,26 @@ impl Drop for OpenRequest {
 /// A connection's stream, whose reads and writes are noted.
 #[derive(Debug)]
 pub struct WatchedStream<S> {
-    /// The stream.
-    pub stream: S,
+    /// The stream, of which the rest of this turn is read.
+    stream: Take<S>,
     /// Where they are noted.
-    pub progress: Progress,
+    progress: Progress,
     /// What counts the frames among them.
-    pub frames: FrameMeter,
+    frames: FrameMeter,
     /// What is written in place of a bare refusal.
-    pub refusal: Option<Problem>,
+    refusal: Option<Problem>,
+}
+
+impl<S: AsyncRead> WatchedStream<S> {
+    /// Notes what is read from `stream` and written to it.
+    pub fn new(stream: S, progress: Progress) -> Self {
+        Self {
+            stream: stream.take(TURN),
+            progress,
+            frames: FrameMeter::new(),
+            refusal: None,
+        }
+    }
 }
 
 impl<S> WatchedStream<S> {
@@ -211,8 +227,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.stream.limit() == 0 {
+            self.stream.set_limit(TURN);
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_pending() {
+            self.stream.set_limit(TURN);
+        }
         let came = &buffer.filled()[before..];
         if !came.is_empty() {
             self.progress.note_read();
@@ -225,17 +249,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(self.stream.get_mut()).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(self.stream.get_mut()).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -244,6 +268,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let Self { stream, refusal, .. } = &mut *self;
+        let stream = stream.get_mut();
         let written = match Problem::instead_of(slices, refusal) {
             Some(problem) => problem.poll_write(stream, context),
             None => Pin::new(stream).poll_write_vectored(context, slices),
@@ -253,7 +278,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.get_ref().is_write_vectored()
     }
 }
 

@@ -93,3 +93,17 @@ async fn a_large_answer_over_http2_does_not_end_its_connection() {
     tokio::time::advance(ANSWER * 2).await;
     assert!(!is_late(&progress));
 }
+
+#[tokio::test]
+async fn others_have_their_turn_however_much_there_is_to_read() {
+    let endless = tokio::io::join(tokio::io::repeat(b'0'), tokio::io::sink());
+    let mut stream = WatchedStream::new(endless, Progress::new());
+    let mut bytes = [0; 1_024];
+    for _ in 0..3 {
+        for _ in 0..TURN / bytes.len() as u64 {
+            let read = stream.read(&mut bytes).now_or_never();
+            assert_eq!(read.map(Result::ok), Some(Some(bytes.len())));
+        }
+        assert!(stream.read(&mut bytes).now_or_never().is_none());
+    }
+}

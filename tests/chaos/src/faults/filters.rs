@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Event, Manners, Organization, until_within};
+use e2e::{Event, Manners, Organization, hostile_filter, hostile_payload, until_within};
 use serde_json::{Value, json};
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::EventId;
@@ -130,20 +130,6 @@ async fn pull_endpoint(trial: &Trial, organization: &Organization, body: Value) 
     let request = request.bearer_auth(&organization.key).json(&body);
     request.send().await?.error_for_status()?;
     Ok(())
-}
-
-/// The largest payload: nested as deep as is taken, and long at the bottom.
-fn hostile_payload() -> String {
-    let (open, close) = (r#"{"a":"#.repeat(62), "}".repeat(62));
-    let numbers = "1,".repeat(120_000);
-    format!("{open}[{numbers}0]{close}")
-}
-
-/// 32 conditions, each of which is about the bottom of that payload.
-fn hostile_filter(endpoint: usize) -> Value {
-    let steps = "/a".repeat(50);
-    let conditions = (0..32).map(|number| (format!("{steps}/{endpoint}{number}"), json!({"ne": number})));
-    Value::Object(conditions.collect())
 }
 
 /// Asks all workers for their health until the stop. Returns the longest time that one took.

@@ -1,25 +1,11 @@
 //! Payload filters as endpoints use them: what they let through, and what they cannot hold up.
 
-use e2e::{Event, World, until};
+use e2e::{Event, World, hostile_filter, hostile_payload, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::calls::{call, json};
 use crate::setup;
-
-/// The largest payload: nested as deep as is taken, and long at the bottom.
-fn hostile_payload() -> String {
-    let (open, close) = (r#"{"a":"#.repeat(62), "}".repeat(62));
-    let numbers = "1,".repeat(120_000);
-    format!("{open}[{numbers}0]{close}")
-}
-
-/// 32 conditions, each of which is about the bottom of that payload.
-fn hostile_filter(endpoint: usize) -> Value {
-    let steps = "/a".repeat(50);
-    let conditions = (0..32).map(|number| (format!("{steps}/{endpoint}{number}"), json!({"ne": number})));
-    Value::Object(conditions.collect())
-}
 
 #[tokio::test]
 async fn numbers_and_names_in_filters_are_what_their_texts_say() {

@@ -6,3 +6,4 @@ mod edges;
 pub(crate) mod hostile;
 mod large;
 mod openapi;
+mod pieces;

@@ -1,9 +1,10 @@
 //! Requests that are spelled in another way than most, and those that say one thing twice.
 
+use e2e::Event;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::calls::{call, request};
+use crate::calls::{call, json, request};
 use crate::{setup, world};
 
 #[tokio::test]
@@ -56,6 +57,73 @@ async fn a_name_that_stands_twice_in_a_form_is_told() {
     }
     let twice = request(&world, 0, Method::GET, "/v1/events?limit=1&limit=2", &owner.key);
     assert_eq!(twice.send().await.unwrap().status(), 422);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn every_form_in_which_a_name_stands_twice_is_refused() {
+    let world = setup().ingest_env("ALLOW_SIGNUP", "true").start().await;
+    let owner = world.organization().await;
+    let make = async |body: Value| {
+        let made = json(call(&world, &owner, Method::POST, "").json(&body)).await;
+        made["id"].as_str().expect("an endpoint has an id").to_owned()
+    };
+    let pull = make(json!({"kind": "pull"})).await;
+    let event = world.producer(&owner).send(&Event::new("a", "1")).await;
+    world.until_delivery_is(event, "pending").await;
+    let push = make(json!({"url": "https://example.com/"})).await;
+    let keys = json(request(&world, 0, Method::GET, "/v1/keys", &owner.key)).await;
+    let own = keys["data"][0]["id"].as_str().expect("a key has an id");
+    let (id, admin) = (owner.id, world.stack().admin_token());
+    let key = owner.key.as_str();
+    // Each with one member, which is sent twice.
+    let forms = [
+        (
+            key,
+            format!("/v1/endpoints/{push}/recover"),
+            r#""since":"2026-01-01T00:00:00Z""#,
+        ),
+        (key, format!("/v1/endpoints/{push}/test"), r#""type":"a""#),
+        (
+            key,
+            format!("/v1/endpoints/{push}/rotate-secret"),
+            r#""overlap_seconds":1"#,
+        ),
+        (key, format!("/v1/endpoints/{pull}/pull"), r#""max":1"#),
+        (key, format!("/v1/endpoints/{pull}/ack"), r#""leases":[]"#),
+        (key, format!("/v1/events/{event}/replay"), r#""endpoint_id":null"#),
+        (key, "/v1/keys".to_owned(), r#""name":"a""#),
+        (key, format!("/v1/keys/{own}/rotate"), r#""overlap_seconds":1"#),
+        (key, "/v1/events".to_owned(), r#""type":"a""#),
+        (key, "/api/events".to_owned(), r#""type":"a""#),
+        (
+            key,
+            "/api/webhook/config".to_owned(),
+            r#""webhook_url":"https://example.com/""#,
+        ),
+        ("", "/api/keys/generate".to_owned(), r#""organization_name":"a""#),
+        (admin, "/admin/v1/organizations".to_owned(), r#""name":"a""#),
+        (
+            admin,
+            format!("/admin/v1/organizations/{id}/keys"),
+            r#""name":"a""#,
+        ),
+    ];
+    for (key, path, member) in forms {
+        let body = format!("{{{member},{member}}}");
+        let post = request(&world, 0, Method::POST, &path, key).header("content-type", "application/json");
+        let answer = post.body(body).send().await.unwrap();
+        let answered = answer.status();
+        let said = answer.text().await.unwrap();
+        assert_eq!(answered, 422, "{path}: {said}");
+        let is_event = path.ends_with("/events");
+        let tells = said.contains("stands more than once") || is_event && said.contains("duplicate field");
+        assert!(tells, "{path}: {said}");
+    }
+    let batch = request(&world, 0, Method::POST, "/v1/events/batch", key);
+    let batch = batch.header("content-type", "application/json");
+    let results = json(batch.body(r#"[{"type":"a","type":"b","data":1}]"#)).await;
+    assert_eq!(results["results"][0]["status"], 422, "{results}");
     world.finish().await;
 }
 

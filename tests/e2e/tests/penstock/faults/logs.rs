@@ -159,17 +159,3 @@ fn why_a_service_cannot_start_is_told_before_it_ends() {
         assert!(said.contains("METRICS_ADDR: cannot listen on"), "{said}");
     }
 }
-
-#[test]
-fn a_wrong_setting_that_nobody_reads_about_is_no_panic() {
-    for service in ["ingest-api", "delivery-worker"] {
-        let status = Command::new(env!("CARGO_BIN_EXE_penstock-stack"))
-            .arg(service)
-            .env("METRICS_ADDR", "nonsense")
-            .stdout(closed_pipe())
-            .stderr(closed_pipe())
-            .status()
-            .expect("it can be started");
-        assert_eq!(status.code(), Some(2));
-    }
-}

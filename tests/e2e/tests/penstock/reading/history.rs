@@ -48,7 +48,10 @@ async fn an_outcome_of_a_later_release_is_an_error_that_names_it_and_no_other_ou
         .expect("Postgres answers");
     // The document has no answer for a defect, so the checked client would not take it.
     let unchecked = reqwest::Client::builder().no_proxy().tls_certs_only([]);
-    let request = unchecked.build().unwrap().get(world.url(&format!("/v1/events/{id}")));
+    let request = unchecked
+        .build()
+        .unwrap()
+        .get(world.url(&format!("/v1/events/{id}")));
     let answer = request.bearer_auth(&organization.key).send().await.unwrap();
     assert_eq!(answer.status(), 500);
     until("the log to name it", async || {

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::db::SESSION_SETTINGS;
+use shared::db::limited::LimitedPool;
 use shared::process::nats::{NATS_CONNECTED, Nats};
 use shared::process::readings::Readings;
 use shared::process::shutdown::{Tasks, run_service};
@@ -36,7 +37,6 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::chores::retention::RetentionConfig;
 use crate::claim::Claimer;
 use crate::claim::floors::{FloorRequests, Floors};
 use crate::config::Command;
@@ -44,7 +44,8 @@ pub use crate::config::Config;
 // For its benchmark.
 use crate::endpoints::directory::Directory;
 use crate::endpoints::permits::Permits;
-use crate::intake::storing::Storing;
+use crate::intake::plan::Planner;
+use crate::intake::write::Writer;
 use crate::intake::{Intake, STREAMS_FOUND};
 use crate::record::Recorder;
 use crate::send::Dispatcher;
@@ -57,9 +58,6 @@ use crate::store::warm::WarmPool;
 
 /// How often the worker looks whether it can work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long a round of a chore may take. What it has done by then stays done, but for the last statement.
-const CHORE_LIMIT: Duration = Duration::from_mins(2);
 
 /// How long a statement may wait for what somebody else has locked, before it is tried again later: a lock that is held
 /// longer is held by a person or by a process that stands still.
@@ -113,170 +111,168 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     metric_names::describe();
-    let readings = Readings::default();
-    let readiness = Readiness::waiting_for([DATABASE_READY, NATS_CONNECTED, STREAMS_FOUND]);
+    let (address, drain) = (config.metrics_addr, config.drain_timeout);
+    let groups = Groups::new(&stop);
+    let tasks = groups.starting.clone();
     let nats = Nats::connect(&config.nats, "delivery-worker").await?;
-    let pool = shared::db::pool(
-        "delivery-worker",
-        &config.database_url,
-        config.database_connections,
-        &[SESSION_SETTINGS, LOCK_TIMEOUT].concat(),
-    )?;
-    let database = WarmPool::new(pool.clone(), config.statement_timeout);
-    let directory = Arc::new(Directory::new(
-        database.clone(),
-        config.secrets_key.clone().context("SECRETS_KEY is required")?,
-        config.retry,
-        config.intake.filter_steps,
-    ));
-    let room = Room::of_process(&config);
-    let permits = Permits::new(room.in_flight);
-    let drain = config.drain_timeout;
-
-    // Three groups that end one after the other: what starts deliveries, the deliveries, which end by themselves,
-    // and the recorder, which ends with the last one that could report to it.
-    let tasks = Tasks::new(stop.clone());
-    let deliveries = Tasks::new(stop.clone());
-    let recording = Tasks::new(stop.clone());
-
-    let (recorder, reports) = Recorder::channel();
-    let recording_task = record::run(database.clone(), reports, config.breaker, permits.clone());
-    recording.spawn_long_lived("recorder", recording_task);
-    let lookups = Lookups::of_system(room.lookups);
-    let client = Arc::new(Client::new(&config.egress, lookups, room.idle)?);
-    tasks.spawn_long_lived("idle connections", client.clone().close_idle(stop.clone()));
-    let sender = Sender::new(client, config.egress.clone());
-    let dispatcher = Dispatcher::new(sender, recorder, deliveries.clone());
-    let floors = Floors {
-        nats: nats.clone(),
-        database: database.clone(),
-        permits: permits.clone(),
-        requests: FloorRequests::default(),
-    };
-    let claimer = Claimer {
-        database: database.clone(),
-        directory: directory.clone(),
-        permits: permits.clone(),
-        dispatcher: dispatcher.clone(),
-        floors: floors.requests.clone(),
-        interval: config.dispatch.claim_interval,
-        lease_margin: config.dispatch.lease_margin,
-    };
-    let storing = Storing {
-        database,
-        directory: directory.clone(),
-        permits: permits.clone(),
-        dispatcher,
-        lease_margin: config.dispatch.lease_margin,
-    };
-    let intake = Intake {
-        nats: nats.clone(),
-        storing,
-        ack_wait: config.intake.intake_ack_wait,
-    };
-    tasks.spawn_long_lived("metrics", telemetry::keep_metrics(metrics.clone(), stop.clone()));
-    tasks.spawn_long_lived(
-        "connection check",
-        nats.clone().watch(readiness.clone(), stop.clone()),
-    );
-    let looks = shared::db::backlog::pool("delivery-worker", &config.database_url)?;
-    let backlog = shared::db::backlog::follow(
-        looks,
-        store::backlog::read_backlog,
-        readings.clone(),
-        stop.clone(),
-    );
-    tasks.spawn_long_lived("backlog", backlog);
+    let worker = Worker::new(&config, nats.clone(), &groups)?;
     let shown = Shown {
         metrics,
-        readings,
-        readiness: readiness.clone(),
+        readings: Readings::default(),
+        readiness: Readiness::waiting_for([DATABASE_READY, NATS_CONNECTED, STREAMS_FOUND]),
     };
+    tasks.spawn_long_lived(
+        "metrics",
+        telemetry::keep_metrics(shown.metrics.clone(), stop.clone()),
+    );
+    tasks.spawn_long_lived(
+        "connection check",
+        nats.watch(shown.readiness.clone(), stop.clone()),
+    );
+    let looks = shared::db::backlog::pool("delivery-worker", &config.database_url)?;
+    let backlog = shared::db::backlog::follow(looks, shown.readings.clone(), stop.clone());
+    tasks.spawn_long_lived("backlog", backlog);
+    tasks.spawn_long_lived(
+        "start",
+        worker.start(config, tasks.clone(), shown.readiness.clone()),
+    );
     let server = shared::server::metrics_server::serve(operations, shown, stop.clone(), drain);
     tasks.spawn_long_lived("operations server", server);
-    tasks.spawn_long_lived("start", {
-        let (tasks, stop) = (tasks.clone(), stop.clone());
-        async move {
-            if store::partitions::prepare(&pool, &stop).await? {
-                let looks = look_regularly(pool.clone(), permits.clone(), readiness.clone(), stop.clone());
-                tasks.spawn_long_lived("looks", looks);
-                start_chores(&tasks, &pool, directory, permits, config.retention);
-                tasks.spawn_long_lived("floors", floors.run(stop.clone()));
-                tasks.spawn_long_lived("claimer", claimer.run(stop.clone()));
-                tasks.spawn_long_lived("stream discovery", intake.run(tasks.clone(), readiness));
-            }
-            stop.cancelled().await;
-            Ok(())
-        }
-    });
-    tracing::info!(metrics = %config.metrics_addr, "delivery worker started");
-    stop_in_order(stop, [tasks, deliveries, recording], drain).await
+    tracing::info!(metrics = %address, "delivery worker started");
+    stop_in_order(stop, groups, drain).await
 }
 
-/// Starts what any worker does now and then.
-fn start_chores(
-    tasks: &Tasks,
-    pool: &PgPool,
+/// Tasks that end one after the other.
+struct Groups {
+    /// What starts deliveries.
+    starting: Tasks,
+    /// The deliveries, which end by themselves.
+    deliveries: Tasks,
+    /// The recorder, which ends with the last delivery that could report to it.
+    recording: Tasks,
+}
+
+impl Groups {
+    fn new(stop: &CancellationToken) -> Self {
+        let group = || Tasks::new(stop.clone());
+        Self {
+            starting: group(),
+            deliveries: group(),
+            recording: group(),
+        }
+    }
+}
+
+/// What the tasks of a worker share.
+struct Worker {
+    nats: Nats,
+    pool: PgPool,
+    database: WarmPool,
     directory: Arc<Directory>,
     permits: Permits,
-    retention: RetentionConfig,
-) {
-    let stop = tasks.stop();
-    let (db, wake) = (pool.clone(), permits.clone());
-    let store = async move || chores::notices::store(&db, &directory, &wake).await;
-    let events = chores::repeat(
-        "operational events",
-        chores::notices::INTERVAL,
-        CHORE_LIMIT,
-        stop.clone(),
-        store,
-    );
-    tasks.spawn_long_lived("operational events", events);
+    dispatcher: Dispatcher,
+}
 
-    let db = pool.clone();
-    let recover = async move || chores::recoveries::take_steps(&db, &permits).await;
-    let steps = chores::repeat(
-        "recoveries",
-        chores::recoveries::INTERVAL,
-        CHORE_LIMIT,
-        stop.clone(),
-        recover,
-    );
-    tasks.spawn_long_lived("recoveries", steps);
+impl Worker {
+    /// Connects to Postgres when it is first used. The recorder runs from now on.
+    fn new(config: &Config, nats: Nats, groups: &Groups) -> anyhow::Result<Self> {
+        let pool = shared::db::pool(
+            "delivery-worker",
+            &config.database_url,
+            config.database_connections,
+            &[SESSION_SETTINGS, LOCK_TIMEOUT].concat(),
+        )?;
+        let database = WarmPool::new(LimitedPool::new(pool.clone(), config.statement_timeout));
+        let directory = Directory::new(
+            database.clone(),
+            config.secrets_key.clone().context("SECRETS_KEY is required")?,
+            config.retry,
+            config.intake.filter_steps,
+        );
+        let room = Room::of_process(config);
+        let permits = Permits::new(room.in_flight);
+        let (recorder, reports) = Recorder::channel();
+        let recording = record::run(database.clone(), reports, config.breaker, permits.clone());
+        groups.recording.spawn_long_lived("recorder", recording);
+        let lookups = Lookups::of_system(room.lookups);
+        let client = Arc::new(Client::new(&config.egress, lookups, room.idle)?);
+        let closing = client.clone().close_idle(groups.starting.stop().clone());
+        groups.starting.spawn_long_lived("idle connections", closing);
+        let sender = Sender::new(client, config.egress.clone());
+        Ok(Self {
+            nats,
+            pool,
+            database,
+            directory: Arc::new(directory),
+            permits,
+            dispatcher: Dispatcher::new(sender, recorder, groups.deliveries.clone()),
+        })
+    }
 
-    let db = pool.clone();
-    let ending = chores::deleted_endpoints::Ending::default();
-    let end = async move || ending.take_round(&db).await;
-    let endings = chores::repeat(
-        "deleted endpoints",
-        chores::deleted_endpoints::INTERVAL,
-        CHORE_LIMIT,
-        stop.clone(),
-        end,
-    );
-    tasks.spawn_long_lived("deleted endpoints", endings);
+    /// Starts, when the database is ready, what starts deliveries.
+    async fn start(self, config: Config, tasks: Tasks, readiness: Readiness) -> anyhow::Result<()> {
+        let stop = tasks.stop().clone();
+        if store::partitions::prepare(&self.pool, &stop).await? {
+            let (pool, permits) = (self.pool.clone(), self.permits.clone());
+            let looks = look_regularly(pool, permits, readiness.clone(), stop.clone());
+            tasks.spawn_long_lived("looks", looks);
+            chores::start(
+                &tasks,
+                &self.pool,
+                self.directory.clone(),
+                self.permits.clone(),
+                config.retention,
+            );
+            let floors = self.floors();
+            tasks.spawn_long_lived(
+                "claimer",
+                self.claimer(&config, &floors.requests).run(stop.clone()),
+            );
+            tasks.spawn_long_lived("floors", floors.run(stop.clone()));
+            let intake = self.intake(&config).run(tasks.clone(), readiness);
+            tasks.spawn_long_lived("stream discovery", intake);
+        }
+        stop.cancelled().await;
+        Ok(())
+    }
 
-    let db = pool.clone();
-    let end = async move || chores::unacknowledged::end_deliveries(&db).await;
-    let endings = chores::repeat(
-        "unacknowledged deliveries",
-        chores::unacknowledged::INTERVAL,
-        CHORE_LIMIT,
-        stop.clone(),
-        end,
-    );
-    tasks.spawn_long_lived("unacknowledged deliveries", endings);
+    fn floors(&self) -> Floors {
+        Floors {
+            nats: self.nats.clone(),
+            database: self.database.clone(),
+            permits: self.permits.clone(),
+            requests: FloorRequests::default(),
+        }
+    }
 
-    let db = pool.clone();
-    let maintain = async move || chores::retention::maintain(&db, retention).await;
-    let rounds = chores::repeat(
-        "retention",
-        chores::retention::INTERVAL,
-        chores::retention::LIMIT,
-        stop.clone(),
-        maintain,
-    );
-    tasks.spawn_long_lived("retention", rounds);
+    fn claimer(&self, config: &Config, floors: &FloorRequests) -> Claimer {
+        Claimer {
+            database: self.database.clone(),
+            directory: self.directory.clone(),
+            permits: self.permits.clone(),
+            dispatcher: self.dispatcher.clone(),
+            floors: floors.clone(),
+            interval: config.dispatch.claim_interval,
+            lease_margin: config.dispatch.lease_margin,
+        }
+    }
+
+    fn intake(self, config: &Config) -> Intake {
+        let planner = Planner {
+            permits: self.permits,
+            lease_margin: config.dispatch.lease_margin,
+        };
+        Intake {
+            nats: self.nats,
+            writer: Writer {
+                database: self.database,
+                directory: self.directory,
+                planner,
+                dispatcher: self.dispatcher,
+            },
+            ack_wait: config.intake.intake_ack_wait,
+        }
+    }
 }
 
 /// Keeps the readiness in step with the database, and the gauges with the permits, until the stop.
@@ -300,11 +296,11 @@ async fn look_regularly(
 }
 
 /// Waits for the stop, then for each group within what is left of `drain`.
-async fn stop_in_order(stop: CancellationToken, groups: [Tasks; 3], drain: Duration) -> anyhow::Result<()> {
+async fn stop_in_order(stop: CancellationToken, groups: Groups, drain: Duration) -> anyhow::Result<()> {
     stop.cancelled().await;
     let deadline = Instant::now() + drain;
     let mut outcome = Ok(());
-    for group in groups {
+    for group in [groups.starting, groups.deliveries, groups.recording] {
         let ended = group
             .finish(deadline.saturating_duration_since(Instant::now()))
             .await;

@@ -5,6 +5,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 /// Writes the help texts of all metrics, and starts those that an alert looks at with zero: an increase can only be seen
 /// of a series that was there before.
 pub fn describe() {
+    shared::process::metric_names::describe();
     describe_counter!(
         "intake_events_total",
         "Events taken out of the streams and stored, or found to be stored already."
@@ -53,34 +54,9 @@ pub fn describe() {
         "Deliveries that this worker has started and not recorded."
     );
     describe_gauge!(
-        "deliveries_pending",
-        "Pending deliveries by what keeps them: due (only the workers), paced (a rate limit), circuit_open, waiting (due \
-         later, or in progress), ordered (behind another of their ordering key), pull (to be fetched), disabled. 10000 stands for as many \
-         or more, and of 2000 endpoints at most. Every replica sees the same table. Absent while it cannot be read."
-    );
-    describe_gauge!(
-        "deliveries_due_for_seconds",
-        Unit::Seconds,
-        "How long the oldest delivery that only the workers keep back has been due. Every replica sees the same table. \
-         Absent while it cannot be read."
-    );
-    describe_gauge!(
-        "dependency_up",
-        "1 while this process reaches the dependency, else 0."
-    );
-    describe_gauge!(
         "days_kept_past_retention",
         "Days older than RETENTION that are kept because deliveries of them are still pending, as of the last hourly \
          look. Every worker sees the same table."
-    );
-    describe_counter!("task_panics_total", "Panics of short tasks.");
-    describe_counter!(
-        "log_lines_dropped_total",
-        "Log lines that were not written because nobody reads them, or not in time."
-    );
-    describe_counter!(
-        "http2_floods_total",
-        "HTTP/2 connections closed because of too many frames that belong to no request."
     );
     for name in [
         "quarantined_total",
@@ -88,8 +64,6 @@ pub fn describe() {
         "leases_lost_total",
         "circuits_opened_total",
         "endpoints_disabled_total",
-        "log_lines_dropped_total",
-        "http2_floods_total",
     ] {
         counter!(name).increment(0);
     }

@@ -154,7 +154,6 @@ pub async fn run(
         "backlog",
         backlog::follow(
             backlog::pool("ingest-api", &config.database.database_url)?,
-            store::read_backlog,
             readings.clone(),
             stop.clone(),
         ),

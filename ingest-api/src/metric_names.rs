@@ -7,6 +7,7 @@ use crate::publish::error::PublishError;
 /// Writes the help texts of all metrics, and starts those that an alert looks at with zero: an increase can only be seen
 /// of a series that was there before.
 pub fn describe() {
+    shared::process::metric_names::describe();
     describe_counter!("http_requests_total", "Requests by route, method and status.");
     describe_histogram!(
         "http_request_duration_seconds",
@@ -88,33 +89,14 @@ pub fn describe() {
     );
     describe_gauge!("pulls_waiting", "Pulls that wait for a delivery.");
     describe_what_waits();
-    describe_process();
     for error in PublishError::ALL {
         counter!("publish_refusals_total", "reason" => error.code()).increment(0);
     }
-    for name in [
-        "log_lines_dropped_total",
-        "http2_floods_total",
-        "publish_resends_total",
-        "key_lookup_refusals_total",
-    ] {
+    for name in ["publish_resends_total", "key_lookup_refusals_total"] {
         counter!(name).increment(0);
     }
     counter!("body_refusals_total").increment(0);
     counter!("answer_refusals_total").increment(0);
-}
-
-/// What both services tell of their process.
-fn describe_process() {
-    describe_counter!("task_panics_total", "Panics of short tasks.");
-    describe_counter!(
-        "log_lines_dropped_total",
-        "Log lines that were not written because nobody reads them, or not in time."
-    );
-    describe_counter!(
-        "http2_floods_total",
-        "HTTP/2 connections closed because of too many frames that belong to no request."
-    );
 }
 
 /// What waits in the streams and in the tables, and whether that can be seen.
@@ -134,21 +116,5 @@ fn describe_what_waits() {
         Unit::Seconds,
         "Age of the oldest frame that no worker has stored; 0 when there is none. All event_stream gauges are absent while \
          NATS does not tell."
-    );
-    describe_gauge!(
-        "deliveries_pending",
-        "Pending deliveries by what keeps them: due (only the workers), paced (a rate limit), circuit_open, waiting (due \
-         later, or in progress), ordered (behind another of their ordering key), pull (to be fetched), disabled. 10000 stands for as many \
-         or more, and of 2000 endpoints at most. Every replica sees the same table. Absent while it cannot be read."
-    );
-    describe_gauge!(
-        "deliveries_due_for_seconds",
-        Unit::Seconds,
-        "How long the oldest delivery that only the workers keep back has been due. Every replica sees the same table. \
-         Absent while it cannot be read."
-    );
-    describe_gauge!(
-        "dependency_up",
-        "1 while this process reaches the dependency, else 0."
     );
 }

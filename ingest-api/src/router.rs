@@ -11,7 +11,7 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, options};
 use serde_json::Value;
-use shared::process::shutdown::panic_text;
+use shared::process::panics::panic_text;
 use shared::process::telemetry::{Readiness, health_routes};
 use shared::server::rules::RulesLayer;
 use tokio_util::sync::CancellationToken;

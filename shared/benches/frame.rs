@@ -3,8 +3,8 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use shared::domain::clock::UnixMicros;
-use shared::domain::event::{Event, JSON};
-use shared::domain::id::{EventId, OrgId};
+use shared::domain::event::Event;
+use shared::domain::id::EventId;
 use shared::wire::frame::{self, EncodedEvent};
 
 fn main() {
@@ -12,19 +12,10 @@ fn main() {
 }
 
 fn event(data: &[u8]) -> Event<'_> {
-    let accepted_at = UnixMicros::new(1_700_000_000_123_456);
     Event {
-        id: EventId::at(accepted_at),
-        org_id: OrgId::generate(),
         event_type: "order.created",
-        accepted_at,
-        content_type: JSON,
-        idempotency_key: None,
-        traceparent: None,
-        cloudevent: None,
-        ordering_key: None,
-        only_to: None,
         data,
+        ..Event::sample()
     }
 }
 

@@ -12,7 +12,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::domain::clock::UnixMicros;
-use crate::domain::event::{Event, JSON};
+use crate::domain::event::Event;
 use crate::domain::filter::PayloadFilter;
 use crate::egress::{EgressConfig, Refused};
 use crate::wire::frame::{self, EncodedEvent};
@@ -30,13 +30,9 @@ fn event((event_type, key, data, micros): &Parts) -> Event<'_> {
         org_id: Uuid::from_u128(8).into(),
         event_type,
         accepted_at: UnixMicros::new(*micros),
-        content_type: JSON,
         idempotency_key: key.as_deref(),
-        traceparent: None,
-        cloudevent: None,
-        ordering_key: None,
-        only_to: None,
         data,
+        ..Event::sample()
     }
 }
 

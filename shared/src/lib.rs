@@ -3,6 +3,45 @@
 //! `domain` holds the words that both services speak, `wire` what goes over NATS, `secret` and `egress` what guards a
 //! delivery, `db` the way to Postgres, `server` the HTTP server, and `process` what a service needs to start, to be watched
 //! and to stop. Each room's first lines say what it is for.
+//!
+//! # Glossary
+//!
+//! Each word stands for one thing, in code, logs, metrics and documents alike.
+//!
+//! | word | what it is |
+//! |---|---|
+//! | organisation | The tenant that owns keys, endpoints, events and deliveries. |
+//! | key | A secret with which a client of an organisation calls the API. |
+//! | scope | What a key may do. |
+//! | tier | What an organisation pays for: its rate limit. |
+//! | event | Something that a producer reported: an id, a type and a payload (`data`). It is never changed. |
+//! | frame | Events that travel together in one message of a stream. |
+//! | stream | A JetStream stream of frames, `EVENTS-n`. An organisation's events are all in one. |
+//! | lane | The ingest API's way to one stream: one frame is in flight, and the next one gathers behind it. |
+//! | endpoint | Where an organisation wants events, which of them, and how. |
+//! | target | Whether an endpoint's deliveries go to its URL (webhook) or are fetched by its owner (pull). |
+//! | subscriber | An enabled endpoint, as a worker asks it whether it wants an event. |
+//! | delivery | One event for one endpoint, from the first attempt to its end. |
+//! | attempt | One request to a receiver, and what came of it. |
+//! | outcome | How an attempt ended, or why a delivery ended without one. |
+//! | receiver | The program behind a webhook's URL. |
+//! | plan | The deliveries that events will get, before they are written. |
+//! | job | A leased delivery that is about to be sent. |
+//! | report | How a job ended, before it is recorded. |
+//! | permit | The right to have one more delivery in flight. A worker takes it before it claims. |
+//! | lease | The right to finish a delivery, until a time. Results are recorded only under the lease's token. |
+//! | claim | Leasing due deliveries from the table. |
+//! | gate | What limits an endpoint's deliveries in flight: its permits, its pace and its circuit. |
+//! | circuit | Open while an endpoint keeps failing: then one delivery at a time is sent as a probe. |
+//! | floor | The sequence number of a stream below which every frame is stored. Ordered deliveries wait for it. |
+//! | leftover frame | A frame below its consumer's acknowledgement floor that is still in the stream. |
+//! | bulky frame | A frame with more deliveries than one statement should write. |
+//! | quarantine | The table of frames and events that cannot be read or stored, with their bytes. |
+//! | notice | An event that Penstock itself sends about an endpoint (`endpoint.failing`, `delivery.dead`, …). |
+//! | recovery | A paced return of an endpoint's finished deliveries to `pending`, as its owner asked for. |
+//! | chore | What any worker does now and then: notices, recoveries, retention. |
+//! | room | Memory or descriptors that requests share, with a bound. |
+//! | drain | The time after a stop in which work in progress may end. |
 
 // `println!` and `eprintln!` panic when nobody reads any more.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

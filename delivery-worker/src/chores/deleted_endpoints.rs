@@ -1,4 +1,4 @@
-//! Endpoints that were deleted: what was pending for them ends, in bounded steps, and what was kept about them goes.
+//! After an endpoint is deleted: ends its pending deliveries in bounded steps, and removes what was kept about it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Ends the pending deliveries of deleted endpoints. Those that a worker has in flight come to their own result.
+    /// Ends the pending deliveries of deleted endpoints. Deliveries in flight are left to their own results.
     ///
     /// # Errors
     /// When Postgres does not answer.

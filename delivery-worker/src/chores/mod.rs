@@ -1,4 +1,4 @@
-//! Work that any worker does now and then, over and over.
+//! Chores: work that any worker repeats now and then.
 
 pub(crate) mod notices;
 pub(crate) mod recoveries;
@@ -6,10 +6,63 @@ pub(crate) mod deleted_endpoints;
 pub(crate) mod unacknowledged;
 pub(crate) mod retention;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::db::limited::within;
+use shared::process::shutdown::Tasks;
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+
+use crate::chores::retention::RetentionConfig;
+use crate::endpoints::directory::Directory;
+use crate::endpoints::permits::Permits;
+
+/// How long a round of a chore may take, unless it has a limit of its own. Only the last statement is lost then.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Starts all chores.
+pub fn start(
+    tasks: &Tasks,
+    pool: &PgPool,
+    directory: Arc<Directory>,
+    permits: Permits,
+    retention: RetentionConfig,
+) {
+    let stop = tasks.stop();
+
+    let (name, db, wake) = ("operational events", pool.clone(), permits.clone());
+    let store = async move || notices::store(&db, &directory, &wake).await;
+    let rounds = repeat(name, notices::INTERVAL, LIMIT, stop.clone(), store);
+    tasks.spawn_long_lived(name, rounds);
+
+    let (name, db) = ("recoveries", pool.clone());
+    let recover = async move || recoveries::take_steps(&db, &permits).await;
+    let rounds = repeat(name, recoveries::INTERVAL, LIMIT, stop.clone(), recover);
+    tasks.spawn_long_lived(name, rounds);
+
+    let (name, db) = ("deleted endpoints", pool.clone());
+    let ending = deleted_endpoints::Ending::default();
+    let end = async move || ending.take_round(&db).await;
+    let rounds = repeat(name, deleted_endpoints::INTERVAL, LIMIT, stop.clone(), end);
+    tasks.spawn_long_lived(name, rounds);
+
+    let (name, db) = ("unacknowledged deliveries", pool.clone());
+    let end = async move || unacknowledged::end_deliveries(&db).await;
+    let rounds = repeat(name, unacknowledged::INTERVAL, LIMIT, stop.clone(), end);
+    tasks.spawn_long_lived(name, rounds);
+
+    let (name, db) = ("retention", pool.clone());
+    let maintain = async move || retention::maintain(&db, retention).await;
+    let rounds = repeat(
+        name,
+        retention::INTERVAL,
+        retention::LIMIT,
+        stop.clone(),
+        maintain,
+    );
+    tasks.spawn_long_lived(name, rounds);
+}
 
 /// Does `chore` at once and then at every `interval` until the stop. What fails because Postgres is away, or takes longer
 /// than `limit`, is logged and left to the next time.
@@ -34,7 +87,7 @@ pub async fn repeat(
     Ok(())
 }
 
-/// Logs why a task that goes on did not get its work done this time.
+/// Logs why a task could not do its work this time; the task goes on.
 ///
 /// # Errors
 /// When Postgres has refused a statement for another reason than being away: the worker is broken.

@@ -1,6 +1,6 @@
-//! Operational events: what Penstock tells an organisation about its endpoints. They are written down together with
-//! what they tell of, and stored from there as ordinary events, under the id that they were written down with, dated by
-//! Postgres's clock: exactly once, whichever worker does it and however often.
+//! Notices (operational events): what Penstock tells an organisation about its endpoints. A notice is written in the same
+//! statement as the change that it reports. From there it is stored as an ordinary event, under its own id and dated by
+//! Postgres's clock: exactly once, whichever worker stores it and however often.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::endpoints::permits::Permits;
 use crate::slices::Slices;
 use crate::store::events::{self, NewDelivery, Stored};
 
-/// Pause between two looks at what was written down.
+/// Pause between two looks for notices.
 pub const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Most of them in one statement.
+/// Most notices in one statement.
 const MAX_BATCH: i64 = 200;
 
-/// One that was written down.
+/// A notice as it was written.
 struct Notice {
-    /// Dated by the clock of the worker that wrote it down.
+    /// Dated by the clock of the worker that wrote it.
     id: EventId,
     created_at: OffsetDateTime,
     org_id: OrgId,
@@ -32,7 +32,7 @@ struct Notice {
     data: String,
 }
 
-/// Stores what was written down, and removes it from there.
+/// Stores notices as events, and removes them.
 ///
 /// # Errors
 /// When Postgres does not answer; what was stored then is stored again later, which changes nothing.
@@ -54,7 +54,8 @@ pub async fn store(pool: &PgPool, directory: &Directory, permits: &Permits) -> R
         let endpoints = directory.snapshot();
         let (events, deliveries) = fan_out(&endpoints, &notices).await;
         let events: Vec<_> = events.iter().collect();
-        match events::store(&mut connection, endpoints.version, &events, &deliveries).await? {
+        let written: Vec<_> = deliveries.iter().collect();
+        match events::store(&mut connection, endpoints.version, &events, &written).await? {
             Stored::New(_) => {
                 for delivery in &deliveries {
                     permits.note_due(delivery.endpoint_id, Duration::ZERO);
@@ -77,7 +78,7 @@ pub async fn store(pool: &PgPool, directory: &Directory, permits: &Permits) -> R
     Ok(())
 }
 
-/// The events that somebody takes, with their deliveries.
+/// The events that an endpoint wants, with their deliveries.
 async fn fan_out<'a>(endpoints: &Snapshot, notices: &'a [Notice]) -> (Vec<Event<'a>>, Vec<NewDelivery<'a>>) {
     let (mut events, mut deliveries) = (Vec::new(), Vec::new());
     let mut slices = Slices::new();

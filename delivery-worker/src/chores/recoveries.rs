@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -23,7 +24,7 @@ struct Recovery {
     endpoint_id: EndpointId,
     since: OffsetDateTime,
     until: OffsetDateTime,
-    statuses: Vec<String>,
+    statuses: Vec<DeliveryStatus>,
     per_second: i32,
     position_at: Option<OffsetDateTime>,
     position_event: Option<EventId>,
@@ -41,7 +42,7 @@ struct Candidate {
 struct Page {
     /// How many of them are looked at.
     length: usize,
-    /// Nothing comes after them.
+    /// No candidate comes after them.
     is_last: bool,
 }
 
@@ -55,7 +56,7 @@ pub async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<(), sqlx::Er
         let Some(recovery) = next_due(&mut transaction).await? else {
             return Ok(());
         };
-        let candidates = if recovery.statuses == ["dead"] {
+        let candidates = if recovery.statuses == [DeliveryStatus::Dead] {
             dead(&mut transaction, &recovery).await?
         } else {
             finished(&mut transaction, &recovery).await?
@@ -79,7 +80,7 @@ pub async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<(), sqlx::Er
     }
 }
 
-/// Cuts candidates off after the one that is the last of `most` matching ones.
+/// Ends a page after the `most`th matching candidate.
 fn page(matches: impl ExactSizeIterator<Item = bool>, most: usize) -> Page {
     let all = matches.len();
     let last = matches
@@ -96,8 +97,8 @@ fn page(matches: impl ExactSizeIterator<Item = bool>, most: usize) -> Page {
 async fn next_due(connection: &mut PgConnection) -> Result<Option<Recovery>, sqlx::Error> {
     sqlx::query_as!(
         Recovery,
-        r#"select id, org_id as "org_id: OrgId", endpoint_id as "endpoint_id: EndpointId", since, until, statuses,
-                  per_second, position_at, position_event as "position_event: EventId"
+        r#"select id, org_id as "org_id: OrgId", endpoint_id as "endpoint_id: EndpointId", since, until,
+                  statuses as "statuses: Vec<DeliveryStatus>", per_second, position_at, position_event as "position_event: EventId"
            from recoveries where status = 'running' and next_step_at <= now()
            order by next_step_at limit 1 for update skip locked"#
     )
@@ -124,7 +125,7 @@ async fn dead(connection: &mut PgConnection, recovery: &Recovery) -> Result<Vec<
     .await
 }
 
-/// Delivered ones have no index: the organisation's events are gone through.
+/// Delivered deliveries have no index, so this reads the organisation's events.
 async fn finished(connection: &mut PgConnection, recovery: &Recovery) -> Result<Vec<Candidate>, sqlx::Error> {
     sqlx::query_as!(
         Candidate,
@@ -140,14 +141,14 @@ async fn finished(connection: &mut PgConnection, recovery: &Recovery) -> Result<
         recovery.position_at.unwrap_or(recovery.since),
         recovery.position_event.map_or(Uuid::nil(), EventId::as_uuid),
         i64::try_from(MAX_LOOKED_AT).unwrap_or(i64::MAX),
-        &recovery.statuses,
+        &recovery.statuses as _,
     )
     .fetch_all(connection)
     .await
 }
 
-/// Makes deliveries pending, with all their attempts before them again. Those whose payload was removed are left; that of
-/// the others cannot be removed before they are pending.
+/// Makes deliveries pending again, with all attempts allowed anew. Skips those whose payload was removed. The payloads of the
+/// others are locked, so that none is removed in between.
 async fn revive(
     connection: &mut PgConnection,
     recovery: &Recovery,
@@ -178,7 +179,7 @@ async fn revive(
             .iter()
             .map(|candidate| candidate.accepted_at)
             .collect::<Vec<_>>(),
-        &recovery.statuses,
+        &recovery.statuses as _,
     )
     .execute(connection)
     .await?;

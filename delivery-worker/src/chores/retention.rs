@@ -1,5 +1,5 @@
-//! What is kept how long: the days' partitions, the payloads of organisations that keep them for less, and the little
-//! rows that nothing needs any more.
+//! How long things are kept: the partitions of each day, payloads of organisations that keep them for a shorter time, and
+//! small rows that are not needed any more.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::store::partitions;
 /// Time between two rounds.
 pub const INTERVAL: Duration = Duration::from_hours(1);
 
-/// How long a round may take: it looks at all that organisations keep, and has partitions made for the next days.
+/// How long a round may take: it looks at everything that organisations keep, and makes the partitions of the next days.
 pub const LIMIT: Duration = Duration::from_hours(6);
 
 /// Events that one statement looks at.
@@ -119,7 +119,7 @@ async fn empty_default_partitions(pool: &PgPool, cutoff: OffsetDateTime) -> Resu
     }
 }
 
-/// Removes the payloads of organisations that keep them for a shorter time than the rest.
+/// Removes the old payloads of organisations that keep them for a shorter time.
 async fn remove_payloads(pool: &PgPool, now: OffsetDateTime) -> Result<(), sqlx::Error> {
     let organizations = sqlx::query!(
         r#"select id as "id: OrgId", payload_retention_days as "days!" from organizations

@@ -1,9 +1,10 @@
-//! Deliveries that are pulled and never acknowledged: their end, when their endpoint sets one. Each lease that has run out
-//! was an attempt. Workers end them, so that they end while nobody pulls.
+//! Ends pulled deliveries that nobody acknowledges, if their endpoint sets a limit. Each lease that ran out counts as an
+//! attempt. Workers do it, so that deliveries end although nobody pulls.
 
 use std::time::Duration;
 
 use shared::domain::clock::UnixMicros;
+use shared::domain::delivery::DeliveryStatus;
 use shared::domain::event::{DELIVERY_DEAD, OPERATIONAL_TYPES};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use sqlx::PgPool;
@@ -41,7 +42,8 @@ pub async fn end_deliveries(pool: &PgPool) -> Result<(), sqlx::Error> {
             if ended == 0 {
                 break;
             }
-            metrics::counter!("delivery_results_total", "status" => "dead").increment(ended);
+            let dead = DeliveryStatus::Dead.as_str();
+            metrics::counter!("delivery_results_total", "status" => dead).increment(ended);
             tracing::warn!(endpoint_id = %endpoint.id, deliveries = ended, "deliveries are dead: nobody acknowledged them");
         }
     }

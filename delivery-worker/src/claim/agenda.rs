@@ -1,8 +1,8 @@
-//! When to look at which endpoint: what makes a claim cost what is due, and not what waits.
+//! When to look at which endpoint, so that a claim costs as much as is due, not as much as waits.
 //!
-//! Every look at an endpoint's rows says when the next of them is due. What this worker writes itself it notes. Rows of
-//! others (a worker that died, a replay through the API) are found by a walk over all endpoints with pending rows, which
-//! takes its time: a small part of it is spent on walking.
+//! Each look at an endpoint's rows tells when the next row is due, and the worker notes what it writes itself. Rows of others
+//! (a worker that died, a replay through the API) are found by a walk over all endpoints with pending rows. The walk is
+//! slow on purpose: a worker spends a small part of its time on it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -11,11 +11,12 @@ use shared::domain::id::EndpointId;
 use tokio::time::Instant;
 
 use super::survey::Waiting;
+use crate::endpoints::directory::Snapshot;
 
-/// How much longer than a part of the walk took, the next one is put off.
+/// The pause after a part of the walk is this many times as long as the part took.
 const WALK_PAUSE: u32 = 30;
 
-/// When an endpoint that is disabled, or unknown, is thought of again.
+/// Pause before an endpoint that is disabled or unknown is looked at again.
 const PUT_OFF: Duration = Duration::from_secs(1);
 
 /// When each endpoint with pending rows is to be looked at.
@@ -37,7 +38,7 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct Walk {
-    /// Where it goes on; from the first endpoint where there is none.
+    /// The endpoint after which it goes on; `None` is the start.
     after: Option<EndpointId>,
     /// When this round began.
     began: Option<Instant>,
@@ -51,7 +52,7 @@ struct Walk {
 pub struct WalkFrom(pub Option<EndpointId>);
 
 impl Agenda {
-    /// The endpoint is to be looked at then, or earlier.
+    /// Looks at the endpoint at `look_at`, or earlier.
     pub fn note(&mut self, id: EndpointId, look_at: Instant, now: Instant) {
         let known = self.entries.get(&id).copied();
         if known.is_none_or(|known| look_at < known.look_at) {
@@ -68,6 +69,16 @@ impl Agenda {
         }
     }
 
+    /// Lets new events start at once again for endpoints that have no due delivery left: another worker may have taken
+    /// the last one.
+    pub fn end_backlogs(&self, endpoints: &Snapshot) {
+        for endpoint in endpoints.endpoints() {
+            if !self.has_due(endpoint.id) {
+                endpoint.gate.set_backlogged(false);
+            }
+        }
+    }
+
     fn insert(&mut self, id: EndpointId, entry: Entry) {
         self.remove(id);
         self.by_time.insert((entry.look_at, id));
@@ -81,7 +92,7 @@ impl Agenda {
     }
 
     /// Up to `most` endpoints that are to be looked at by now and that `may_be_sent`, those first that have waited for it
-    /// the longest. Of the others those are put off for which it says nothing.
+    /// the longest. Endpoints for which it returns `None` are put off.
     pub fn due(
         &mut self,
         now: Instant,

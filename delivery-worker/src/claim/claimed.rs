@@ -18,7 +18,7 @@ pub struct Claimed {
     pub(super) accepted_at: OffsetDateTime,
     /// Attempts since it was last made pending by a person, or since it was stored.
     pub(super) attempts: i32,
-    /// Since the same time.
+    /// Time since then.
     pub(super) age_seconds: f64,
     pub(super) ordered: bool,
     pub(super) lease_token: LeaseToken,
@@ -31,7 +31,7 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// What is to be done for it.
+    /// The job that sends it.
     pub fn into_job(self, endpoint: Arc<Endpoint>) -> Job {
         let event = Outgoing {
             id: self.event_id,

@@ -1,17 +1,17 @@
-//! How far each stream is stored: every frame up to its floor is acknowledged, by whichever worker. Ordered
-//! deliveries wait for it.
+//! How far each stream is stored: a worker has acknowledged every frame up to the floor. Ordered deliveries wait for it.
 //!
 //! An acknowledged frame is removed from its stream, so the floor stands just before the first frame that is left. A
 //! stream that took the name of a deleted one starts again at the first sequence number; its floor is taken as it is,
-//! also when it is lower. Deliveries of the deleted stream are let go by the time at which the stream is seen empty:
-//! nothing that was sent before them can come after that.
+//! also when it is lower. Deliveries of the deleted stream may go once the stream was seen empty after them: no frame that
+//! was sent before them can still come.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream;
+use shared::db::limited::LimitedPool;
 use shared::process::nats::Nats;
-use sqlx::PgPool;
+
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -22,20 +22,20 @@ use crate::intake::streams::event_streams;
 use crate::store::partitions;
 use crate::store::warm::WarmPool;
 
-/// Pause between two looks at the streams, and the longest time without one: a floor that nobody asks for is kept up too, so
-/// that a stream's successor is not taken for the stream.
+/// Pause between two looks at the streams, and the longest time without a look. Floors are written even when no delivery
+/// waits for them, so that a stream that took the name of a deleted one is noticed.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often the streams are looked at for one request: the acknowledgement of the last frame may be on its way.
 const LOOKS: u32 = 5;
 
-/// Asks for the floors on behalf of deliveries that wait for nothing else.
+/// Asks for the floors on behalf of deliveries that wait only for them.
 #[derive(Clone, Debug, Default)]
 pub struct FloorRequests(Arc<Notify>);
 
 impl FloorRequests {
-    /// Has the streams looked at soon. The claimer is woken when a floor has changed.
+    /// Asks for a look at the streams soon. It wakes the claimer when a floor has changed.
     pub fn ask(&self) {
         self.0.notify_one();
     }
@@ -44,9 +44,7 @@ impl FloorRequests {
 /// Keeps the floors.
 #[derive(Debug)]
 pub struct Floors {
-    /// The connection to NATS.
     pub nats: Nats,
-    /// The database.
     pub database: WarmPool,
     /// Wakes the claimer.
     pub permits: Permits,
@@ -86,13 +84,11 @@ impl Floors {
 
     /// Whether a floor has changed.
     async fn refresh(&self) -> anyhow::Result<bool> {
-        // Before the streams are looked at: what is stored by now was sent before they were.
-        let now = partitions::now(self.database.pool());
-        let now = self.database.within_limit(now).await?;
+        // Read before the streams are: whatever is stored by now was sent before the look at them.
+        let now = partitions::now(self.database.pool()).await?;
         let streams = event_streams(&self.nats.jetstream()).await?;
         let floors: Vec<_> = streams.iter().map(|stream| Floor::of(stream, now)).collect();
-        let writing = write(self.database.pool(), &floors);
-        Ok(self.database.within_limit(writing).await?)
+        Ok(write(self.database.pool(), &floors).await?)
     }
 }
 
@@ -118,7 +114,7 @@ impl<'a> Floor<'a> {
     }
 }
 
-async fn write(pool: &PgPool, floors: &[Floor<'_>]) -> Result<bool, sqlx::Error> {
+async fn write(pool: &LimitedPool, floors: &[Floor<'_>]) -> Result<bool, sqlx::Error> {
     let done = sqlx::query!(
         "insert into stream_floors as s (stream, stored_through, drained_at)
          select * from unnest($1::text[], $2::bigint[], $3::timestamptz[]) as f (stream, stored_through, drained_at)

@@ -1,8 +1,8 @@
 //! Claiming due deliveries from the table: retries, what found no permit at intake, what a dead worker left, and
 //! everything of endpoints that are ordered, paced or failing.
 //!
-//! Fair by endpoint: each that has permits gets a few of its own due rows; a million due rows of one endpoint cost the
-//! others nothing. What waits costs nothing either: an endpoint is looked at when something of it may be due.
+//! Claims are fair by endpoint: each endpoint with permits gets a few of its own due rows, so a million due rows of one
+//! endpoint do not slow the others. Rows that are not due cost no work: an endpoint is looked at when one may be due.
 
 pub(crate) mod floors;
 
@@ -39,7 +39,7 @@ use crate::store::warm::WarmPool;
 /// Most deliveries of one endpoint in one claim.
 const MAX_PER_ENDPOINT: usize = 50;
 
-/// Most endpoints that one claim looks at. Those that have waited for it the longest come first.
+/// Most endpoints that one claim looks at. Those that have waited longest come first.
 const MAX_LOOKED_AT: usize = 512;
 
 /// Endpoints in one part of the walk over all that have pending rows.
@@ -58,7 +58,7 @@ pub struct Claimer {
     pub dispatcher: Dispatcher,
     /// Where ordered deliveries ask how far their streams are stored.
     pub floors: FloorRequests,
-    /// How often the table is searched when nothing else happens.
+    /// How often the table is searched when no permit wakes the claimer.
     pub interval: Duration,
     /// How much longer a lease lasts than the endpoint's timeout.
     pub lease_margin: Duration,
@@ -92,7 +92,7 @@ impl Claimer {
                 () = stop.cancelled() => return Ok(()),
             };
             let claim = self.claim_once(&mut rounds, is_tick);
-            match self.database.within_limit(claim).await {
+            match self.database.pool().within(claim).await {
                 Ok(()) => {}
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, "cannot look for due deliveries, trying again");
@@ -118,7 +118,7 @@ impl Claimer {
             .await?;
         let mut shares = self.shares(&mut connection, &endpoints, waiting).await?;
         share::begin_after(&mut shares, rounds.last_served);
-        // In turn, so that neither kind of an endpoint's deliveries can take all its permits for long.
+        // In turn, so that neither the ordered nor the other deliveries of an endpoint take all its permits for long.
         rounds.ordered_first = !rounds.ordered_first;
         if !shares.is_empty() {
             crash::reach(Point::Claiming);
@@ -137,7 +137,7 @@ impl Claimer {
             self.start(&mut shares, claimed);
             if !ordered {
                 for share in shares.iter().filter(|share| share.waiting.has_due()) {
-                    // A permit that found no row: the endpoint has no more due ones.
+                    // A permit is left over: the endpoint has no more due rows.
                     share.endpoint.gate.set_backlogged(share.permits.is_empty());
                 }
             }
@@ -151,8 +151,7 @@ impl Claimer {
         Ok(())
     }
 
-    /// What waits for the endpoints of which something may be due: at every tick for all of them, otherwise for those that
-    /// can be sent more.
+    /// What waits for endpoints that may have due rows: at a tick for all of them, otherwise only for those with free permits.
     async fn survey(
         &self,
         connection: &mut PgConnection,
@@ -180,7 +179,7 @@ impl Claimer {
         };
         agenda.looked(now, &waiting);
         if is_tick {
-            survey::end_backlogs(endpoints, agenda);
+            agenda.end_backlogs(endpoints);
         }
         Ok(waiting)
     }
@@ -222,8 +221,8 @@ impl Claimer {
         Ok(())
     }
 
-    /// What each endpoint with waiting deliveries may be sent now: as many as there are permits, as its pace allows,
-    /// and one where it is a probe that no other worker sends.
+    /// How many deliveries each endpoint may be sent now: as permits and its rate limit allow, and one if it is a probe that
+    /// no other worker sends.
     async fn shares(
         &self,
         connection: &mut PgConnection,

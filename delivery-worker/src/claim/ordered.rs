@@ -1,12 +1,12 @@
-//! Claiming deliveries with an ordering key: of each key the first one that is pending, and no other.
+//! Claiming deliveries with an ordering key: only the first pending one of each key.
 //!
-//! Those that may be due are looked at in the order in which they came due. One that stands behind another of its key is
-//! parked when it is met, and is in nobody's way then; the end of the one before it puts it back (see the migration
-//! `park_ordered_deliveries`). So what waits costs nothing, neither the first of a key nor what is behind it.
+//! Deliveries that may be due are looked at in the order in which they came due. One that has to wait for another one of
+//! its key is parked: no claim meets it again until the one before it ends and unparks it (see the migration
+//! `park_ordered_deliveries`). So deliveries that wait cost no work.
 //!
-//! The first one known is the first one there is only if everything that stands before it in its stream is stored.
-//! One worker may have stored the second frame of a stream while another one, or none any more, still holds the
-//! first. So a delivery also waits until its stream is stored through its own place: see [`crate::claim::floors`].
+//! The first stored delivery of a key is the first one of all only if everything before it in its stream is stored. A worker
+//! may have stored the second frame of a stream while another worker still holds the first, or died with it. So a
+//! delivery also waits until every frame before its own is stored: see [`crate::claim::floors`].
 
 use std::collections::HashMap;
 
@@ -18,11 +18,11 @@ use super::{Claimed, Share};
 use crate::claim::floors::FloorRequests;
 use crate::endpoints::permits::Permits;
 
-/// Deliveries of one endpoint that are looked at in one claim: twice as many as it may be sent, and so many more. Those
-/// beyond are for the next claim, which comes at once.
+/// One claim looks at twice as many deliveries of an endpoint as it may be sent, and this many more. The rest is left to
+/// the next claim, which comes at once.
 const MORE: i32 = 16;
 
-/// After which delivery the look at an endpoint's due ones goes on; from the first one where there is no entry.
+/// For each endpoint, the due delivery after which the next look goes on. Without an entry it begins with the first.
 #[derive(Debug, Default)]
 pub struct Cursors(HashMap<EndpointId, Place>);
 
@@ -41,9 +41,9 @@ struct Due {
     accepted_at: OffsetDateTime,
     next_attempt_at: OffsetDateTime,
     ordinal: i64,
-    /// Another one of its key comes first.
+    /// Another delivery of its key comes first.
     behind: bool,
-    /// Nothing can come before it any more.
+    /// No delivery can come before it any more.
     stored: bool,
 }
 
@@ -91,10 +91,10 @@ pub async fn claim(
         let leased = share.permits.len().min(count);
         let lease_ms = share.lease_ms();
         ready.extend(is_ready.take(leased).map(|due| (due, lease_ms)));
-        // Where some found no permit, the next claim begins with them.
+        // Those that found no permit come first in the next claim.
         let goes_on = is_full && leased == count;
         cursors.advance(*id, page.last().filter(|_| goes_on));
-        // What waits for its stream only can wait for the next claim too.
+        // Deliveries that wait only for their stream's floor can wait for the next claim too.
         if goes_on && page.iter().any(|due| due.behind || due.stored) {
             permits.wake_claimer();
         }

@@ -1,5 +1,5 @@
-//! Rate limits of endpoints, kept by all workers together: each takes its turns from one row, which says when the next
-//! turn is (GCRA). Turns that were not needed in time are saved up for a quarter of a second.
+//! Rate limits of endpoints, kept by all workers together (GCRA): one row says when the endpoint's next turn is, and each
+//! worker takes its turns from it. Unused turns are saved up for a quarter of a second.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::Share;
 
-/// Cuts the turns of endpoints with a rate limit down to what their pace allows, and drops those that have none.
+/// Cuts the turns of endpoints with a rate limit down to what the limit allows, and drops shares without a turn.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -64,7 +64,7 @@ pub async fn take_turns(connection: &mut PgConnection, shares: &mut Vec<Share>) 
     Ok(())
 }
 
-/// Returns the turns for which there was no due delivery.
+/// Gives back the turns that found no due delivery.
 ///
 /// # Errors
 /// When Postgres does not answer; then the turns are lost, and the endpoint is sent less for a moment.

@@ -11,9 +11,7 @@ use crate::endpoints::permits::{Permit, Permits};
 
 /// What one endpoint may be sent in a claim.
 pub struct Share {
-    /// The endpoint.
     pub endpoint: Arc<Endpoint>,
-    /// What waits.
     pub waiting: Waiting,
     /// How many deliveries it may still take.
     pub turns: usize,
@@ -50,12 +48,12 @@ impl Share {
     }
 }
 
-/// Puts the shares in the order in which they are given permits: all of them in turn, however few there are.
+/// Rotates the shares, so that all get permits in turn, however few permits there are.
 pub fn begin_after(shares: &mut [Share], last: Option<EndpointId>) {
     shares.sort_unstable_by_key(|share| (Some(share.endpoint.id) <= last, share.endpoint.id));
 }
 
-/// Probes for which there was no due delivery: an ordered one may wait for another of its key.
+/// Probes that found no due delivery: an ordered one may wait for another one of its key.
 pub fn unused_probes(shares: &[Share]) -> Vec<EndpointId> {
     let unused = shares
         .iter()

@@ -6,44 +6,41 @@ use shared::domain::id::EndpointId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::agenda::Agenda;
-use crate::endpoints::directory::Snapshot;
-
-/// What waits for an endpoint. Its seconds are negative where they are to come.
+/// What waits for an endpoint. Seconds are negative for a time in the future.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting {
     /// The endpoint.
     pub endpoint_id: EndpointId,
-    /// For how many seconds the first delivery without an ordering key has been due.
+    /// Seconds since the oldest delivery without an ordering key became due.
     pub due_seconds: Option<f64>,
-    /// The same of the first delivery with one that is not known to stand behind another of its key.
+    /// The same for deliveries with an ordering key. Skips those that are known to wait for another one of their key.
     pub ordered_seconds: Option<f64>,
-    /// For how many seconds its open circuit lets one delivery through, by one worker.
+    /// Seconds since a worker may send one probe; `None` while the circuit is closed.
     pub probe_seconds: Option<f64>,
 }
 
 impl Waiting {
-    /// It has a delivery without an ordering key that is due.
+    /// Whether a delivery without an ordering key is due.
     pub fn has_due(&self) -> bool {
         self.due_seconds.is_some_and(is_past)
     }
 
-    /// It has a delivery with one that may be due.
+    /// Whether a delivery with an ordering key may be due.
     pub fn has_ordered(&self) -> bool {
         self.ordered_seconds.is_some_and(is_past)
     }
 
-    /// What is sent is a probe.
+    /// Whether what is sent is a probe.
     pub fn is_probe(&self) -> bool {
         self.probe_seconds.is_some()
     }
 
-    /// Its circuit lets nothing through yet.
+    /// Its circuit is open, and no probe is due yet.
     pub fn is_open(&self) -> bool {
         self.probe_seconds.is_some_and(|seconds| !is_past(seconds))
     }
 
-    /// When something may be sent, from now on; never while nothing waits.
+    /// Time from now until something may be sent; `None` while no delivery waits.
     pub fn next_look(&self) -> Option<Duration> {
         let waits = [self.due_seconds, self.ordered_seconds];
         let due_for = waits.into_iter().flatten().reduce(f64::max)?;
@@ -56,9 +53,11 @@ fn is_past(seconds: f64) -> bool {
     seconds >= 0.0
 }
 
-/// Up to `most` endpoints with pending deliveries to send, the first ones after `after`: a walk over both indexes of what
-/// may be due from endpoint to endpoint. Deliveries to pull are in another index, and those behind another of their key in
-/// neither. `least` passes over null; when both are at their end, it is null and nothing follows.
+/// Up to `most` endpoints that have pending deliveries to send, in the order of their ids, after `after`.
+///
+/// The query walks both indexes of what may be due, from endpoint to endpoint. Deliveries to pull stand in another index,
+/// and those that wait for another one of their key in none. `least` ignores null: it is null, and ends the walk, when both
+/// indexes have no further endpoint.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -92,7 +91,7 @@ pub async fn walk(
     .await
 }
 
-/// What waits for each of these endpoints: one look into either index, whatever waits there.
+/// What waits for each of these endpoints. Looks once into each index, however many rows wait there.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -123,15 +122,4 @@ pub async fn look(
     )
     .fetch_all(connection)
     .await
-}
-
-/// Lets new events of endpoints start at once again for which nothing waits any more: another worker may have taken the
-/// last of it.
-pub fn end_backlogs(endpoints: &Snapshot, agenda: &Agenda) {
-    for endpoint in endpoints
-        .endpoints()
-        .filter(|endpoint| !agenda.has_due(endpoint.id))
-    {
-        endpoint.gate.set_backlogged(false);
-    }
 }

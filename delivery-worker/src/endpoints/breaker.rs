@@ -32,7 +32,7 @@ pub struct Breaker {
 pub enum Circuit {
     /// It is sent whatever is due.
     Closed,
-    /// It is sent nothing for this time, and then one probe.
+    /// No delivery is sent for this time, and then one probe.
     Open(Duration),
     /// It is to be disabled.
     GivenUp,

@@ -7,21 +7,23 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use shared::domain::endpoint::{EndpointKind, Format, OnExhausted};
 use shared::domain::event::Event;
+use shared::domain::event_type::EventTypePattern;
 use shared::domain::id::{EndpointId, OrgId};
 use shared::secret::SecretsKey;
 
-use crate::endpoints::endpoint::{Endpoint, EndpointRow, Format, OnExhausted};
+use crate::endpoints::endpoint::{Endpoint, EndpointRow};
 use crate::endpoints::event_types::EventTypes;
 use crate::endpoints::retry::RetryPolicy;
-use crate::endpoints::subscribers::{Subscriber, Subscribers, Taker};
+use crate::endpoints::subscribers::{Subscriber, Subscribers, Taker, Target};
 use crate::slices::Slices;
 use crate::store::warm::WarmPool;
 
 /// All enabled endpoints as of one version.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The database's count of changes that this is.
+    /// The database's count of changes up to which this was read.
     pub version: i64,
     /// The most that the filters of one event may take.
     filter_steps: u32,
@@ -30,7 +32,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Older than any.
+    /// Without endpoints, and older than any that was read.
     fn empty(filter_steps: u32) -> Self {
         Self {
             version: -1,
@@ -77,7 +79,7 @@ impl Snapshot {
     }
 
     fn insert(&mut self, org_id: OrgId, subscriber: Subscriber) {
-        if let Some(endpoint) = &subscriber.push {
+        if let Some(endpoint) = subscriber.target.webhook() {
             self.by_id.insert(endpoint.id, endpoint.clone());
         }
         Arc::make_mut(self.by_organization.entry(org_id).or_default()).insert(subscriber);
@@ -95,8 +97,8 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Empty; its version is older than any. `policy` is for the endpoints that have none of their own, and the filters
-    /// of one event take at most `filter_steps`.
+    /// Without endpoints. `policy` is for endpoints that have none of their own; the filters of one event take at most
+    /// `filter_steps`.
     pub fn new(database: WarmPool, secrets_key: SecretsKey, policy: RetryPolicy, filter_steps: u32) -> Self {
         let snapshot = Snapshot::empty(filter_steps);
         Self {
@@ -116,20 +118,20 @@ impl Directory {
             .clone()
     }
 
-    /// Reads what has changed since.
+    /// Reads what has changed since the last read.
     ///
     /// # Errors
-    /// When Postgres does not answer; also when it cannot be known what an endpoint wants, because a later release wrote
-    /// its filter: this worker must not store events then.
+    /// When Postgres does not answer; also when it cannot be known what an endpoint is or wants, because a later release
+    /// wrote its kind or its filter: this worker must not store events then.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let _turn = self.refresh.lock().await;
-        self.database.within_limit(self.read()).await
+        self.database.pool().within(self.read()).await
     }
 
     async fn read(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let before = self.snapshot();
         let mut connection = self.database.acquire().await?;
-        // Read first: the rows read after it hold every change up to it, and perhaps later ones.
+        // Read before the rows, which then hold every change up to this version, and perhaps later ones.
         let version = sqlx::query_scalar!("select version from endpoint_version")
             .fetch_one(&mut *connection)
             .await?;
@@ -137,7 +139,7 @@ impl Directory {
             connection.keep();
             return Ok(before);
         }
-        // A database that was restored counts from an earlier number: what is held is of a history that never was.
+        // A restored database counts from an earlier number, and what is in memory may never have happened there.
         let before = if version < before.version {
             Arc::new(Snapshot::empty(before.filter_steps))
         } else {
@@ -145,9 +147,10 @@ impl Directory {
         };
         let rows = sqlx::query_as!(
             EndpointRow,
-            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", url, event_types, filter, secret,
-                      previous_secret, previous_secret_expires_at, headers, format as "format: Format", max_in_flight,
-                      timeout_ms, rate_limit_per_second, ordered, on_exhausted as "on_exhausted: OnExhausted",
+            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", kind as "kind: EndpointKind", url,
+                      event_types as "event_types: Vec<EventTypePattern>", filter, secret, previous_secret,
+                      previous_secret_expires_at, headers, format as "format: Format", max_in_flight, timeout_ms,
+                      rate_limit_per_second, ordered, on_exhausted as "on_exhausted: OnExhausted",
                       retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
                       (status = 'enabled' and deleted_at is null) as "enabled!"
                from endpoints where version > $1"#,
@@ -177,9 +180,11 @@ impl Directory {
             })?;
             let subscriber = Subscriber {
                 endpoint_id: row.id,
-                pull: row.url.is_none(),
+                target: match row.kind {
+                    EndpointKind::Pull => Target::Pull,
+                    EndpointKind::Push => Target::Webhook(self.endpoint(row, known.as_deref()).map(Arc::new)),
+                },
                 ordered: row.ordered,
-                push: self.endpoint(row, known.as_deref()).map(Arc::new),
                 types: Arc::new(EventTypes::new(&row.event_types)),
                 filter: filter.map(Arc::new),
             };
@@ -189,8 +194,7 @@ impl Directory {
     }
 
     fn endpoint(&self, row: &EndpointRow, known: Option<&Endpoint>) -> Option<Endpoint> {
-        let url = row.url.as_deref()?;
-        let endpoint = row.endpoint(url, known, &self.secrets_key, &self.policy);
+        let endpoint = row.endpoint(known, &self.secrets_key, &self.policy);
         endpoint
             .inspect_err(|error| {
                 let error = format!("{error:#}");

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use hyper::header::HeaderMap;
+use shared::domain::endpoint::{EndpointKind, Format, OnExhausted};
 use shared::domain::event::Event;
+use shared::domain::event_type::EventTypePattern;
 use shared::domain::filter::PayloadFilter;
 use shared::domain::headers::CustomHeaders;
 use shared::domain::id::{EndpointId, OrgId};
@@ -19,15 +22,11 @@ use crate::send::sign::Signer;
 /// An enabled endpoint that deliveries are sent to.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Its id.
     pub id: EndpointId,
-    /// The organisation that owns it.
     pub org_id: OrgId,
-    /// Where deliveries are sent.
     pub url: Url,
     /// How long an attempt may take.
     pub timeout: Duration,
-    /// Signs its deliveries.
     pub signer: Signer,
     /// What its owner adds to every request.
     pub headers: HeaderMap,
@@ -35,7 +34,7 @@ pub struct Endpoint {
     pub format: Format,
     /// When its failed deliveries are tried again.
     pub retry: RetryPolicy,
-    /// Deliveries a second that all workers together send it at the most.
+    /// Most deliveries a second of all workers together.
     pub rate_limit: Option<u32>,
     /// Deliveries that have an ordering key go out one after another.
     pub ordered: bool,
@@ -46,33 +45,14 @@ pub struct Endpoint {
     max_in_flight: i32,
 }
 
-/// The form in which deliveries go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum Format {
-    /// `{"id","type","timestamp","data"}`.
-    Standard,
-    /// A structured CloudEvent.
-    CloudEvents,
-}
-
-/// What follows when an ordered delivery is out of attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum OnExhausted {
-    /// It is dead, and the next one of its key goes out.
-    Skip,
-    /// It is tried until it succeeds; its key waits.
-    Block,
-}
-
 /// A row of `endpoints`.
 #[derive(Debug)]
 pub struct EndpointRow {
     pub id: EndpointId,
     pub org_id: OrgId,
+    pub kind: EndpointKind,
     pub url: Option<String>,
-    pub event_types: Vec<String>,
+    pub event_types: Vec<EventTypePattern>,
     pub filter: Option<String>,
     pub secret: Vec<u8>,
     pub previous_secret: Option<Vec<u8>>,
@@ -94,8 +74,8 @@ pub struct EndpointRow {
 }
 
 impl Endpoint {
-    /// Whether deliveries of this event may start as soon as they are stored. Else they wait in the table, where all
-    /// workers together keep the pace and the order.
+    /// Whether deliveries of this event may start as soon as they are stored. Otherwise the claimer sends them, which keeps
+    /// rate limits and order.
     pub fn may_start(&self, event: &Event<'_>) -> bool {
         let keeps_order = self.ordered && event.ordering_key.is_some();
         self.rate_limit.is_none() && !keeps_order
@@ -111,18 +91,18 @@ impl EndpointRow {
         Ok(self.filter.as_deref().map(PayloadFilter::parse).transpose()?)
     }
 
-    /// The endpoint at this URL. It goes on with the gate of `known`, its state before, where the limit is the same.
+    /// An endpoint of kind `push`. It keeps the gate of `known`, its state before, if the limit is the same.
     ///
     /// # Errors
     /// When something in the row cannot be used: `key` does not open its secrets, for example.
     pub fn endpoint(
         &self,
-        url: &str,
         known: Option<&Endpoint>,
         key: &SecretsKey,
         policy: &RetryPolicy,
     ) -> anyhow::Result<Endpoint> {
         let same_gate = known.filter(|known| known.max_in_flight == self.max_in_flight);
+        let url = self.url.as_deref().context("it has no URL")?;
         let slots = usize::try_from(self.max_in_flight)?;
         Ok(Endpoint {
             id: self.id,
@@ -171,8 +151,6 @@ impl EndpointRow {
 #[cfg(test)]
 mod tests {
     use data_encoding::BASE64;
-    use shared::domain::clock::UnixMicros;
-    use shared::domain::id::EventId;
 
     use super::*;
 
@@ -193,6 +171,7 @@ mod tests {
         EndpointRow {
             id,
             org_id: OrgId::generate(),
+            kind: EndpointKind::Push,
             url: Some("https://example.com/".to_owned()),
             event_types: Vec::new(),
             filter: None,
@@ -216,7 +195,7 @@ mod tests {
     }
 
     fn endpoint(row: &EndpointRow) -> anyhow::Result<Endpoint> {
-        row.endpoint("https://example.com/", None, &key(), &POLICY)
+        row.endpoint(None, &key(), &POLICY)
     }
 
     #[test]
@@ -261,20 +240,7 @@ mod tests {
 
     #[test]
     fn paced_deliveries_and_those_in_order_wait_in_the_table() {
-        let accepted_at = UnixMicros::new(1_700_000_000_000_000);
-        let plain = Event {
-            id: EventId::at(accepted_at),
-            org_id: OrgId::generate(),
-            event_type: "a",
-            accepted_at,
-            content_type: shared::domain::event::JSON,
-            idempotency_key: None,
-            traceparent: None,
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
-            data: b"1",
-        };
+        let plain = Event::sample();
         let keyed = Event {
             ordering_key: Some("k"),
             ..plain

@@ -1,14 +1,15 @@
 //! Which event types an endpoint wants: exact ones, and prefixes.
 
 use shared::domain::event::OPERATIONAL_TYPES;
+use shared::domain::event_type::EventTypePattern;
 
 /// The event types that an endpoint wants.
 #[derive(Debug, Default)]
 pub struct EventTypes {
-    /// All that producers send. Events that Penstock itself sends go only to those who ask for them.
+    /// Every type that producers send. Notices go only to endpoints that name them.
     takes_all: bool,
-    /// Other patterns in their order, without those that another one covers: of them only the last one that is not
-    /// beyond a type can match it.
+    /// The other patterns, sorted, without those that another one covers. So only the last pattern that is not greater than
+    /// a type can match it.
     patterns: Box<[Pattern]>,
 }
 
@@ -20,10 +21,10 @@ struct Pattern {
 }
 
 impl Pattern {
-    fn new(pattern: &str) -> Self {
-        let prefix = pattern.strip_suffix('*');
+    fn new(pattern: &EventTypePattern) -> Self {
+        let prefix = pattern.prefix();
         Self {
-            text: prefix.unwrap_or(pattern).into(),
+            text: prefix.unwrap_or(pattern.as_str()).into(),
             is_exact: prefix.is_none(),
         }
     }
@@ -38,14 +39,14 @@ impl Pattern {
 }
 
 impl EventTypes {
-    /// Exact types, and prefixes that end in `*`; none at all is every type.
-    pub fn new(patterns: &[String]) -> Self {
-        let others = patterns.iter().filter(|pattern| *pattern != "*");
-        let mut others: Vec<_> = others.map(|pattern| Pattern::new(pattern)).collect();
+    /// Those that match one of the patterns; without patterns, every type.
+    pub fn new(patterns: &[EventTypePattern]) -> Self {
+        let others = patterns.iter().filter(|pattern| pattern.as_str() != "*");
+        let mut others: Vec<_> = others.map(Pattern::new).collect();
         others.sort_unstable();
         others.dedup_by(|pattern, before| before.matches(&pattern.text));
         Self {
-            takes_all: patterns.is_empty() || patterns.iter().any(|pattern| pattern == "*"),
+            takes_all: patterns.is_empty() || patterns.iter().any(|pattern| pattern.as_str() == "*"),
             patterns: others.into(),
         }
     }
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     fn wants(patterns: &[&str], event_type: &str) -> bool {
-        let patterns: Vec<_> = patterns.iter().map(ToString::to_string).collect();
+        let patterns: Vec<_> = patterns.iter().map(|text| text.parse().unwrap()).collect();
         EventTypes::new(&patterns).contain(event_type)
     }
 

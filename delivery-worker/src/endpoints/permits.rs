@@ -1,11 +1,12 @@
 //! Permits: how much may be in flight, for each endpoint and in all. A permit is taken before a delivery is
 //! leased, travels with it, and is freed by its drop, also when the task panics.
 //!
-//! What is in flight is at the receiver; what is leased may also be answered and wait to be recorded. Of those an
-//! endpoint has at most as many again, however long the database takes: they are what a crash sends twice.
+//! A slot is held while the delivery is at the receiver, a lease until its result is recorded. An endpoint with `n` slots
+//! has `2 * n` leases: at most `n` further deliveries may be answered but not yet recorded, however long the database takes.
+//! A crash sends those twice.
 //!
-//! No endpoint gets more of the worker's permits than it leaves free. So there are always some for those that have
-//! none, however many slow receivers hold theirs (dynamic thresholds: Choudhury and Hahne, 1998).
+//! No endpoint gets more of the worker's permits than are left free. So an endpoint that has none always finds some,
+//! however many slow receivers hold theirs (dynamic thresholds: Choudhury and Hahne, 1998).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +51,7 @@ impl Gate {
         self.circuit_open.store(open, Ordering::Relaxed);
     }
 
-    /// Deliveries that may still be started, as far as the endpoint is concerned.
+    /// How many more deliveries the endpoint may have in flight.
     pub fn available(&self) -> usize {
         self.slots
             .available_permits()
@@ -74,9 +75,9 @@ pub struct Permits {
 #[derive(Debug, Default)]
 struct Wakeup {
     notify: Notify,
-    // An endpoint with free slots of its own found none of the worker's for it: any that comes free may be it.
+    // An endpoint with free slots found no permit of the worker: the next one that comes free may be for it.
     starved: AtomicBool,
-    // Endpoints of which this worker has written that something is due then.
+    // When something of these endpoints is due, as this worker has written it.
     notes: Mutex<HashMap<EndpointId, Instant>>,
 }
 
@@ -127,8 +128,8 @@ impl Permits {
         permit
     }
 
-    /// Says that a due delivery of the endpoint has come into the table. The claimer may have searched it, and let new
-    /// events pass, after the delivery found no permit and before it was there.
+    /// Says that a due delivery of the endpoint is in the table. It found no permit, and before it was written the claimer
+    /// may have searched the table and let newer events pass.
     pub fn note_waiting(&self, id: EndpointId, gate: &Gate) {
         self.note_due(id, Duration::ZERO);
         gate.set_backlogged(true);
@@ -142,7 +143,7 @@ impl Permits {
         self.wakeup.notify.notified().await;
     }
 
-    /// Has the claimer look at the endpoint's rows after this time, when it searches the table.
+    /// Makes the claimer look at the endpoint's rows after this time.
     pub fn note_due(&self, id: EndpointId, after: Duration) {
         let now = Instant::now();
         let due = now.checked_add(after).unwrap_or(now);
@@ -157,17 +158,17 @@ impl Permits {
         std::mem::take(&mut notes)
     }
 
-    /// Has the table searched at once: something became due that no permit waits for.
+    /// Makes the claimer search the table at once.
     pub fn wake_claimer(&self) {
         self.wakeup.notify.notify_one();
     }
 
-    /// Deliveries that may still be started.
+    /// How many more deliveries may be started.
     pub fn available(&self) -> usize {
         self.slots.available_permits()
     }
 
-    /// Deliveries that were started and are not recorded.
+    /// How many deliveries were started and are not recorded yet.
     pub fn in_use(&self) -> usize {
         self.most - self.available()
     }
@@ -183,8 +184,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Lets the endpoint's next delivery go: the receiver has taken this one. The rest is kept, so that what waits to be
-    /// recorded stays bounded.
+    /// Frees the endpoint's slot: the receiver has answered. The lease is kept, so that the results that wait to be
+    /// recorded stay bounded.
     pub fn leave_endpoint(&mut self) {
         self.slot = None;
         if self.gate.backlogged.load(Ordering::Relaxed) {
@@ -205,103 +206,4 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_limits_hold_and_a_drop_frees_both() {
-        let permits = Permits::new(4);
-        let (one, two) = (Arc::new(Gate::new(2)), Arc::new(Gate::new(2)));
-        let first = permits.try_acquire(&one).unwrap();
-        let _second = permits.try_acquire(&one).unwrap();
-        assert!(permits.try_acquire(&one).is_none(), "the endpoint's limit");
-        let _third = permits.try_acquire(&two).unwrap();
-        assert!(permits.try_acquire(&two).is_none(), "the worker's limit");
-        drop(first);
-        assert!(permits.try_acquire(&two).is_some());
-    }
-
-    #[tokio::test]
-    async fn no_endpoint_takes_more_than_it_leaves_free_and_who_finds_none_is_woken() {
-        let permits = Permits::new(9);
-        let take = || -> Vec<_> {
-            let gate = Arc::new(Gate::new(100));
-            std::iter::from_fn(|| permits.try_acquire(&gate)).collect()
-        };
-        let mut taken = vec![take(), take(), take(), take()];
-        let counts: Vec<_> = taken.iter().map(Vec::len).collect();
-        assert_eq!(counts, [5, 2, 1, 1]);
-        assert!(take().is_empty());
-        taken.pop();
-        permits.freed().await;
-        assert_eq!(take().len(), 1);
-    }
-
-    #[test]
-    fn a_delivery_that_was_taken_leaves_its_endpoint_but_as_many_again_wait_to_be_recorded() {
-        let permits = Permits::new(10);
-        let gate = Arc::new(Gate::new(1));
-        let mut first = permits.try_acquire(&gate).unwrap();
-        assert!(permits.try_acquire(&gate).is_none(), "one is in flight");
-        first.leave_endpoint();
-        let mut second = permits.try_acquire(&gate).unwrap();
-        second.leave_endpoint();
-        assert!(permits.try_acquire(&gate).is_none(), "two are not recorded");
-        assert_eq!(
-            (gate.available(), permits.available(), permits.in_use()),
-            (0, 8, 2)
-        );
-        drop(first);
-        assert!(permits.try_acquire(&gate).is_some());
-    }
-
-    #[test]
-    fn new_events_queue_up_behind_a_backlog() {
-        let permits = Permits::new(3);
-        let gate = Arc::new(Gate::new(2));
-        gate.set_backlogged(true);
-        assert!(permits.try_acquire_for_new(&gate).is_none());
-        gate.set_backlogged(false);
-        assert!(permits.try_acquire_for_new(&gate).is_some());
-    }
-
-    #[test]
-    fn nothing_starts_at_once_while_the_circuit_is_open() {
-        let permits = Permits::new(3);
-        let gate = Arc::new(Gate::new(2));
-        gate.set_circuit_open(true);
-        assert!(permits.try_acquire_for_new(&gate).is_none());
-        assert!(permits.try_acquire(&gate).is_some(), "a probe out of the table");
-    }
-
-    #[tokio::test]
-    async fn a_delivery_that_comes_into_the_table_after_it_was_searched_wakes_the_claimer() {
-        let permits = Permits::new(1);
-        let gate = Arc::new(Gate::new(1));
-        let permit = permits.try_acquire(&gate).unwrap();
-        assert!(permits.try_acquire_for_new(&gate).is_none());
-        drop(permit);
-        permits.freed().await;
-        gate.set_backlogged(false);
-        let id = EndpointId::from(uuid::Uuid::nil());
-        permits.note_waiting(id, &gate);
-        permits.freed().await;
-        assert!(permits.take_notes().contains_key(&id));
-        assert!(permits.try_acquire_for_new(&gate).is_none(), "it goes first");
-    }
-
-    #[tokio::test]
-    async fn a_permit_freed_by_a_panic_wakes_the_claimer_of_a_backlogged_endpoint() {
-        let permits = Permits::new(1);
-        let gate = Arc::new(Gate::new(1));
-        let permit = permits.try_acquire(&gate).unwrap();
-        assert!(permits.try_acquire_for_new(&gate).is_none());
-        let panicked = std::thread::spawn(move || {
-            let _permit = permit;
-            panic!("out of luck");
-        });
-        assert!(panicked.join().is_err());
-        permits.freed().await;
-        assert_eq!(permits.available(), 1);
-    }
-}
+mod tests;

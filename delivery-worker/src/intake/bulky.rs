@@ -1,25 +1,17 @@
 //! Frames with events that go to so many endpoints that storing them takes seconds. They are stored beside the others,
 //! a few at a time and in parts, so that one batch of one organisation holds nobody else up.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
-use shared::domain::event::Event;
-use shared::domain::id::OrgId;
 use shared::process::shutdown::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoints::directory::Snapshot;
-use crate::endpoints::subscribers::{STEPS_OF_TYPES, Subscribers};
-use crate::intake::frame::{Frame, Located};
-use crate::intake::plan::MAX_DELIVERIES;
 use crate::intake::session::Acks;
-use crate::intake::storing::Storing;
-use crate::slices::Slices;
+use crate::intake::write::Writer;
 
 /// Such frames that one worker stores at once. What comes meanwhile goes back to its stream, and is offered again after
 /// the pause.
@@ -32,7 +24,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Stores such frames.
 #[derive(Clone, Debug)]
 pub struct Bulky {
-    storing: Storing,
+    writer: Writer,
     tasks: Tasks,
     /// A third of how long a frame may be held: so often the stream is told that it is worked on.
     progress_interval: Duration,
@@ -41,9 +33,9 @@ pub struct Bulky {
 
 impl Bulky {
     /// Within `tasks`. A frame may be held for `ack_wait` without a word.
-    pub fn new(storing: Storing, tasks: Tasks, ack_wait: Duration) -> Self {
+    pub fn new(writer: Writer, tasks: Tasks, ack_wait: Duration) -> Self {
         Self {
-            storing,
+            writer,
             tasks,
             progress_interval: ack_wait / 3,
             slots: Arc::new(Semaphore::new(MAX_FRAMES)),
@@ -104,7 +96,7 @@ impl Bulky {
     /// Tries again while Postgres is away. False when it refuses.
     async fn store_until_it_is(&self, stream: &str, message: &Message) -> bool {
         loop {
-            match self.storing.store_whole(stream, message).await {
+            match self.writer.take_whole(stream, message).await {
                 Ok(()) => return true,
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, "cannot store a bulky frame, trying again");
@@ -117,60 +109,4 @@ impl Bulky {
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
-}
-
-/// Frames whose bulky events are left for later.
-#[derive(Debug, Default)]
-pub struct PutOff(Mutex<HashSet<u64>>);
-
-impl PutOff {
-    /// Takes out the events of organisations that have more deliveries among these than one statement writes.
-    pub async fn take_out(&self, events: &mut Vec<Located<'_>>, endpoints: &Snapshot) {
-        let all = |event: &Event<'_>| endpoints.of(event.org_id).map_or(0, Subscribers::len);
-        let at_most = bulky(
-            events
-                .iter()
-                .map(|located| (located.event.org_id, all(&located.event))),
-        );
-        if at_most.is_empty() {
-            return;
-        }
-        let (mut slices, mut counts) = (Slices::new(), Vec::new());
-        for Located { event, .. } in &*events {
-            if at_most.contains(&event.org_id) {
-                slices.spend(all(event) * STEPS_OF_TYPES).await;
-                counts.push((event.org_id, count(event, endpoints)));
-            }
-        }
-        let bulky = bulky(counts.into_iter());
-        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let put_off = events.extract_if(.., |located| bulky.contains(&located.event.org_id));
-        frames.extend(put_off.map(|located| located.frame.sequence));
-    }
-
-    /// Whether something of a frame was taken out.
-    pub fn contains(&self, frame: &Frame<'_>) -> bool {
-        let frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        frames.contains(&frame.sequence)
-    }
-}
-
-/// The deliveries of an event at the most.
-fn count(event: &Event<'_>, endpoints: &Snapshot) -> usize {
-    match event.only_to {
-        Some(_) => 1,
-        None => endpoints
-            .of(event.org_id)
-            .map_or(0, |subscribers| subscribers.count(event.event_type)),
-    }
-}
-
-/// The organisations whose deliveries are too many for one statement.
-fn bulky(counts: impl Iterator<Item = (OrgId, usize)>) -> HashSet<OrgId> {
-    let mut sums = HashMap::<_, usize>::new();
-    for (org_id, deliveries) in counts {
-        *sums.entry(org_id).or_default() += deliveries;
-    }
-    sums.retain(|_, deliveries| *deliveries > MAX_DELIVERIES);
-    sums.into_keys().collect()
 }

@@ -25,7 +25,7 @@ pub struct Frame<'a> {
     pub sequence: u64,
     /// How often it was handed out, to any worker.
     delivered: i64,
-    /// What its header says of its form.
+    /// The version that its header names.
     pub version: Option<&'a str>,
     /// Its bytes.
     pub payload: &'a [u8],
@@ -43,7 +43,7 @@ pub struct Located<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Nothing when the message came from no stream.
+    /// `None` when the message came from no stream.
     pub fn of(stream: &'a str, message: &'a Message) -> Option<Self> {
         let info = message.info().ok()?;
         Some(Self {
@@ -55,7 +55,7 @@ impl<'a> Frame<'a> {
         })
     }
 
-    /// A message that was read, not handed out, and that will not be handed out again.
+    /// A message that was read from the stream, and that the consumer will not hand out again.
     pub fn of_leftover(stream: &'a str, message: &'a StreamMessage) -> Self {
         Self {
             stream,
@@ -71,8 +71,8 @@ impl<'a> Frame<'a> {
         self.version != Some(frame::VERSION) && self.delivered < UNKNOWN_VERSION_TRIES
     }
 
-    /// Something in it that cannot be stored. `position` is the event's in this frame; nothing stands for the whole frame.
-    pub fn unreadable(&self, position: Option<usize>, reason: &'a str, bytes: &'a [u8]) -> Unreadable<'a> {
+    /// Something in it that cannot be stored. `position` is the event's in this frame; `None` is the whole frame.
+    pub fn unreadable(&self, position: Option<usize>, reason: String, bytes: &'a [u8]) -> Unreadable<'a> {
         Unreadable {
             stream: self.stream,
             sequence: self.sequence,

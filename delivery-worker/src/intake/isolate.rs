@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
-use shared::process::shutdown::panic_text;
+use shared::process::panics::panic_text;
 
 /// How often one thing alone may make `store` panic before it is given up.
 const PANIC_TRIES: usize = 3;
@@ -23,7 +23,7 @@ pub struct Faulty<'i, T> {
 ///
 /// # Errors
 /// The first error that is about no value, such as one of the connection.
-pub async fn store_good<'i, T, Stored>(
+pub async fn isolate<'i, T, Stored>(
     items: &'i [T],
     store: impl Fn(&'i [T]) -> Stored,
 ) -> Result<Vec<Faulty<'i, T>>, sqlx::Error>
@@ -45,7 +45,7 @@ where
     Ok(faulty)
 }
 
-/// Why something in `part` cannot be stored; nothing when all of it was.
+/// Why something in `part` cannot be stored; `None` when all of it was stored.
 async fn fault<'i, T, Stored>(
     part: &'i [T],
     store: impl Fn(&'i [T]) -> Stored,
@@ -95,7 +95,7 @@ mod tests {
     /// Stores `items`; each of `poison` panics.
     fn store_around(items: &[u32], poison: &BTreeSet<u32>) -> Outcome {
         let (stored, calls) = (RefCell::new(BTreeSet::new()), Cell::new(0));
-        let faulty = store_good(items, |part| {
+        let faulty = isolate(items, |part| {
             let (stored, calls) = (&stored, &calls);
             async move {
                 calls.set(calls.get() + 1);
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_panic_that_does_not_come_again_costs_nothing() {
         let calls = Cell::new(0);
-        let stored = store_good(&[1], |_| {
+        let stored = isolate(&[1], |_| {
             calls.set(calls.get() + 1);
             let panics = calls.get() < PANIC_TRIES;
             async move {
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn an_error_that_is_nobodys_fault_comes_back_at_once() {
         let calls = Cell::new(0);
-        let stored = store_good(&[1, 2, 3, 4], |_| {
+        let stored = isolate(&[1, 2, 3, 4], |_| {
             calls.set(calls.get() + 1);
             async { Err(sqlx::Error::PoolTimedOut) }
         });

@@ -14,8 +14,8 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{Context, ErrorCode};
 
-use crate::intake::storing::Storing;
 use crate::intake::streams::workers_consumer;
+use crate::intake::write::Writer;
 
 /// Looks for what is left over, again and again.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Leftovers {
     pub async fn take_in(
         &mut self,
         jetstream: &Context,
-        storing: &Storing,
+        writer: &Writer,
         streams: &[Info],
     ) -> anyhow::Result<()> {
         for info in streams.iter().filter(|info| info.state.messages > 0) {
@@ -49,7 +49,7 @@ impl Leftovers {
                 && let Some(message) = first_from(&stream, next).await?
                 && message.sequence <= last
             {
-                take_in(&stream, name, &message, storing).await?;
+                take_in(&stream, name, &message, writer).await?;
                 next = message.sequence + 1;
             }
         }
@@ -61,9 +61,9 @@ async fn take_in(
     stream: &Stream<()>,
     name: &str,
     message: &StreamMessage,
-    storing: &Storing,
+    writer: &Writer,
 ) -> anyhow::Result<()> {
-    storing.store_leftover(name, message).await?;
+    writer.take_leftover(name, message).await?;
     // Postgres may have taken its time, and the stream may be another one by now.
     match stream.get_raw_message(message.sequence).await {
         Ok(now) if now.time == message.time && now.payload == message.payload => {}

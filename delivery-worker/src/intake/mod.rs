@@ -7,10 +7,12 @@
 pub(crate) mod session;
 pub(crate) mod batch;
 pub(crate) mod frame;
+pub(crate) mod decode;
+pub(crate) mod put_off;
 pub(crate) mod plan;
-pub(crate) mod storing;
-pub(crate) mod bulky;
+pub(crate) mod write;
 pub(crate) mod isolate;
+pub(crate) mod bulky;
 pub(crate) mod leftovers;
 pub(crate) mod streams;
 
@@ -31,8 +33,8 @@ use crate::intake::batch::MAX_BATCH_FRAMES;
 use crate::intake::bulky::Bulky;
 use crate::intake::leftovers::Leftovers;
 use crate::intake::session::{Acks, Session};
-use crate::intake::storing::Storing;
 use crate::intake::streams::event_streams;
+use crate::intake::write::Writer;
 
 /// The readiness condition that intake fulfils.
 pub const STREAMS_FOUND: &str = "event streams";
@@ -54,7 +56,7 @@ pub struct Intake {
     /// The connection to NATS.
     pub nats: Nats,
     /// What is done with them.
-    pub storing: Storing,
+    pub writer: Writer,
     /// How long a worker may hold a frame.
     pub ack_wait: Duration,
 }
@@ -68,7 +70,7 @@ impl Intake {
         let mut known = HashSet::new();
         let mut leftovers = Leftovers::default();
         // One for all streams: it bounds what the worker holds.
-        let bulky = Bulky::new(self.storing.clone(), tasks.clone(), self.ack_wait);
+        let bulky = Bulky::new(self.writer.clone(), tasks.clone(), self.ack_wait);
         while !tasks.stop().is_cancelled() {
             let looking = self.discover(&mut known, &mut leftovers, &bulky, &readiness);
             if let Some(Err(error)) = tasks.stop().run_until_cancelled(looking).await {
@@ -101,7 +103,7 @@ impl Intake {
                 bulky.tasks().spawn_long_lived("intake", consuming);
             }
         }
-        leftovers.take_in(&jetstream, &self.storing, &streams).await
+        leftovers.take_in(&jetstream, &self.writer, &streams).await
     }
 
     /// Consumes one stream until the stop. A consumer that was deleted is made again.
@@ -178,8 +180,8 @@ impl Intake {
             return;
         };
         for batch in frames.chunks(MAX_BATCH_FRAMES) {
-            let storing = self.storing.store(&stream, batch);
-            if let Some(Err(error)) = stop.run_until_cancelled(storing).await {
+            let taking = self.writer.take(&stream, batch);
+            if let Some(Err(error)) = stop.run_until_cancelled(taking).await {
                 tracing::debug!(%error, "frames of a connection that is gone wait until they come again");
                 return;
             }
@@ -191,12 +193,12 @@ impl Intake {
     async fn take_in(&self, acks: &mut Acks, batch: &[Message], bulky: &Bulky) -> anyhow::Result<bool> {
         let begun = Instant::now();
         loop {
-            match self.storing.store(&acks.stream, batch).await {
-                Ok(handled) => {
-                    for message in handled.bulky {
+            match self.writer.take(&acks.stream, batch).await {
+                Ok(taken) => {
+                    for message in taken.bulky {
                         bulky.take(acks, message).await;
                     }
-                    acks.acknowledge(&handled.done, begun.elapsed()).await?;
+                    acks.acknowledge(&taken.done, begun.elapsed()).await?;
                     return Ok(true);
                 }
                 Err(error) if shared::db::is_transient(&error) => {

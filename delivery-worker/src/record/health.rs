@@ -5,23 +5,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::db::limited::LimitedPool;
 use shared::domain::clock::UnixMicros;
+use shared::domain::delivery::Outcome;
 use shared::domain::id::{EndpointId, EventId};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::endpoints::breaker::{Breaker, Circuit};
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::retry::Next;
 use crate::send::report::Report;
 
-/// Deliveries of each kind, in order or not, up to which those that wait are counted.
+/// Waiting deliveries of each kind (in order, or not) are counted up to this many.
 const MAX_COUNTED: i64 = 10_000;
 
 /// Disables the endpoints whose receivers answered 410 Gone. To be called before these results are recorded: what is
 /// recorded may be claimed again at once.
 ///
-/// An error is logged and nothing else: the next 410 has the same consequences.
-pub async fn disable_gone(pool: &PgPool, group: &[Report]) {
+/// An error is only logged: the next 410 does the same again.
+pub async fn disable_gone(pool: &LimitedPool, group: &[Report]) {
     let mut gone = HashMap::new();
     for report in group.iter().filter(|report| report.attempt.is_gone()) {
         gone.insert(report.job.endpoint.id, &report.job.endpoint);
@@ -37,8 +39,8 @@ pub async fn disable_gone(pool: &PgPool, group: &[Report]) {
 /// Counts the failures of a group of results that was recorded, and opens circuits and disables endpoints as
 /// `breaker` says. Successes are counted with the results themselves.
 ///
-/// An error is logged and nothing else: the endpoint's next failure has the same consequences.
-pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) {
+/// An error is only logged: the endpoint's next failure does the same again.
+pub async fn count_failures(pool: &LimitedPool, breaker: &Breaker, group: &[Report]) {
     let mut failing = HashMap::new();
     for report in group.iter().filter(|report| report.was_tried()) {
         if report.next == Next::Delivered {
@@ -47,7 +49,7 @@ pub async fn count_failures(pool: &PgPool, breaker: &Breaker, group: &[Report]) 
             let failed = failing.entry(report.job.endpoint.id).or_insert(Failed {
                 endpoint: &report.job.endpoint,
                 count: 0,
-                outcome: "",
+                outcome: report.attempt.outcome,
             });
             failed.count += 1;
             failed.outcome = report.attempt.outcome;
@@ -80,7 +82,7 @@ struct Failed<'a> {
     endpoint: &'a Arc<Endpoint>,
     count: i32,
     /// The last outcome.
-    outcome: &'static str,
+    outcome: Outcome,
 }
 
 fn log_failed(endpoint_id: EndpointId, outcome: Result<(), sqlx::Error>) {
@@ -90,7 +92,7 @@ fn log_failed(endpoint_id: EndpointId, outcome: Result<(), sqlx::Error>) {
 }
 
 async fn follow_up(
-    pool: &PgPool,
+    pool: &LimitedPool,
     breaker: &Breaker,
     failed: &Failed<'_>,
     failing: &Failing,
@@ -119,7 +121,10 @@ struct Failing {
     seconds: f64,
 }
 
-async fn add_failures(pool: &PgPool, counts: &[(&Arc<Endpoint>, i32)]) -> Result<Vec<Failing>, sqlx::Error> {
+async fn add_failures(
+    pool: &LimitedPool,
+    counts: &[(&Arc<Endpoint>, i32)],
+) -> Result<Vec<Failing>, sqlx::Error> {
     sqlx::query_as!(
         Failing,
         r#"insert into endpoint_health as h (endpoint_id, org_id, consecutive_failures, failing_since)
@@ -146,7 +151,12 @@ async fn add_failures(pool: &PgPool, counts: &[(&Arc<Endpoint>, i32)]) -> Result
 
 /// Opens an endpoint's circuit, or keeps it open, and writes down that it has opened for those who want to know. One that
 /// has succeeded meanwhile has no row and stays closed.
-async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: &str) -> Result<(), sqlx::Error> {
+async fn open(
+    pool: &LimitedPool,
+    id: EndpointId,
+    pause: Duration,
+    outcome: Outcome,
+) -> Result<(), sqlx::Error> {
     let opened = sqlx::query_scalar!(
         r#"with opened as (
                update endpoint_health h set open_until = now() + $2 * interval '1 millisecond'
@@ -176,7 +186,7 @@ async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: &str) -> 
         pause.as_secs_f64() * 1e3,
         EventId::at(UnixMicros::now()).as_uuid(),
         shared::domain::event::ENDPOINT_FAILING,
-        outcome,
+        outcome as _,
         MAX_COUNTED,
     )
     .fetch_optional(pool)
@@ -189,7 +199,7 @@ async fn open(pool: &PgPool, id: EndpointId, pause: Duration, outcome: &str) -> 
 }
 
 /// Disables an endpoint, unless it was deleted. Its deliveries stay in the table, and are sent when it is enabled again.
-async fn give_up(pool: &PgPool, endpoint: &Endpoint, reason: &str) -> Result<(), sqlx::Error> {
+async fn give_up(pool: &LimitedPool, endpoint: &Endpoint, reason: &str) -> Result<(), sqlx::Error> {
     let done = sqlx::query_scalar!(
         r#"with disabled as (
                update endpoints set status = 'disabled', disabled_reason = $3
@@ -258,7 +268,7 @@ pub async fn take_probes(
     .await
 }
 
-/// Lets other workers send these probes after a moment: there was nothing due to send.
+/// Lets other workers send these probes in a second: no delivery was due.
 ///
 /// # Errors
 /// When Postgres does not answer; then the probes come after a lease.

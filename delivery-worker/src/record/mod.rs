@@ -21,16 +21,16 @@ use crate::store::warm::WarmPool;
 const MAX_GROUP: usize = 500;
 const SMALL_GROUP: usize = 32;
 
-/// A pause after each small group, in which the next one gathers: no receiver waits for a result to be written. Nothing but
-/// the next delivery of an ordering key does. Under load, groups gather while the one before is written; a pause would only
+/// A pause after each small group, in which the next one gathers: no receiver waits for a result to be written. Only the
+/// next delivery of an ordering key does. Under load, groups gather while the one before is written; a pause would only
 /// hold permits.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Pauses between two tries to write a group while Postgres is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long the results of a group, and then those of the next, may wait for what is written about their endpoints. A small
-/// part of a lease.
+/// How long a group may wait, before and after it is written, for what is written about its endpoints. A small part of a
+/// lease.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Hands reports to the task that writes them.
@@ -134,7 +134,7 @@ fn note_due(permits: &Permits, group: &[Report], recorded: &Recorded) {
     }
 }
 
-/// Does not let results wait for long until `health` is written: others may have locked the endpoint's row.
+/// Gives up on `health` after [`HEALTH_PATIENCE`]: somebody may have locked the endpoint's row.
 async fn patiently(health: impl Future<Output = ()>) {
     if tokio::time::timeout(HEALTH_PATIENCE, health).await.is_err() {
         tracing::warn!("cannot record in time that endpoints fail; their next failures will tell");
@@ -169,7 +169,7 @@ fn count(group: &[Report], recorded: &Recorded) {
         if !report.was_tried() {
             continue;
         }
-        metrics::counter!("delivery_results_total", "status" => report.status()).increment(1);
+        metrics::counter!("delivery_results_total", "status" => report.status().as_str()).increment(1);
         if report.next == Next::Dead {
             let (event_id, endpoint_id) = (report.job.event.id, report.job.endpoint.id);
             tracing::warn!(%event_id, %endpoint_id, attempts = report.job.attempt, "delivery is dead");
@@ -184,5 +184,5 @@ async fn try_to_write(database: &WarmPool, group: &[Report]) -> Result<Recorded,
         connection.keep();
         Ok(recorded)
     };
-    database.within_limit(writing).await
+    database.pool().within(writing).await
 }

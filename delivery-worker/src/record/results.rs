@@ -11,13 +11,13 @@ use uuid::Uuid;
 use crate::endpoints::retry::Next;
 use crate::send::report::Report;
 
-/// What the write of a group has done.
+/// What was written of a group.
 pub struct Recorded {
-    /// Leases of the results that were written: those that still held.
+    /// Leases whose results were written: they still held.
     pub leases: Vec<Uuid>,
-    /// Those among them of the first attempts at deliveries that nobody has asked for again.
+    /// Those leases that were of a first attempt. Replays and recoveries do not count.
     pub first: Vec<Uuid>,
-    /// Endpoints whose circuit was open and is closed.
+    /// Endpoints whose circuit was closed.
     pub recovered: Vec<Uuid>,
 }
 

@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use shared::domain::clock::UnixMicros;
+use shared::domain::delivery::Outcome;
 use shared::egress::EgressConfig;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -20,33 +21,33 @@ use crate::send::lookups::on_behalf_of;
 /// How much of a receiver's answer is kept.
 const MAX_RESPONSE_BYTES: usize = 4 * 1024;
 
-/// What became of one attempt.
+/// One attempt and its result.
 #[derive(Debug)]
 pub struct Attempt {
     /// When it began.
     pub started_at: OffsetDateTime,
     /// How long it took.
     pub duration: Duration,
-    /// `delivered`, or the class of the failure; `delivery-worker/README.md` lists them.
-    pub outcome: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
     /// The answer's status.
     pub status: Option<u16>,
     /// The answer's first bytes.
     pub response: Vec<u8>,
     /// What went wrong before there was an answer.
     pub error: Option<String>,
-    /// What of its own this worker was short of: then the receiver was sent nothing, and this is no attempt.
+    /// The resource that this worker lacked. Then no request was sent, and this is no attempt.
     pub lack: Option<&'static str>,
     retry_after: Option<Duration>,
 }
 
 impl Attempt {
-    /// Nothing has come of it yet.
+    /// An attempt without a result.
     fn begun(started_at: OffsetDateTime) -> Self {
         Self {
             started_at,
             duration: Duration::ZERO,
-            outcome: "timeout",
+            outcome: Outcome::Timeout,
             status: None,
             response: Vec::new(),
             error: None,
@@ -55,11 +56,11 @@ impl Attempt {
         }
     }
 
-    /// One that ended in a defect of this program.
+    /// An attempt that ended with a panic.
     pub fn panicked(started_at: OffsetDateTime, duration: Duration, message: &str) -> Self {
         let mut attempt = Self::begun(started_at);
         attempt.duration = duration;
-        attempt.fail("panic", message);
+        attempt.fail(Outcome::Panic, message);
         attempt
     }
 
@@ -67,7 +68,7 @@ impl Attempt {
     pub fn verdict(&self) -> Verdict {
         if self.lack.is_some() {
             Verdict::NotTried
-        } else if self.outcome == "delivered" {
+        } else if self.outcome == Outcome::Delivered {
             Verdict::Delivered
         } else {
             Verdict::Failed {
@@ -77,7 +78,7 @@ impl Attempt {
         }
     }
 
-    /// The receiver said that it is gone for good.
+    /// Whether the receiver said that it is gone for good.
     pub fn is_gone(&self) -> bool {
         self.status == Some(StatusCode::GONE.as_u16())
     }
@@ -91,7 +92,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends with `client`, as far as `egress` lets it.
+    /// Sends with `client` to addresses that `egress` allows.
     pub fn new(client: Arc<Client>, egress: EgressConfig) -> Self {
         Self { client, egress }
     }
@@ -103,7 +104,7 @@ impl Sender {
         let deadline = started + endpoint.timeout;
         let mut attempt = Attempt::begun(started_at);
         if let Err(refused) = self.egress.check_url(&endpoint.url) {
-            attempt.fail("refused", &refused.to_string());
+            attempt.fail(Outcome::Refused, &refused.to_string());
         } else {
             let outbound = Outbound {
                 url: &endpoint.url,
@@ -112,7 +113,10 @@ impl Sender {
             };
             let sent = on_behalf_of(endpoint.org_id, self.client.send(outbound));
             match tokio::time::timeout_at(deadline, sent).await {
-                Err(_) => attempt.fail("timeout", &format!("no answer within {:?}", endpoint.timeout)),
+                Err(_) => attempt.fail(
+                    Outcome::Timeout,
+                    &format!("no answer within {:?}", endpoint.timeout),
+                ),
                 Ok(Err(failure)) => attempt.fail_to_send(&failure),
                 Ok(Ok(answer)) => attempt.read(answer, deadline).await,
             }
@@ -125,7 +129,7 @@ impl Sender {
 fn headers(event: &Outgoing, endpoint: &Endpoint, now: OffsetDateTime) -> HeaderMap {
     let timestamp = now.unix_timestamp();
     let body = event.body(endpoint.format);
-    // The owner's headers first: where names are the same, ours take their place.
+    // The owner's headers first: ours replace those of the same name.
     let mut headers = endpoint.headers.clone();
     let mut set = |name, value: String| {
         let value = HeaderValue::try_from(value).expect("what is set here is ASCII");
@@ -149,7 +153,7 @@ fn headers(event: &Outgoing, endpoint: &Endpoint, now: OffsetDateTime) -> Header
 }
 
 impl Attempt {
-    fn fail(&mut self, outcome: &'static str, error: &str) {
+    fn fail(&mut self, outcome: Outcome, error: &str) {
         self.outcome = outcome;
         // Postgres text holds no NUL.
         self.error = Some(error.replace('\0', ""));
@@ -160,16 +164,16 @@ impl Attempt {
         self.lack = failure.lack();
     }
 
-    /// The status decides; the body is kept as far as it comes in time.
+    /// The status decides the outcome; the body is kept as far as it comes in time.
     async fn read(&mut self, mut answer: Answer, deadline: Instant) {
         let status = answer.status;
         self.status = Some(status.as_u16());
         self.outcome = if status.is_success() {
-            "delivered"
+            Outcome::Delivered
         } else if status.is_redirection() {
-            "redirect"
+            Outcome::Redirect
         } else {
-            "status"
+            Outcome::Status
         };
         self.retry_after = retry_after(&answer.headers, self.started_at.into());
         while self.response.len() < MAX_RESPONSE_BYTES {
@@ -190,13 +194,13 @@ impl Attempt {
     }
 }
 
-/// `Retry-After` as seconds, of which a part is a whole one, or as an HTTP date.
+/// `Retry-After` in seconds, rounded up, or as an HTTP date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_digits(whole) && is_digits(part) {
-        // More than fits is as long as can be.
+        // A number that does not fit is the longest time there is.
         let seconds: u64 = whole.parse().unwrap_or(u64::MAX);
         let rest = part.bytes().any(|digit| digit != b'0');
         return Some(Duration::from_secs(seconds.saturating_add(rest.into())));

@@ -7,10 +7,9 @@ use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::domain::clock::{Timestamp, UnixMicros};
+use shared::domain::endpoint::Format;
 use shared::domain::event::{self, Event};
 use shared::domain::id::{EventId, OrgId};
-
-use crate::endpoints::endpoint::Format;
 
 /// An event with its bodies, each rendered when the first endpoint asks for it and then shared by all.
 #[derive(Debug)]
@@ -57,16 +56,6 @@ impl From<&Event<'_>> for Outgoing {
             ordering_key: event.ordering_key.map(str::to_owned),
             data: event.data.to_vec(),
             bodies: Bodies::default(),
-        }
-    }
-}
-
-impl Format {
-    /// The media type of a body.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Standard => event::JSON,
-            Self::CloudEvents => "application/cloudevents+json",
         }
     }
 }
@@ -154,7 +143,7 @@ impl Outgoing {
     }
 }
 
-/// The attributes in a JSON text; nothing when it is not what the ingest API writes.
+/// The attributes in a JSON text; `None` when it is not what the ingest API writes.
 fn own_attributes(text: &str) -> Option<Map<String, Value>> {
     let attributes: Map<_, _> = serde_json::from_str(text).ok()?;
     attributes.contains_key("specversion").then_some(attributes)
@@ -172,13 +161,8 @@ mod tests {
             org_id: "01890a5d-0000-774b-bcce-b302099a8057".parse().unwrap(),
             event_type,
             accepted_at: UnixMicros::new(1_700_000_000_123_456),
-            content_type: event::JSON,
-            idempotency_key: None,
-            traceparent: None,
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
             data,
+            ..Event::sample()
         }
     }
 

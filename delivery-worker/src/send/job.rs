@@ -3,31 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::domain::endpoint::OnExhausted;
 use shared::domain::id::LeaseToken;
 
-use crate::endpoints::endpoint::{Endpoint, OnExhausted};
+use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::retry::RetryPolicy;
 use crate::send::body::Outgoing;
 
 /// A leased delivery.
 #[derive(Debug)]
 pub struct Job {
-    /// What is sent.
     pub event: Arc<Outgoing>,
-    /// Where it is sent.
     pub endpoint: Arc<Endpoint>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// Time since the delivery was stored.
     pub age: Duration,
-    /// It has an ordering key: the next one of its key waits for it.
+    /// Whether it has an ordering key: the next delivery of the key waits for it.
     pub ordered: bool,
     /// The lease under which the result will be recorded.
     pub lease: LeaseToken,
 }
 
 impl Job {
-    /// The endpoint's retry policy; without an end where the key is to wait for this delivery whatever it takes.
+    /// The endpoint's retry policy; without an end if its key must wait for this delivery.
     pub fn policy(&self) -> RetryPolicy {
         let policy = self.endpoint.retry;
         match self.endpoint.on_exhausted {

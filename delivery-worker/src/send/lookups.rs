@@ -1,4 +1,4 @@
-//! Looking host names up, with what one organisation can take of it bounded.
+//! Looking host names up, with a bound for each organisation.
 //!
 //! The system's resolver blocks a thread until it is done, long after the attempt that asked has ended. New connections to
 //! Postgres and NATS are looked up on the same threads. So webhooks get only some of them, and each organisation only
@@ -29,8 +29,8 @@ const MAX_WAIT: Duration = Duration::from_secs(4);
 const MAX_TIME: Duration = Duration::from_millis(4_500);
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// A name that does not exist, and that every name server says so of (RFC 6761): one that does not is not there, and the
-/// silence about other names says nothing about them.
+/// A name that does not exist; every name server that works says so (RFC 6761). No answer means that the name server is
+/// away, and that its silence about another name is not that name's fault.
 const CONTROL: &str = "penstock.invalid.";
 
 tokio::task_local! {
@@ -41,10 +41,10 @@ tokio::task_local! {
 /// A host name that leads to no address.
 #[derive(Clone, Debug, Error)]
 pub enum LookupFailed {
-    /// The name's own fault, or that of those who answer for it.
+    /// The name's fault, or that of the name servers responsible for it.
     #[error("the host name cannot be resolved: {0}")]
     Name(Arc<io::Error>),
-    /// This worker's fault, or that of its name server.
+    /// The fault of this worker or of its own name server.
     #[error("host names cannot be looked up: {0}")]
     Own(&'static str),
 }
@@ -56,7 +56,7 @@ impl LookupFailed {
     }
 }
 
-/// What a look-up came to. The addresses have port 0.
+/// Result of a look-up. The addresses have port 0.
 pub type Answer = Result<Arc<[SocketAddr]>, LookupFailed>;
 
 type Found = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
@@ -71,7 +71,7 @@ pub async fn on_behalf_of<T>(org_id: OrgId, sending: impl Future<Output = T>) ->
     SENDER.scope(org_id, sending).await
 }
 
-/// The organisation that [`on_behalf_of`] was told; nothing outside of it.
+/// The organisation that [`on_behalf_of`] was told; `None` outside of it.
 pub fn sender() -> Option<OrgId> {
     SENDER.try_with(|org_id| *org_id).ok()
 }
@@ -86,7 +86,7 @@ pub struct Lookups {
     control: Arc<Share>,
 }
 
-/// What one organisation has of them.
+/// The look-ups of one organisation.
 struct Share {
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<String, Running>>,
@@ -96,7 +96,7 @@ struct Share {
 type Slot = Vec<OwnedSemaphorePermit>;
 
 impl Lookups {
-    /// Those of the system's resolver, so many at once.
+    /// Uses the system's resolver, with a bound on the look-ups at once.
     pub fn of_system(slots: usize) -> Self {
         Self::new(slots, |name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
@@ -149,12 +149,12 @@ impl Lookups {
         }
     }
 
-    /// Whether the name server answers anything at all, in time.
+    /// Whether the name server answers at all, in time.
     async fn is_answered(&self) -> bool {
         let running = lock(&self.control.running).get(CONTROL).cloned();
         let running = match running {
             Some(running) => running,
-            // It takes no slot of those that may all be waiting for the same silent server.
+            // Takes no slot: all slots may be waiting for the same silent server.
             None => self.control.clone().join(CONTROL, Vec::new(), self.ask.clone()),
         };
         match in_time(running).await {
@@ -164,7 +164,8 @@ impl Lookups {
         }
     }
 
-    /// Its own first: whoever waits for one of all keeps no more of the others waiting than it may have.
+    /// Takes the organisation's permit before the global one, so that one organisation never queues more look-ups than its
+    /// own limit.
     async fn slot(&self, share: &Share) -> Slot {
         let own = share.slots.clone().acquire_owned().await;
         let of_all = self.slots.clone().acquire_owned().await;
@@ -174,7 +175,7 @@ impl Lookups {
     }
 }
 
-/// What a look-up that is running comes to in the rest of its time.
+/// Waits for a running look-up for the rest of its time.
 async fn in_time(running: Running) -> Option<Found> {
     tokio::time::timeout(MAX_TIME.saturating_sub(PATIENCE), running)
         .await
@@ -229,7 +230,7 @@ impl Share {
     }
 }
 
-/// Dropped at the end of a look-up: the next attempt asks again.
+/// Forgets the look-up when it ends: the next attempt asks again.
 struct Ended {
     share: Arc<Share>,
     name: String,
@@ -247,127 +248,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-    use std::sync::mpsc;
-
-    use super::*;
-    use futures_util::future::join_all;
-
-    /// Look-ups of names that begin with `silent` end when the sender is dropped; all others at once. Counts both, without
-    /// the question that shows whether the name server answers.
-    fn lookups() -> (Lookups, mpsc::Sender<()>, Arc<AtomicUsize>) {
-        let (release, silence) = mpsc::channel::<()>();
-        let (silence, asked) = (Mutex::new(silence), Arc::new(AtomicUsize::new(0)));
-        let lookups = Lookups::new(SLOTS, {
-            let asked = asked.clone();
-            move |name| {
-                asked.fetch_add(usize::from(name != CONTROL), Relaxed);
-                if name.starts_with("silent") {
-                    _ = lock(&silence).recv();
-                }
-                Ok(vec!["192.0.2.1:0".parse().expect("it is an address")])
-            }
-        });
-        (lookups, release, asked)
-    }
-
-    /// Tokio's paused clock stands still while a thread is blocked.
-    async fn in_fast_time<T>(waiting: impl Future<Output = T>) -> T {
-        let pass = async {
-            loop {
-                tokio::time::advance(MAX_WAIT / 4).await;
-            }
-        };
-        tokio::select! {
-            answer = waiting => answer,
-            () = pass => unreachable!("time does not end"),
-        }
-    }
-
-    #[tokio::test]
-    async fn attempts_that_ask_for_the_same_name_wait_for_the_same_answer() {
-        let (lookups, release, asked) = lookups();
-        let org = Some(OrgId::generate());
-        let all = join_all((0..1_000).map(|_| lookups.look_up(org, "silent.test")));
-        let answers = tokio::join!(all, async { drop(release) }).0;
-        assert!(answers.iter().all(Result::is_ok));
-        assert_eq!(asked.load(Relaxed), 1);
-        // It is not remembered.
-        lookups.look_up(org, "silent.test").await.unwrap();
-        assert_eq!(asked.load(Relaxed), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_dead_names_of_one_organisation_keep_no_other_one_waiting() {
-        let (lookups, release, asked) = lookups();
-        let (one, other) = (Some(OrgId::generate()), Some(OrgId::generate()));
-        let names: Vec<_> = (0..1_000).map(|number| format!("silent-{number}.test")).collect();
-        let dead = names
-            .iter()
-            .map(|name| tokio::time::timeout(MAX_WAIT * 2, lookups.look_up(one, name)));
-        let answers = in_fast_time(join_all(dead)).await;
-        let given_up = answers.iter().filter(|answer| matches!(answer, Ok(Err(_))));
-        assert_eq!(given_up.count(), names.len());
-        // The attempts are over, and the threads are not free.
-        in_fast_time(lookups.look_up(one, "live.test")).await.unwrap_err();
-        lookups.look_up(other, "live.test").await.unwrap();
-        assert_eq!(asked.load(Relaxed), SLOTS_EACH + 1);
-        drop(release);
-        lookups.look_up(one, "live.test").await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_look_up_that_panics_is_over() {
-        let lookups = Lookups::new(SLOTS, |_| panic!("out of luck"));
-        for _ in 0..2 {
-            lookups.look_up(None, "any.test").await.unwrap_err();
-        }
-    }
-
-    #[tokio::test]
-    async fn look_ups_count_to_the_organisation_whose_webhook_is_sent() {
-        let org = OrgId::generate();
-        assert_eq!(on_behalf_of(org, async { sender() }).await, Some(org));
-        assert_eq!(sender(), None);
-    }
-
-    fn temporary() -> io::Error {
-        io::Error::other("failed to lookup address information: Temporary failure in name resolution")
-    }
-
-    #[tokio::test]
-    async fn a_name_that_a_living_name_server_cannot_resolve_is_its_own_fault() {
-        let lookups = Lookups::new(SLOTS, |name| match name {
-            CONTROL => Err(io::Error::other("Name or service not known")),
-            _ => Err(temporary()),
-        });
-        let failed = lookups.look_up(None, "broken.test").await.unwrap_err();
-        assert!(matches!(failed, LookupFailed::Name(_)), "{failed}");
-    }
-
-    #[tokio::test]
-    async fn a_name_server_that_knows_nothing_of_any_name_is_ours() {
-        let lookups = Lookups::new(SLOTS, |_| Err(temporary()));
-        let failed = lookups.look_up(None, "any.test").await.unwrap_err();
-        assert!(matches!(failed, LookupFailed::Own(_)), "{failed}");
-    }
-
-    // In real time: the control look-up is answered by another thread.
-    #[tokio::test]
-    async fn silence_about_one_name_is_its_own_fault_and_about_all_is_ours() {
-        for (is_there, silent) in [(true, "silent.test"), (false, "")] {
-            let (release, silence) = mpsc::channel::<()>();
-            let silence = Mutex::new(silence);
-            let lookups = Lookups::new(SLOTS, move |name| {
-                if name.starts_with(silent) {
-                    _ = lock(&silence).recv();
-                }
-                Err(io::Error::other("Name or service not known"))
-            });
-            let failed = lookups.look_up(None, "silent.test").await.unwrap_err();
-            assert_eq!(matches!(failed, LookupFailed::Name(_)), is_there, "{failed}");
-            drop(release);
-        }
-    }
-}
+mod tests;

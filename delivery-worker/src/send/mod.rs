@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use shared::domain::clock::UnixMicros;
-use shared::process::shutdown::{Tasks, panic_text};
+use shared::process::panics::panic_text;
+use shared::process::shutdown::Tasks;
 use tokio::time::Instant;
 
 use crate::crash::{self, Point};
@@ -35,7 +36,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Its deliveries run among `tasks`.
+    /// Deliveries run as tasks of `tasks`.
     pub fn new(sender: Sender, recorder: Recorder, tasks: Tasks) -> Self {
         Self {
             sender: Arc::new(sender),
@@ -44,12 +45,12 @@ impl Dispatcher {
         }
     }
 
-    /// Whether results wait to be written, so that no delivery should be claimed whose result may be among them.
+    /// Whether results wait to be written. Then no delivery should be claimed: its result may be among them.
     pub fn is_behind(&self) -> bool {
         self.recorder.is_behind()
     }
 
-    /// Starts a delivery. Should its attempt panic, that is a failure like others: recorded, and bounded by the schedule.
+    /// Starts a delivery. An attempt that panics counts as a failure: it is recorded, and tried again by the schedule.
     pub fn start(&self, job: Job, mut permit: Permit) {
         let (sender, recorder) = (self.sender.clone(), self.recorder.clone());
         self.tasks.spawn("delivery", async move {
@@ -58,7 +59,7 @@ impl Dispatcher {
             crash::reach(Point::Answered);
             let verdict = attempt.verdict();
             count(&attempt);
-            // One that fails stays until that is recorded: it may open the circuit.
+            // A failure keeps its slot until it is recorded: it may open the circuit.
             if verdict == Verdict::Delivered {
                 permit.leave_endpoint();
             }
@@ -74,7 +75,7 @@ impl Dispatcher {
     }
 }
 
-/// The attempt, or what its panic comes to.
+/// The attempt, or a failed one if it panics.
 async fn contained(attempt: impl Future<Output = Attempt>) -> Attempt {
     let (started_at, started) = (UnixMicros::now().to_date_time(), Instant::now());
     match AssertUnwindSafe(attempt).catch_unwind().await {
@@ -98,12 +99,14 @@ fn count(attempt: &Attempt) {
         );
         return;
     }
-    metrics::counter!("attempts_total", "outcome" => attempt.outcome).increment(1);
+    metrics::counter!("attempts_total", "outcome" => attempt.outcome.as_str()).increment(1);
     metrics::histogram!("attempt_duration_seconds").record(attempt.duration);
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::domain::delivery::Outcome;
+
     use super::*;
 
     #[tokio::test]
@@ -111,7 +114,7 @@ mod tests {
         let attempt = contained(async { panic!("out of luck\0") }).await;
         assert_eq!(
             (attempt.outcome, attempt.error.as_deref()),
-            ("panic", Some("out of luck"))
+            (Outcome::Panic, Some("out of luck"))
         );
         assert!(matches!(attempt.verdict(), Verdict::Failed { .. }));
     }

@@ -2,41 +2,41 @@
 
 use std::time::Duration;
 
+use shared::domain::delivery::DeliveryStatus;
+
 use crate::endpoints::permits::Permit;
 use crate::endpoints::retry::Next;
 use crate::send::attempt::Attempt;
 use crate::send::job::Job;
 
-/// The end of an attempt, still holding its permit: what waits to be recorded is bounded by the permits.
+/// An attempt that has ended and waits to be recorded. It holds its permit, so permits bound how many wait.
 #[derive(Debug)]
 pub struct Report {
-    /// The delivery.
     pub job: Job,
-    /// What became of the attempt.
     pub attempt: Attempt,
     /// What becomes of the delivery.
     pub next: Next,
-    /// Freed, by its drop, when the result is recorded.
+    /// Freed by its drop when the result is recorded.
     #[expect(dead_code, reason = "it is held, not read")]
     pub permit: Permit,
 }
 
 impl Report {
-    /// The delivery's status from now on.
-    pub fn status(&self) -> &'static str {
+    /// The delivery's new status.
+    pub fn status(&self) -> DeliveryStatus {
         match self.next {
-            Next::Delivered => "delivered",
-            Next::RetryIn(_) | Next::PutOff(_) => "pending",
-            Next::Dead => "dead",
+            Next::Delivered => DeliveryStatus::Delivered,
+            Next::RetryIn(_) | Next::PutOff(_) => DeliveryStatus::Pending,
+            Next::Dead => DeliveryStatus::Dead,
         }
     }
 
-    /// Whether the receiver was tried. What was not tried leaves the delivery as it was.
+    /// Whether a request was sent. If not, the delivery stays as it was.
     pub fn was_tried(&self) -> bool {
         !matches!(self.next, Next::PutOff(_))
     }
 
-    /// Milliseconds until it is due again, if it is.
+    /// Milliseconds until it is due again; `None` when it has ended.
     pub fn wait_ms(&self) -> Option<i64> {
         match self.next {
             Next::RetryIn(wait) | Next::PutOff(wait) => {

@@ -4,13 +4,13 @@
 use crate::config::Config;
 use crate::send::lookups;
 
-/// For the runtime, the logs, NATS, the metrics' clients and their like.
+/// Kept for the runtime, the logs, NATS, the metrics' clients and the like.
 const RESERVE: usize = 64;
 
-/// Most connections that are kept although nobody uses them.
+/// Most idle connections.
 const IDLE: usize = 4_096;
 
-/// What webhooks may have.
+/// How many descriptors webhooks may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Deliveries under way at once. Each has at most one connection.
@@ -22,7 +22,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// With the limit that this process has, which is told in the log where it is smaller than the settings.
+    /// Divides what this process may open. Logs it when that is less than the settings ask for.
     pub fn of_process(config: &Config) -> Self {
         let (limit, wanted) = (
             shared::process::descriptors::limit(),

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use shared::db::limited::LimitedPool;
+use shared::domain::delivery::Outcome;
 use shared::domain::event::Event;
 use shared::domain::id::{EndpointId, EventId, LeaseToken};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -19,7 +21,7 @@ pub struct NewDelivery<'a> {
     pub endpoint_id: EndpointId,
     /// Its owner pulls it: no worker may send it.
     pub pull: bool,
-    /// It is dead from the start: whether its endpoint wants it would have taken too long to find out.
+    /// It is dead from the start: to find out whether its endpoint wants it would have taken too long.
     pub is_undecided: bool,
     /// It starts at once under this lease; without one it is due in the table.
     pub lease: Option<(LeaseToken, Duration)>,
@@ -33,7 +35,7 @@ impl NewDelivery<'_> {
         Self {
             event,
             endpoint_id: taker.subscriber.endpoint_id,
-            pull: taker.subscriber.pull,
+            pull: taker.subscriber.target.is_pull(),
             is_undecided: taker.is_undecided,
             lease: None,
             order: None,
@@ -41,13 +43,10 @@ impl NewDelivery<'_> {
     }
 
     /// How it ended before any attempt.
-    fn outcome(&self) -> Option<&'static str> {
-        self.is_undecided.then_some(UNDECIDED)
+    fn outcome(&self) -> Option<Outcome> {
+        self.is_undecided.then_some(Outcome::Filter)
     }
 }
-
-/// The outcome of a delivery whose filter was not evaluated.
-const UNDECIDED: &str = "filter";
 
 /// The place of a delivery among those of its endpoint and key.
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +59,10 @@ pub struct Order<'a> {
     pub ordinal: i64,
 }
 
-/// What a write came to.
+/// Result of a write.
 #[derive(Debug)]
 pub enum Stored {
-    /// Nothing was written: the endpoints have changed since the fan-out.
+    /// No event was written: the endpoints have changed since the deliveries were planned.
     Stale,
     /// These events were new, and are now stored with their deliveries. The others were repeats.
     New(Vec<EventId>),
@@ -78,10 +77,10 @@ pub async fn store(
     connection: &mut PgConnection,
     version: i64,
     events: &[&Event<'_>],
-    deliveries: &[NewDelivery<'_>],
+    deliveries: &[&NewDelivery<'_>],
 ) -> Result<Stored, sqlx::Error> {
     let orders: Vec<_> = deliveries.iter().map(|delivery| delivery.order).collect();
-    let event_of = |delivery: &NewDelivery<'_>| events[delivery.event];
+    let event_of = |delivery: &&NewDelivery<'_>| events[delivery.event];
     let row = sqlx::query!(
         r#"
         with current as materialized (
@@ -145,12 +144,12 @@ pub async fn store(
         &deliveries.iter().map(|delivery| delivery.endpoint_id.as_uuid()).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| event_of(delivery).accepted_at.to_date_time()).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
-        &deliveries.iter().map(lease_ms).collect::<Vec<_>>() as _,
-        &deliveries.iter().map(lease_token).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| lease_ms(delivery)).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| lease_token(delivery)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.key)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
-        &deliveries.iter().map(NewDelivery::outcome).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| delivery.outcome()).collect::<Vec<_>>() as _,
     )
     .fetch_one(connection)
     .await?;
@@ -178,22 +177,22 @@ pub struct Unreadable<'a> {
     pub stream: &'a str,
     /// The message's sequence number in it.
     pub sequence: u64,
-    /// Index of the event in its frame; nothing when it is the whole frame.
+    /// Index of the event in its frame; `None` when it is the whole frame.
     pub position: Option<usize>,
     /// The frame's version.
     pub frame_version: Option<&'a str>,
     /// Why it cannot be stored.
-    pub reason: &'a str,
+    pub reason: String,
     /// Its bytes.
     pub bytes: &'a [u8],
 }
 
-/// Sets something aside for a person to look at. False when it was there already, with the same bytes: others may have
-/// had its place in a stream that was deleted and made again.
+/// Sets something aside for a person to look at. False when the same bytes were there already. Other bytes at the same
+/// place come from a stream that was deleted and made again.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn quarantine(pool: &PgPool, unreadable: &Unreadable<'_>) -> Result<bool, sqlx::Error> {
+pub async fn quarantine(pool: &LimitedPool, unreadable: &Unreadable<'_>) -> Result<bool, sqlx::Error> {
     let position = unreadable
         .position
         .map_or(-1, |position| i32::try_from(position).unwrap_or(i32::MAX));

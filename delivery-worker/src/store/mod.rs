@@ -3,6 +3,5 @@
 //! Imports nothing else of this crate.
 
 pub(crate) mod events;
-pub(crate) mod backlog;
 pub(crate) mod partitions;
 pub(crate) mod warm;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::db::limited::within;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio_util::sync::CancellationToken;
@@ -78,9 +78,9 @@ async fn make_around_now(pool: &PgPool) -> Result<bool, sqlx::Error> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn now(pool: &PgPool) -> Result<OffsetDateTime, sqlx::Error> {
+pub async fn now(database: impl PgExecutor<'_>) -> Result<OffsetDateTime, sqlx::Error> {
     sqlx::query_scalar!(r#"select now() as "now!""#)
-        .fetch_one(pool)
+        .fetch_one(database)
         .await
 }
 

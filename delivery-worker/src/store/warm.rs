@@ -7,9 +7,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shared::db::limited::within;
+use shared::db::limited::LimitedPool;
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{PgConnection, Postgres};
 use tokio::time::Instant;
 
 /// How long a connection is used without the pool's looking at it.
@@ -18,8 +18,7 @@ const KEEP: Duration = Duration::from_secs(1);
 /// A pool, and those of its connections that wait for the next statement.
 #[derive(Clone, Debug)]
 pub struct WarmPool {
-    pool: PgPool,
-    limit: Duration,
+    pool: LimitedPool,
     waiting: Arc<Mutex<Vec<Warm>>>,
 }
 
@@ -31,26 +30,14 @@ struct Warm {
 }
 
 impl WarmPool {
-    /// Keeps half the connections of `pool` at most: the others' tasks need some too. `limit` is the time that a task's
-    /// work may take.
-    pub fn new(pool: PgPool, limit: Duration) -> Self {
+    /// Keeps half the connections of `pool` at most: other tasks need some too.
+    pub fn new(pool: LimitedPool) -> Self {
         let waiting = Arc::default();
-        Self { pool, limit, waiting }
+        Self { pool, waiting }
     }
 
-    /// What `work` on the database comes to; a transient error when it takes too long.
-    ///
-    /// # Errors
-    /// Those of `work`, and an I/O error.
-    pub async fn within_limit<T>(
-        &self,
-        work: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, sqlx::Error> {
-        within(self.limit, work).await
-    }
-
-    /// For the statements that run now and then.
-    pub fn pool(&self) -> &PgPool {
+    /// For the statements that run now and then, and for the time that any may take.
+    pub fn pool(&self) -> &LimitedPool {
         &self.pool
     }
 
@@ -64,7 +51,7 @@ impl WarmPool {
             Some(warm) => warm,
             None => Warm {
                 // Boxed: it is large, and seldom needed.
-                connection: Box::pin(self.pool.acquire()).await?,
+                connection: Box::pin(self.pool.connections().acquire()).await?,
                 taken: Instant::now(),
             },
         };
@@ -99,7 +86,7 @@ impl WarmConnection<'_> {
     /// Keeps it for the next statement. Only after one that has ended well, so that it works, and outside any
     /// transaction.
     pub fn keep(mut self) {
-        let most = self.home.pool.options().get_max_connections() / 2;
+        let most = self.home.pool.connections().options().get_max_connections() / 2;
         let warm = self.warm.take();
         let mut waiting = self.home.waiting();
         if waiting.len() < most as usize {

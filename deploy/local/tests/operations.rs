@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Command, CommandFactory as _};
 use serde_json::Value;
+use shared::domain::delivery::Outcome;
 
 /// Environment variables that are not settings of Penstock: those of Postgres's image.
 const OTHERS: [&str; 3] = ["POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"];
@@ -456,23 +457,85 @@ fn every_metric_of_the_dashboard_is_described_and_comes_from_the_chosen_source()
     assert_eq!(dashboard["templating"]["list"][0]["name"], "datasource");
 }
 
+/// Where metrics are described, for all the sources beside and below.
+const METRIC_NAMES: [&str; 3] = [
+    "shared/src/process/metric_names.rs",
+    "ingest-api/src/metric_names.rs",
+    "delivery-worker/src/metric_names.rs",
+];
+
+/// The kinds and names of the metrics that a source describes.
+fn described(source: &str) -> Vec<(String, String)> {
+    let calls = source.split("describe_").skip(1);
+    let calls = calls.filter_map(|call| call.split_once("!("));
+    let calls = calls.filter(|(kind, _)| kind.chars().all(char::is_alphabetic));
+    let metrics = calls.map(|(kind, rest)| {
+        let name = rest.split('"').nth(1).expect("a metric has a name");
+        (kind.to_owned(), name.to_owned())
+    });
+    metrics.collect()
+}
+
 /// The series of all metrics that the services describe.
 fn described_series() -> BTreeSet<String> {
     let mut series = BTreeSet::from([UP.to_owned()]);
-    for service in services() {
-        let source = read(&format!("{}/src/metric_names.rs", service.get_name()));
-        for described in source.split("describe_").skip(1) {
-            let Some((kind, rest)) = described.split_once("!(") else {
-                continue;
-            };
-            let name = rest.split('"').nth(1).expect("a metric has a name").to_owned();
-            match kind {
-                "histogram" => series.extend(["bucket", "sum", "count"].map(|part| format!("{name}_{part}"))),
-                _ => _ = series.insert(name),
-            }
+    for (kind, name) in METRIC_NAMES.iter().flat_map(|file| described(&read(file))) {
+        match kind.as_str() {
+            "histogram" => series.extend(["bucket", "sum", "count"].map(|part| format!("{name}_{part}"))),
+            _ => _ = series.insert(name),
         }
     }
     series
+}
+
+/// What writes a metric, by its name.
+const WRITES: [&str; 5] = ["counter!(", "gauge!(", "histogram!(", "set(", "set_labelled("];
+
+/// The names of the metrics that a crate's sources write, without those of its tests.
+fn written(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).expect("a crate has sources") {
+        let path = entry.expect("a folder can be read").path();
+        if path.is_dir() {
+            written(&path, names);
+        } else if !path.ends_with("metric_names.rs") && !path.ends_with("tests.rs") {
+            let text = std::fs::read_to_string(&path).expect("a source is text");
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let calls = WRITES.iter().flat_map(|call| text.split(call).skip(1));
+            let literals = calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+            let is_name = |text: &&str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            names.extend(literals.filter(is_name).map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn every_metric_that_is_written_is_described_once_and_the_other_way_round() {
+    for file in METRIC_NAMES {
+        let mut names: Vec<_> = described(&read(file)).into_iter().map(|(_, name)| name).collect();
+        names.sort();
+        let mut known = BTreeSet::new();
+        let sources = file.split_once("/src/").expect("it is a source").0;
+        written(&path(&format!("{sources}/src")), &mut known);
+        assert_eq!(names, Vec::from_iter(known), "{file}");
+    }
+}
+
+#[test]
+fn every_outcome_is_explained_to_those_who_receive_webhooks() {
+    let document = read("delivery-worker/README.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = rows
+        .filter_map(|row| row.split_once(" |"))
+        .map(|(names, _)| names);
+    let explained: BTreeSet<_> = names.flat_map(|names| names.split("`, `")).collect();
+    for outcome in Outcome::ALL {
+        assert!(
+            explained
+                .iter()
+                .any(|name| name.trim_end_matches('`') == outcome.as_str()),
+            "delivery-worker/README.md explains {outcome}"
+        );
+    }
 }
 
 /// Every `expr` of a rule file: on the key's own line, or on the lines after it that are further in.

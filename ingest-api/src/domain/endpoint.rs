@@ -2,64 +2,16 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use shared::domain::endpoint::{EndpointStatus, Format, OnExhausted};
+use shared::domain::event_type::EventTypePattern;
 use shared::domain::headers::CustomHeaders;
-use utoipa::ToSchema;
-
-/// How an endpoint's deliveries reach their owner.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum EndpointKind {
-    /// They are sent to its URL.
-    #[default]
-    Push,
-    /// Their owner fetches them.
-    Pull,
-}
-
-/// What the body of a webhook is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum Format {
-    /// `{"id", "type", "timestamp", "data"}`.
-    #[default]
-    Standard,
-    /// A CloudEvent in structured mode.
-    CloudEvents,
-}
-
-/// What follows in an ordered endpoint when a delivery is out of attempts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum OnExhausted {
-    /// It is dead, and the next one of its key goes out.
-    #[default]
-    Skip,
-    /// It is tried until it succeeds, and its key waits.
-    Block,
-}
-
-/// Whether an endpoint gets deliveries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum EndpointStatus {
-    /// It does.
-    #[default]
-    Enabled,
-    /// What waits for it stays where it is, and it gets no further events.
-    Disabled,
-}
 
 /// What its owner sets of an endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub url: Option<String>,
     pub description: String,
-    pub event_types: Vec<String>,
+    pub event_types: Vec<EventTypePattern>,
     pub filter: Option<String>,
     pub headers: CustomHeaders,
     pub format: Format,

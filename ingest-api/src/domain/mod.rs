@@ -1,16 +1,14 @@
 //! The words of this service: keys and what they may do, what an organisation sets, a lease, a place in a list, and how
 //! these are written in requests.
 //!
-//! Imports nothing else of this crate.
+//! Imports nothing else of this crate. The words that workers speak too stand in `shared::domain`.
 
 pub mod limit;
 pub(crate) mod scope;
 pub(crate) mod grant;
 pub(crate) mod key;
-pub(crate) mod tier;
 pub(crate) mod organization;
 pub(crate) mod endpoint;
-pub(crate) mod delivery;
 pub(crate) mod lease;
 pub(crate) mod cursor;
 pub(crate) mod page;

@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 use shared::domain::id::OrgId;
+use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::domain::field::Field;
-use crate::domain::tier::Tier;
 use crate::domain::whole;
 
 /// A new organisation.

@@ -123,9 +123,7 @@ impl Gathering {
 mod tests {
     use std::sync::Arc;
 
-    use shared::domain::clock::UnixMicros;
-    use shared::domain::event::{Event, JSON};
-    use shared::domain::id::{EventId, OrgId};
+    use shared::domain::event::Event;
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -142,20 +140,7 @@ mod tests {
                 if !pause.is_zero() {
                     tokio::time::sleep(*pause).await;
                 }
-                let accepted_at = UnixMicros::now();
-                let event = EncodedEvent::new(&Event {
-                    id: EventId::at(accepted_at),
-                    org_id: OrgId::generate(),
-                    event_type: "a",
-                    accepted_at,
-                    content_type: JSON,
-                    idempotency_key: None,
-                    traceparent: None,
-                    cloudevent: None,
-                    ordering_key: None,
-                    only_to: None,
-                    data: b"1",
-                });
+                let event = EncodedEvent::new(&Event::sample());
                 let pending = Pending {
                     event,
                     deadline: Instant::now() + Duration::from_secs(1),

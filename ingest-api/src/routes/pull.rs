@@ -12,13 +12,14 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use shared::domain::delivery::DeliveryStatus;
+use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::endpoint::EndpointKind;
 use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::domain::lease::{self, Lease};
 use crate::domain::whole;
@@ -291,9 +292,9 @@ impl AckOutcome {
 
 impl From<AcknowledgedRow> for AckOutcome {
     fn from(row: AcknowledgedRow) -> Self {
-        match (row.acknowledged, row.status.as_deref()) {
+        match (row.acknowledged, row.status) {
             (true, _) => Self::Acknowledged,
-            (false, Some("delivered")) => Self::AlreadyAcknowledged,
+            (false, Some(DeliveryStatus::Delivered)) => Self::AlreadyAcknowledged,
             (false, Some(_)) => Self::Expired,
             (false, None) => Self::Unknown,
         }

@@ -1,20 +1,20 @@
 //! One endpoint's deliveries, by where they stand.
 
 use shared::db::limited::Transaction;
+use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
 
 use super::events::{ALWAYS, end_of_events};
 use super::{Result, Store};
 use crate::domain::cursor::Cursor;
-use crate::domain::delivery::DeliveryStatus;
 
 /// Deliveries of a status are counted up to this many.
 pub const MAX_COUNTED: i64 = 10_000;
 
 /// Which deliveries of an endpoint a page holds.
 #[derive(Debug)]
-pub struct DeliveryFilter<'a> {
+pub struct DeliveryFilter {
     /// The organisation's.
     pub org_id: OrgId,
     /// Those to this endpoint.
@@ -22,7 +22,7 @@ pub struct DeliveryFilter<'a> {
     /// In this status.
     pub status: DeliveryStatus,
     /// Whose last attempt ended like this.
-    pub outcome: Option<&'a str>,
+    pub outcome: Option<Outcome>,
     /// Beyond the end of the page before.
     pub after: Option<Cursor>,
     /// At most this many.
@@ -35,9 +35,9 @@ pub struct EndpointDeliveryRow {
     pub event_id: EventId,
     pub event_type: String,
     pub accepted_at: OffsetDateTime,
-    pub status: String,
+    pub status: DeliveryStatus,
     pub attempts: i32,
-    pub last_outcome: Option<String>,
+    pub last_outcome: Option<Outcome>,
     /// Nothing while an attempt is in progress.
     pub next_attempt_at: Option<OffsetDateTime>,
     pub finished_at: Option<OffsetDateTime>,
@@ -48,9 +48,9 @@ pub struct EndpointDeliveryRow {
 /// How many deliveries ended alike.
 #[derive(Debug)]
 pub struct OutcomeCount {
-    pub status: String,
+    pub status: DeliveryStatus,
     /// Nothing when there was no attempt.
-    pub last_outcome: Option<String>,
+    pub last_outcome: Option<Outcome>,
     pub count: i64,
 }
 
@@ -59,7 +59,7 @@ impl Store {
     /// are due, the others newest first.
     pub async fn list_endpoint_deliveries(
         &self,
-        filter: &DeliveryFilter<'_>,
+        filter: &DeliveryFilter,
     ) -> Result<(Vec<EndpointDeliveryRow>, Option<Cursor>)> {
         let mut snapshot = self.snapshot().await?;
         let mut rows = match filter.status {
@@ -94,7 +94,7 @@ impl Store {
         sqlx::query_as!(
             OutcomeCount,
             r#"
-            select status as "status!", last_outcome, count(*) as "count!"
+            select status as "status!: DeliveryStatus", last_outcome as "last_outcome: Outcome", count(*) as "count!"
             from (
                 (select status, last_outcome from deliveries
                  where org_id = $1 and endpoint_id = $2 and status = 'dead' limit $3)
@@ -127,14 +127,15 @@ impl Store {
 /// rows are looked at in all, as below.
 async fn list_pending(
     snapshot: &mut Transaction,
-    filter: &DeliveryFilter<'_>,
+    filter: &DeliveryFilter,
 ) -> Result<Vec<EndpointDeliveryRow>> {
     let after = filter.after.unwrap_or(Cursor::OLDEST);
     sqlx::query_as!(
         EndpointDeliveryRow,
         r#"
         select d.event_id as "event_id!: EventId", e.type as event_type, d.accepted_at as "accepted_at!",
-               d.status as "status!", d.attempts as "attempts!", d.last_outcome,
+               d.status as "status!: DeliveryStatus", d.attempts as "attempts!",
+               d.last_outcome as "last_outcome: Outcome",
                case when d.lease_token is null then d.next_attempt_at end as next_attempt_at, d.finished_at,
                d.next_attempt_at as "position!"
         from (
@@ -167,7 +168,7 @@ async fn list_pending(
         filter.endpoint_id.as_uuid(),
         after.at,
         after.id,
-        filter.outcome,
+        filter.outcome as _,
         filter.limit + 1,
     )
     .fetch_all(&mut **snapshot)
@@ -175,7 +176,7 @@ async fn list_pending(
 }
 
 /// The last delivery that `list_pending` looks at; nothing when it looks at all that there are.
-async fn end_of_pending(snapshot: &mut Transaction, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
+async fn end_of_pending(snapshot: &mut Transaction, filter: &DeliveryFilter) -> Result<Option<Cursor>> {
     let after = filter.after.unwrap_or(Cursor::OLDEST);
     sqlx::query_as!(
         Cursor,
@@ -207,16 +208,13 @@ async fn end_of_pending(snapshot: &mut Transaction, filter: &DeliveryFilter<'_>)
     .await
 }
 
-async fn list_dead(
-    snapshot: &mut Transaction,
-    filter: &DeliveryFilter<'_>,
-) -> Result<Vec<EndpointDeliveryRow>> {
+async fn list_dead(snapshot: &mut Transaction, filter: &DeliveryFilter) -> Result<Vec<EndpointDeliveryRow>> {
     let after = filter.after.unwrap_or(Cursor::NEWEST);
     sqlx::query_as!(
         EndpointDeliveryRow,
         r#"
-        select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at, d.status, d.attempts,
-               d.last_outcome, d.next_attempt_at, d.finished_at, d.accepted_at as position
+        select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at,
+               d.status as "status: DeliveryStatus", d.attempts, d.last_outcome as "last_outcome: Outcome", d.next_attempt_at, d.finished_at, d.accepted_at as position
         from (
             select * from (
                 select * from deliveries
@@ -234,7 +232,7 @@ async fn list_dead(
         filter.endpoint_id.as_uuid(),
         after.at,
         after.id,
-        filter.outcome,
+        filter.outcome as _,
         filter.limit + 1,
     )
     .fetch_all(&mut **snapshot)
@@ -242,7 +240,7 @@ async fn list_dead(
 }
 
 /// The last delivery that `list_dead` looks at; nothing when it looks at all that there are.
-async fn end_of_dead(snapshot: &mut Transaction, filter: &DeliveryFilter<'_>) -> Result<Option<Cursor>> {
+async fn end_of_dead(snapshot: &mut Transaction, filter: &DeliveryFilter) -> Result<Option<Cursor>> {
     let after = filter.after.unwrap_or(Cursor::NEWEST);
     sqlx::query_as!(
         Cursor,
@@ -263,14 +261,14 @@ async fn end_of_dead(snapshot: &mut Transaction, filter: &DeliveryFilter<'_>) ->
 /// endpoint.
 async fn list_delivered(
     snapshot: &mut Transaction,
-    filter: &DeliveryFilter<'_>,
+    filter: &DeliveryFilter,
 ) -> Result<Vec<EndpointDeliveryRow>> {
     let after = filter.after.unwrap_or(Cursor::NEWEST);
     sqlx::query_as!(
         EndpointDeliveryRow,
         r#"
-        select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at, d.status, d.attempts,
-               d.last_outcome, d.next_attempt_at, d.finished_at, d.accepted_at as position
+        select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at,
+               d.status as "status: DeliveryStatus", d.attempts, d.last_outcome as "last_outcome: Outcome", d.next_attempt_at, d.finished_at, d.accepted_at as position
         from (
             select id, accepted_at, type from events
             where org_id = $1 and accepted_at <= $3 and (accepted_at, id) < ($3, $4::uuid)
@@ -285,7 +283,7 @@ async fn list_delivered(
         filter.endpoint_id.as_uuid(),
         after.at,
         after.id,
-        filter.outcome,
+        filter.outcome as _,
         filter.limit + 1,
     )
     .fetch_all(&mut **snapshot)

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use shared::db::limited::Transaction;
+use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
+use shared::domain::event_type::EventTypePattern;
 use shared::domain::id::{EndpointId, OrgId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store, Stored, lock_organization};
-use crate::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted, Settings};
+use crate::domain::endpoint::Settings;
 use crate::domain::page::Page;
 
 /// Most endpoints of an organisation that are not deleted: workers hold them all in memory, and an event may go to each.
@@ -21,7 +23,7 @@ pub struct EndpointRow {
     pub kind: EndpointKind,
     pub url: Option<String>,
     pub description: String,
-    pub event_types: Vec<String>,
+    pub event_types: Vec<EventTypePattern>,
     pub filter: Option<String>,
     /// Sealed.
     pub headers: Option<Vec<u8>>,
@@ -119,7 +121,7 @@ impl Store {
             version,
             settings.url,
             settings.description,
-            &settings.event_types,
+            &settings.event_types as _,
             settings.filter,
             changed.headers,
             settings.format as _,
@@ -213,8 +215,8 @@ impl Store {
     async fn find_endpoints(&self, org_id: OrgId, ids: &[Uuid]) -> Result<Vec<EndpointRow>> {
         sqlx::query_as!(
             EndpointRow,
-            r#"select e.id as "id: EndpointId", e.kind as "kind: EndpointKind", e.url, e.description, e.event_types,
-                      e.filter, e.headers, e.format as "format: Format", e.retry_attempts, e.retry_initial_ms,
+            r#"select e.id as "id: EndpointId", e.kind as "kind: EndpointKind", e.url, e.description,
+                      e.event_types as "event_types: Vec<EventTypePattern>", e.filter, e.headers, e.format as "format: Format", e.retry_attempts, e.retry_initial_ms,
                       e.retry_factor, e.retry_max_ms, e.retry_max_age_ms, e.timeout_ms, e.max_in_flight,
                       e.rate_limit_per_second, e.ordered, e.on_exhausted as "on_exhausted: OnExhausted",
                       e.status as "status: EndpointStatus", e.disabled_reason,
@@ -264,7 +266,7 @@ async fn insert(
         secret,
         settings.url,
         settings.description,
-        &settings.event_types,
+        &settings.event_types as _,
         settings.filter,
         new.headers,
         settings.format as _,

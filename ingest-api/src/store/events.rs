@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use shared::db::limited::Transaction;
+use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
 
@@ -24,7 +25,7 @@ pub struct EventFilter<'a> {
     /// Accepted before this time.
     pub to: Option<OffsetDateTime>,
     /// With a delivery in this status.
-    pub status: Option<&'a str>,
+    pub status: Option<DeliveryStatus>,
     /// With a delivery to this endpoint.
     pub endpoint_id: Option<EndpointId>,
     /// Older than the end of the page before.
@@ -60,14 +61,14 @@ pub struct EventRow {
 }
 
 /// One event's delivery to one endpoint.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct DeliveryRow {
     pub event_id: EventId,
     pub accepted_at: OffsetDateTime,
     pub endpoint_id: EndpointId,
-    pub status: String,
+    pub status: DeliveryStatus,
     pub attempts: i32,
-    pub last_outcome: Option<String>,
+    pub last_outcome: Option<Outcome>,
     /// Nothing while an attempt is in progress.
     pub next_attempt_at: Option<OffsetDateTime>,
     pub finished_at: Option<OffsetDateTime>,
@@ -82,7 +83,7 @@ pub struct AttemptRow {
     pub number: i32,
     pub started_at: OffsetDateTime,
     pub duration_ms: i32,
-    pub outcome: String,
+    pub outcome: Outcome,
     pub response_status: Option<i16>,
     pub response_body: Option<Vec<u8>>,
     pub error: Option<String>,
@@ -129,7 +130,7 @@ impl Store {
             times.end,
             after.at,
             after.id,
-            filter.status,
+            filter.status as _,
             filter.endpoint_id.map(EndpointId::as_uuid),
             filter.limit,
             MAX_PAGE_BYTES as _,
@@ -173,7 +174,8 @@ impl Store {
         sqlx::query_as!(
             DeliveryRow,
             r#"select d.event_id as "event_id: EventId", d.accepted_at, d.endpoint_id as "endpoint_id: EndpointId",
-                      d.status, d.attempts, d.last_outcome, d.finished_at,
+                      d.status as "status: DeliveryStatus", d.attempts, d.last_outcome as "last_outcome: Outcome",
+                      d.finished_at,
                       case when d.lease_token is null then d.next_attempt_at end as next_attempt_at,
                       d.of_event as "of_event!"
                from unnest($2::uuid[], $3::timestamptz[]) as e (id, accepted_at)
@@ -202,8 +204,8 @@ impl Store {
     ) -> Result<Vec<AttemptRow>> {
         sqlx::query_as!(
             AttemptRow,
-            r#"select a.endpoint_id as "endpoint_id: EndpointId", a.number, a.started_at, a.duration_ms, a.outcome,
-                      a.response_status, a.response_body, a.error, c.of_delivery as "of_delivery!"
+            r#"select a.endpoint_id as "endpoint_id: EndpointId", a.number, a.started_at, a.duration_ms,
+                      a.outcome as "outcome: Outcome", a.response_status, a.response_body, a.error, c.of_delivery as "of_delivery!"
                from unnest($4::uuid[]) as d (endpoint_id)
                cross join lateral (
                    select count(*) as of_delivery from attempts

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::OrgId;
+use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
 use super::{Result, Store};
@@ -12,7 +13,6 @@ use crate::domain::grant::{Grant, fingerprint};
 use crate::domain::key::KeyId;
 use crate::domain::limit::Limit;
 use crate::domain::scope::Scopes;
-use crate::domain::tier::{Tier, UnknownTier};
 
 /// A key that is neither unknown nor revoked.
 #[derive(Debug)]
@@ -30,20 +30,17 @@ struct Found {
     hash: String,
     scopes: Vec<String>,
     expires_at: Option<OffsetDateTime>,
-    tier: String,
+    tier: Tier,
     rate_limit_per_minute: Option<i64>,
 }
 
-impl TryFrom<Found> for KeyRow {
-    type Error = UnknownTier;
-
-    fn try_from(found: Found) -> std::result::Result<Self, UnknownTier> {
-        let tier = Tier::from_name(&found.tier)?;
+impl From<Found> for KeyRow {
+    fn from(found: Found) -> Self {
         let own = found
             .rate_limit_per_minute
             .and_then(|limit| u64::try_from(limit).ok());
-        let limit = own.unwrap_or_else(|| tier.rate_limit_per_minute());
-        Ok(Self {
+        let limit = own.unwrap_or_else(|| found.tier.rate_limit_per_minute());
+        Self {
             grant: Grant {
                 org_id: found.org_id,
                 limit: Limit::per_minute(limit),
@@ -52,7 +49,7 @@ impl TryFrom<Found> for KeyRow {
                 fingerprint: fingerprint(&found.hash),
             },
             hash: found.hash,
-        })
+        }
     }
 }
 
@@ -81,14 +78,14 @@ impl Store {
     pub async fn find_key(&self, id: &KeyId) -> Result<Option<KeyRow>> {
         let found = sqlx::query_as!(
             Found,
-            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at, o.tier,
-                      o.rate_limit_per_minute
+            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at,
+                      o.tier as "tier: Tier", o.rate_limit_per_minute
                from api_keys k join organizations o on o.id = k.org_id
                where k.id = $1 and k.revoked_at is null"#,
             id.as_str(),
         );
         let found = found.fetch_optional(&self.key_lookups).await?;
-        Ok(found.map(KeyRow::try_from).transpose()?)
+        Ok(found.map(Into::into))
     }
 
     /// Looks up those of these keys that may be used.
@@ -101,8 +98,8 @@ impl Store {
             .unzip();
         let found = sqlx::query_as!(
             Found,
-            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at, o.tier,
-                      o.rate_limit_per_minute
+            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at,
+                      o.tier as "tier: Tier", o.rate_limit_per_minute
                from unnest($1::text[], $2::uuid[]) as wanted (id, org_id)
                join api_keys k on k.id = wanted.id and k.org_id = wanted.org_id
                join organizations o on o.id = k.org_id
@@ -111,10 +108,8 @@ impl Store {
             &org_ids,
         );
         let found = found.fetch_all(&self.key_lookups).await?;
-        found
-            .into_iter()
-            .map(|row| Ok((row.id.clone(), row.try_into()?)))
-            .collect()
+        let rows = found.into_iter().map(|row| (row.id.clone(), row.into()));
+        Ok(rows.collect())
     }
 
     /// The keys of all organisations that were changed in the last `within`, otherwise than by being used.

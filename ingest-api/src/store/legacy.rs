@@ -1,7 +1,9 @@
 //! What only the Zapier Triggers API knows: the inbox, its acknowledgements, and the one webhook.
 
 use shared::db::limited::Transaction;
+use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
 use super::endpoints::is_full;
@@ -12,7 +14,6 @@ use crate::domain::endpoint::Limits;
 use crate::domain::key::NewKey;
 use crate::domain::organization::Organization;
 use crate::domain::scope::Scopes;
-use crate::domain::tier::Tier;
 
 /// Most events that are looked at for a page of those in one status; the rest is left to the next page.
 const MAX_SCANNED: i64 = 10_000;
@@ -43,7 +44,7 @@ pub struct InboxRow {
     pub data: Vec<u8>,
     pub status: String,
     /// This and the next are nothing for an event that had no webhook to go to.
-    pub delivery_status: Option<String>,
+    pub delivery_status: Option<DeliveryStatus>,
     pub attempts: Option<i32>,
     /// Of the last attempt.
     pub response_status: Option<i16>,
@@ -66,7 +67,7 @@ impl Store {
              select created_at from organization",
             org_id.as_uuid(),
             name,
-            tier.name(),
+            tier as _,
             key.id.as_str(),
             key.hash,
             &Scopes::all().to_names(),
@@ -116,7 +117,7 @@ impl Store {
             ),
             sized as (select *, sum(size) over (order by number) as total, count(*) over () as found from page)
             select e.id as "id: EventId", e.accepted_at, e.type as event_type, e.content_type, e.idempotency_key,
-                   e.data, s.status as "status!", s.delivery_status as "delivery_status?",
+                   e.data, s.status as "status!", s.delivery_status as "delivery_status?: DeliveryStatus",
                    s.attempts as "attempts?", t.response_status as "response_status?",
                    case when t.outcome = 'status' then 'the receiver answered ' || t.response_status
                         when t.outcome <> 'delivered' then coalesce(t.error, t.outcome) end as last_error,
@@ -195,7 +196,7 @@ impl Store {
     ) -> Result<Option<OrganizationWithWebhook>> {
         let found = sqlx::query_as!(
             OrganizationWithWebhook,
-            r#"select o.name, o.tier, o.rate_limit_per_minute, e.url as "webhook_url?"
+            r#"select o.name, o.tier as "tier: Tier", o.rate_limit_per_minute, e.url as "webhook_url?"
                from organizations o
                left join endpoints e on e.org_id = o.id and e.zapier and e.deleted_at is null
                where o.id = $1"#,
@@ -253,8 +254,8 @@ impl Store {
 pub struct OrganizationWithWebhook {
     /// Its name.
     pub name: String,
-    /// Its tier's name.
-    pub tier: String,
+    /// What it pays for.
+    pub tier: Tier,
     /// A limit of its own.
     pub rate_limit_per_minute: Option<i64>,
     /// Where its events are sent, when it has a webhook of this API.

@@ -14,7 +14,6 @@ mod places;
 mod replay;
 mod pull;
 mod legacy;
-mod backlog;
 
 use std::time::Duration;
 
@@ -24,7 +23,6 @@ use shared::domain::id::OrgId;
 
 use crate::config::DatabaseConfig;
 
-pub use self::backlog::read_backlog;
 pub use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 pub use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
 pub use self::error::{RETRY_AFTER, unavailable};

@@ -1,36 +1,34 @@
 //! Organisations.
 
 use shared::domain::id::OrgId;
+use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store};
 use crate::domain::organization::{NewOrganization, Organization, OrganizationChange};
 use crate::domain::page::Page;
-use crate::domain::tier::{Tier, UnknownTier};
 
 struct OrganizationRow {
     id: OrgId,
     name: String,
-    tier: String,
+    tier: Tier,
     rate_limit_per_minute: Option<i64>,
     payload_retention_days: Option<i32>,
     created_at: OffsetDateTime,
 }
 
-impl TryFrom<OrganizationRow> for Organization {
-    type Error = UnknownTier;
-
-    fn try_from(row: OrganizationRow) -> std::result::Result<Self, UnknownTier> {
-        Ok(Self {
+impl From<OrganizationRow> for Organization {
+    fn from(row: OrganizationRow) -> Self {
+        Self {
             id: row.id,
             name: row.name,
-            tier: Tier::from_name(&row.tier)?,
+            tier: row.tier,
             // The API takes 32 bits, and the check constraint no other number.
             rate_limit_per_minute: row.rate_limit_per_minute.and_then(|limit| limit.try_into().ok()),
             payload_retention_days: row.payload_retention_days.and_then(|days| days.try_into().ok()),
             created_at: row.created_at,
-        })
+        }
     }
 }
 
@@ -41,34 +39,37 @@ impl Store {
             OrganizationRow,
             r#"insert into organizations (id, name, tier, rate_limit_per_minute, payload_retention_days)
                values ($1, $2, $3, $4, $5)
-               returning id as "id: OrgId", name, tier, rate_limit_per_minute, payload_retention_days, created_at"#,
+               returning id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
+                         created_at"#,
             OrgId::generate().as_uuid(),
             new.name,
-            new.tier.name(),
+            new.tier as _,
             new.rate_limit_per_minute.map(|limit| i64::from(limit.get())),
             new.payload_retention_days
                 .and_then(|days| i32::try_from(days).ok()),
         );
-        Ok(row.fetch_one(&self.pool).await?.try_into()?)
+        Ok(row.fetch_one(&self.pool).await?.into())
     }
 
     /// One organisation.
     pub async fn get_organization(&self, org_id: OrgId) -> Result<Option<Organization>> {
         let row = sqlx::query_as!(
             OrganizationRow,
-            r#"select id as "id: OrgId", name, tier, rate_limit_per_minute, payload_retention_days, created_at
+            r#"select id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
+                      created_at
                from organizations where id = $1"#,
             org_id.as_uuid(),
         );
         let row = row.fetch_optional(&self.pool).await?;
-        Ok(row.map(Organization::try_from).transpose()?)
+        Ok(row.map(Into::into))
     }
 
     /// A page of organisations, newest first, with one more when there are more.
     pub async fn list_organizations(&self, page: &Page<Uuid>) -> Result<Vec<Organization>> {
         let rows = sqlx::query_as!(
             OrganizationRow,
-            r#"select id as "id: OrgId", name, tier, rate_limit_per_minute, payload_retention_days, created_at
+            r#"select id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
+                      created_at
                from organizations
                where $1::timestamptz is null or (created_at, id) < ($1, $2::uuid)
                order by created_at desc, id desc
@@ -78,8 +79,7 @@ impl Store {
             page.limit + 1,
         );
         let rows = rows.fetch_all(&self.pool).await?;
-        let organizations = rows.into_iter().map(Organization::try_from);
-        Ok(organizations.collect::<std::result::Result<_, _>>()?)
+        Ok(rows.into_iter().map(Into::into).collect())
     }
 
     /// Changes what the change names. Nothing when the organisation does not exist.
@@ -96,10 +96,11 @@ impl Store {
                    rate_limit_per_minute = case when $4 then $5 else rate_limit_per_minute end,
                    payload_retention_days = case when $6 then $7 else payload_retention_days end
                where id = $1
-               returning id as "id: OrgId", name, tier, rate_limit_per_minute, payload_retention_days, created_at"#,
+               returning id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
+                         created_at"#,
             org_id.as_uuid(),
             change.name,
-            change.tier.map(Tier::name),
+            change.tier as _,
             change.rate_limit_per_minute.is_present(),
             change
                 .rate_limit_per_minute
@@ -112,6 +113,6 @@ impl Store {
                 .and_then(|days| i32::try_from(*days).ok()),
         );
         let row = row.fetch_optional(&self.pool).await?;
-        Ok(row.map(Organization::try_from).transpose()?)
+        Ok(row.map(Into::into))
     }
 }

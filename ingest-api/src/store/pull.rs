@@ -1,10 +1,11 @@
 //! Deliveries that their owners pull.
 
+use shared::domain::delivery::DeliveryStatus;
+use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::{EndpointId, EventId, LeaseToken, OrgId};
 use time::OffsetDateTime;
 
 use super::{MAX_PAGE_BYTES, Result, Store};
-use crate::domain::endpoint::EndpointKind;
 use crate::domain::lease::Lease;
 
 /// What a consumer wants.
@@ -43,7 +44,7 @@ pub struct AcknowledgedRow {
     /// The lease held.
     pub acknowledged: bool,
     /// The delivery's status before; nothing when there is no such delivery.
-    pub status: Option<String>,
+    pub status: Option<DeliveryStatus>,
 }
 
 impl Store {
@@ -151,7 +152,7 @@ impl Store {
                        'delivered'
                 from acknowledged
             )
-            select a.position is not null as "acknowledged!", d.status as "status?"
+            select a.position is not null as "acknowledged!", d.status as "status?: DeliveryStatus"
             from given g
             left join acknowledged a on a.position = g.position
             left join deliveries d on d.event_id = g.event_id and d.endpoint_id = $2

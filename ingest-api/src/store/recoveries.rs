@@ -1,5 +1,6 @@
 //! Recoveries, which workers carry out.
 
+use shared::domain::delivery::{DeliveryStatus, RecoveryStatus};
 use shared::domain::id::{EndpointId, OrgId, RecoveryId};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -14,9 +15,9 @@ pub struct RecoveryRow {
     pub endpoint_id: EndpointId,
     pub since: OffsetDateTime,
     pub until: OffsetDateTime,
-    pub statuses: Vec<String>,
+    pub statuses: Vec<DeliveryStatus>,
     pub per_second: i32,
-    pub status: String,
+    pub status: RecoveryStatus,
     pub matched: i64,
     pub recovered: i64,
     pub created_at: OffsetDateTime,
@@ -126,8 +127,9 @@ impl Store {
     ) -> Result<Option<RecoveryRow>> {
         sqlx::query_as!(
             RecoveryRow,
-            r#"select id as "id: RecoveryId", endpoint_id as "endpoint_id: EndpointId", since, until, statuses,
-                      per_second, status, matched, recovered, created_at, finished_at
+            r#"select id as "id: RecoveryId", endpoint_id as "endpoint_id: EndpointId", since, until,
+                      statuses as "statuses: Vec<DeliveryStatus>", per_second,
+                      status as "status: RecoveryStatus", matched, recovered, created_at, finished_at
                from recoveries where id = $3 and endpoint_id = $2 and org_id = $1"#,
             org_id.as_uuid(),
             endpoint_id.as_uuid(),
@@ -146,8 +148,9 @@ impl Store {
     ) -> Result<Vec<RecoveryRow>> {
         sqlx::query_as!(
             RecoveryRow,
-            r#"select id as "id: RecoveryId", endpoint_id as "endpoint_id: EndpointId", since, until, statuses,
-                      per_second, status, matched, recovered, created_at, finished_at
+            r#"select id as "id: RecoveryId", endpoint_id as "endpoint_id: EndpointId", since, until,
+                      statuses as "statuses: Vec<DeliveryStatus>", per_second,
+                      status as "status: RecoveryStatus", matched, recovered, created_at, finished_at
                from recoveries
                where org_id = $1 and endpoint_id = $2
                  and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))

@@ -1,6 +1,5 @@
 //! How many deliveries are pending and what keeps them, as any replica of either service sees it, and whether it reaches
-//! Postgres at all. Postgres counts, in `read_backlog` of the migrations, for all replicas together; each service has the
-//! statement that calls it.
+//! Postgres at all. Postgres counts, in `read_backlog` of the migrations, for all replicas together.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::process::telemetry::{self, POSTGRES};
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a count is good for the others, in seconds.
-pub const MAX_AGE_SECONDS: f64 = 10.0;
+const MAX_AGE_SECONDS: f64 = 10.0;
 
 /// How long counting may take. Where it takes longer, nothing is known.
 const STATEMENT_TIMEOUT: &[(&str, &str)] = &[("statement_timeout", "8s")];
@@ -26,18 +25,17 @@ const STATEMENT_TIMEOUT: &[(&str, &str)] = &[("statement_timeout", "8s")];
 /// How long a look may take in all: Postgres may be gone without a word.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The state of deliveries that nothing but the workers keeps back.
+/// The state of deliveries that workers could send now.
 const DUE: &str = "due";
 
 /// The pending deliveries of one state, as the migration lists the states.
-#[derive(Debug)]
-pub struct Pending {
+struct Pending {
     /// What keeps them.
-    pub state: String,
+    state: String,
     /// How many there are; 10 000 stands for as many or more.
-    pub deliveries: i64,
+    deliveries: i64,
     /// For how many seconds the oldest of them has been due, if any is.
-    pub due_seconds: Option<f64>,
+    due_seconds: Option<f64>,
 }
 
 /// A connection of its own, so that neither a busy service hides the backlog nor this look delays the service.
@@ -57,15 +55,7 @@ pub fn pool(application: &str, url: &str) -> anyhow::Result<PgPool> {
 ///
 /// # Errors
 /// Never; it returns a result because it runs as a long-lived task.
-pub async fn follow<R>(
-    pool: PgPool,
-    read: R,
-    readings: Readings,
-    stop: CancellationToken,
-) -> anyhow::Result<()>
-where
-    R: AsyncFn(PoolConnection<Postgres>) -> Result<Vec<Pending>, sqlx::Error>,
-{
+pub async fn follow(pool: PgPool, readings: Readings, stop: CancellationToken) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_known = true;
@@ -89,6 +79,20 @@ where
         }
     }
     Ok(())
+}
+
+/// Reads what was counted lately, and counts when that is too old. Empty when another replica counts for long.
+async fn read(mut connection: PoolConnection<Postgres>) -> Result<Vec<Pending>, sqlx::Error> {
+    sqlx::query_as!(
+        Pending,
+        r#"
+        select state as "state!", deliveries as "deliveries!", due_seconds
+        from read_backlog($1::float8 * interval '1 second')
+        "#,
+        MAX_AGE_SECONDS,
+    )
+    .fetch_all(&mut *connection)
+    .await
 }
 
 fn show(readings: &Readings, pending: &[Pending]) {

@@ -41,6 +41,22 @@ impl LimitedPool {
         Self { pool, limit }
     }
 
+    /// What `work`, of several statements, comes to within the time of one.
+    ///
+    /// # Errors
+    /// Those of `work`, and a transient one when it takes too long.
+    pub async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        within(self.limit, work).await
+    }
+
+    /// The connections themselves. What is done with them has no limit but [`within`](Self::within).
+    pub fn connections(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// Begins a transaction. Dropped, it is rolled back.
     ///
     /// # Errors

@@ -76,3 +76,24 @@ pub struct Event<'a> {
     #[serde(with = "serde_bytes")]
     pub data: &'a [u8],
 }
+
+impl Event<'static> {
+    /// An event for tests, unlike any other in its id and its organisation.
+    #[doc(hidden)]
+    pub fn sample() -> Self {
+        let accepted_at = UnixMicros::new(1_700_000_000_000_000);
+        Self {
+            id: EventId::at(accepted_at),
+            org_id: OrgId::generate(),
+            event_type: "a",
+            accepted_at,
+            content_type: JSON,
+            idempotency_key: None,
+            traceparent: None,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            data: b"1",
+        }
+    }
+}

@@ -122,7 +122,7 @@ impl CustomHeaders {
         Ok(map)
     }
 
-    /// Encrypts the headers for the database; nothing when there are none. They open for `endpoint` only.
+    /// Encrypts the headers for the database; `None` when there are none. They open for `endpoint` only.
     pub fn seal(&self, key: &SecretsKey, endpoint: EndpointId) -> Option<Vec<u8>> {
         if self.is_empty() {
             return None;

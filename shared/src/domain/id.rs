@@ -153,7 +153,7 @@ impl EventId {
         Self(Uuid::new_v8(bytes))
     }
 
-    /// When an event without an idempotency key was accepted, to the millisecond: its id tells. Nothing for an
+    /// When an event without an idempotency key was accepted, to the millisecond, read from its id. `None` for an
     /// id that was derived from a key.
     pub fn accepted_millis(self) -> Option<i64> {
         if self.0.get_version_num() != 7 {

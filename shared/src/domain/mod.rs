@@ -4,7 +4,12 @@
 
 pub mod id;
 pub mod clock;
+pub mod word;
 pub mod event;
+pub mod event_type;
+pub mod endpoint;
+pub mod delivery;
+pub mod tier;
 pub mod json;
 pub mod filter;
 pub mod headers;

@@ -56,7 +56,7 @@ fn is_secret<C: CommandFactory>(argument: &str) -> bool {
         .any(|known| known.is_hide_env_values_set() && known.to_string() == argument)
 }
 
-/// Reads a duration that zero is none of, for what is done again and again or must have some time.
+/// Parses a duration; rejects zero. For intervals, and for limits that zero would make useless.
 ///
 /// # Errors
 /// With what is wrong.

@@ -3,9 +3,11 @@
 //! Imports nothing else of this crate.
 
 pub mod config;
+pub mod panics;
 pub mod output;
 pub mod log_writer;
 pub mod readings;
+pub mod metric_names;
 pub mod telemetry;
 pub mod allocator;
 pub mod descriptors;

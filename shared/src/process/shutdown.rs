@@ -1,6 +1,5 @@
 //! Starting and stopping: the runtime, the signals, and tasks that cannot die unnoticed.
 
-use std::any::Any;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::process::output::complain;
+use crate::process::panics::panic_text;
 use crate::process::telemetry::{LogWriter, TelemetryConfig};
 
 /// The threads that a service runs on.
@@ -213,13 +213,6 @@ impl Tasks {
             None => Ok(()),
         }
     }
-}
-
-/// The message of a panic, as far as it is text.
-pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 pub use crate::process::log_writer::LogWriter;
+use crate::process::panics::panic_text;
 use crate::process::readings::Readings;
-use crate::process::shutdown::panic_text;
 
 /// Upper bounds, in seconds, of the buckets of every duration histogram. Requests, publishes and attempts all have a time
 /// limit, of which none is above a minute unless somebody sets it so.

@@ -125,23 +125,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::clock::UnixMicros;
-    use crate::domain::id::{EventId, OrgId};
 
     fn event<'a>(event_type: &'a str, key: Option<&'a str>, data: &'a [u8]) -> Event<'a> {
-        let accepted_at = UnixMicros::new(1_700_000_000_123_456);
         Event {
-            id: EventId::at(accepted_at),
-            org_id: OrgId::generate(),
             event_type,
-            accepted_at,
-            content_type: crate::domain::event::JSON,
             idempotency_key: key,
-            traceparent: None,
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
             data,
+            ..Event::sample()
         }
     }
 

@@ -4,7 +4,7 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use shared::domain::clock::UnixMicros;
-use shared::domain::event::{self, Event};
+use shared::domain::event::Event;
 use shared::domain::id::{EventId, OrgId};
 use shared::wire::frame::{self, EncodedEvent};
 use shared::wire::stream;
@@ -49,12 +49,7 @@ pub fn new_event<'a>(org_id: OrgId, event_type: &'a str, data: &'a str) -> Event
         org_id,
         event_type,
         accepted_at,
-        content_type: event::JSON,
-        idempotency_key: None,
-        traceparent: None,
-        cloudevent: None,
-        ordering_key: None,
-        only_to: None,
         data: data.as_bytes(),
+        ..Event::sample()
     }
 }

@@ -97,7 +97,7 @@ struct Overdue {
     endpoint_id: EndpointId,
     org_id: OrgId,
     reason: String,
-    /// Whether nothing but the workers keeps them from being sent.
+    /// Whether workers could send them now.
     stuck: bool,
     deliveries: i64,
     #[serde(serialize_with = "shared::domain::clock::timestamp")]

@@ -21,7 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tower::Service;
 
-use super::line::{Heard, Line, Metered};
+use super::line::Line;
+use super::socket::{Heard, Metered};
 use crate::send::lookups::{self, LookupFailed, Lookups};
 
 /// How long it may take until a connection can be used, with the look-up and TLS.

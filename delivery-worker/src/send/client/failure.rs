@@ -6,6 +6,7 @@ use std::iter::successors;
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use shared::domain::delivery::Outcome;
 use shared::egress::Refused;
 use thiserror::Error;
 
@@ -52,20 +53,20 @@ impl Failure {
     }
 
     /// The outcome of the attempt.
-    pub fn outcome(&self) -> &'static str {
+    pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Address(_) => "refused",
-            Self::Misbehaviour(_) => "response",
-            _ if self.comes_from::<Refused>() => "refused",
-            _ if self.comes_from::<LookupFailed>() => "dns",
-            _ if self.comes_from::<rustls::Error>() => "tls",
-            Self::Connect(_) => "connect",
-            Self::Http(error) if error.is_parse() || error.is_parse_too_large() => "response",
-            Self::Http(_) | Self::Gone => "network",
+            Self::Address(_) => Outcome::Refused,
+            Self::Misbehaviour(_) => Outcome::Response,
+            _ if self.comes_from::<Refused>() => Outcome::Refused,
+            _ if self.comes_from::<LookupFailed>() => Outcome::Dns,
+            _ if self.comes_from::<rustls::Error>() => Outcome::Tls,
+            Self::Connect(_) => Outcome::Connect,
+            Self::Http(error) if error.is_parse() || error.is_parse_too_large() => Outcome::Response,
+            Self::Http(_) | Self::Gone => Outcome::Network,
         }
     }
 
-    /// What of its own this worker was short of: `descriptors`, `memory`, `ports` or `lookups`. Then nothing has been tried.
+    /// The resource that this worker lacked: `descriptors`, `memory`, `ports` or `lookups`. Then no request was sent.
     pub fn lack(&self) -> Option<&'static str> {
         self.causes().find_map(|cause| {
             if let Some(LookupFailed::Own(_)) = cause.downcast_ref() {
@@ -135,7 +136,11 @@ mod tests {
         }
         for errno in [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ETIMEDOUT] {
             let failure = Failure::Connect(io::Error::from_raw_os_error(errno as i32).into());
-            assert_eq!((failure.lack(), failure.outcome()), (None, "connect"), "{errno}");
+            assert_eq!(
+                (failure.lack(), failure.outcome()),
+                (None, Outcome::Connect),
+                "{errno}"
+            );
         }
     }
 }

@@ -2,21 +2,15 @@
 //! how it is closed at once.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 use hyper::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
-use super::allowance::{Allowance, Next};
-
-/// Bytes after which others get their turn.
-const TURN: usize = 16 * 1024;
+use super::allowance::Allowance;
 
 /// Interim (1xx) answers that one attempt may get.
 const INTERIM_ANSWERS: u32 = 100;
@@ -24,8 +18,7 @@ const INTERIM_ANSWERS: u32 = 100;
 /// What is kept of the start of an answer.
 const START: usize = 32;
 
-/// What a connection that has sent too much is closed with.
-const TOO_MUCH: &str = "it sends more than an answer may be";
+/// What a connection with more interim answers is closed with.
 const TOO_MANY_INTERIM: &str = "it sends more interim answers than there may be";
 
 /// A connection.
@@ -81,7 +74,7 @@ impl Line {
         status_line(&lock(&self.start))
     }
 
-    fn hear(&self, bytes: &[u8]) {
+    pub(super) fn hear(&self, bytes: &[u8]) {
         self.heard.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let mut start = lock(&self.start);
         let room = START.saturating_sub(start.len());
@@ -137,16 +130,16 @@ impl Line {
         }
     }
 
-    fn hang_up(&self, reason: &'static str) {
+    pub(super) fn hang_up(&self, reason: &'static str) {
         let _ = self.misbehaviour.set(reason);
         self.close();
     }
 
-    fn allowance(&self) -> MutexGuard<'_, Allowance> {
+    pub(super) fn allowance(&self) -> MutexGuard<'_, Allowance> {
         lock(&self.allowance)
     }
 
-    fn is_open(&self) -> io::Result<()> {
+    pub(super) fn is_open(&self) -> io::Result<()> {
         if self.closed.load(Ordering::Acquire) {
             let reason = self.misbehaviour().unwrap_or("the worker has closed it");
             Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
@@ -156,7 +149,7 @@ impl Line {
     }
 
     /// Closing wakes whoever waits for the socket. Registered first: a close in between is seen here.
-    fn pending<T>(&self, context: &Context<'_>) -> Poll<io::Result<T>> {
+    pub(super) fn pending<T>(&self, context: &Context<'_>) -> Poll<io::Result<T>> {
         self.waker.register(context.waker());
         match self.is_open() {
             Ok(()) => Poll::Pending,
@@ -183,176 +176,6 @@ fn status_line(start: &[u8]) -> Option<StatusCode> {
     let is_apart = digits > 0 && rest.first().is_some_and(u8::is_ascii_whitespace);
     let status = StatusCode::from_bytes(code).ok()?;
     (is_apart && ends && !status.is_informational()).then_some(status)
-}
-
-/// The socket of a [`Line`]. All that comes is counted here, TLS and HTTP/2's own frames too.
-#[derive(Debug)]
-pub struct Metered {
-    socket: TcpStream,
-    line: Arc<Line>,
-    /// Read since others had their turn.
-    turn: usize,
-    wait: Option<Pin<Box<Sleep>>>,
-}
-
-impl Metered {
-    /// Counts what comes on `socket`.
-    pub fn new(socket: TcpStream, line: Arc<Line>) -> Self {
-        Self {
-            socket,
-            line,
-            turn: 0,
-            wait: None,
-        }
-    }
-
-    /// Waits until it may be read again.
-    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Some(wait) = &mut self.wait {
-            ready!(wait.as_mut().poll(context));
-            self.wait = None;
-        }
-        if self.turn >= TURN {
-            self.turn = 0;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    }
-
-    fn count(&mut self, bytes: usize) -> io::Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        self.turn += bytes;
-        let next = self.line.allowance().take(bytes, Instant::now());
-        match next {
-            Next::Read => {}
-            Next::Wait(time) => self.wait = Some(Box::pin(sleep(time))),
-            Next::HangUp => self.line.hang_up(TOO_MUCH),
-        }
-        self.line.is_open()
-    }
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.line.is_open()?;
-        if self.poll_turn(context).is_pending() {
-            return self.line.pending(context);
-        }
-        let before = buffer.filled().len();
-        match Pin::new(&mut self.socket).poll_read(context, buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(self.count(buffer.filled().len() - before)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                self.turn = 0;
-                self.line.pending(context)
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.line.is_open()?;
-        match Pin::new(&mut self.socket).poll_write(context, bytes) {
-            Poll::Pending => self.line.pending(context),
-            written @ Poll::Ready(_) => written,
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.line.is_open()?;
-        match Pin::new(&mut self.socket).poll_write_vectored(context, bytes) {
-            Poll::Pending => self.line.pending(context),
-            written @ Poll::Ready(_) => written,
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
-    }
-}
-
-/// What HTTP is spoken on: counts what came of answers.
-#[derive(Debug)]
-pub struct Heard<T> {
-    inner: T,
-    line: Arc<Line>,
-}
-
-impl<T> Heard<T> {
-    /// Counts what comes out of `inner`.
-    pub fn new(inner: T, line: Arc<Line>) -> Self {
-        Self { inner, line }
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
-        let bytes = buffer.filled().len() - before;
-        if bytes > 0 {
-            self.line.hear(&buffer.filled()[before..]);
-        }
-        read
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ mod connect;
 mod failure;
 mod keep_alive;
 mod line;
+mod socket;
+mod hosts;
 mod pool;
 
 use std::fmt;
@@ -30,8 +32,9 @@ use url::{Position, Url};
 
 use self::connect::{Connection, Connector};
 pub use self::failure::Failure;
+use self::hosts::Sender;
 use self::line::Line;
-use self::pool::{Pool, Sender, Use};
+use self::pool::{Pool, Use};
 use crate::send::lookups::Lookups;
 
 /// Largest head of an answer. Python takes 64 KiB a line, Node 16 KiB in all.

@@ -4,17 +4,14 @@
 //! There is a limit for each host and one for all together: each is a descriptor. Beyond it the connection goes that would
 //! be closed next anyway.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor as _;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::Instant;
 
+use super::hosts::{Hosts, Http1, Idle, Sender, Shared};
 use super::line::Line;
 
 /// How long an idle connection is kept.
@@ -25,51 +22,10 @@ const IDLE_PER_HOST: usize = 64;
 /// How long a connection whose answer is complete may take until it could carry the next request.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub type Http1 = http1::SendRequest<Full<Bytes>>;
-pub type Http2 = http2::SendRequest<Full<Bytes>>;
-
-/// What requests are given to.
-pub enum Sender {
-    /// One at a time.
-    Http1(Http1),
-    /// Any number.
-    Http2(Http2),
-}
-
-/// When a connection will be closed, and which of those that will be then.
-type Turn = (Instant, u64);
-
-struct Idle {
-    turn: Turn,
-    line: Arc<Line>,
-    sender: Http1,
-}
-
-struct Shared {
-    /// None while requests are under way.
-    turn: Option<Turn>,
-    line: Arc<Line>,
-    sender: Http2,
-}
-
-#[derive(Default)]
-struct Host {
-    idle: Vec<Idle>,
-    shared: Option<Shared>,
-}
-
-#[derive(Default)]
-struct State {
-    hosts: HashMap<Arc<str>, Host>,
-    /// All idle connections, those that will be closed next first.
-    turns: BTreeMap<Turn, Arc<str>>,
-    next: u64,
-}
-
 /// All connections that may be used again.
 pub struct Pool {
     most_idle: usize,
-    state: Mutex<State>,
+    state: Mutex<Hosts>,
 }
 
 /// A connection that one attempt uses. Dropped before [`Use::release`] it is used no more: the attempt has run out of time,
@@ -97,7 +53,7 @@ impl Pool {
     /// A connection to a host that was opened after `opened`, if that is given.
     pub fn take(self: &Arc<Self>, host: &str, opened: Option<Instant>) -> Option<Use> {
         let mut state = self.state();
-        let (host, _) = state.hosts.get_key_value(host)?;
+        let (host, _) = state.by_name.get_key_value(host)?;
         let host = host.clone();
         let is_late_enough = |line: &Line| opened.is_none_or(|opened| line.opened() >= opened);
         if let Some((line, sender)) = state.share(&host, is_late_enough) {
@@ -124,7 +80,7 @@ impl Pool {
         opened: Option<Instant>,
     ) -> Use {
         let mut state = self.state();
-        let host: Arc<str> = match state.hosts.get_key_value(host) {
+        let host: Arc<str> = match state.by_name.get_key_value(host) {
             Some((host, _)) => host.clone(),
             None => host.into(),
         };
@@ -142,7 +98,7 @@ impl Pool {
             sender: sender.clone(),
         };
         if let Some(old) = state
-            .hosts
+            .by_name
             .entry(host.clone())
             .or_default()
             .shared
@@ -178,7 +134,7 @@ impl Pool {
     fn put(&self, host: &Arc<str>, line: Arc<Line>, sender: Http1, until: Instant) {
         let mut state = self.state();
         let turn = state.turn(host, until);
-        let idle = &mut state.hosts.entry(host.clone()).or_default().idle;
+        let idle = &mut state.by_name.entry(host.clone()).or_default().idle;
         idle.push(Idle { turn, line, sender });
         if idle.len() > IDLE_PER_HOST {
             let oldest = idle.remove(0);
@@ -188,7 +144,7 @@ impl Pool {
         self.keep_limit(&mut state);
     }
 
-    fn keep_limit(&self, state: &mut State) {
+    fn keep_limit(&self, state: &mut Hosts) {
         while state.turns.len() > self.most_idle && state.close_next() {}
     }
 
@@ -199,7 +155,10 @@ impl Pool {
             return;
         }
         let turn = state.turn(host, until);
-        let entry = state.hosts.get_mut(host).and_then(|entry| entry.shared.as_mut());
+        let entry = state
+            .by_name
+            .get_mut(host)
+            .and_then(|entry| entry.shared.as_mut());
         if let Some(shared) = entry.filter(|shared| Arc::ptr_eq(&shared.line, line)) {
             shared.turn = Some(turn);
         } else {
@@ -221,94 +180,9 @@ impl Pool {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Hosts> {
         // What is under the lock is whole between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// A share of the connection that all requests to a host share.
-    fn share(&mut self, host: &Arc<str>, is_wanted: impl Fn(&Line) -> bool) -> Option<(Arc<Line>, Http2)> {
-        let entry = self.hosts.get_mut(host)?;
-        let shared = entry.shared.as_mut()?;
-        if shared.sender.is_closed() || shared.line.is_retired() {
-            let old = entry.shared.take()?;
-            self.leave(&old);
-            return None;
-        }
-        if !is_wanted(&shared.line) {
-            return None;
-        }
-        shared.line.begin();
-        let turn = shared.turn.take();
-        let found = (shared.line.clone(), shared.sender.clone());
-        if let Some(turn) = turn {
-            self.turns.remove(&turn);
-        }
-        Some(found)
-    }
-
-    /// Lets a shared connection end with its last request.
-    fn leave(&mut self, old: &Shared) {
-        old.line.retire();
-        if let Some(turn) = old.turn {
-            self.turns.remove(&turn);
-        }
-    }
-
-    /// The idle connection to a host that was used last.
-    fn pop(&mut self, host: &Arc<str>) -> Option<Idle> {
-        let entry = self.hosts.get_mut(host)?;
-        let idle = entry.idle.pop();
-        match &idle {
-            Some(idle) => _ = self.turns.remove(&idle.turn),
-            None if entry.shared.is_none() => _ = self.hosts.remove(host),
-            None => {}
-        }
-        idle
-    }
-
-    fn turn(&mut self, host: &Arc<str>, until: Instant) -> Turn {
-        self.next += 1;
-        let turn = (until, self.next);
-        self.turns.insert(turn, host.clone());
-        turn
-    }
-
-    fn close_until(&mut self, now: Instant) {
-        while self
-            .turns
-            .first_key_value()
-            .is_some_and(|(turn, _)| turn.0 <= now)
-        {
-            self.close_next();
-        }
-    }
-
-    /// Closes the idle connection that would be closed next anyway. False when there is none.
-    fn close_next(&mut self) -> bool {
-        let next = self.turns.first_key_value().map(|(turn, _)| *turn);
-        next.is_some_and(|turn| self.close(turn))
-    }
-
-    /// Closes an idle connection. False when it is not there.
-    fn close(&mut self, turn: Turn) -> bool {
-        let Some(host) = self.turns.remove(&turn) else {
-            return false;
-        };
-        let Some(entry) = self.hosts.get_mut(&host) else {
-            return true;
-        };
-        if let Some(index) = entry.idle.iter().position(|idle| idle.turn == turn) {
-            entry.idle.remove(index).line.close();
-        } else if let Some(shared) = entry.shared.take_if(|shared| shared.turn == Some(turn)) {
-            shared.line.close();
-        }
-        if entry.idle.is_empty() && entry.shared.is_none() {
-            self.hosts.remove(&host);
-        }
-        true
     }
 }
 
@@ -318,7 +192,7 @@ impl Use {
         self.sender.as_mut()
     }
 
-    /// Whether nothing has come on the connection since this use began.
+    /// Whether no byte has come on the connection since this use began.
     pub fn has_heard_nothing(&self) -> bool {
         self.line.heard() == self.heard_before
     }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::id::{EndpointId, EventId};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +14,6 @@ use uuid::Uuid;
 
 use super::find;
 use crate::app::App;
-use crate::domain::delivery::DeliveryStatus;
 use crate::domain::page::Page;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
@@ -31,7 +31,8 @@ pub struct DeliveryParams {
     #[param(inline)]
     status: Option<DeliveryStatus>,
     /// Those whose last attempt ended like this.
-    outcome: Option<String>,
+    #[param(inline)]
+    outcome: Option<Outcome>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// Most deliveries on the page.
@@ -59,12 +60,12 @@ pub struct EndpointDelivery {
     /// When the event was accepted.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     accepted_at: OffsetDateTime,
-    /// `pending`, `delivered` or `dead`.
-    status: String,
+    /// Where it stands.
+    status: DeliveryStatus,
     /// How many attempts have ended.
     attempts: i32,
     /// How the last one ended; null when there was none.
-    last_outcome: Option<String>,
+    last_outcome: Option<Outcome>,
     /// When the next attempt begins; null when there is none, or one is in progress.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     next_attempt_at: Option<OffsetDateTime>,
@@ -112,19 +113,12 @@ pub async fn list(
     Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, Json<DeliveryPage>), ApiError> {
     find(&app, org_id, endpoint_id).await?;
-    if params
-        .outcome
-        .as_deref()
-        .is_some_and(|outcome| outcome.contains('\0'))
-    {
-        return Err(ApiError::invalid("outcome", "must not contain NUL"));
-    }
     let page: Page<Uuid> = page(params.cursor.as_deref(), params.limit)?;
     let filter = DeliveryFilter {
         org_id,
         endpoint_id,
         status: params.status.unwrap_or(DeliveryStatus::Dead),
-        outcome: params.outcome.as_deref(),
+        outcome: params.outcome,
         after: page.after,
         limit: page.limit,
     };
@@ -159,7 +153,7 @@ pub struct OutcomeCounts {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CountedOutcome {
     /// How; null when there was no attempt yet.
-    outcome: Option<String>,
+    outcome: Option<Outcome>,
     /// How many there are.
     count: i64,
 }
@@ -168,7 +162,7 @@ impl OutcomeCounts {
     fn new<'a>(counts: impl Iterator<Item = &'a OutcomeCount>) -> Self {
         let outcomes: Vec<_> = counts
             .map(|counted| CountedOutcome {
-                outcome: counted.last_outcome.clone(),
+                outcome: counted.last_outcome,
                 count: counted.count,
             })
             .collect();
@@ -201,9 +195,9 @@ pub async fn summary(
 ) -> Result<Json<DeliverySummary>, ApiError> {
     find(&app, org_id, endpoint_id).await?;
     let counts = app.store.count_outcomes(org_id, endpoint_id).await?;
-    let of = |status: &'static str| OutcomeCounts::new(counts.iter().filter(move |c| c.status == status));
+    let of = |status: DeliveryStatus| OutcomeCounts::new(counts.iter().filter(move |c| c.status == status));
     Ok(Json(DeliverySummary {
-        pending: of("pending"),
-        dead: of("dead"),
+        pending: of(DeliveryStatus::Pending),
+        dead: of(DeliveryStatus::Dead),
     }))
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
+use shared::domain::event_type::{EventTypePattern, NoPattern};
 use shared::domain::filter::PayloadFilter;
 use shared::domain::headers::HeaderChanges;
 use shared::egress::EgressConfig;
 use url::Url;
 use utoipa::ToSchema;
 
-use crate::domain::endpoint::{
-    EndpointKind, EndpointStatus, Format, Limits, OnExhausted, RetrySettings, Settings,
-};
+use crate::domain::endpoint::{Limits, RetrySettings, Settings};
 use crate::domain::field::Field;
 use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::domain::whole;
@@ -22,7 +22,6 @@ use crate::http::error::ApiError;
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_DESCRIPTION_BYTES: usize = 1_000;
 const MAX_EVENT_TYPES: usize = 100;
-const MAX_EVENT_TYPE_BYTES: usize = 255;
 
 const MAX_IN_FLIGHT: RangeInclusive<i32> = 1..=1_000;
 const TIMEOUT_MS: RangeInclusive<i32> = 100..=30_000;
@@ -50,7 +49,7 @@ pub struct EndpointForm {
     description: Field<String>,
     /// Exact types, or prefixes that end in `*`, up to 100; none at all means every type.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, max_items = 100)]
+    #[schema(value_type = Option<Vec<EventTypePattern>>, max_items = 100)]
     event_types: Field<Vec<String>>,
     /// JSON pointers into `data` and what must hold there: a value, or an object of `eq`, `ne`, `in`, `exists`, `gt`,
     /// `gte`, `lt`, `lte`. A change replaces the whole filter.
@@ -161,7 +160,11 @@ impl EndpointForm {
         let default = Limits::default();
         self.url.apply_to_option(&mut settings.url);
         self.description.apply(&mut settings.description, String::new());
-        self.event_types.apply(&mut settings.event_types, Vec::new());
+        match self.event_types {
+            Field::Absent => {}
+            Field::Null => settings.event_types = Vec::new(),
+            Field::Value(texts) => settings.event_types = event_types(&texts).unwrap_or_default(),
+        }
         match self.filter {
             Field::Absent => {}
             Field::Null => settings.filter = None,
@@ -205,7 +208,7 @@ impl EndpointForm {
         );
         errors.check(
             "event_types",
-            each(&self.event_types, |types| check_event_types(types)),
+            each(&self.event_types, |texts| event_types(texts).map(drop)),
         );
         errors.check("filter", each(&self.filter, |filter| check_filter(filter)));
         errors.check("max_in_flight", in_range(&self.max_in_flight, &MAX_IN_FLIGHT));
@@ -324,20 +327,14 @@ fn check_description(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_event_types(patterns: &[String]) -> Result<(), String> {
-    if patterns.len() > MAX_EVENT_TYPES {
+fn event_types(texts: &[String]) -> Result<Vec<EventTypePattern>, String> {
+    if texts.len() > MAX_EVENT_TYPES {
         return Err(format!("must not name more than {MAX_EVENT_TYPES} types"));
     }
-    for pattern in patterns {
-        let name = pattern.strip_suffix('*').unwrap_or(pattern);
-        let is_name = |c: char| !c.is_control() && !c.is_whitespace() && c != '*' && c != '>';
-        if pattern.is_empty() || pattern.len() > MAX_EVENT_TYPE_BYTES || !name.chars().all(is_name) {
-            return Err(format!(
-                "{pattern:?} is neither an event type nor a prefix that ends in `*`"
-            ));
-        }
-    }
-    Ok(())
+    let patterns = texts.iter().map(|text| text.parse());
+    patterns
+        .collect::<Result<_, _>>()
+        .map_err(|error: NoPattern| error.to_string())
 }
 
 fn check_filter(filter: &RawValue) -> Result<(), String> {

@@ -15,15 +15,15 @@ use axum::http::header::ETAG;
 use axum::http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
+use shared::domain::event_type::EventTypePattern;
 use shared::domain::headers::CustomHeaders;
 use shared::domain::id::{EndpointId, OrgId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::endpoint::{
-    EndpointKind, EndpointStatus, Format, Limits, OnExhausted, RetrySettings, Settings,
-};
+use crate::domain::endpoint::{Limits, RetrySettings, Settings};
 use crate::http::error::ApiError;
 use crate::store::EndpointRow;
 
@@ -44,7 +44,7 @@ pub struct Endpoint {
     /// What its owner calls it.
     description: String,
     /// The types it gets; none at all means every type.
-    event_types: Vec<String>,
+    event_types: Vec<EventTypePattern>,
     /// What must hold for a payload; null means every payload.
     #[schema(value_type = Option<serde_json::Value>)]
     filter: Option<Box<RawValue>>,

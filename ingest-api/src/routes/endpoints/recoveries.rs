@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use shared::domain::clock::UnixMicros;
+use shared::domain::delivery::{DeliveryStatus, RecoveryStatus};
 use shared::domain::id::{EndpointId, OrgId, RecoveryId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -77,7 +78,7 @@ pub struct Recovery {
     #[schema(value_type = String, format = Uuid)]
     endpoint_id: EndpointId,
     /// `running`, `finished` or `cancelled`.
-    status: String,
+    status: RecoveryStatus,
     /// Of events accepted at this time or later.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     since: OffsetDateTime,
@@ -85,7 +86,7 @@ pub struct Recovery {
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     until: OffsetDateTime,
     /// `dead`, `delivered`, or both.
-    statuses: Vec<String>,
+    statuses: Vec<DeliveryStatus>,
     /// How many are made due in a second.
     per_second: i32,
     /// Deliveries that matched at the start; 10 000 when more than so many had to be looked at.

@@ -8,13 +8,13 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::domain::clock::UnixMicros;
+use shared::domain::endpoint::EndpointStatus;
 use shared::domain::event::JSON;
 use shared::domain::id::EndpointId;
 use utoipa::ToSchema;
 
 use super::find;
 use crate::app::App;
-use crate::domain::endpoint::EndpointStatus;
 use crate::domain::field_errors::FieldErrors;
 use crate::event::json::check_depth;
 use crate::event::{Identity, NewEvent, check_event_type};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::delivery::DeliveryStatus;
 use crate::domain::utc::UtcTime;
 use crate::http::answer_room::LargeJson;
 use crate::http::callers::Manager;
@@ -76,7 +76,7 @@ impl ListParams {
             event_type: self.event_type.as_deref(),
             from: self.from.map(|from| from.0),
             to: self.to.map(|to| to.0),
-            status: self.status.map(DeliveryStatus::name),
+            status: self.status,
             endpoint_id: self.endpoint,
             after: page.after,
             limit: page.limit,

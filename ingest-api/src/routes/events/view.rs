@@ -3,6 +3,7 @@
 use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::event::is_json;
 use shared::domain::id::{EndpointId, EventId};
 use time::OffsetDateTime;
@@ -62,12 +63,12 @@ pub struct DeliveryView {
     #[schema(value_type = String, format = Uuid)]
     endpoint_id: EndpointId,
     /// `pending`, `delivered` or `dead`.
-    status: String,
+    status: DeliveryStatus,
     /// How many attempts have ended.
     attempts: i32,
     /// How the last attempt ended: `delivered`, or the class of the failure. `expunged`, `endpoint_deleted` and
     /// `filter` and `unacknowledged` when it was given up for these.
-    last_outcome: Option<String>,
+    last_outcome: Option<Outcome>,
     /// When the next attempt begins; null when there is none, or one is in progress.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     next_attempt_at: Option<OffsetDateTime>,
@@ -97,7 +98,7 @@ pub struct AttemptView {
     duration_ms: i32,
     /// `delivered`, or the class of the failure: `status`, `redirect`, `response`, `timeout`, `connect`, `dns`, `tls`,
     /// `network`, `refused` or `panic`.
-    outcome: String,
+    outcome: Outcome,
     /// The receiver's HTTP status.
     response_status: Option<i16>,
     /// The first 4 KiB of the receiver's answer; bytes that are not UTF-8 are replaced.

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EventId, OrgId};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -118,7 +119,7 @@ pub struct InboxEvent {
     /// `pending`, `delivered` or `acknowledged`.
     status: String,
     /// Of the delivery to the webhook: `pending`, `delivered` or `dead`; null when there was no webhook.
-    delivery_status: Option<String>,
+    delivery_status: Option<DeliveryStatus>,
     /// How often the webhook was tried.
     attempts: i32,
     /// The webhook's last HTTP status.

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::domain::id::OrgId;
+use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
@@ -18,7 +19,6 @@ use crate::domain::key::Key;
 use crate::domain::key::KeyText;
 use crate::domain::organization::Organization;
 use crate::domain::page::Page;
-use crate::domain::tier::Tier;
 use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
@@ -149,19 +149,18 @@ pub struct KeyList {
 }
 
 impl KeyList {
-    fn new(org_id: OrgId, organization: OrganizationWithWebhook, keys: Vec<Key>) -> Result<Self, ApiError> {
-        let tier = Tier::from_name(&organization.tier).map_err(sqlx::Error::from)?;
+    fn new(org_id: OrgId, organization: OrganizationWithWebhook, keys: Vec<Key>) -> Self {
         let own_limit = organization
             .rate_limit_per_minute
             .and_then(|limit| u64::try_from(limit).ok());
-        Ok(Self {
+        Self {
             organization_id: org_id,
             organization_name: organization.name,
-            tier,
-            rate_limit_per_minute: own_limit.unwrap_or(tier.rate_limit_per_minute()),
+            tier: organization.tier,
+            rate_limit_per_minute: own_limit.unwrap_or(organization.tier.rate_limit_per_minute()),
             webhook_url: organization.webhook_url,
             keys,
-        })
+        }
     }
 }
 
@@ -189,7 +188,7 @@ pub async fn list(
     let keys = app.store.list_keys(org_id, &page).await?;
     let organization = app.store.get_organization_with_webhook(org_id).await?;
     let organization = organization.ok_or(ApiError::NotFound)?;
-    Ok(Json(KeyList::new(org_id, organization, keys)?))
+    Ok(Json(KeyList::new(org_id, organization, keys)))
 }
 
 /// Replaces the key that the request comes with. The old one is refused from now on, on every replica within a second.

@@ -33,7 +33,7 @@ impl PartialOrd for Step {
 }
 
 impl Pointer {
-    /// Reads a pointer; nothing when it is none.
+    /// Reads a pointer; `None` when the text is no pointer.
     pub fn parse(text: &str) -> Option<Self> {
         if text.is_empty() {
             return Some(Self(Arc::new([])));
@@ -46,7 +46,7 @@ impl Pointer {
     }
 }
 
-/// Reverses RFC 6901's escapes; nothing for another one.
+/// Reverses RFC 6901's escapes; `None` for an escape that RFC 6901 does not have.
 fn unescape(step: &str) -> Option<String> {
     let mut parts = step.split('~');
     let mut plain = parts.next()?.to_owned();

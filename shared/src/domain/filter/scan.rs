@@ -60,7 +60,7 @@ impl<'d, 'p> Scan<'d, 'p> {
         })
     }
 
-    /// Reads on for about so many bytes. True when the whole document has been read.
+    /// Reads on for about that many bytes. True when the whole document has been read.
     ///
     /// # Errors
     /// When it is no JSON.

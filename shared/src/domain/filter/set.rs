@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::filter::PayloadFilter;
+use crate::domain::filter::payload::PayloadFilter;
 use crate::domain::filter::pointer::Pointers;
 use crate::domain::filter::scan::{Scan, Unreadable, Values};
 
@@ -53,5 +53,18 @@ impl FilterSet {
                     conditions.iter().all(|condition| condition.holds(found))
                 })
         })
+    }
+}
+
+impl PayloadFilter {
+    /// Whether every condition holds for this JSON text. For many filters, or a long text, see [`FilterSet`].
+    pub fn matches(&self, data: &[u8]) -> bool {
+        let set = FilterSet::new(vec![Arc::new(self.clone())]);
+        let read = || {
+            let mut scan = set.scan(data)?;
+            scan.advance(usize::MAX)?;
+            Ok::<_, Unreadable>(scan.into_values())
+        };
+        read().is_ok_and(|values| set.matches(0, &values))
     }
 }

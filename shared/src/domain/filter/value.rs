@@ -18,7 +18,7 @@ pub enum Scalar<'a> {
 }
 
 impl<'a> Scalar<'a> {
-    /// Reads the JSON text of a value. Nothing for an array or an object, and for a string that has half of a surrogate
+    /// Reads the JSON text of a value. `None` for an array or an object, and for a string that has half of a surrogate
     /// pair in it: it is no text.
     pub fn parse(json: &'a str) -> Option<Self> {
         match json {
@@ -41,7 +41,7 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// Reads a JSON string with its quotes; nothing when it has half of a surrogate pair in it.
+/// Reads a JSON string with its quotes; `None` when it has half of a surrogate pair in it.
 pub fn string(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {

@@ -311,6 +311,38 @@ async fn deliveries_to_an_endpoint_that_a_worker_cannot_use_wait_for_one_that_ca
 }
 
 #[tokio::test]
+async fn a_worker_that_meets_an_endpoint_of_a_kind_of_a_later_release_stops_and_names_it() {
+    let mut world = setup().start().await;
+    let message = "`fax` is no endpoint kind that this release knows";
+    world.tolerate(message);
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let endpoint = world.endpoint(&organization, &receiver).await;
+    let set_kind = async |world: &World, kind: &str, url: Option<String>| {
+        let query = sqlx::query("update endpoints set kind = $2, url = $3 where id = $1");
+        let query = query.bind(endpoint.id).bind(kind).bind(url);
+        query.execute(world.database()).await.expect("Postgres answers");
+    };
+    let url = sqlx::query_scalar("select url from endpoints where id = $1").bind(endpoint.id);
+    let url = url.fetch_one(world.database()).await.expect("it is there");
+    sqlx::query(
+        "alter table endpoints drop constraint endpoints_kind_check, drop constraint endpoints_url_check",
+    )
+    .execute(world.database())
+    .await
+    .expect("Postgres answers");
+    set_kind(&world, "fax", None).await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    let ended = world.until_worker_ends().await;
+    assert_eq!(ended.code(), Some(1));
+    assert!(world.deliveries_of(id).await.is_empty());
+    set_kind(&world, "push", Some(url)).await;
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    receiver.wait_for(1).await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_worker_that_cannot_read_a_filter_stores_nothing_without_it() {
     let mut world = setup().start().await;
     world.tolerate("the filter cannot be read");

@@ -6,7 +6,7 @@ use async_nats::HeaderMap;
 use e2e::{Answer, Endpoint, Organization, Receiver, Setup, Webhook, World, until};
 use serde_json::json;
 use shared::domain::clock::UnixMicros;
-use shared::domain::event::{Event, JSON};
+use shared::domain::event::Event;
 use shared::domain::id::EventId;
 use shared::wire::frame::{self, EncodedEvent};
 use shared::wire::stream;
@@ -44,15 +44,10 @@ async fn publish(
         EncodedEvent::new(&Event {
             id: EventId::at(accepted_at),
             org_id: organization.id,
-            event_type: "a",
             accepted_at,
-            content_type: JSON,
-            idempotency_key: None,
-            traceparent: None,
-            cloudevent: None,
             ordering_key: Some(key),
-            only_to: None,
             data: data.as_bytes(),
+            ..Event::sample()
         })
     });
     let events: Vec<_> = events.collect();

@@ -341,7 +341,14 @@ async fn an_endpoints_deliveries_are_listed_and_counted_by_reason() {
         let foreign = call(&world, &stranger, Method::GET, &format!("/{endpoint}{path}"));
         assert_eq!(status(foreign).await, 404);
     }
-    for wrong in ["status=lost", "limit=0", "cursor=x", "outcome=%00", "colour=red"] {
+    for wrong in [
+        "status=lost",
+        "limit=0",
+        "cursor=x",
+        "outcome=%00",
+        "outcome=lost",
+        "colour=red",
+    ] {
         let list = call(
             &world,
             &owner,

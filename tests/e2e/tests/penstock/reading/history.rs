@@ -32,6 +32,39 @@ async fn list(world: &World, organization: &Organization, query: &str) -> (Vec<E
 }
 
 #[tokio::test]
+async fn an_outcome_of_a_later_release_is_an_error_that_names_it_and_no_other_outcome() {
+    let mut world = setup().start().await;
+    let message = "`galactic` is no outcome that this release knows";
+    world.tolerate(message);
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    world.until_delivery_is(id, "delivered").await;
+    sqlx::query("update deliveries set last_outcome = 'galactic' where event_id = $1")
+        .bind(id)
+        .execute(world.database())
+        .await
+        .expect("Postgres answers");
+    // The document has no answer for a defect, so the checked client would not take it.
+    let unchecked = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    let request = unchecked
+        .build()
+        .unwrap()
+        .get(world.url(&format!("/v1/events/{id}")));
+    let answer = request.bearer_auth(&organization.key).send().await.unwrap();
+    assert_eq!(answer.status(), 500);
+    until("the log to name it", async || {
+        let log = world.stack().ingest(0).log();
+        log.contains(message)
+            .then_some(())
+            .ok_or_else(|| "it does not".to_owned())
+    })
+    .await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn an_event_is_shown_with_its_bytes_its_deliveries_and_their_attempts() {
     let mut world = setup().start().await;
     let organization = world.organization().await;

@@ -1,0 +1,98 @@
+use super::*;
+
+#[test]
+fn both_limits_hold_and_a_drop_frees_both() {
+    let permits = Permits::new(4);
+    let (one, two) = (Arc::new(Gate::new(2)), Arc::new(Gate::new(2)));
+    let first = permits.try_acquire(&one).unwrap();
+    let _second = permits.try_acquire(&one).unwrap();
+    assert!(permits.try_acquire(&one).is_none(), "the endpoint's limit");
+    let _third = permits.try_acquire(&two).unwrap();
+    assert!(permits.try_acquire(&two).is_none(), "the worker's limit");
+    drop(first);
+    assert!(permits.try_acquire(&two).is_some());
+}
+
+#[tokio::test]
+async fn no_endpoint_takes_more_than_it_leaves_free_and_who_finds_none_is_woken() {
+    let permits = Permits::new(9);
+    let take = || -> Vec<_> {
+        let gate = Arc::new(Gate::new(100));
+        std::iter::from_fn(|| permits.try_acquire(&gate)).collect()
+    };
+    let mut taken = vec![take(), take(), take(), take()];
+    let counts: Vec<_> = taken.iter().map(Vec::len).collect();
+    assert_eq!(counts, [5, 2, 1, 1]);
+    assert!(take().is_empty());
+    taken.pop();
+    permits.freed().await;
+    assert_eq!(take().len(), 1);
+}
+
+#[test]
+fn a_delivery_that_was_taken_leaves_its_endpoint_but_as_many_again_wait_to_be_recorded() {
+    let permits = Permits::new(10);
+    let gate = Arc::new(Gate::new(1));
+    let mut first = permits.try_acquire(&gate).unwrap();
+    assert!(permits.try_acquire(&gate).is_none(), "one is in flight");
+    first.leave_endpoint();
+    let mut second = permits.try_acquire(&gate).unwrap();
+    second.leave_endpoint();
+    assert!(permits.try_acquire(&gate).is_none(), "two are not recorded");
+    assert_eq!(
+        (gate.available(), permits.available(), permits.in_use()),
+        (0, 8, 2)
+    );
+    drop(first);
+    assert!(permits.try_acquire(&gate).is_some());
+}
+
+#[test]
+fn new_events_queue_up_behind_a_backlog() {
+    let permits = Permits::new(3);
+    let gate = Arc::new(Gate::new(2));
+    gate.set_backlogged(true);
+    assert!(permits.try_acquire_for_new(&gate).is_none());
+    gate.set_backlogged(false);
+    assert!(permits.try_acquire_for_new(&gate).is_some());
+}
+
+#[test]
+fn nothing_starts_at_once_while_the_circuit_is_open() {
+    let permits = Permits::new(3);
+    let gate = Arc::new(Gate::new(2));
+    gate.set_circuit_open(true);
+    assert!(permits.try_acquire_for_new(&gate).is_none());
+    assert!(permits.try_acquire(&gate).is_some(), "a probe out of the table");
+}
+
+#[tokio::test]
+async fn a_delivery_that_comes_into_the_table_after_it_was_searched_wakes_the_claimer() {
+    let permits = Permits::new(1);
+    let gate = Arc::new(Gate::new(1));
+    let permit = permits.try_acquire(&gate).unwrap();
+    assert!(permits.try_acquire_for_new(&gate).is_none());
+    drop(permit);
+    permits.freed().await;
+    gate.set_backlogged(false);
+    let id = EndpointId::from(uuid::Uuid::nil());
+    permits.note_waiting(id, &gate);
+    permits.freed().await;
+    assert!(permits.take_notes().contains_key(&id));
+    assert!(permits.try_acquire_for_new(&gate).is_none(), "it goes first");
+}
+
+#[tokio::test]
+async fn a_permit_freed_by_a_panic_wakes_the_claimer_of_a_backlogged_endpoint() {
+    let permits = Permits::new(1);
+    let gate = Arc::new(Gate::new(1));
+    let permit = permits.try_acquire(&gate).unwrap();
+    assert!(permits.try_acquire_for_new(&gate).is_none());
+    let panicked = std::thread::spawn(move || {
+        let _permit = permit;
+        panic!("out of luck");
+    });
+    assert!(panicked.join().is_err());
+    permits.freed().await;
+    assert_eq!(permits.available(), 1);
+}

@@ -1,0 +1,240 @@
+//! Storing frames: decode, plan, write, start. Storing the same frame again changes nothing. What cannot be read or stored
+//! is set aside with its bytes; everything around it goes on.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::{AckKind, Message};
+use shared::domain::id::EventId;
+
+use crate::crash::{self, Point};
+use crate::endpoints::directory::Directory;
+use crate::intake::decode::{Decoded, decode};
+use crate::intake::frame::{Frame, Located, split_repeats};
+use crate::intake::isolate::{Faulty, isolate};
+use crate::intake::plan::{Plan, Planned, Planner};
+use crate::intake::put_off::PutOff;
+use crate::send::Dispatcher;
+use crate::send::body::Outgoing;
+use crate::send::job::Job;
+use crate::store::events::{self, Stored, Unreadable};
+use crate::store::warm::WarmPool;
+
+/// Pause before a frame that may be for a worker of another release is offered again.
+const UNKNOWN_VERSION_DELAY: Duration = Duration::from_secs(5);
+
+/// Stores frames, and starts the deliveries of their events.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    /// The database.
+    pub database: WarmPool,
+    /// The endpoints.
+    pub directory: Arc<Directory>,
+    /// What becomes of events.
+    pub planner: Planner,
+    /// Where deliveries start.
+    pub dispatcher: Dispatcher,
+}
+
+/// What became of the frames of a batch that were for this worker.
+#[derive(Debug, Default)]
+pub struct Taken<'a> {
+    /// They are stored, or set aside.
+    pub done: Vec<&'a Message>,
+    /// They have more deliveries than others should wait for. Only what other organisations have in them is stored.
+    pub bulky: Vec<&'a Message>,
+}
+
+impl Writer {
+    /// Takes a batch: stores what can be read and sets aside what cannot.
+    ///
+    /// # Errors
+    /// When Postgres does not answer, or refuses more than a value. Then part of the batch may be stored.
+    pub async fn take<'a>(&self, stream: &str, batch: &'a [Message]) -> Result<Taken<'a>, sqlx::Error> {
+        // Before the first look at the endpoints none would seem to be bulky.
+        if !self.directory.snapshot().is_read() {
+            self.directory.refresh().await?;
+        }
+        let (mut messages, mut frames) = (Vec::new(), Vec::new());
+        for message in batch {
+            let Some(frame) = Frame::of(stream, message) else {
+                continue;
+            };
+            if frame.is_for_others() {
+                let _ = message.ack_with(AckKind::Nak(Some(UNKNOWN_VERSION_DELAY))).await;
+                continue;
+            }
+            frames.push(frame);
+            messages.push(message);
+        }
+        let put_off = PutOff::default();
+        self.take_frames(&frames, Some(&put_off)).await?;
+        let mut taken = Taken::default();
+        for (frame, message) in frames.iter().zip(messages) {
+            let is_bulky = put_off.contains(frame);
+            let list = if is_bulky {
+                &mut taken.bulky
+            } else {
+                &mut taken.done
+            };
+            list.push(message);
+        }
+        Ok(taken)
+    }
+
+    /// Takes a frame that was put off, to its end.
+    ///
+    /// # Errors
+    /// When Postgres does not answer, or refuses more than a value. Then part of it may be stored.
+    pub async fn take_whole(&self, stream: &str, message: &Message) -> Result<(), sqlx::Error> {
+        let frame = Frame::of(stream, message);
+        self.take_frames(frame.as_slice(), None).await
+    }
+
+    /// Takes a message that is not handed out any more.
+    ///
+    /// # Errors
+    /// When Postgres does not answer, or refuses more than a value.
+    pub async fn take_leftover(&self, stream: &str, message: &StreamMessage) -> Result<(), sqlx::Error> {
+        self.take_frames(&[Frame::of_leftover(stream, message)], None)
+            .await
+    }
+
+    /// Frames that cannot even be decoded without a panic are set aside whole.
+    async fn take_frames(&self, frames: &[Frame<'_>], put_off: Option<&PutOff>) -> Result<(), sqlx::Error> {
+        let taking = isolate(frames, |part| async move {
+            self.take_events(decode(part), put_off).await
+        });
+        for Faulty { item: frame, reason } in taking.await? {
+            self.set_aside(&frame.unreadable(None, reason, frame.payload))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Of events with the same id, the first one is stored before the others are looked at.
+    async fn take_events(&self, decoded: Decoded<'_>, put_off: Option<&PutOff>) -> Result<(), sqlx::Error> {
+        let Decoded {
+            mut events,
+            unreadable,
+        } = decoded;
+        for unreadable in &unreadable {
+            self.set_aside(unreadable).await?;
+        }
+        if let Some(put_off) = put_off {
+            put_off.take_out(&mut events, &self.directory.snapshot()).await;
+        }
+        crash::reach(Point::Decoded);
+        while !events.is_empty() {
+            let (first, repeats) = split_repeats(events);
+            for Faulty { item, reason } in isolate(&first, |part| self.deliver(part)).await? {
+                let bytes = rmp_serde::to_vec_named(&item.event).unwrap_or_default();
+                self.set_aside(&item.frame.unreadable(Some(item.position), reason, &bytes))
+                    .await?;
+            }
+            events = repeats;
+        }
+        Ok(())
+    }
+
+    /// Plans, writes and starts the deliveries of events with different ids, as many at once as one statement should write.
+    async fn deliver(&self, mut events: &[Located<'_>]) -> Result<(), sqlx::Error> {
+        while !events.is_empty() {
+            let endpoints = self.directory.snapshot();
+            let plan = self.planner.plan(&endpoints, events).await;
+            let (planned, later) = events.split_at(plan.events);
+            match self.write(endpoints.version, planned, &plan).await? {
+                Stored::Stale => _ = self.directory.refresh().await?,
+                Stored::New(new) => {
+                    crash::reach(Point::Stored);
+                    metrics::counter!("intake_events_total").increment(planned.len() as u64);
+                    self.start(planned, plan, &new);
+                    events = later;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        version: i64,
+        events: &[Located<'_>],
+        plan: &Plan<'_>,
+    ) -> Result<Stored, sqlx::Error> {
+        let events: Vec<_> = events.iter().map(|located| &located.event).collect();
+        let deliveries: Vec<_> = plan.deliveries.iter().map(|planned| &planned.delivery).collect();
+        let writing = async {
+            let mut connection = self.database.acquire().await?;
+            let stored = events::store(&mut connection, version, &events, &deliveries).await?;
+            connection.keep();
+            Ok(stored)
+        };
+        self.database.pool().within(writing).await
+    }
+
+    /// Starts the leased deliveries of the events that were new. The permits of the others are freed.
+    fn start(&self, events: &[Located<'_>], plan: Plan<'_>, new: &[EventId]) {
+        self.note_waiting(&plan);
+        let new: HashSet<_> = new.iter().copied().collect();
+        let mut outgoing = HashMap::new();
+        let mut undecided = 0;
+        for Planned { delivery, start } in plan.deliveries {
+            let event = &events[delivery.event].event;
+            if !new.contains(&event.id) {
+                continue;
+            }
+            undecided += u64::from(delivery.is_undecided);
+            let Some(start) = start else {
+                continue;
+            };
+            let outgoing = outgoing
+                .entry(delivery.event)
+                .or_insert_with(|| Arc::new(Outgoing::from(event)));
+            let job = Job {
+                event: outgoing.clone(),
+                endpoint: start.endpoint,
+                attempt: 1,
+                age: Duration::ZERO,
+                ordered: false,
+                lease: start.lease,
+            };
+            self.dispatcher.start(job, start.permit);
+        }
+        if undecided > 0 {
+            metrics::counter!("filters_undecided_total").increment(undecided);
+        }
+    }
+
+    /// Says for which endpoints deliveries are written that do not start at once.
+    fn note_waiting(&self, plan: &Plan<'_>) {
+        let permits = &self.planner.permits;
+        for endpoint in plan.parked.values() {
+            permits.note_waiting(endpoint.id, &endpoint.gate);
+        }
+        for id in &plan.for_claimer {
+            permits.note_due(*id, Duration::ZERO);
+        }
+        if !plan.for_claimer.is_empty() {
+            permits.wake_claimer();
+        }
+    }
+
+    async fn set_aside(&self, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
+        if !events::quarantine(self.database.pool(), unreadable).await? {
+            return Ok(());
+        }
+        metrics::counter!("quarantined_total").increment(1);
+        let (stream, sequence, reason) = (unreadable.stream, unreadable.sequence, &unreadable.reason);
+        tracing::error!(
+            stream,
+            sequence,
+            position = unreadable.position,
+            reason,
+            "set aside in quarantine"
+        );
+        Ok(())
+    }
+}

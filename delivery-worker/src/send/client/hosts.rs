@@ -1,0 +1,144 @@
+//! The connections of a pool by host, and in the order in which they will be closed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
+use tokio::time::Instant;
+
+use super::line::Line;
+
+pub type Http1 = http1::SendRequest<Full<Bytes>>;
+pub type Http2 = http2::SendRequest<Full<Bytes>>;
+
+/// What requests are given to.
+pub enum Sender {
+    /// One at a time.
+    Http1(Http1),
+    /// Any number.
+    Http2(Http2),
+}
+
+/// When a connection will be closed, and which of those that will be then.
+pub type Turn = (Instant, u64);
+
+/// An HTTP/1 connection that nobody uses.
+pub struct Idle {
+    pub turn: Turn,
+    pub line: Arc<Line>,
+    pub sender: Http1,
+}
+
+/// The HTTP/2 connection that all requests to a host share.
+pub struct Shared {
+    /// `None` while requests are under way.
+    pub turn: Option<Turn>,
+    pub line: Arc<Line>,
+    pub sender: Http2,
+}
+
+#[derive(Default)]
+pub struct Host {
+    pub idle: Vec<Idle>,
+    pub shared: Option<Shared>,
+}
+
+/// The connections that are not in use, or shared, by host.
+#[derive(Default)]
+pub struct Hosts {
+    pub by_name: HashMap<Arc<str>, Host>,
+    /// All idle connections, those that will be closed next first.
+    pub turns: BTreeMap<Turn, Arc<str>>,
+    next: u64,
+}
+
+impl Hosts {
+    /// A share of the connection that all requests to a host share.
+    pub fn share(
+        &mut self,
+        host: &Arc<str>,
+        is_wanted: impl Fn(&Line) -> bool,
+    ) -> Option<(Arc<Line>, Http2)> {
+        let entry = self.by_name.get_mut(host)?;
+        let shared = entry.shared.as_mut()?;
+        if shared.sender.is_closed() || shared.line.is_retired() {
+            let old = entry.shared.take()?;
+            self.leave(&old);
+            return None;
+        }
+        if !is_wanted(&shared.line) {
+            return None;
+        }
+        shared.line.begin();
+        let turn = shared.turn.take();
+        let found = (shared.line.clone(), shared.sender.clone());
+        if let Some(turn) = turn {
+            self.turns.remove(&turn);
+        }
+        Some(found)
+    }
+
+    /// Lets a shared connection end with its last request.
+    pub fn leave(&mut self, old: &Shared) {
+        old.line.retire();
+        if let Some(turn) = old.turn {
+            self.turns.remove(&turn);
+        }
+    }
+
+    /// The idle connection to a host that was used last.
+    pub fn pop(&mut self, host: &Arc<str>) -> Option<Idle> {
+        let entry = self.by_name.get_mut(host)?;
+        let idle = entry.idle.pop();
+        match &idle {
+            Some(idle) => _ = self.turns.remove(&idle.turn),
+            None if entry.shared.is_none() => _ = self.by_name.remove(host),
+            None => {}
+        }
+        idle
+    }
+
+    pub fn turn(&mut self, host: &Arc<str>, until: Instant) -> Turn {
+        self.next += 1;
+        let turn = (until, self.next);
+        self.turns.insert(turn, host.clone());
+        turn
+    }
+
+    pub fn close_until(&mut self, now: Instant) {
+        while self
+            .turns
+            .first_key_value()
+            .is_some_and(|(turn, _)| turn.0 <= now)
+        {
+            self.close_next();
+        }
+    }
+
+    /// Closes the idle connection that would be closed next anyway. False when there is none.
+    pub fn close_next(&mut self) -> bool {
+        let next = self.turns.first_key_value().map(|(turn, _)| *turn);
+        next.is_some_and(|turn| self.close(turn))
+    }
+
+    /// Closes an idle connection. False when it is not there.
+    pub fn close(&mut self, turn: Turn) -> bool {
+        let Some(host) = self.turns.remove(&turn) else {
+            return false;
+        };
+        let Some(entry) = self.by_name.get_mut(&host) else {
+            return true;
+        };
+        if let Some(index) = entry.idle.iter().position(|idle| idle.turn == turn) {
+            entry.idle.remove(index).line.close();
+        } else if let Some(shared) = entry.shared.take_if(|shared| shared.turn == Some(turn)) {
+            shared.line.close();
+        }
+        if entry.idle.is_empty() && entry.shared.is_none() {
+            self.by_name.remove(&host);
+        }
+        true
+    }
+}

@@ -1,0 +1,122 @@
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc;
+
+use super::*;
+use futures_util::future::join_all;
+
+/// Look-ups of names that begin with `silent` end when the sender is dropped; all others at once. Counts both, without
+/// the question that shows whether the name server answers.
+fn lookups() -> (Lookups, mpsc::Sender<()>, Arc<AtomicUsize>) {
+    let (release, silence) = mpsc::channel::<()>();
+    let (silence, asked) = (Mutex::new(silence), Arc::new(AtomicUsize::new(0)));
+    let lookups = Lookups::new(SLOTS, {
+        let asked = asked.clone();
+        move |name| {
+            asked.fetch_add(usize::from(name != CONTROL), Relaxed);
+            if name.starts_with("silent") {
+                _ = lock(&silence).recv();
+            }
+            Ok(vec!["192.0.2.1:0".parse().expect("it is an address")])
+        }
+    });
+    (lookups, release, asked)
+}
+
+/// Tokio's paused clock stands still while a thread is blocked.
+async fn in_fast_time<T>(waiting: impl Future<Output = T>) -> T {
+    let pass = async {
+        loop {
+            tokio::time::advance(MAX_WAIT / 4).await;
+        }
+    };
+    tokio::select! {
+        answer = waiting => answer,
+        () = pass => unreachable!("time does not end"),
+    }
+}
+
+#[tokio::test]
+async fn attempts_that_ask_for_the_same_name_wait_for_the_same_answer() {
+    let (lookups, release, asked) = lookups();
+    let org = Some(OrgId::generate());
+    let all = join_all((0..1_000).map(|_| lookups.look_up(org, "silent.test")));
+    let answers = tokio::join!(all, async { drop(release) }).0;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(asked.load(Relaxed), 1);
+    // It is not remembered.
+    lookups.look_up(org, "silent.test").await.unwrap();
+    assert_eq!(asked.load(Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dead_names_of_one_organisation_keep_no_other_one_waiting() {
+    let (lookups, release, asked) = lookups();
+    let (one, other) = (Some(OrgId::generate()), Some(OrgId::generate()));
+    let names: Vec<_> = (0..1_000).map(|number| format!("silent-{number}.test")).collect();
+    let dead = names
+        .iter()
+        .map(|name| tokio::time::timeout(MAX_WAIT * 2, lookups.look_up(one, name)));
+    let answers = in_fast_time(join_all(dead)).await;
+    let given_up = answers.iter().filter(|answer| matches!(answer, Ok(Err(_))));
+    assert_eq!(given_up.count(), names.len());
+    // The attempts are over, and the threads are not free.
+    in_fast_time(lookups.look_up(one, "live.test")).await.unwrap_err();
+    lookups.look_up(other, "live.test").await.unwrap();
+    assert_eq!(asked.load(Relaxed), SLOTS_EACH + 1);
+    drop(release);
+    lookups.look_up(one, "live.test").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_look_up_that_panics_is_over() {
+    let lookups = Lookups::new(SLOTS, |_| panic!("out of luck"));
+    for _ in 0..2 {
+        lookups.look_up(None, "any.test").await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn look_ups_count_to_the_organisation_whose_webhook_is_sent() {
+    let org = OrgId::generate();
+    assert_eq!(on_behalf_of(org, async { sender() }).await, Some(org));
+    assert_eq!(sender(), None);
+}
+
+fn temporary() -> io::Error {
+    io::Error::other("failed to lookup address information: Temporary failure in name resolution")
+}
+
+#[tokio::test]
+async fn a_name_that_a_living_name_server_cannot_resolve_is_its_own_fault() {
+    let lookups = Lookups::new(SLOTS, |name| match name {
+        CONTROL => Err(io::Error::other("Name or service not known")),
+        _ => Err(temporary()),
+    });
+    let failed = lookups.look_up(None, "broken.test").await.unwrap_err();
+    assert!(matches!(failed, LookupFailed::Name(_)), "{failed}");
+}
+
+#[tokio::test]
+async fn a_name_server_that_knows_nothing_of_any_name_is_ours() {
+    let lookups = Lookups::new(SLOTS, |_| Err(temporary()));
+    let failed = lookups.look_up(None, "any.test").await.unwrap_err();
+    assert!(matches!(failed, LookupFailed::Own(_)), "{failed}");
+}
+
+// In real time: the control look-up is answered by another thread.
+#[tokio::test]
+async fn silence_about_one_name_is_its_own_fault_and_about_all_is_ours() {
+    for (is_there, silent) in [(true, "silent.test"), (false, "")] {
+        let (release, silence) = mpsc::channel::<()>();
+        let silence = Mutex::new(silence);
+        let lookups = Lookups::new(SLOTS, move |name| {
+            if name.starts_with(silent) {
+                _ = lock(&silence).recv();
+            }
+            Err(io::Error::other("Name or service not known"))
+        });
+        let failed = lookups.look_up(None, "silent.test").await.unwrap_err();
+        assert_eq!(matches!(failed, LookupFailed::Name(_)), is_there, "{failed}");
+        drop(release);
+    }
+}

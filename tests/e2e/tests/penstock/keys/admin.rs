@@ -198,6 +198,6 @@ async fn the_admin_api_can_have_a_socket_of_its_own() {
     assert_eq!(status(get(world.url(path))).await, 404);
     assert_eq!(status(get(format!("http://{address}{path}"))).await, 200);
     assert_eq!(status(get(format!("http://{address}/readyz"))).await, 200);
-    assert_eq!(status(get(format!("http://{address}/v1/keys"))).await, 404);
+    assert_eq!(status(get(format!("http://{address}/v1/events/none"))).await, 404);
     world.finish().await;
 }

@@ -109,7 +109,7 @@ impl RequestBody {
         parse_form(&self.read(MAX_FORM_BYTES).await?)
     }
 
-    /// Reads the body of a management route that may be left out. Only its end shows that a chunked body is empty.
+    /// Reads the body of a management route that may be left out or null. Only its end shows that a chunked body is empty.
     ///
     /// # Errors
     /// As [`Self::form`].
@@ -119,7 +119,8 @@ impl RequestBody {
             return Ok(T::default());
         }
         self.require_json()?;
-        parse_form(&bytes)
+        let form: Option<T> = parse_form(&bytes)?;
+        Ok(form.unwrap_or_default())
     }
 }
 

@@ -16,7 +16,7 @@ pub const MAX_EVENT_TYPE_BYTES: usize = 255;
 /// An event type, or a prefix of event types and `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(into = "String", try_from = "String")]
-#[schema(value_type = String, max_length = 255)]
+#[schema(value_type = String, min_length = 1, max_length = 255, pattern = r"^[^\s*>\x00-\x1f\x7f-\x9f]*\*?$")]
 pub struct EventTypePattern(Box<str>);
 
 /// A text that is no [`EventTypePattern`].

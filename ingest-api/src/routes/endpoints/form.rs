@@ -18,6 +18,7 @@ use crate::domain::field::Field;
 use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::domain::whole;
 use crate::http::error::ApiError;
+use crate::routes::endpoints::schema;
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_DESCRIPTION_BYTES: usize = 1_000;
@@ -41,7 +42,7 @@ pub struct EndpointForm {
     pub kind: Option<EndpointKind>,
     /// Where deliveries are sent: http or https, to a public address. Only for the kind `push`, which needs it.
     #[serde(default)]
-    #[schema(value_type = Option<String>, max_length = 2_048)]
+    #[schema(value_type = Option<String>, format = "uri", max_length = 2_048, pattern = r"^[Hh][Tt][Tt][Pp][Ss]?://")]
     url: Field<String>,
     /// What its owner calls it, up to 1 000 bytes.
     #[serde(default)]
@@ -54,12 +55,12 @@ pub struct EndpointForm {
     /// JSON pointers into `data` and what must hold there: a value, or an object of `eq`, `ne`, `in`, `exists`, `gt`,
     /// `gte`, `lt`, `lte`. A change replaces the whole filter.
     #[serde(default)]
-    #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
+    #[schema(schema_with = schema::filter)]
     filter: Field<Box<RawValue>>,
     /// Further request headers, up to 20. In a change, a name with null is removed and those left out stay. Only for the kind
     /// `push`.
     #[serde(default)]
-    #[schema(value_type = Option<std::collections::BTreeMap<String, Option<String>>>)]
+    #[schema(schema_with = schema::headers)]
     headers: Field<HeaderChanges>,
     /// `standard` unless given. Only for the kind `push`.
     #[serde(default)]

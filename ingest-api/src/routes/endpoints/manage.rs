@@ -17,11 +17,11 @@ use super::{Endpoint, Shown, find, settings, show_stored};
 use crate::app::App;
 use crate::domain::field::Field;
 use crate::http::body::RequestBody;
-use crate::http::callers::Admin;
-use crate::http::callers::Manager;
+use crate::http::callers::{Admin, Manager};
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
+use crate::routes::endpoints::schema::NewEndpoint;
 use crate::routes::refusals::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
 use crate::store::{EndpointRow, EndpointToStore, MAX_ENDPOINTS, Stored};
 
@@ -55,7 +55,7 @@ pub struct CreatedEndpoint {
     operation_id = "create_endpoint",
     tag = "endpoints",
     security(("api_key" = []), ("bearer" = [])),
-    request_body = EndpointForm,
+    request_body = NewEndpoint,
     responses(
         (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
         KeyRefusals, FormRefusals,
@@ -79,7 +79,7 @@ pub async fn create(
     tag = "admin",
     security(("admin_token" = [])),
     params(("org_id" = String, Path, format = Uuid)),
-    request_body = EndpointForm,
+    request_body = NewEndpoint,
     responses(
         (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
         AdminRefusals, FormRefusals, NoOrganization,

@@ -1,6 +1,7 @@
 //! `/v1/endpoints`: where an organisation's events are delivered, and what becomes of them there.
 
 pub(crate) mod form;
+mod schema;
 pub(crate) mod manage;
 pub(crate) mod list;
 pub(crate) mod secret;

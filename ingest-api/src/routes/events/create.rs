@@ -93,7 +93,7 @@ fn carried(body: &RequestBody) -> Result<Carried, ApiError> {
     tag = "events",
     security(("api_key" = []), ("bearer" = [])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "As `idempotency_key` in the body: a quoted string (RFC 9651), or bare. Not for CloudEvents, whose `source` and `id` are the key."),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r"^[!-~]+$", description = "As `idempotency_key` in the body: a quoted string (RFC 9651), or bare. Not for CloudEvents, whose `source` and `id` are the key."),
         ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to receivers."),
         ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` is none. Limits count what comes out, of which more than 256 KiB must not be more than 500 times what was sent."),
     ),

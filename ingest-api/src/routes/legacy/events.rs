@@ -85,7 +85,7 @@ pub struct Duplicate {
     tag = "zapier",
     security(("api_key" = [])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "As on `POST /v1/events`: a quoted string (RFC 9651), or bare. A repeat is answered 202 with the same id, unless it has a `dedup_id`."),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r"^[!-~]+$", description = "As on `POST /v1/events`: a quoted string (RFC 9651), or bare. A repeat is answered 202 with the same id, unless it has a `dedup_id`."),
         ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` is none. Limits count what comes out, of which more than 256 KiB must not be more than 500 times what was sent."),
     ),
     request_body = LegacyEvent,

@@ -4,7 +4,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 
 /// Writes the help texts of all metrics, and starts those that an alert looks at with zero: an increase can only be seen
 /// of a series that was there before.
-pub fn describe() {
+pub(crate) fn describe() {
     shared::process::metric_names::describe();
     describe_counter!(
         "intake_events_total",

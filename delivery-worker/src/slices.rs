@@ -4,22 +4,22 @@
 use tokio::task::yield_now;
 
 /// Steps in a slice. A step is a byte of a payload that is read, or about ten nanoseconds of other work.
-pub const SLICE: usize = 32 * 1_024;
+pub(crate) const SLICE: usize = 32 * 1_024;
 
 /// The slices of one task.
 #[derive(Debug)]
-pub struct Slices {
+pub(crate) struct Slices {
     left: usize,
 }
 
 impl Slices {
     /// At the start of the first slice.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { left: SLICE }
     }
 
     /// Counts work that was done, and lets others have their turn at the end of a slice.
-    pub async fn spend(&mut self, steps: usize) {
+    pub(crate) async fn spend(&mut self, steps: usize) {
         if let Some(left) = self.left.checked_sub(steps) {
             self.left = left;
         } else {

@@ -19,7 +19,7 @@ use crate::store::Store;
 
 /// The state that the handlers share.
 #[derive(Debug)]
-pub struct App {
+pub(crate) struct App {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) key_changes: Arc<KeyChanges>,
     pub(crate) rate_limiter: Arc<RateLimiter>,

@@ -6,7 +6,7 @@ use crate::publish::error::PublishError;
 
 /// Writes the help texts of all metrics, and starts those that an alert looks at with zero: an increase can only be seen
 /// of a series that was there before.
-pub fn describe() {
+pub(crate) fn describe() {
     shared::process::metric_names::describe();
     describe_counter!("http_requests_total", "Requests by route, method and status.");
     describe_histogram!(

@@ -24,14 +24,14 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who waits for what, on this replica.
 #[derive(Debug)]
-pub struct Waiters {
+pub(crate) struct Waiters {
     endpoints: DashMap<EndpointId, (OrgId, Arc<Notify>)>,
     stop: CancellationToken,
 }
 
 impl Waiters {
     /// Nobody waits yet; nobody waits beyond `stop`.
-    pub fn new(stop: CancellationToken) -> Self {
+    pub(crate) fn new(stop: CancellationToken) -> Self {
         Self {
             endpoints: DashMap::new(),
             stop,
@@ -39,7 +39,7 @@ impl Waiters {
     }
 
     /// Takes a place among those that wait for an endpoint's deliveries.
-    pub fn enter(&self, org_id: OrgId, endpoint_id: EndpointId) -> Place<'_> {
+    pub(crate) fn enter(&self, org_id: OrgId, endpoint_id: EndpointId) -> Place<'_> {
         metrics::gauge!("pulls_waiting").increment(1);
         let entry = self.endpoints.entry(endpoint_id);
         let due = entry.or_insert_with(|| (org_id, Arc::default())).1.clone();
@@ -54,7 +54,7 @@ impl Waiters {
     ///
     /// # Errors
     /// Never yet; it returns a result because it runs as a long-lived task.
-    pub async fn watch(self: Arc<Self>, store: Store) -> anyhow::Result<()> {
+    pub(crate) async fn watch(self: Arc<Self>, store: Store) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
@@ -89,7 +89,7 @@ impl Waiters {
 
 /// A place among those that wait. It is left by its drop, also when the client goes away.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     waiters: &'a Waiters,
     endpoint_id: EndpointId,
     due: Arc<Notify>,
@@ -100,7 +100,11 @@ impl Place<'_> {
     ///
     /// # Errors
     /// Those of `look`.
-    pub async fn look_until<T, E, F>(&self, deadline: Instant, look: impl Fn() -> F) -> Result<Option<T>, E>
+    pub(crate) async fn look_until<T, E, F>(
+        &self,
+        deadline: Instant,
+        look: impl Fn() -> F,
+    ) -> Result<Option<T>, E>
     where
         F: Future<Output = Result<Option<T>, E>>,
     {

@@ -102,7 +102,7 @@ fn contract() -> impl Iterator<Item = UtoipaMethodRouter<Arc<App>>> {
 }
 
 /// The contract, as `/openapi.json` shows it.
-pub fn document() -> Value {
+pub(crate) fn document() -> Value {
     serde_json::to_value(openapi::document(contract())).expect("its maps have strings for keys")
 }
 
@@ -124,7 +124,7 @@ fn router(operations: Operations) -> Router<Arc<App>> {
 }
 
 /// The API that producers call, with the admin API unless that has a socket of its own.
-pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
+pub(crate) fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
     let admin = if with_admin { admin() } else { Operations::new() };
     let admission = AdmissionLayer::new(app.clone());
     let legacy = router(legacy_with_key())
@@ -142,7 +142,7 @@ pub fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
 }
 
 /// The admin API on a socket of its own.
-pub fn admin_alone(app: Arc<App>, readiness: Readiness) -> Router {
+pub(crate) fn admin_alone(app: Arc<App>, readiness: Readiness) -> Router {
     let routes = router(admin()).with_state(app).merge(health_routes(readiness));
     with_common_layers(routes, None)
 }
@@ -208,7 +208,7 @@ fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
 ///
 /// # Errors
 /// Never yet; it returns a result because it runs as a long-lived task.
-pub async fn sweep(
+pub(crate) async fn sweep(
     keys: Arc<KeyCache>,
     rate_limiter: Arc<RateLimiter>,
     stop: CancellationToken,

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::store::partitions;
 
 /// Pause between two looks for deleted endpoints.
-pub const INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Deliveries of each kind that one statement ends.
 const STEP: i64 = 1_000;
@@ -31,7 +31,7 @@ const ALL_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Ends what deleted endpoints have left.
 #[derive(Debug, Default)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// When all of them were looked at.
     all_at: Mutex<Option<Instant>>,
 }
@@ -41,7 +41,7 @@ impl Ending {
     ///
     /// # Errors
     /// When Postgres does not answer.
-    pub async fn take_round(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    pub(crate) async fn take_round(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
         let now = Instant::now();
         let all_at = *self.all_at();
         let which = match all_at {

@@ -22,7 +22,7 @@ use crate::endpoints::permits::Permits;
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Starts all chores.
-pub fn start(
+pub(crate) fn start(
     tasks: &Tasks,
     pool: &PgPool,
     directory: Arc<Directory>,
@@ -69,7 +69,7 @@ pub fn start(
 ///
 /// # Errors
 /// When Postgres refuses a statement for another reason than being away: the worker is broken.
-pub async fn repeat(
+pub(crate) async fn repeat(
     name: &'static str,
     interval: Duration,
     limit: Duration,
@@ -91,7 +91,7 @@ pub async fn repeat(
 ///
 /// # Errors
 /// When Postgres has refused a statement for another reason than being away: the worker is broken.
-pub fn pass_over(task: &'static str, error: anyhow::Error) -> anyhow::Result<()> {
+pub(crate) fn pass_over(task: &'static str, error: anyhow::Error) -> anyhow::Result<()> {
     match error.downcast::<sqlx::Error>() {
         Ok(error) if shared::db::is_transient(&error) => {
             tracing::warn!(task, %error, "interrupted, trying again later");

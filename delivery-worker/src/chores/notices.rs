@@ -16,7 +16,7 @@ use crate::slices::Slices;
 use crate::store::events::{self, NewDelivery, Stored};
 
 /// Pause between two looks for notices.
-pub const INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Most notices in one statement.
 const MAX_BATCH: i64 = 200;
@@ -36,7 +36,11 @@ struct Notice {
 ///
 /// # Errors
 /// When Postgres does not answer; what was stored then is stored again later, which changes nothing.
-pub async fn store(pool: &PgPool, directory: &Directory, permits: &Permits) -> Result<(), sqlx::Error> {
+pub(crate) async fn store(
+    pool: &PgPool,
+    directory: &Directory,
+    permits: &Permits,
+) -> Result<(), sqlx::Error> {
     let notices = sqlx::query_as!(
         Notice,
         r#"select id as "id: EventId", created_at, org_id as "org_id: OrgId", type as kind,

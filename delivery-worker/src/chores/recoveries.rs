@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::endpoints::permits::Permits;
 
 /// Pause between two looks at the recoveries.
-pub const INTERVAL: Duration = Duration::from_millis(200);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Most deliveries, and events without one, that are looked at in one step.
 const MAX_LOOKED_AT: usize = 2_000;
@@ -50,7 +50,7 @@ struct Page {
 ///
 /// # Errors
 /// When Postgres does not answer; then the step was taken as a whole or not at all.
-pub async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<(), sqlx::Error> {
+pub(crate) async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<(), sqlx::Error> {
     loop {
         let mut transaction = pool.begin().await?;
         let Some(recovery) = next_due(&mut transaction).await? else {

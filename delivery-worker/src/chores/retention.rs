@@ -12,10 +12,10 @@ use uuid::Uuid;
 use crate::store::partitions;
 
 /// Time between two rounds.
-pub const INTERVAL: Duration = Duration::from_hours(1);
+pub(crate) const INTERVAL: Duration = Duration::from_hours(1);
 
 /// How long a round may take: it looks at everything that organisations keep, and makes the partitions of the next days.
-pub const LIMIT: Duration = Duration::from_hours(6);
+pub(crate) const LIMIT: Duration = Duration::from_hours(6);
 
 /// Events that one statement looks at.
 const STEP: i64 = 1_000;
@@ -45,7 +45,7 @@ fn retention(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(), sqlx::Error> {
+pub(crate) async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(), sqlx::Error> {
     let now = partitions::now(pool).await?;
     let cutoff = now - config.retention;
     partitions::make(pool, now).await?;

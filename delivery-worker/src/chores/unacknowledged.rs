@@ -10,7 +10,7 @@ use shared::domain::id::{EndpointId, EventId, OrgId};
 use sqlx::PgPool;
 
 /// Pause between two looks.
-pub const INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Deliveries of each kind that one statement ends.
 const STEP: i64 = 500;
@@ -27,7 +27,7 @@ struct Limited {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn end_deliveries(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub(crate) async fn end_deliveries(pool: &PgPool) -> Result<(), sqlx::Error> {
     let limited = sqlx::query_as!(
         Limited,
         r#"select id as "id: EndpointId", org_id as "org_id: OrgId", retry_attempts as attempts,

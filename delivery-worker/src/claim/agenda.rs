@@ -21,7 +21,7 @@ const PUT_OFF: Duration = Duration::from_secs(1);
 
 /// When each endpoint with pending rows is to be looked at.
 #[derive(Debug, Default)]
-pub struct Agenda {
+pub(super) struct Agenda {
     entries: HashMap<EndpointId, Entry>,
     by_time: BTreeSet<(Instant, EndpointId)>,
     walk: Walk,
@@ -49,11 +49,11 @@ struct Walk {
 
 /// The endpoint after which the walk goes on; `None` is the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WalkFrom(pub Option<EndpointId>);
+pub(super) struct WalkFrom(pub Option<EndpointId>);
 
 impl Agenda {
     /// Looks at the endpoint at `look_at`, or earlier.
-    pub fn note(&mut self, id: EndpointId, look_at: Instant, now: Instant) {
+    pub(super) fn note(&mut self, id: EndpointId, look_at: Instant, now: Instant) {
         let known = self.entries.get(&id).copied();
         if known.is_none_or(|known| look_at < known.look_at) {
             let has_due = known.is_some_and(|known| known.has_due);
@@ -71,7 +71,7 @@ impl Agenda {
 
     /// Lets new events start at once again for endpoints that have no due delivery left: another worker may have taken
     /// the last one.
-    pub fn end_backlogs(&self, endpoints: &Snapshot) {
+    pub(super) fn end_backlogs(&self, endpoints: &Snapshot) {
         for endpoint in endpoints.endpoints() {
             if !self.has_due(endpoint.id) {
                 endpoint.gate.set_backlogged(false);
@@ -93,7 +93,7 @@ impl Agenda {
 
     /// Up to `most` endpoints that are to be looked at by now and that `may_be_sent`, those first that have waited for it
     /// the longest. Endpoints for which it returns `None` are put off.
-    pub fn due(
+    pub(super) fn due(
         &mut self,
         now: Instant,
         most: usize,
@@ -125,7 +125,7 @@ impl Agenda {
     }
 
     /// What a look at endpoints at `now` has found.
-    pub fn looked(&mut self, now: Instant, found: &[Waiting]) {
+    pub(super) fn looked(&mut self, now: Instant, found: &[Waiting]) {
         for waiting in found {
             let Some(look_in) = waiting.next_look() else {
                 self.remove(waiting.endpoint_id);
@@ -141,12 +141,12 @@ impl Agenda {
     }
 
     /// Whether a delivery without an ordering key is due.
-    pub fn has_due(&self, id: EndpointId) -> bool {
+    pub(super) fn has_due(&self, id: EndpointId) -> bool {
         self.entries.get(&id).is_some_and(|entry| entry.has_due)
     }
 
     /// Where the walk goes on, if it may by now: after that endpoint. The first round goes through without a pause.
-    pub fn next_walk(&mut self, now: Instant) -> Option<WalkFrom> {
+    pub(super) fn next_walk(&mut self, now: Instant) -> Option<WalkFrom> {
         if self.walk.next.is_some_and(|next| now < next) {
             return None;
         }
@@ -155,13 +155,13 @@ impl Agenda {
     }
 
     /// Whether the walk has never come to its end.
-    pub fn is_first_round(&self) -> bool {
+    pub(super) fn is_first_round(&self) -> bool {
         self.walk.rounds == 0
     }
 
     /// The walk has found these endpoints, one after the other, in the time from `now` on; no others follow unless
     /// `is_full`. What is not known then any more and `is_enabled` neither, is forgotten.
-    pub fn walked(
+    pub(super) fn walked(
         &mut self,
         now: Instant,
         found: &[EndpointId],

@@ -11,7 +11,7 @@ use crate::send::body::{Bodies, Outgoing};
 use crate::send::job::Job;
 
 /// A delivery that this worker has leased, with its event.
-pub struct Claimed {
+pub(super) struct Claimed {
     pub(super) event_id: EventId,
     pub(super) endpoint_id: EndpointId,
     pub(super) org_id: OrgId,
@@ -32,7 +32,7 @@ pub struct Claimed {
 
 impl Claimed {
     /// The job that sends it.
-    pub fn into_job(self, endpoint: Arc<Endpoint>) -> Job {
+    pub(super) fn into_job(self, endpoint: Arc<Endpoint>) -> Job {
         let event = Outgoing {
             id: self.event_id,
             org_id: self.org_id,

@@ -32,18 +32,18 @@ const LOOKS: u32 = 5;
 
 /// Asks for the floors on behalf of deliveries that wait only for them.
 #[derive(Clone, Debug, Default)]
-pub struct FloorRequests(Arc<Notify>);
+pub(crate) struct FloorRequests(Arc<Notify>);
 
 impl FloorRequests {
     /// Asks for a look at the streams soon. It wakes the claimer when a floor has changed.
-    pub fn ask(&self) {
+    pub(crate) fn ask(&self) {
         self.0.notify_one();
     }
 }
 
 /// Keeps the floors.
 #[derive(Debug)]
-pub struct Floors {
+pub(crate) struct Floors {
     pub nats: Nats,
     pub database: WarmPool,
     /// Wakes the claimer.
@@ -57,7 +57,7 @@ impl Floors {
     ///
     /// # Errors
     /// When Postgres refuses a statement for another reason than being away: the worker is broken.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         loop {
             for _ in 0..LOOKS {
                 let changed = match self.refresh().await {

@@ -47,7 +47,7 @@ const WALK_LENGTH: usize = 200;
 
 /// Claims until the stop.
 #[derive(Debug)]
-pub struct Claimer {
+pub(crate) struct Claimer {
     /// The database.
     pub database: WarmPool,
     /// The endpoints.
@@ -81,7 +81,7 @@ impl Claimer {
     ///
     /// # Errors
     /// When Postgres refuses a statement for another reason than being away: the worker is broken.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut rounds = Rounds::default();
         let mut tick = tokio::time::interval(self.interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

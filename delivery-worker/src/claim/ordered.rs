@@ -24,7 +24,7 @@ const MORE: i32 = 16;
 
 /// For each endpoint, the due delivery after which the next look goes on. Without an entry it begins with the first.
 #[derive(Debug, Default)]
-pub struct Cursors(HashMap<EndpointId, Place>);
+pub(super) struct Cursors(HashMap<EndpointId, Place>);
 
 /// Where a delivery stands among its endpoint's due ones.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl Due {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn claim(
+pub(super) async fn claim(
     connection: &mut PgConnection,
     shares: &mut [Share],
     cursors: &mut Cursors,

@@ -12,7 +12,10 @@ use super::Share;
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn take_turns(connection: &mut PgConnection, shares: &mut Vec<Share>) -> Result<(), sqlx::Error> {
+pub(super) async fn take_turns(
+    connection: &mut PgConnection,
+    shares: &mut Vec<Share>,
+) -> Result<(), sqlx::Error> {
     let paced: Vec<_> = limited(shares).collect();
     if paced.is_empty() {
         return Ok(());
@@ -68,7 +71,7 @@ pub async fn take_turns(connection: &mut PgConnection, shares: &mut Vec<Share>) 
 ///
 /// # Errors
 /// When Postgres does not answer; then the turns are lost, and the endpoint is sent less for a moment.
-pub async fn give_back(connection: &mut PgConnection, shares: &[Share]) -> Result<(), sqlx::Error> {
+pub(super) async fn give_back(connection: &mut PgConnection, shares: &[Share]) -> Result<(), sqlx::Error> {
     let unused: Vec<_> = limited(shares)
         .filter(|(share, _)| share.turns > 0)
         .map(|(share, rate)| (share.endpoint.id, f64::from(share.turns()) / rate))

@@ -10,7 +10,7 @@ use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::{Permit, Permits};
 
 /// What one endpoint may be sent in a claim.
-pub struct Share {
+pub(super) struct Share {
     pub endpoint: Arc<Endpoint>,
     pub waiting: Waiting,
     /// How many deliveries it may still take.
@@ -25,7 +25,7 @@ pub struct Share {
 
 impl Share {
     /// Takes permits until it has `count`, or as many as there are turns or free permits.
-    pub fn take_permits(&mut self, permits: &Permits, count: usize) {
+    pub(super) fn take_permits(&mut self, permits: &Permits, count: usize) {
         let missing = count.min(self.turns).saturating_sub(self.permits.len());
         let found = std::iter::from_fn(|| permits.try_acquire(&self.endpoint.gate));
         self.permits.extend(found.take(missing));
@@ -33,28 +33,28 @@ impl Share {
     }
 
     /// The lease in milliseconds.
-    pub fn lease_ms(&self) -> i64 {
+    pub(super) fn lease_ms(&self) -> i64 {
         i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// How many permits it has.
-    pub fn take(&self) -> i32 {
+    pub(super) fn take(&self) -> i32 {
         i32::try_from(self.permits.len()).unwrap_or(i32::MAX)
     }
 
     /// How many turns it has.
-    pub fn turns(&self) -> i32 {
+    pub(super) fn turns(&self) -> i32 {
         i32::try_from(self.turns).unwrap_or(i32::MAX)
     }
 }
 
 /// Rotates the shares, so that all get permits in turn, however few permits there are.
-pub fn begin_after(shares: &mut [Share], last: Option<EndpointId>) {
+pub(super) fn begin_after(shares: &mut [Share], last: Option<EndpointId>) {
     shares.sort_unstable_by_key(|share| (Some(share.endpoint.id) <= last, share.endpoint.id));
 }
 
 /// Probes that found no due delivery: an ordered one may wait for another one of its key.
-pub fn unused_probes(shares: &[Share]) -> Vec<EndpointId> {
+pub(super) fn unused_probes(shares: &[Share]) -> Vec<EndpointId> {
     let unused = shares
         .iter()
         .filter(|share| share.waiting.is_probe() && share.turns > 0);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// What waits for an endpoint. Seconds are negative for a time in the future.
 #[derive(Clone, Copy, Debug)]
-pub struct Waiting {
+pub(super) struct Waiting {
     /// The endpoint.
     pub endpoint_id: EndpointId,
     /// Seconds since the oldest delivery without an ordering key became due.
@@ -21,27 +21,27 @@ pub struct Waiting {
 
 impl Waiting {
     /// Whether a delivery without an ordering key is due.
-    pub fn has_due(&self) -> bool {
+    pub(super) fn has_due(&self) -> bool {
         self.due_seconds.is_some_and(is_past)
     }
 
     /// Whether a delivery with an ordering key may be due.
-    pub fn has_ordered(&self) -> bool {
+    pub(super) fn has_ordered(&self) -> bool {
         self.ordered_seconds.is_some_and(is_past)
     }
 
     /// Whether what is sent is a probe.
-    pub fn is_probe(&self) -> bool {
+    pub(super) fn is_probe(&self) -> bool {
         self.probe_seconds.is_some()
     }
 
     /// Its circuit is open, and no probe is due yet.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.probe_seconds.is_some_and(|seconds| !is_past(seconds))
     }
 
     /// Time from now until something may be sent; `None` while no delivery waits.
-    pub fn next_look(&self) -> Option<Duration> {
+    pub(super) fn next_look(&self) -> Option<Duration> {
         let waits = [self.due_seconds, self.ordered_seconds];
         let due_for = waits.into_iter().flatten().reduce(f64::max)?;
         let allowed_for = self.probe_seconds.map_or(due_for, |probe| due_for.min(probe));
@@ -61,7 +61,7 @@ fn is_past(seconds: f64) -> bool {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn walk(
+pub(super) async fn walk(
     connection: &mut PgConnection,
     after: Option<EndpointId>,
     most: usize,
@@ -95,7 +95,7 @@ pub async fn walk(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn look(
+pub(super) async fn look(
     connection: &mut PgConnection,
     endpoints: &[EndpointId],
 ) -> Result<Vec<Waiting>, sqlx::Error> {

@@ -10,7 +10,7 @@ use crate::endpoints::permits::Permits;
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn claim(
+pub(super) async fn claim(
     connection: &mut PgConnection,
     shares: &mut [Share],
     permits: &Permits,

@@ -31,7 +31,7 @@ const PAGE: usize = 16;
 ///
 /// # Errors
 /// When NATS or Postgres does not answer or refuses, and when something stays in quarantine.
-pub async fn run(options: &RequeueOptions, jetstream: &Context, pool: &PgPool) -> anyhow::Result<()> {
+pub(crate) async fn run(options: &RequeueOptions, jetstream: &Context, pool: &PgPool) -> anyhow::Result<()> {
     let mut outcome = Outcome::default();
     let run = requeue(options, jetstream, pool, &mut outcome).await;
     let printed = print(&outcome.to_string()).await;

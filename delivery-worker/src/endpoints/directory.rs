@@ -22,7 +22,7 @@ use crate::store::warm::WarmPool;
 
 /// All enabled endpoints as of one version.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// The database's count of changes up to which this was read.
     pub version: i64,
     /// The most that the filters of one event may take.
@@ -42,19 +42,19 @@ impl Snapshot {
     }
 
     /// Whether it came from the database.
-    pub fn is_read(&self) -> bool {
+    pub(crate) fn is_read(&self) -> bool {
         self.version >= 0
     }
 
     /// The endpoints of an organisation, if it has any.
-    pub fn of(&self, org_id: OrgId) -> Option<&Subscribers> {
+    pub(crate) fn of(&self, org_id: OrgId) -> Option<&Subscribers> {
         self.by_organization
             .get(&org_id)
             .map(|subscribers| &**subscribers)
     }
 
     /// The endpoints that an event goes to: see [`Subscribers::takers`].
-    pub async fn takers(&self, event: &Event<'_>, slices: &mut Slices) -> Vec<Taker<'_>> {
+    pub(crate) async fn takers(&self, event: &Event<'_>, slices: &mut Slices) -> Vec<Taker<'_>> {
         match self.of(event.org_id) {
             Some(subscribers) => subscribers.takers(event, self.filter_steps, slices).await,
             None => Vec::new(),
@@ -62,12 +62,12 @@ impl Snapshot {
     }
 
     /// An endpoint that deliveries are sent to, when it is enabled.
-    pub fn get(&self, id: EndpointId) -> Option<&Arc<Endpoint>> {
+    pub(crate) fn get(&self, id: EndpointId) -> Option<&Arc<Endpoint>> {
         self.by_id.get(&id)
     }
 
     /// All endpoints that deliveries are sent to.
-    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.by_id.values()
     }
 
@@ -88,7 +88,7 @@ impl Snapshot {
 
 /// The endpoints in memory.
 #[derive(Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     database: WarmPool,
     secrets_key: SecretsKey,
     policy: RetryPolicy,
@@ -99,7 +99,12 @@ pub struct Directory {
 impl Directory {
     /// Without endpoints. `policy` is for endpoints that have none of their own; the filters of one event take at most
     /// `filter_steps`.
-    pub fn new(database: WarmPool, secrets_key: SecretsKey, policy: RetryPolicy, filter_steps: u32) -> Self {
+    pub(crate) fn new(
+        database: WarmPool,
+        secrets_key: SecretsKey,
+        policy: RetryPolicy,
+        filter_steps: u32,
+    ) -> Self {
         let snapshot = Snapshot::empty(filter_steps);
         Self {
             database,
@@ -111,7 +116,7 @@ impl Directory {
     }
 
     /// The endpoints as they were last read.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -123,7 +128,7 @@ impl Directory {
     /// # Errors
     /// When Postgres does not answer; also when it cannot be known what an endpoint is or wants, because a later release
     /// wrote its kind or its filter: this worker must not store events then.
-    pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
+    pub(crate) async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
         let _turn = self.refresh.lock().await;
         self.database.pool().within(self.read()).await
     }

@@ -21,7 +21,7 @@ use crate::send::sign::Signer;
 
 /// An enabled endpoint that deliveries are sent to.
 #[derive(Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     pub id: EndpointId,
     pub org_id: OrgId,
     pub url: Url,
@@ -47,7 +47,7 @@ pub struct Endpoint {
 
 /// A row of `endpoints`.
 #[derive(Debug)]
-pub struct EndpointRow {
+pub(crate) struct EndpointRow {
     pub id: EndpointId,
     pub org_id: OrgId,
     pub kind: EndpointKind,
@@ -76,7 +76,7 @@ pub struct EndpointRow {
 impl Endpoint {
     /// Whether deliveries of this event may start as soon as they are stored. Otherwise the claimer sends them, which keeps
     /// rate limits and order.
-    pub fn may_start(&self, event: &Event<'_>) -> bool {
+    pub(crate) fn may_start(&self, event: &Event<'_>) -> bool {
         let keeps_order = self.ordered && event.ordering_key.is_some();
         self.rate_limit.is_none() && !keeps_order
     }
@@ -87,7 +87,7 @@ impl EndpointRow {
     ///
     /// # Errors
     /// When a later release wrote one that this build does not understand.
-    pub fn filter(&self) -> anyhow::Result<Option<PayloadFilter>> {
+    pub(crate) fn filter(&self) -> anyhow::Result<Option<PayloadFilter>> {
         Ok(self.filter.as_deref().map(PayloadFilter::parse).transpose()?)
     }
 
@@ -95,7 +95,7 @@ impl EndpointRow {
     ///
     /// # Errors
     /// When something in the row cannot be used: `key` does not open its secrets, for example.
-    pub fn endpoint(
+    pub(crate) fn endpoint(
         &self,
         known: Option<&Endpoint>,
         key: &SecretsKey,

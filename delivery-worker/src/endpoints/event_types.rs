@@ -5,7 +5,7 @@ use shared::domain::event_type::EventTypePattern;
 
 /// The event types that an endpoint wants.
 #[derive(Debug, Default)]
-pub struct EventTypes {
+pub(crate) struct EventTypes {
     /// Every type that producers send. Notices go only to endpoints that name them.
     takes_all: bool,
     /// The other patterns, sorted, without those that another one covers. So only the last pattern that is not greater than
@@ -40,7 +40,7 @@ impl Pattern {
 
 impl EventTypes {
     /// Those that match one of the patterns; without patterns, every type.
-    pub fn new(patterns: &[EventTypePattern]) -> Self {
+    pub(crate) fn new(patterns: &[EventTypePattern]) -> Self {
         let others = patterns.iter().filter(|pattern| pattern.as_str() != "*");
         let mut others: Vec<_> = others.map(Pattern::new).collect();
         others.sort_unstable();
@@ -52,7 +52,7 @@ impl EventTypes {
     }
 
     /// Whether a type is one of them.
-    pub fn contain(&self, event_type: &str) -> bool {
+    pub(crate) fn contain(&self, event_type: &str) -> bool {
         if self.takes_all && !OPERATIONAL_TYPES.contains(&event_type) {
             return true;
         }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 /// One endpoint's share.
 #[derive(Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     most_leases: usize,
     slots: Arc<Semaphore>,
     leases: Arc<Semaphore>,
@@ -31,7 +31,7 @@ pub struct Gate {
 
 impl Gate {
     /// Lets `slots` deliveries through at once.
-    pub fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Self {
             most_leases: 2 * slots,
             slots: Arc::new(Semaphore::new(slots)),
@@ -42,17 +42,17 @@ impl Gate {
     }
 
     /// Says whether due deliveries of this endpoint wait in the table. A hint: the table is searched anyway.
-    pub fn set_backlogged(&self, backlogged: bool) {
+    pub(crate) fn set_backlogged(&self, backlogged: bool) {
         self.backlogged.store(backlogged, Ordering::Relaxed);
     }
 
     /// Says whether the endpoint's circuit is open. A hint, like the other: the table has the truth.
-    pub fn set_circuit_open(&self, open: bool) {
+    pub(crate) fn set_circuit_open(&self, open: bool) {
         self.circuit_open.store(open, Ordering::Relaxed);
     }
 
     /// How many more deliveries the endpoint may have in flight.
-    pub fn available(&self) -> usize {
+    pub(crate) fn available(&self) -> usize {
         self.slots
             .available_permits()
             .min(self.leases.available_permits())
@@ -65,7 +65,7 @@ impl Gate {
 
 /// The worker's share.
 #[derive(Clone, Debug)]
-pub struct Permits {
+pub(crate) struct Permits {
     most: usize,
     slots: Arc<Semaphore>,
     wakeup: Arc<Wakeup>,
@@ -83,7 +83,7 @@ struct Wakeup {
 
 impl Permits {
     /// Lets `slots` deliveries through at once.
-    pub fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Self {
             most: slots,
             slots: Arc::new(Semaphore::new(slots)),
@@ -92,7 +92,7 @@ impl Permits {
     }
 
     /// A permit for a delivery out of the table.
-    pub fn try_acquire(&self, gate: &Arc<Gate>) -> Option<Permit> {
+    pub(crate) fn try_acquire(&self, gate: &Arc<Gate>) -> Option<Permit> {
         if gate.available() == 0 {
             return None;
         }
@@ -119,7 +119,7 @@ impl Permits {
     }
 
     /// A permit for a new event, which must not overtake older ones.
-    pub fn try_acquire_for_new(&self, gate: &Arc<Gate>) -> Option<Permit> {
+    pub(crate) fn try_acquire_for_new(&self, gate: &Arc<Gate>) -> Option<Permit> {
         let queued = gate.backlogged.load(Ordering::Relaxed) || gate.circuit_open.load(Ordering::Relaxed);
         let permit = if queued { None } else { self.try_acquire(gate) };
         if permit.is_none() {
@@ -130,7 +130,7 @@ impl Permits {
 
     /// Says that a due delivery of the endpoint is in the table. It found no permit, and before it was written the claimer
     /// may have searched the table and let newer events pass.
-    pub fn note_waiting(&self, id: EndpointId, gate: &Gate) {
+    pub(crate) fn note_waiting(&self, id: EndpointId, gate: &Gate) {
         self.note_due(id, Duration::ZERO);
         gate.set_backlogged(true);
         if gate.available() > 0 && !gate.circuit_open.load(Ordering::Relaxed) {
@@ -139,12 +139,12 @@ impl Permits {
     }
 
     /// Returns when a permit was freed that a backlogged endpoint can use, or after [`Permits::wake_claimer`].
-    pub async fn freed(&self) {
+    pub(crate) async fn freed(&self) {
         self.wakeup.notify.notified().await;
     }
 
     /// Makes the claimer look at the endpoint's rows after this time.
-    pub fn note_due(&self, id: EndpointId, after: Duration) {
+    pub(crate) fn note_due(&self, id: EndpointId, after: Duration) {
         let now = Instant::now();
         let due = now.checked_add(after).unwrap_or(now);
         let mut notes = self.wakeup.notes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,30 +153,30 @@ impl Permits {
     }
 
     /// What was noted since this was last called.
-    pub fn take_notes(&self) -> HashMap<EndpointId, Instant> {
+    pub(crate) fn take_notes(&self) -> HashMap<EndpointId, Instant> {
         let mut notes = self.wakeup.notes.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut notes)
     }
 
     /// Makes the claimer search the table at once.
-    pub fn wake_claimer(&self) {
+    pub(crate) fn wake_claimer(&self) {
         self.wakeup.notify.notify_one();
     }
 
     /// How many more deliveries may be started.
-    pub fn available(&self) -> usize {
+    pub(crate) fn available(&self) -> usize {
         self.slots.available_permits()
     }
 
     /// How many deliveries were started and are not recorded yet.
-    pub fn in_use(&self) -> usize {
+    pub(crate) fn in_use(&self) -> usize {
         self.most - self.available()
     }
 }
 
 /// The right to have one delivery in flight.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     slot: Option<OwnedSemaphorePermit>,
     lease: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
     gate: Arc<Gate>,
@@ -186,7 +186,7 @@ pub struct Permit {
 impl Permit {
     /// Frees the endpoint's slot: the receiver has answered. The lease is kept, so that the results that wait to be
     /// recorded stay bounded.
-    pub fn leave_endpoint(&mut self) {
+    pub(crate) fn leave_endpoint(&mut self) {
         self.slot = None;
         if self.gate.backlogged.load(Ordering::Relaxed) {
             self.wakeup.notify.notify_one();

@@ -14,11 +14,11 @@ use crate::slices::{SLICE, Slices};
 const MANY_POINTERS: usize = 500;
 
 /// Steps of finding out whether a type matches an endpoint's patterns.
-pub const STEPS_OF_TYPES: usize = 5;
+pub(crate) const STEPS_OF_TYPES: usize = 5;
 
 /// An enabled endpoint of either kind, and which of its organisation's events it wants.
 #[derive(Clone, Debug)]
-pub struct Subscriber {
+pub(crate) struct Subscriber {
     /// The endpoint.
     pub endpoint_id: EndpointId,
     /// Where its deliveries go.
@@ -33,7 +33,7 @@ pub struct Subscriber {
 
 /// Where an endpoint's deliveries go.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// To its URL. `None` when this worker cannot send them: they wait in the table for one that can.
     Webhook(Option<Arc<Endpoint>>),
     /// To its owner, who fetches them.
@@ -42,12 +42,12 @@ pub enum Target {
 
 impl Target {
     /// Whether its owner fetches the deliveries.
-    pub fn is_pull(&self) -> bool {
+    pub(crate) fn is_pull(&self) -> bool {
         matches!(self, Self::Pull)
     }
 
     /// The endpoint that this worker can send deliveries to.
-    pub fn webhook(&self) -> Option<&Arc<Endpoint>> {
+    pub(crate) fn webhook(&self) -> Option<&Arc<Endpoint>> {
         match self {
             Self::Webhook(endpoint) => endpoint.as_ref(),
             Self::Pull => None,
@@ -57,7 +57,7 @@ impl Target {
 
 /// An organisation's enabled endpoints.
 #[derive(Clone, Debug, Default)]
-pub struct Subscribers {
+pub(crate) struct Subscribers {
     all: Vec<Subscriber>,
     /// The filters of those that have one, in their order. Made for the first event that needs it.
     filters: OnceLock<Arc<FilterSet>>,
@@ -65,7 +65,7 @@ pub struct Subscribers {
 
 /// A subscriber that an event goes to.
 #[derive(Clone, Copy, Debug)]
-pub struct Taker<'a> {
+pub(crate) struct Taker<'a> {
     pub subscriber: &'a Subscriber,
     /// Its filter was not evaluated: the filters before it took all steps of this event.
     pub is_undecided: bool,
@@ -84,29 +84,29 @@ impl<'a> Taker<'a> {
 type Numbered<'a> = (&'a Arc<PayloadFilter>, usize);
 
 impl Subscribers {
-    pub fn insert(&mut self, subscriber: Subscriber) {
+    pub(crate) fn insert(&mut self, subscriber: Subscriber) {
         self.filters = OnceLock::new();
         self.all.push(subscriber);
     }
 
-    pub fn remove(&mut self, id: EndpointId) {
+    pub(crate) fn remove(&mut self, id: EndpointId) {
         self.filters = OnceLock::new();
         self.all.retain(|subscriber| subscriber.endpoint_id != id);
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// How many want events of a type, whatever their filters say.
-    pub fn count(&self, event_type: &str) -> usize {
+    pub(crate) fn count(&self, event_type: &str) -> usize {
         let wants = |subscriber: &&Subscriber| subscriber.types.contain(event_type);
         self.all.iter().filter(wants).count()
     }
 
     /// Those that want an event, or the one that it is for. Its payload is read when one that wants its type has a
     /// filter, once for all of them. Their evaluation takes at most `steps`: what is left then is undecided.
-    pub async fn takers(&self, event: &Event<'_>, steps: u32, slices: &mut Slices) -> Vec<Taker<'_>> {
+    pub(crate) async fn takers(&self, event: &Event<'_>, steps: u32, slices: &mut Slices) -> Vec<Taker<'_>> {
         if let Some(id) = event.only_to {
             let target = self.all.iter().filter(|subscriber| subscriber.endpoint_id == id);
             return target.map(Taker::of).collect();

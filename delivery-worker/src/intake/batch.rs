@@ -5,11 +5,11 @@ use anyhow::anyhow;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
 /// Most frames, and about the most bytes, that are stored in one statement.
-pub const MAX_BATCH_FRAMES: usize = 64;
+pub(crate) const MAX_BATCH_FRAMES: usize = 64;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// The next frame and those that are there already; and the error that came after them, which may not come again.
-pub async fn next_batch<T, E>(
+pub(crate) async fn next_batch<T, E>(
     messages: &mut (impl Stream<Item = Result<T, E>> + Unpin),
     size: impl Fn(&T) -> usize,
 ) -> (Vec<T>, anyhow::Result<()>)

@@ -23,7 +23,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Stores such frames.
 #[derive(Clone, Debug)]
-pub struct Bulky {
+pub(crate) struct Bulky {
     writer: Writer,
     tasks: Tasks,
     /// A third of how long a frame may be held: so often the stream is told that it is worked on.
@@ -33,7 +33,7 @@ pub struct Bulky {
 
 impl Bulky {
     /// Within `tasks`. A frame may be held for `ack_wait` without a word.
-    pub fn new(writer: Writer, tasks: Tasks, ack_wait: Duration) -> Self {
+    pub(crate) fn new(writer: Writer, tasks: Tasks, ack_wait: Duration) -> Self {
         Self {
             writer,
             tasks,
@@ -43,17 +43,17 @@ impl Bulky {
     }
 
     /// The tasks that it belongs to.
-    pub fn tasks(&self) -> &Tasks {
+    pub(crate) fn tasks(&self) -> &Tasks {
         &self.tasks
     }
 
     /// Cancelled when the worker is to stop.
-    pub fn stop(&self) -> &CancellationToken {
+    pub(crate) fn stop(&self) -> &CancellationToken {
         self.tasks.stop()
     }
 
     /// Stores and acknowledges a frame in a task of its own, or gives it back when there are enough of them.
-    pub async fn take(&self, acks: &Acks, message: &Message) {
+    pub(crate) async fn take(&self, acks: &Acks, message: &Message) {
         match self.slots.clone().try_acquire_owned() {
             Ok(slot) => {
                 let (this, acks, message) = (self.clone(), acks.clone(), message.clone());

@@ -7,7 +7,7 @@ use crate::store::events::Unreadable;
 
 /// What stands in some frames.
 #[derive(Debug, Default)]
-pub struct Decoded<'a> {
+pub(crate) struct Decoded<'a> {
     /// What can be stored.
     pub events: Vec<Located<'a>>,
     /// What cannot.
@@ -15,7 +15,7 @@ pub struct Decoded<'a> {
 }
 
 /// Reads frames.
-pub fn decode<'a>(frames: &'a [Frame<'a>]) -> Decoded<'a> {
+pub(crate) fn decode<'a>(frames: &'a [Frame<'a>]) -> Decoded<'a> {
     let mut decoded = Decoded::default();
     for frame in frames {
         match frame::decode(frame.version, frame.payload) {

@@ -18,7 +18,7 @@ const PLACES: i64 = 1_024;
 
 /// A message of a stream.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The message's sequence number in it.
@@ -33,7 +33,7 @@ pub struct Frame<'a> {
 
 /// An event with its place in the streams.
 #[derive(Clone, Copy, Debug)]
-pub struct Located<'a> {
+pub(crate) struct Located<'a> {
     /// The event.
     pub event: Event<'a>,
     /// The frame that it came in.
@@ -44,7 +44,7 @@ pub struct Located<'a> {
 
 impl<'a> Frame<'a> {
     /// `None` when the message came from no stream.
-    pub fn of(stream: &'a str, message: &'a Message) -> Option<Self> {
+    pub(crate) fn of(stream: &'a str, message: &'a Message) -> Option<Self> {
         let info = message.info().ok()?;
         Some(Self {
             stream,
@@ -56,7 +56,7 @@ impl<'a> Frame<'a> {
     }
 
     /// A message that was read from the stream, and that the consumer will not hand out again.
-    pub fn of_leftover(stream: &'a str, message: &'a StreamMessage) -> Self {
+    pub(crate) fn of_leftover(stream: &'a str, message: &'a StreamMessage) -> Self {
         Self {
             stream,
             sequence: message.sequence,
@@ -67,12 +67,17 @@ impl<'a> Frame<'a> {
     }
 
     /// Whether a worker of another release may be able to read it.
-    pub fn is_for_others(&self) -> bool {
+    pub(crate) fn is_for_others(&self) -> bool {
         self.version != Some(frame::VERSION) && self.delivered < UNKNOWN_VERSION_TRIES
     }
 
     /// Something in it that cannot be stored. `position` is the event's in this frame; `None` is the whole frame.
-    pub fn unreadable(&self, position: Option<usize>, reason: String, bytes: &'a [u8]) -> Unreadable<'a> {
+    pub(crate) fn unreadable(
+        &self,
+        position: Option<usize>,
+        reason: String,
+        bytes: &'a [u8],
+    ) -> Unreadable<'a> {
         Unreadable {
             stream: self.stream,
             sequence: self.sequence,
@@ -92,7 +97,7 @@ fn version(headers: &HeaderMap) -> Option<&str> {
 
 impl<'a> Located<'a> {
     /// Its place among the events of its ordering key, if it has one.
-    pub fn order(&self) -> Option<Order<'a>> {
+    pub(crate) fn order(&self) -> Option<Order<'a>> {
         let (sequence, position) = (i64::try_from(self.frame.sequence), i64::try_from(self.position));
         let ordinal = sequence.unwrap_or(i64::MAX).saturating_mul(PLACES);
         self.event.ordering_key.map(|key| Order {
@@ -104,7 +109,7 @@ impl<'a> Located<'a> {
 }
 
 /// Splits off events whose id stands among the first ones already: one statement can store an id only once.
-pub fn split_repeats(events: Vec<Located<'_>>) -> (Vec<Located<'_>>, Vec<Located<'_>>) {
+pub(crate) fn split_repeats(events: Vec<Located<'_>>) -> (Vec<Located<'_>>, Vec<Located<'_>>) {
     let mut seen = HashSet::new();
     events
         .into_iter()

@@ -10,7 +10,7 @@ const PANIC_TRIES: usize = 3;
 
 /// Something that cannot be stored.
 #[derive(Debug)]
-pub struct Faulty<'i, T> {
+pub(crate) struct Faulty<'i, T> {
     /// What it is.
     pub item: &'i T,
     /// Why.
@@ -23,7 +23,7 @@ pub struct Faulty<'i, T> {
 ///
 /// # Errors
 /// The first error that is about no value, such as one of the connection.
-pub async fn isolate<'i, T, Stored>(
+pub(crate) async fn isolate<'i, T, Stored>(
     items: &'i [T],
     store: impl Fn(&'i [T]) -> Stored,
 ) -> Result<Vec<Faulty<'i, T>>, sqlx::Error>

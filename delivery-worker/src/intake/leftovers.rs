@@ -19,7 +19,7 @@ use crate::intake::write::Writer;
 
 /// Looks for what is left over, again and again.
 #[derive(Debug, Default)]
-pub struct Leftovers {
+pub(crate) struct Leftovers {
     /// Each stream's ack floor of the look before. What is below both floors is not on its way out.
     floors: HashMap<String, u64>,
 }
@@ -29,7 +29,7 @@ impl Leftovers {
     ///
     /// # Errors
     /// When NATS or Postgres does not answer or refuses. What was not removed is found again.
-    pub async fn take_in(
+    pub(crate) async fn take_in(
         &mut self,
         jetstream: &Context,
         writer: &Writer,

@@ -37,7 +37,7 @@ use crate::intake::streams::event_streams;
 use crate::intake::write::Writer;
 
 /// The readiness condition that intake fulfils.
-pub const STREAMS_FOUND: &str = "event streams";
+pub(crate) const STREAMS_FOUND: &str = "event streams";
 
 /// How often new streams and leftovers are looked for, and how often until the first stream is there.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Takes frames out of the streams.
 #[derive(Clone, Debug)]
-pub struct Intake {
+pub(crate) struct Intake {
     /// The connection to NATS.
     pub nats: Nats,
     /// What is done with them.
@@ -66,7 +66,7 @@ impl Intake {
     ///
     /// # Errors
     /// When Postgres refuses a statement for another reason than being away. Each stream is a task of its own.
-    pub async fn run(self, tasks: Tasks, readiness: Readiness) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, tasks: Tasks, readiness: Readiness) -> anyhow::Result<()> {
         let mut known = HashSet::new();
         let mut leftovers = Leftovers::default();
         // One for all streams: it bounds what the worker holds.

@@ -17,14 +17,14 @@ use crate::store::events::NewDelivery;
 
 /// Deliveries in one statement, beyond which the next event waits for the next one: an organisation may have many
 /// endpoints.
-pub const MAX_DELIVERIES: usize = 4_000;
+pub(crate) const MAX_DELIVERIES: usize = 4_000;
 
 /// Steps of making a delivery ready to be stored.
 const STEPS_OF_DELIVERY: usize = 20;
 
 /// What is to become of the first `events` of some events.
 #[derive(Debug, Default)]
-pub struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     /// How many of them it is about.
     pub events: usize,
     /// Their deliveries.
@@ -37,14 +37,14 @@ pub struct Plan<'a> {
 
 /// A delivery to be written, and what lets it start as soon as it is.
 #[derive(Debug)]
-pub struct Planned<'a> {
+pub(crate) struct Planned<'a> {
     pub delivery: NewDelivery<'a>,
     pub start: Option<Start>,
 }
 
 /// What a delivery starts with.
 #[derive(Debug)]
-pub struct Start {
+pub(crate) struct Start {
     pub endpoint: Arc<Endpoint>,
     pub permit: Permit,
     pub lease: LeaseToken,
@@ -52,7 +52,7 @@ pub struct Start {
 
 /// Plans deliveries.
 #[derive(Clone, Debug)]
-pub struct Planner {
+pub(crate) struct Planner {
     /// What limits the deliveries that start at once.
     pub permits: Permits,
     /// How much longer a lease lasts than the endpoint's timeout.
@@ -62,7 +62,7 @@ pub struct Planner {
 impl Planner {
     /// A delivery for each event and each endpoint that wants it, leased where it may start and there is a permit.
     /// At least one event, and as many as give no more than [`MAX_DELIVERIES`] before the last.
-    pub async fn plan<'a>(&self, endpoints: &Snapshot, events: &'a [Located<'_>]) -> Plan<'a> {
+    pub(crate) async fn plan<'a>(&self, endpoints: &Snapshot, events: &'a [Located<'_>]) -> Plan<'a> {
         let mut plan = Plan::default();
         let mut slices = Slices::new();
         for located in events {

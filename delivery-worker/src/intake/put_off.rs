@@ -14,11 +14,11 @@ use crate::slices::Slices;
 
 /// Frames whose bulky events are left for later.
 #[derive(Debug, Default)]
-pub struct PutOff(Mutex<HashSet<u64>>);
+pub(crate) struct PutOff(Mutex<HashSet<u64>>);
 
 impl PutOff {
     /// Takes out the events of organisations that have more deliveries among these than one statement writes.
-    pub async fn take_out(&self, events: &mut Vec<Located<'_>>, endpoints: &Snapshot) {
+    pub(crate) async fn take_out(&self, events: &mut Vec<Located<'_>>, endpoints: &Snapshot) {
         let all = |event: &Event<'_>| endpoints.of(event.org_id).map_or(0, Subscribers::len);
         let at_most = bulky(
             events
@@ -42,7 +42,7 @@ impl PutOff {
     }
 
     /// Whether something of a frame was taken out.
-    pub fn contains(&self, frame: &Frame<'_>) -> bool {
+    pub(crate) fn contains(&self, frame: &Frame<'_>) -> bool {
         let frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         frames.contains(&frame.sequence)
     }

@@ -36,7 +36,7 @@ const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECTED_AGAIN: &str = "the connection that frames came by is gone";
 
 /// See the [module](self).
-pub struct Session {
+pub(crate) struct Session {
     /// How the server hears of the frames.
     pub acks: Acks,
     connections: Connections,
@@ -45,7 +45,7 @@ pub struct Session {
 
 /// Says what became of frames, over the connection that they came by. Clones serve frames that are held longer.
 #[derive(Clone, Debug)]
-pub struct Acks {
+pub(crate) struct Acks {
     /// The stream's name.
     pub stream: String,
     nats: Nats,
@@ -58,7 +58,7 @@ impl Session {
     ///
     /// # Errors
     /// When the stream is not there, or NATS does not answer.
-    pub async fn open(nats: &Nats, name: &str, ack_wait: Duration) -> anyhow::Result<Self> {
+    pub(crate) async fn open(nats: &Nats, name: &str, ack_wait: Duration) -> anyhow::Result<Self> {
         let mut connections = nats.connections();
         let connection = loop {
             connections.mark_unchanged();
@@ -96,7 +96,7 @@ impl Session {
     ///
     /// # Errors
     /// When the connection was made again.
-    pub async fn next_batch(&mut self) -> anyhow::Result<(Vec<Message>, anyhow::Result<()>)> {
+    pub(crate) async fn next_batch(&mut self) -> anyhow::Result<(Vec<Message>, anyhow::Result<()>)> {
         loop {
             tokio::select! {
                 next = next_batch(&mut self.messages, |message| message.payload.len()) => {
@@ -111,7 +111,7 @@ impl Session {
 
     /// Ends it and gives back what is held and what the server sent ahead; returns it when the connection is gone that it
     /// came by.
-    pub async fn close(mut self, mut held: Vec<Message>) -> Option<Vec<Message>> {
+    pub(crate) async fn close(mut self, mut held: Vec<Message>) -> Option<Vec<Message>> {
         while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
             held.push(message);
         }
@@ -143,7 +143,7 @@ impl Acks {
     ///
     /// # Errors
     /// When another connection or another consumer would hear it: the frames come again.
-    pub async fn acknowledge(&mut self, stored: &[&Message], took: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn acknowledge(&mut self, stored: &[&Message], took: Duration) -> anyhow::Result<()> {
         if took > HELD_LONG {
             let created = self.consumer.cached_info().created;
             let now = self.consumer.info().await.context("cannot read the consumer")?;
@@ -166,7 +166,7 @@ impl Acks {
     }
 
     /// Tells the server that these frames are still wanted.
-    pub async fn keep<'a>(&self, frames: impl IntoIterator<Item = &'a Message>) {
+    pub(crate) async fn keep<'a>(&self, frames: impl IntoIterator<Item = &'a Message>) {
         if self.is_current() {
             for message in frames {
                 let _ = message.ack_with(AckKind::Progress).await;
@@ -175,7 +175,7 @@ impl Acks {
     }
 
     /// Gives a frame back, to be offered again after a pause. It comes again all the same when the server does not hear it.
-    pub async fn give_back(&self, message: &Message, pause: Option<Duration>) {
+    pub(crate) async fn give_back(&self, message: &Message, pause: Option<Duration>) {
         if self.is_current() {
             let _ = message.ack_with(AckKind::Nak(pause)).await;
         }

@@ -12,7 +12,7 @@ use shared::wire::stream::{CONSUMER, NAME_PREFIX};
 ///
 /// # Errors
 /// When NATS does not answer.
-pub async fn event_streams(jetstream: &Context) -> anyhow::Result<Vec<Info>> {
+pub(crate) async fn event_streams(jetstream: &Context) -> anyhow::Result<Vec<Info>> {
     let streams: Result<Vec<Info>, _> = jetstream.streams().try_collect().await;
     let mut streams = streams.context("cannot list the streams")?;
     streams.retain(|info| info.config.name.starts_with(NAME_PREFIX));
@@ -23,7 +23,7 @@ pub async fn event_streams(jetstream: &Context) -> anyhow::Result<Vec<Info>> {
 ///
 /// # Errors
 /// When NATS does not answer.
-pub async fn workers_consumer(stream: &Stream<()>) -> anyhow::Result<Option<consumer::Info>> {
+pub(crate) async fn workers_consumer(stream: &Stream<()>) -> anyhow::Result<Option<consumer::Info>> {
     match stream.consumer_info(CONSUMER).await {
         Ok(info) => Ok(Some(info)),
         Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),

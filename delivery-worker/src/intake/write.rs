@@ -27,7 +27,7 @@ const UNKNOWN_VERSION_DELAY: Duration = Duration::from_secs(5);
 
 /// Stores frames, and starts the deliveries of their events.
 #[derive(Clone, Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     /// The database.
     pub database: WarmPool,
     /// The endpoints.
@@ -40,7 +40,7 @@ pub struct Writer {
 
 /// What became of the frames of a batch that were for this worker.
 #[derive(Debug, Default)]
-pub struct Taken<'a> {
+pub(crate) struct Taken<'a> {
     /// They are stored, or set aside.
     pub done: Vec<&'a Message>,
     /// They have more deliveries than others should wait for. Only what other organisations have in them is stored.
@@ -52,7 +52,11 @@ impl Writer {
     ///
     /// # Errors
     /// When Postgres does not answer, or refuses more than a value. Then part of the batch may be stored.
-    pub async fn take<'a>(&self, stream: &str, batch: &'a [Message]) -> Result<Taken<'a>, sqlx::Error> {
+    pub(crate) async fn take<'a>(
+        &self,
+        stream: &str,
+        batch: &'a [Message],
+    ) -> Result<Taken<'a>, sqlx::Error> {
         // Before the first look at the endpoints none would seem to be bulky.
         if !self.directory.snapshot().is_read() {
             self.directory.refresh().await?;
@@ -88,7 +92,7 @@ impl Writer {
     ///
     /// # Errors
     /// When Postgres does not answer, or refuses more than a value. Then part of it may be stored.
-    pub async fn take_whole(&self, stream: &str, message: &Message) -> Result<(), sqlx::Error> {
+    pub(crate) async fn take_whole(&self, stream: &str, message: &Message) -> Result<(), sqlx::Error> {
         let frame = Frame::of(stream, message);
         self.take_frames(frame.as_slice(), None).await
     }
@@ -97,7 +101,11 @@ impl Writer {
     ///
     /// # Errors
     /// When Postgres does not answer, or refuses more than a value.
-    pub async fn take_leftover(&self, stream: &str, message: &StreamMessage) -> Result<(), sqlx::Error> {
+    pub(crate) async fn take_leftover(
+        &self,
+        stream: &str,
+        message: &StreamMessage,
+    ) -> Result<(), sqlx::Error> {
         self.take_frames(&[Frame::of_leftover(stream, message)], None)
             .await
     }

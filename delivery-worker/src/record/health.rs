@@ -23,7 +23,7 @@ const MAX_COUNTED: i64 = 10_000;
 /// recorded may be claimed again at once.
 ///
 /// An error is only logged: the next 410 does the same again.
-pub async fn disable_gone(pool: &LimitedPool, group: &[Report]) {
+pub(crate) async fn disable_gone(pool: &LimitedPool, group: &[Report]) {
     let mut gone = HashMap::new();
     for report in group.iter().filter(|report| report.attempt.is_gone()) {
         gone.insert(report.job.endpoint.id, &report.job.endpoint);
@@ -40,7 +40,7 @@ pub async fn disable_gone(pool: &LimitedPool, group: &[Report]) {
 /// `breaker` says. Successes are counted with the results themselves.
 ///
 /// An error is only logged: the endpoint's next failure does the same again.
-pub async fn count_failures(pool: &LimitedPool, breaker: &Breaker, group: &[Report]) {
+pub(crate) async fn count_failures(pool: &LimitedPool, breaker: &Breaker, group: &[Report]) {
     let mut failing = HashMap::new();
     for report in group.iter().filter(|report| report.was_tried()) {
         if report.next == Next::Delivered {
@@ -231,7 +231,7 @@ async fn give_up(pool: &LimitedPool, endpoint: &Endpoint, reason: &str) -> Resul
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn open_circuits(connection: &mut PgConnection) -> Result<Vec<EndpointId>, sqlx::Error> {
+pub(crate) async fn open_circuits(connection: &mut PgConnection) -> Result<Vec<EndpointId>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select endpoint_id as "endpoint_id: EndpointId" from endpoint_health where open_until is not null"#
     )
@@ -244,7 +244,7 @@ pub async fn open_circuits(connection: &mut PgConnection) -> Result<Vec<Endpoint
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn take_probes(
+pub(crate) async fn take_probes(
     connection: &mut PgConnection,
     probes: &[(EndpointId, Duration)],
 ) -> Result<Vec<EndpointId>, sqlx::Error> {
@@ -272,7 +272,7 @@ pub async fn take_probes(
 ///
 /// # Errors
 /// When Postgres does not answer; then the probes come after a lease.
-pub async fn give_back_probes(
+pub(crate) async fn give_back_probes(
     connection: &mut PgConnection,
     unused: &[EndpointId],
 ) -> Result<(), sqlx::Error> {

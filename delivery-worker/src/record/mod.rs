@@ -35,21 +35,21 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Hands reports to the task that writes them.
 #[derive(Clone, Debug)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     reports: mpsc::UnboundedSender<Report>,
     behind: Arc<AtomicBool>,
 }
 
 /// The other end of the [`Recorder`]s: what [`run`] reads.
 #[derive(Debug)]
-pub struct Reports {
+pub(crate) struct Reports {
     reports: mpsc::UnboundedReceiver<Report>,
     behind: Arc<AtomicBool>,
 }
 
 impl Recorder {
     /// A recorder, and the end that [`run`] reads.
-    pub fn channel() -> (Self, Reports) {
+    pub(crate) fn channel() -> (Self, Reports) {
         let (sender, reports) = mpsc::unbounded_channel();
         let behind = Arc::new(AtomicBool::new(false));
         (
@@ -63,12 +63,12 @@ impl Recorder {
 
     /// Whether results could not be written and are still waiting. Their leases may run out meanwhile; whoever
     /// claims such a delivery sends it again.
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
     }
 
     /// Has a result written.
-    pub fn record(&self, report: Report) {
+    pub(crate) fn record(&self, report: Report) {
         if self.reports.send(report).is_err() {
             tracing::warn!("a result came after the recorder had stopped; its lease will run out");
         }
@@ -80,7 +80,7 @@ impl Recorder {
 ///
 /// # Errors
 /// When Postgres refuses a group for another reason than being away: the worker is broken.
-pub async fn run(
+pub(crate) async fn run(
     database: WarmPool,
     mut reports: Reports,
     breaker: Breaker,

@@ -12,7 +12,7 @@ use crate::endpoints::retry::Next;
 use crate::send::report::Report;
 
 /// What was written of a group.
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// Leases whose results were written: they still held.
     pub leases: Vec<Uuid>,
     /// Those leases that were of a first attempt. Replays and recoveries do not count.
@@ -27,7 +27,7 @@ pub struct Recorded {
 /// # Errors
 /// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.
 #[expect(clippy::too_many_lines, reason = "one statement, which is checked as a whole")]
-pub async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Recorded, sqlx::Error> {
+pub(crate) async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Recorded, sqlx::Error> {
     let successes = successful_endpoints(group);
     let accepted_at = || {
         group

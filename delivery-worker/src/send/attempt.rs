@@ -23,7 +23,7 @@ const MAX_RESPONSE_BYTES: usize = 4 * 1024;
 
 /// One attempt and its result.
 #[derive(Debug)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// When it began.
     pub started_at: OffsetDateTime,
     /// How long it took.
@@ -57,7 +57,7 @@ impl Attempt {
     }
 
     /// An attempt that ended with a panic.
-    pub fn panicked(started_at: OffsetDateTime, duration: Duration, message: &str) -> Self {
+    pub(crate) fn panicked(started_at: OffsetDateTime, duration: Duration, message: &str) -> Self {
         let mut attempt = Self::begun(started_at);
         attempt.duration = duration;
         attempt.fail(Outcome::Panic, message);
@@ -65,7 +65,7 @@ impl Attempt {
     }
 
     /// What the retry schedule needs to know.
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         if self.lack.is_some() {
             Verdict::NotTried
         } else if self.outcome == Outcome::Delivered {
@@ -79,26 +79,26 @@ impl Attempt {
     }
 
     /// Whether the receiver said that it is gone for good.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.status == Some(StatusCode::GONE.as_u16())
     }
 }
 
 /// Sends webhooks.
 #[derive(Debug)]
-pub struct Sender {
+pub(crate) struct Sender {
     client: Arc<Client>,
     egress: EgressConfig,
 }
 
 impl Sender {
     /// Sends with `client` to addresses that `egress` allows.
-    pub fn new(client: Arc<Client>, egress: EgressConfig) -> Self {
+    pub(crate) fn new(client: Arc<Client>, egress: EgressConfig) -> Self {
         Self { client, egress }
     }
 
     /// Makes one attempt. It ends at the endpoint's timeout, whatever the receiver does.
-    pub async fn attempt(&self, event: &Outgoing, endpoint: &Endpoint) -> Attempt {
+    pub(crate) async fn attempt(&self, event: &Outgoing, endpoint: &Endpoint) -> Attempt {
         let started_at = UnixMicros::now().to_date_time();
         let started = Instant::now();
         let deadline = started + endpoint.timeout;

@@ -13,7 +13,7 @@ use shared::domain::id::{EventId, OrgId};
 
 /// An event with its bodies, each rendered when the first endpoint asks for it and then shared by all.
 #[derive(Debug)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// The event's id: `webhook-id`.
     pub id: EventId,
     /// The organisation whose event it is.
@@ -38,7 +38,7 @@ pub struct Outgoing {
 
 /// A body for each format, once it was asked for.
 #[derive(Debug, Default)]
-pub struct Bodies {
+pub(crate) struct Bodies {
     standard: OnceLock<Bytes>,
     cloudevents: OnceLock<Bytes>,
 }
@@ -62,7 +62,7 @@ impl From<&Event<'_>> for Outgoing {
 
 impl Outgoing {
     /// The body in a format. `data` stands in it byte for byte, or in base64 when it is not JSON.
-    pub fn body(&self, format: Format) -> &Bytes {
+    pub(crate) fn body(&self, format: Format) -> &Bytes {
         match format {
             Format::Standard => self.bodies.standard.get_or_init(|| self.render_standard()),
             Format::CloudEvents => self.bodies.cloudevents.get_or_init(|| self.render_cloudevent()),

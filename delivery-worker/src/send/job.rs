@@ -12,7 +12,7 @@ use crate::send::body::Outgoing;
 
 /// A leased delivery.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     pub event: Arc<Outgoing>,
     pub endpoint: Arc<Endpoint>,
     /// Which attempt this is, from 1.
@@ -27,7 +27,7 @@ pub struct Job {
 
 impl Job {
     /// The endpoint's retry policy; without an end if its key must wait for this delivery.
-    pub fn policy(&self) -> RetryPolicy {
+    pub(crate) fn policy(&self) -> RetryPolicy {
         let policy = self.endpoint.retry;
         match self.endpoint.on_exhausted {
             OnExhausted::Block if self.ordered => policy.without_end(),

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Look-ups at once. Tokio's pool has 512 threads that may block. Each takes a descriptor or two.
-pub const SLOTS: usize = 128;
+pub(crate) const SLOTS: usize = 128;
 
 /// Look-ups at once of one organisation.
 const SLOTS_EACH: usize = 16;
@@ -40,7 +40,7 @@ tokio::task_local! {
 
 /// A host name that leads to no address.
 #[derive(Clone, Debug, Error)]
-pub enum LookupFailed {
+pub(crate) enum LookupFailed {
     /// The name's fault, or that of the name servers responsible for it.
     #[error("the host name cannot be resolved: {0}")]
     Name(Arc<io::Error>),
@@ -51,13 +51,13 @@ pub enum LookupFailed {
 
 impl LookupFailed {
     /// The name exists and has no address.
-    pub fn no_address() -> Self {
+    pub(crate) fn no_address() -> Self {
         Self::Name(Arc::new(io::ErrorKind::NotFound.into()))
     }
 }
 
 /// Result of a look-up. The addresses have port 0.
-pub type Answer = Result<Arc<[SocketAddr]>, LookupFailed>;
+pub(crate) type Answer = Result<Arc<[SocketAddr]>, LookupFailed>;
 
 type Found = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
 
@@ -67,17 +67,17 @@ type Running = Shared<BoxFuture<'static, Found>>;
 type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Sends a webhook of an organisation, which the look-ups for it count to.
-pub async fn on_behalf_of<T>(org_id: OrgId, sending: impl Future<Output = T>) -> T {
+pub(crate) async fn on_behalf_of<T>(org_id: OrgId, sending: impl Future<Output = T>) -> T {
     SENDER.scope(org_id, sending).await
 }
 
 /// The organisation that [`on_behalf_of`] was told; `None` outside of it.
-pub fn sender() -> Option<OrgId> {
+pub(crate) fn sender() -> Option<OrgId> {
     SENDER.try_with(|org_id| *org_id).ok()
 }
 
 /// All look-ups for webhooks.
-pub struct Lookups {
+pub(crate) struct Lookups {
     ask: Arc<Ask>,
     slots: Arc<Semaphore>,
     /// One for each organisation that ever had a webhook here.
@@ -97,7 +97,7 @@ type Slot = Vec<OwnedSemaphorePermit>;
 
 impl Lookups {
     /// Uses the system's resolver, with a bound on the look-ups at once.
-    pub fn of_system(slots: usize) -> Self {
+    pub(crate) fn of_system(slots: usize) -> Self {
         Self::new(slots, |name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
 
@@ -115,7 +115,7 @@ impl Lookups {
     /// # Errors
     /// When the name leads to no address. When too many other look-ups are not done, or when the name server answers no
     /// question, that is not the name's fault.
-    pub async fn look_up(&self, org_id: Option<OrgId>, name: &str) -> Answer {
+    pub(crate) async fn look_up(&self, org_id: Option<OrgId>, name: &str) -> Answer {
         let share = lock(&self.shares).entry(org_id).or_default().clone();
         let running = lock(&share.running).get(name).cloned();
         let running = match running {

@@ -29,7 +29,7 @@ use crate::send::report::Report;
 
 /// Starts deliveries.
 #[derive(Clone, Debug)]
-pub struct Dispatcher {
+pub(crate) struct Dispatcher {
     sender: Arc<Sender>,
     recorder: Recorder,
     tasks: Tasks,
@@ -37,7 +37,7 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// Deliveries run as tasks of `tasks`.
-    pub fn new(sender: Sender, recorder: Recorder, tasks: Tasks) -> Self {
+    pub(crate) fn new(sender: Sender, recorder: Recorder, tasks: Tasks) -> Self {
         Self {
             sender: Arc::new(sender),
             recorder,
@@ -46,12 +46,12 @@ impl Dispatcher {
     }
 
     /// Whether results wait to be written. Then no delivery should be claimed: its result may be among them.
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.recorder.is_behind()
     }
 
     /// Starts a delivery. An attempt that panics counts as a failure: it is recorded, and tried again by the schedule.
-    pub fn start(&self, job: Job, mut permit: Permit) {
+    pub(crate) fn start(&self, job: Job, mut permit: Permit) {
         let (sender, recorder) = (self.sender.clone(), self.recorder.clone());
         self.tasks.spawn("delivery", async move {
             crash::reach(Point::Sending);

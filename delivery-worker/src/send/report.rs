@@ -11,7 +11,7 @@ use crate::send::job::Job;
 
 /// An attempt that has ended and waits to be recorded. It holds its permit, so permits bound how many wait.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     pub job: Job,
     pub attempt: Attempt,
     /// What becomes of the delivery.
@@ -23,7 +23,7 @@ pub struct Report {
 
 impl Report {
     /// The delivery's new status.
-    pub fn status(&self) -> DeliveryStatus {
+    pub(crate) fn status(&self) -> DeliveryStatus {
         match self.next {
             Next::Delivered => DeliveryStatus::Delivered,
             Next::RetryIn(_) | Next::PutOff(_) => DeliveryStatus::Pending,
@@ -32,12 +32,12 @@ impl Report {
     }
 
     /// Whether a request was sent. If not, the delivery stays as it was.
-    pub fn was_tried(&self) -> bool {
+    pub(crate) fn was_tried(&self) -> bool {
         !matches!(self.next, Next::PutOff(_))
     }
 
     /// Milliseconds until it is due again; `None` when it has ended.
-    pub fn wait_ms(&self) -> Option<i64> {
+    pub(crate) fn wait_ms(&self) -> Option<i64> {
         match self.next {
             Next::RetryIn(wait) | Next::PutOff(wait) => {
                 Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
@@ -47,7 +47,7 @@ impl Report {
     }
 
     /// From the event's acceptance to the end of the attempt.
-    pub fn latency(&self) -> Duration {
+    pub(crate) fn latency(&self) -> Duration {
         let took = self.attempt.started_at - self.job.event.accepted_at.to_date_time();
         Duration::try_from(took).unwrap_or_default() + self.attempt.duration
     }

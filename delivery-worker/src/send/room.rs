@@ -12,7 +12,7 @@ const IDLE: usize = 4_096;
 
 /// How many descriptors webhooks may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct Room {
     /// Deliveries under way at once. Each has at most one connection.
     pub in_flight: usize,
     /// Connections that nobody uses.
@@ -23,7 +23,7 @@ pub struct Room {
 
 impl Room {
     /// Divides what this process may open. Logs it when that is less than the settings ask for.
-    pub fn of_process(config: &Config) -> Self {
+    pub(crate) fn of_process(config: &Config) -> Self {
         let (limit, wanted) = (
             shared::process::descriptors::limit(),
             config.dispatch.max_in_flight as usize,

@@ -14,7 +14,7 @@ use crate::endpoints::subscribers::Taker;
 
 /// A delivery to be written with its event.
 #[derive(Debug)]
-pub struct NewDelivery<'a> {
+pub(crate) struct NewDelivery<'a> {
     /// Index of the event among those that are written.
     pub event: usize,
     /// Where it goes.
@@ -31,7 +31,7 @@ pub struct NewDelivery<'a> {
 
 impl NewDelivery<'_> {
     /// The delivery of an event to one that takes it, by the event's index. It is due at once, in no order.
-    pub fn of(event: usize, taker: Taker<'_>) -> Self {
+    pub(crate) fn of(event: usize, taker: Taker<'_>) -> Self {
         Self {
             event,
             endpoint_id: taker.subscriber.endpoint_id,
@@ -50,7 +50,7 @@ impl NewDelivery<'_> {
 
 /// The place of a delivery among those of its endpoint and key.
 #[derive(Clone, Copy, Debug)]
-pub struct Order<'a> {
+pub(crate) struct Order<'a> {
     /// The producer's ordering key.
     pub key: &'a str,
     /// The stream that its event came in.
@@ -61,7 +61,7 @@ pub struct Order<'a> {
 
 /// Result of a write.
 #[derive(Debug)]
-pub enum Stored {
+pub(crate) enum Stored {
     /// No event was written: the endpoints have changed since the deliveries were planned.
     Stale,
     /// These events were new, and are now stored with their deliveries. The others were repeats.
@@ -73,7 +73,7 @@ pub enum Stored {
 ///
 /// # Errors
 /// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.
-pub async fn store(
+pub(crate) async fn store(
     connection: &mut PgConnection,
     version: i64,
     events: &[&Event<'_>],
@@ -172,7 +172,7 @@ fn lease_token(delivery: &NewDelivery<'_>) -> Option<Uuid> {
 
 /// Something that came out of a stream and cannot be stored as an event.
 #[derive(Debug)]
-pub struct Unreadable<'a> {
+pub(crate) struct Unreadable<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The message's sequence number in it.
@@ -192,7 +192,7 @@ pub struct Unreadable<'a> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn quarantine(pool: &LimitedPool, unreadable: &Unreadable<'_>) -> Result<bool, sqlx::Error> {
+pub(crate) async fn quarantine(pool: &LimitedPool, unreadable: &Unreadable<'_>) -> Result<bool, sqlx::Error> {
     let position = unreadable
         .position
         .map_or(-1, |position| i32::try_from(position).unwrap_or(i32::MAX));

@@ -45,7 +45,7 @@ const QUERY_CANCELED: &str = "57014";
 ///
 /// # Errors
 /// When Postgres refuses for another reason than being away: it was not migrated, for example.
-pub async fn prepare(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<bool> {
+pub(crate) async fn prepare(pool: &PgPool, stop: &CancellationToken) -> anyhow::Result<bool> {
     loop {
         let pause = match within(PREPARE_LIMIT, make_around_now(pool)).await {
             Ok(true) => return Ok(true),
@@ -78,7 +78,7 @@ async fn make_around_now(pool: &PgPool) -> Result<bool, sqlx::Error> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn now(database: impl PgExecutor<'_>) -> Result<OffsetDateTime, sqlx::Error> {
+pub(crate) async fn now(database: impl PgExecutor<'_>) -> Result<OffsetDateTime, sqlx::Error> {
     sqlx::query_scalar!(r#"select now() as "now!""#)
         .fetch_one(database)
         .await
@@ -88,7 +88,7 @@ pub async fn now(database: impl PgExecutor<'_>) -> Result<OffsetDateTime, sqlx::
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn make(pool: &PgPool, today: OffsetDateTime) -> Result<bool, sqlx::Error> {
+pub(crate) async fn make(pool: &PgPool, today: OffsetDateTime) -> Result<bool, sqlx::Error> {
     let mut has_today = true;
     for table in TABLES {
         for offset in DAYS {
@@ -111,7 +111,7 @@ pub async fn make(pool: &PgPool, today: OffsetDateTime) -> Result<bool, sqlx::Er
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub async fn drop_before(pool: &PgPool, cutoff: OffsetDateTime) -> Result<u32, sqlx::Error> {
+pub(crate) async fn drop_before(pool: &PgPool, cutoff: OffsetDateTime) -> Result<u32, sqlx::Error> {
     let suffixes = sqlx::query_scalar!(
         r#"select distinct right(c.relname, 8) as "suffix!"
            from pg_inherits i join pg_class c on c.oid = i.inhrelid

@@ -17,7 +17,7 @@ const KEEP: Duration = Duration::from_secs(1);
 
 /// A pool, and those of its connections that wait for the next statement.
 #[derive(Clone, Debug)]
-pub struct WarmPool {
+pub(crate) struct WarmPool {
     pool: LimitedPool,
     waiting: Arc<Mutex<Vec<Warm>>>,
 }
@@ -31,13 +31,13 @@ struct Warm {
 
 impl WarmPool {
     /// Keeps half the connections of `pool` at most: other tasks need some too.
-    pub fn new(pool: LimitedPool) -> Self {
+    pub(crate) fn new(pool: LimitedPool) -> Self {
         let waiting = Arc::default();
         Self { pool, waiting }
     }
 
     /// For the statements that run now and then, and for the time that any may take.
-    pub fn pool(&self) -> &LimitedPool {
+    pub(crate) fn pool(&self) -> &LimitedPool {
         &self.pool
     }
 
@@ -46,7 +46,7 @@ impl WarmPool {
     ///
     /// # Errors
     /// When none waits and Postgres does not answer.
-    pub async fn acquire(&self) -> Result<WarmConnection<'_>, sqlx::Error> {
+    pub(crate) async fn acquire(&self) -> Result<WarmConnection<'_>, sqlx::Error> {
         let warm = match self.take() {
             Some(warm) => warm,
             None => Warm {
@@ -74,7 +74,7 @@ impl WarmPool {
 
 /// A connection for one statement, or for some that follow each other.
 #[derive(Debug)]
-pub struct WarmConnection<'a> {
+pub(crate) struct WarmConnection<'a> {
     // None once it is kept.
     warm: Option<Warm>,
     home: &'a WarmPool,
@@ -85,7 +85,7 @@ const KEPT: &str = "a connection that is kept is not used any more";
 impl WarmConnection<'_> {
     /// Keeps it for the next statement. Only after one that has ended well, so that it works, and outside any
     /// transaction.
-    pub fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         let most = self.home.pool.connections().options().get_max_connections() / 2;
         let warm = self.warm.take();
         let mut waiting = self.home.waiting();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// The last row of a page that is ordered by a time and an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor<Id = Uuid> {
+pub(crate) struct Cursor<Id = Uuid> {
     /// The row's time.
     pub at: OffsetDateTime,
     /// The row's id.
@@ -17,13 +17,13 @@ pub struct Cursor<Id = Uuid> {
 
 impl Cursor {
     /// Newer than every row.
-    pub const NEWEST: Self = Self {
+    pub(crate) const NEWEST: Self = Self {
         at: datetime!(9999-01-01 0:00 UTC),
         id: Uuid::max(),
     };
 
     /// Older than every row.
-    pub const OLDEST: Self = Self {
+    pub(crate) const OLDEST: Self = Self {
         at: OffsetDateTime::UNIX_EPOCH,
         id: Uuid::nil(),
     };
@@ -31,13 +31,13 @@ impl Cursor {
 
 impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Cursor<Id> {
     /// The opaque form.
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let at = UnixMicros::from(self.at).get().to_be_bytes();
         BASE64URL_NOPAD.encode(&[&at, self.id.as_ref()].concat())
     }
 
     /// Reads the opaque form. None for other text.
-    pub fn decode(text: &str) -> Option<Self> {
+    pub(crate) fn decode(text: &str) -> Option<Self> {
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let (at, id) = bytes.split_first_chunk::<8>()?;
         // A forged cursor must not hold a time that Postgres cannot represent.

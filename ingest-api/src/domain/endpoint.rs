@@ -8,7 +8,7 @@ use shared::domain::headers::CustomHeaders;
 
 /// What its owner sets of an endpoint.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub url: Option<String>,
     pub description: String,
     pub event_types: Vec<EventTypePattern>,
@@ -25,7 +25,7 @@ pub struct Settings {
 
 /// An endpoint's own retry policy; what it does not set is the workers'.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RetrySettings {
+pub(crate) struct RetrySettings {
     pub attempts: Option<i32>,
     pub initial: Option<Duration>,
     pub factor: Option<f64>,
@@ -35,7 +35,7 @@ pub struct RetrySettings {
 
 /// What an attempt, and all of them at once, may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     pub timeout_ms: i32,
     pub max_in_flight: i32,
 }

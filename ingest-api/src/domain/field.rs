@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 
 /// What a change says about one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Field<T> {
+pub(crate) enum Field<T> {
     /// Nothing: it stays as it is.
     #[default]
     Absent,
@@ -16,12 +16,12 @@ pub enum Field<T> {
 
 impl<T> Field<T> {
     /// Whether the change names the field.
-    pub fn is_present(&self) -> bool {
+    pub(crate) fn is_present(&self) -> bool {
         !matches!(self, Self::Absent)
     }
 
     /// The new value, when there is one.
-    pub fn value(&self) -> Option<&T> {
+    pub(crate) fn value(&self) -> Option<&T> {
         match self {
             Self::Value(value) => Some(value),
             Self::Absent | Self::Null => None,
@@ -29,7 +29,7 @@ impl<T> Field<T> {
     }
 
     /// Carries the change out on a field with a default.
-    pub fn apply(self, field: &mut T, default: T) {
+    pub(crate) fn apply(self, field: &mut T, default: T) {
         match self {
             Self::Absent => {}
             Self::Null => *field = default,
@@ -38,7 +38,7 @@ impl<T> Field<T> {
     }
 
     /// Carries the change out on a field that may be missing.
-    pub fn apply_to_option(self, field: &mut Option<T>) {
+    pub(crate) fn apply_to_option(self, field: &mut Option<T>) {
         match self {
             Self::Absent => {}
             Self::Null => *field = None,

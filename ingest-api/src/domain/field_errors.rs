@@ -37,14 +37,14 @@ pub struct WrongFields(pub Vec<FieldError>);
 
 /// The wrong fields of a body so far. A body may hold any number of them; those beyond the first 20 are only counted.
 #[derive(Debug, Default)]
-pub struct FieldErrors {
+pub(crate) struct FieldErrors {
     told: Vec<FieldError>,
     more: usize,
 }
 
 impl FieldErrors {
     /// One more wrong field.
-    pub fn push(&mut self, field: &str, detail: impl Into<String>) {
+    pub(crate) fn push(&mut self, field: &str, detail: impl Into<String>) {
         if self.told.len() < MAX_TOLD {
             self.told.push(FieldError::new(field, detail));
         } else {
@@ -53,7 +53,7 @@ impl FieldErrors {
     }
 
     /// The value that was read from a field. None for an error, which counts as a wrong field.
-    pub fn check<T, E: Into<String>>(&mut self, field: &str, outcome: Result<T, E>) -> Option<T> {
+    pub(crate) fn check<T, E: Into<String>>(&mut self, field: &str, outcome: Result<T, E>) -> Option<T> {
         outcome.map_err(|detail| self.push(field, detail)).ok()
     }
 
@@ -61,7 +61,7 @@ impl FieldErrors {
     ///
     /// # Errors
     /// With the wrong fields, when there are some.
-    pub fn finish(mut self) -> Result<(), WrongFields> {
+    pub(crate) fn finish(mut self) -> Result<(), WrongFields> {
         if self.told.is_empty() {
             return Ok(());
         }
@@ -77,7 +77,10 @@ impl FieldErrors {
 ///
 /// # Errors
 /// With what is allowed.
-pub fn check_range<T: PartialOrd + Display>(value: &T, range: &RangeInclusive<T>) -> Result<(), String> {
+pub(crate) fn check_range<T: PartialOrd + Display>(
+    value: &T,
+    range: &RangeInclusive<T>,
+) -> Result<(), String> {
     if range.contains(value) {
         Ok(())
     } else {
@@ -89,7 +92,7 @@ pub fn check_range<T: PartialOrd + Display>(value: &T, range: &RangeInclusive<T>
 ///
 /// # Errors
 /// With what is allowed.
-pub fn check_display_name(name: &str) -> Result<(), String> {
+pub(crate) fn check_display_name(name: &str) -> Result<(), String> {
     let length = name.chars().count();
     if (1..=MAX_NAME_CHARS).contains(&length) && !name.contains('\0') {
         return Ok(());

@@ -9,16 +9,16 @@ use crate::domain::scope::Scopes;
 
 /// A hash of a key's argon2id hash: tells whether a stored hash is still the one that a key was verified
 /// against, and is of no use to anyone else.
-pub type Fingerprint = [u8; 32];
+pub(crate) type Fingerprint = [u8; 32];
 
 /// The fingerprint of a PHC string.
-pub fn fingerprint(hash: &str) -> Fingerprint {
+pub(crate) fn fingerprint(hash: &str) -> Fingerprint {
     blake3::derive_key("penstock 2026 fingerprint of an API key's hash", hash.as_bytes())
 }
 
 /// What Postgres grants to a key that may be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// The organisation that owns the key.
     pub org_id: OrgId,
     /// The organisation's rate limit.

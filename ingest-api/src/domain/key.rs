@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::domain::scope::{Scope, Scopes};
 
 /// Characters of a key's id.
-pub const ID_LENGTH: usize = 16;
+pub(crate) const ID_LENGTH: usize = 16;
 
 /// The public part of a key: 16 characters of lower-case base32.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
@@ -100,7 +100,7 @@ pub struct NewKey {
 
 /// An API key, as its owner sees it. The key itself is nowhere but with its owner.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Key {
+pub(crate) struct Key {
     /// Its public part.
     #[schema(value_type = String)]
     pub id: KeyId,
@@ -127,6 +127,6 @@ pub struct Key {
 }
 
 /// Whether a text is lower-case base32 of this length.
-pub fn is_base32(text: &str, length: usize) -> bool {
+pub(crate) fn is_base32(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
 }

@@ -10,7 +10,7 @@ const LENGTH: usize = 40;
 
 /// One delivery of an endpoint, held for some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// The event.
     pub event_id: EventId,
     /// When it was accepted: this finds the partition of its delivery.
@@ -21,7 +21,7 @@ pub struct Lease {
 
 impl Lease {
     /// The opaque form.
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let mut bytes = [0; LENGTH];
         bytes[..16].copy_from_slice(self.event_id.as_uuid().as_bytes());
         bytes[16..24].copy_from_slice(&UnixMicros::from(self.accepted_at).get().to_be_bytes());
@@ -30,7 +30,7 @@ impl Lease {
     }
 
     /// Reads the opaque form. None for other text.
-    pub fn decode(text: &str) -> Option<Self> {
+    pub(crate) fn decode(text: &str) -> Option<Self> {
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let bytes: [u8; LENGTH] = bytes.try_into().ok()?;
         let (event_id, rest) = bytes.split_first_chunk::<16>()?;
@@ -45,7 +45,7 @@ impl Lease {
     }
 
     /// When the delivery was leased, to the millisecond: its token tells.
-    pub fn leased_at(&self) -> OffsetDateTime {
+    pub(crate) fn leased_at(&self) -> OffsetDateTime {
         let token = Some(self.token.as_uuid()).filter(|token| token.get_version_num() == 7);
         let time = token.and_then(|token| token.get_timestamp());
         let (seconds, nanos) = time.map_or((0, 0), |time| time.to_unix());
@@ -55,7 +55,7 @@ impl Lease {
 }
 
 /// The token of leases that begin now.
-pub fn new_token() -> LeaseToken {
+pub(crate) fn new_token() -> LeaseToken {
     Uuid::now_v7().into()
 }
 

@@ -14,7 +14,7 @@ use crate::domain::whole;
 /// A new organisation.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NewOrganization {
+pub(crate) struct NewOrganization {
     /// Its name, 1 to 200 characters.
     pub name: String,
     /// Its tier.
@@ -33,7 +33,7 @@ pub struct NewOrganization {
 /// What is to change of an organisation; what is left out stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct OrganizationChange {
+pub(crate) struct OrganizationChange {
     /// Its name, 1 to 200 characters.
     pub name: Option<String>,
     /// Its tier.
@@ -50,7 +50,7 @@ pub struct OrganizationChange {
 
 /// An organisation, as the operator sees it.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Organization {
+pub(crate) struct Organization {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
     pub id: OrgId,

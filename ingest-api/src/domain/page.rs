@@ -4,7 +4,7 @@ use crate::domain::cursor::Cursor;
 
 /// A page to be fetched.
 #[derive(Debug)]
-pub struct Page<Id> {
+pub(crate) struct Page<Id> {
     /// Where the page before ended.
     pub after: Option<Cursor<Id>>,
     /// Most rows on it.
@@ -13,7 +13,11 @@ pub struct Page<Id> {
 
 impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Page<Id> {
     /// Drops the one row that was fetched beyond the page. Returns the next page's cursor when there was such a row.
-    pub fn cut<T>(&self, rows: &mut Vec<T>, position: impl FnOnce(&T) -> Cursor<Id>) -> Option<String> {
+    pub(crate) fn cut<T>(
+        &self,
+        rows: &mut Vec<T>,
+        position: impl FnOnce(&T) -> Cursor<Id>,
+    ) -> Option<String> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if rows.len() <= limit {
             return None;

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// One thing that a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Send events.
     Ingest,
     /// Read and change endpoints and keys.
@@ -17,7 +17,7 @@ impl Scope {
     const ALL: [Self; 2] = [Self::Ingest, Self::Manage];
 
     /// The name in the API and in the database.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
             Self::Manage => "manage",
@@ -34,26 +34,26 @@ impl Scope {
 
 /// A set of scopes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scopes(u8);
+pub(crate) struct Scopes(u8);
 
 impl Scopes {
     /// Every scope.
-    pub fn all() -> Self {
+    pub(crate) fn all() -> Self {
         Scope::ALL.into_iter().collect()
     }
 
     /// Whether `scope` is in it.
-    pub fn contains(self, scope: Scope) -> bool {
+    pub(crate) fn contains(self, scope: Scope) -> bool {
         self.0 & scope.bit() != 0
     }
 
     /// A scope that `other` has and this has not.
-    pub fn lacking(self, other: Self) -> Option<Scope> {
+    pub(crate) fn lacking(self, other: Self) -> Option<Scope> {
         other.iter().find(|scope| !self.contains(*scope))
     }
 
     /// Whether there is none in it.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }
 
@@ -62,13 +62,13 @@ impl Scopes {
     }
 
     /// From the database. A name that only a newer version knows grants nothing here.
-    pub fn from_names(names: &[String]) -> Self {
+    pub(crate) fn from_names(names: &[String]) -> Self {
         let known = |scope: &Scope| names.iter().any(|name| name == scope.as_str());
         Scope::ALL.into_iter().filter(known).collect()
     }
 
     /// For the database.
-    pub fn to_names(self) -> Vec<String> {
+    pub(crate) fn to_names(self) -> Vec<String> {
         self.iter().map(|scope| scope.as_str().to_owned()).collect()
     }
 }

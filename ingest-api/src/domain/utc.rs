@@ -8,7 +8,7 @@ const YEARS: std::ops::RangeInclusive<i32> = 0..=9_999;
 
 /// A time (RFC 3339) as a field of a request, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UtcTime(pub OffsetDateTime);
+pub(crate) struct UtcTime(pub OffsetDateTime);
 
 impl<'de> Deserialize<'de> for UtcTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

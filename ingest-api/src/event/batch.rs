@@ -10,7 +10,7 @@ const MAX_EVENTS: usize = 1_000;
 
 /// How a batch holds its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchForm {
+pub(crate) enum BatchForm {
     /// A JSON array of events.
     Array,
     /// One event a line.
@@ -20,13 +20,13 @@ pub enum BatchForm {
 }
 
 /// An event of a batch, or why it was refused.
-pub type Item<'a> = Result<NewEvent<'a>, EventError>;
+pub(crate) type Item<'a> = Result<NewEvent<'a>, EventError>;
 
 /// Reads a batch. A wrong item does not spoil the others.
 ///
 /// # Errors
 /// When the whole cannot be read as a batch, or is too large for one.
-pub fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, EventError> {
+pub(crate) fn parse(body: &[u8], form: BatchForm) -> Result<Vec<Item<'_>>, EventError> {
     let items: Vec<&[u8]> = match form {
         BatchForm::Lines => body
             .split(|&byte| byte == b'\n')

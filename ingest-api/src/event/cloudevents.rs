@@ -38,7 +38,7 @@ const MAX_ATTRIBUTES: usize = 100;
 ///
 /// # Errors
 /// When it is not JSON, or with every wrong attribute.
-pub fn parse_structured(body: &[u8]) -> Result<NewEvent<'_>, EventError> {
+pub(crate) fn parse_structured(body: &[u8]) -> Result<NewEvent<'_>, EventError> {
     let fields = RawFields::read(body, "a JSON object")?;
     let mut reader = Reader::default();
     let (mut data, mut data_base64) = (None, None);
@@ -62,7 +62,7 @@ pub fn parse_structured(body: &[u8]) -> Result<NewEvent<'_>, EventError> {
 
 /// A header of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Header<'a> {
+pub(crate) struct Header<'a> {
     /// Its name in lower case.
     pub name: &'a str,
     /// Its first value.
@@ -75,7 +75,7 @@ pub struct Header<'a> {
 ///
 /// # Errors
 /// With every wrong attribute.
-pub fn parse_binary<'h, 'b>(
+pub(crate) fn parse_binary<'h, 'b>(
     headers: impl Iterator<Item = Header<'h>>,
     content_type: Option<&str>,
     body: &'b [u8],

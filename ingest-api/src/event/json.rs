@@ -12,13 +12,13 @@ use serde_json::value::RawValue;
 use crate::event::error::EventError;
 
 /// Deepest nesting of arrays and objects in an event's data.
-pub const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// What an editor or a log shipper may write in front of a text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A JSON text without the byte order mark in front of it, which a reader may ignore (RFC 8259, 8.1).
-pub fn without_mark(json: &[u8]) -> &[u8] {
+pub(crate) fn without_mark(json: &[u8]) -> &[u8] {
     json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json)
 }
 
@@ -26,7 +26,7 @@ pub fn without_mark(json: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// With what is wrong.
-pub fn check_depth(json: &str) -> Result<(), String> {
+pub(crate) fn check_depth(json: &str) -> Result<(), String> {
     if nesting(json.as_bytes()) > MAX_DEPTH {
         return Err(format!("nested deeper than {MAX_DEPTH} levels"));
     }
@@ -62,17 +62,17 @@ fn skip_string<'a>(bytes: &mut impl Iterator<Item = &'a u8>) {
 }
 
 /// Whether a raw value is a string.
-pub fn is_string(value: &RawValue) -> bool {
+pub(crate) fn is_string(value: &RawValue) -> bool {
     value.get().starts_with('"')
 }
 
 /// An object's fields, unread.
 #[derive(Debug)]
-pub struct RawFields<'a>(pub BTreeMap<Cow<'a, str>, RawField<'a>>);
+pub(crate) struct RawFields<'a>(pub BTreeMap<Cow<'a, str>, RawField<'a>>);
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-pub struct RawField<'a> {
+pub(crate) struct RawField<'a> {
     /// Its first value.
     pub value: &'a RawValue,
     /// Whether its name stands more than once.
@@ -84,7 +84,7 @@ impl<'a> RawFields<'a> {
     ///
     /// # Errors
     /// When it is not JSON, or not an object.
-    pub fn read(body: &'a [u8], expected: &str) -> Result<Self, EventError> {
+    pub(crate) fn read(body: &'a [u8], expected: &str) -> Result<Self, EventError> {
         let body = without_mark(body);
         serde_json::from_slice(body).map_err(|error| {
             if error.is_data() {
@@ -99,7 +99,7 @@ impl<'a> RawFields<'a> {
     ///
     /// # Errors
     /// When it has more than one.
-    pub fn value(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
+    pub(crate) fn value(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
         match self.0.get(name) {
             None => Ok(None),
             Some(field) if field.repeated => Err("stands more than once"),
@@ -111,7 +111,7 @@ impl<'a> RawFields<'a> {
     ///
     /// # Errors
     /// When it is something else, or has more than one value.
-    pub fn string(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
+    pub(crate) fn string(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
         match self.value(name)? {
             Some(value) if !is_string(value) => Err("must be a string"),
             value => Ok(value),
@@ -122,7 +122,7 @@ impl<'a> RawFields<'a> {
     ///
     /// # Errors
     /// As [`RawFields::string`].
-    pub fn nullable_string(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
+    pub(crate) fn nullable_string(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
         match self.value(name)? {
             Some(value) if value.get() == "null" => Ok(None),
             _ => self.string(name),
@@ -161,7 +161,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
 
 /// The items of a JSON array, unread, and the result of reading the array. Reading stops one item past `limit`, since four
 /// megabytes may hold two million items.
-pub fn array_items(json: &[u8], limit: usize) -> (Vec<&[u8]>, serde_json::Result<()>) {
+pub(crate) fn array_items(json: &[u8], limit: usize) -> (Vec<&[u8]>, serde_json::Result<()>) {
     let mut items = Items {
         found: Vec::new(),
         limit,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Reads a quoted string in which a backslash may stand before what `escaped` allows; text without quotes is taken as
 /// it is. None when a quote or backslash is not closed or not escaped.
-pub fn unquote(text: &str, escaped: fn(char) -> bool) -> Option<Cow<'_, str>> {
+pub(crate) fn unquote(text: &str, escaped: fn(char) -> bool) -> Option<Cow<'_, str>> {
     let text = text.trim();
     let Some(rest) = text.strip_prefix('"') else {
         return Some(text.into());

@@ -15,7 +15,7 @@ const MOST: usize = 100_000;
 
 /// Events that came with a deduplication id, by the id that was derived from it.
 #[derive(Debug, Default)]
-pub struct RecentIds(Mutex<Recent>);
+pub(crate) struct RecentIds(Mutex<Recent>);
 
 #[derive(Debug, Default)]
 struct Recent {
@@ -26,14 +26,14 @@ struct Recent {
 
 impl RecentIds {
     /// Whether an event was accepted within 24 hours before `now`, as far as is known.
-    pub fn holds(&self, id: EventId, now: Instant) -> bool {
+    pub(crate) fn holds(&self, id: EventId, now: Instant) -> bool {
         let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let accepted = recent.accepted.get(&id);
         accepted.is_some_and(|accepted| now.duration_since(*accepted) < WINDOW)
     }
 
     /// Remembers an event that was accepted. The time of the first acceptance counts.
-    pub fn remember(&self, id: EventId, now: Instant) {
+    pub(crate) fn remember(&self, id: EventId, now: Instant) {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = &mut *recent;
         recent.make_room(now);

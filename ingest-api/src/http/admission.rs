@@ -25,11 +25,11 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// Layer of the routes that need a key: lets a request through as [`Admitted`], and writes the rate-limit
 /// headers on every answer.
 #[derive(Clone, Debug)]
-pub struct AdmissionLayer(Arc<App>);
+pub(crate) struct AdmissionLayer(Arc<App>);
 
 impl AdmissionLayer {
     /// Admits by what the application knows.
-    pub fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>) -> Self {
         Self(app)
     }
 }
@@ -47,7 +47,7 @@ impl<S> Layer<S> for AdmissionLayer {
 
 /// What [`AdmissionLayer`] makes of a route. By hand, because `from_fn` costs each request three boxes and not one.
 #[derive(Clone, Debug)]
-pub struct Admission<S> {
+pub(crate) struct Admission<S> {
     inner: S,
     app: Arc<App>,
 }

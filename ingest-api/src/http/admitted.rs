@@ -16,11 +16,11 @@ use crate::limits::gcra::Decision;
 
 /// An authenticated request within its organisation's rate limit.
 #[derive(Clone, Debug)]
-pub struct Admitted(Arc<Admittance>);
+pub(crate) struct Admitted(Arc<Admittance>);
 
 /// What was decided on a request.
 #[derive(Debug)]
-pub struct Admittance {
+pub(crate) struct Admittance {
     key: Arc<VerifiedKey>,
     app: Arc<App>,
     /// A moment before the key was checked.
@@ -31,7 +31,7 @@ pub struct Admittance {
 
 impl Admittance {
     /// Whether its key is unchanged since it was checked. None when that takes a wait to find out.
-    pub fn is_unchanged(&self) -> Option<bool> {
+    pub(crate) fn is_unchanged(&self) -> Option<bool> {
         self.app.authenticator.is_unchanged(&self.key, self.at)
     }
 
@@ -39,7 +39,7 @@ impl Admittance {
     ///
     /// # Errors
     /// When the key was changed, for example revoked, or when that cannot be known.
-    pub async fn check_unchanged(&self) -> Result<(), KeyChanged> {
+    pub(crate) async fn check_unchanged(&self) -> Result<(), KeyChanged> {
         let authenticator = &self.app.authenticator;
         let unchanged = authenticator.is_surely_unchanged(&self.key, self.at).await;
         unchanged.then_some(()).ok_or(KeyChanged)
@@ -48,7 +48,7 @@ impl Admittance {
 
 impl Admitted {
     /// Lets a request through that came with `key`, which was looked at after `at`.
-    pub fn new(key: Arc<VerifiedKey>, app: Arc<App>, at: Moment, decision: Decision) -> Self {
+    pub(crate) fn new(key: Arc<VerifiedKey>, app: Arc<App>, at: Moment, decision: Decision) -> Self {
         Self(Arc::new(Admittance {
             key,
             app,
@@ -58,7 +58,7 @@ impl Admitted {
     }
 
     /// What was decided on the request.
-    pub fn admittance(&self) -> &Arc<Admittance> {
+    pub(crate) fn admittance(&self) -> &Arc<Admittance> {
         &self.0
     }
 
@@ -66,7 +66,7 @@ impl Admitted {
     ///
     /// # Errors
     /// 503 when it was changed since: the request should be repeated, and may be refused then.
-    pub async fn check_unchanged(&self) -> Result<(), ApiError> {
+    pub(crate) async fn check_unchanged(&self) -> Result<(), ApiError> {
         Ok(self.0.check_unchanged().await?)
     }
 
@@ -74,7 +74,7 @@ impl Admitted {
     ///
     /// # Errors
     /// 403 when it has not.
-    pub fn organization_with(&self, scope: Scope) -> Result<OrgId, ApiError> {
+    pub(crate) fn organization_with(&self, scope: Scope) -> Result<OrgId, ApiError> {
         match (self.0.key.grant.scopes.contains(scope), scope) {
             (true, _) => Ok(self.0.key.grant.org_id),
             (false, Scope::Ingest) => Err(ApiError::Forbidden("the API key lacks the scope `ingest`")),
@@ -83,7 +83,7 @@ impl Admitted {
     }
 
     /// The public part of the key.
-    pub fn key_id(&self) -> &KeyId {
+    pub(crate) fn key_id(&self) -> &KeyId {
         &self.0.key.id
     }
 
@@ -91,7 +91,7 @@ impl Admitted {
     ///
     /// # Errors
     /// 403 when it lacks one of them.
-    pub fn may_give(&self, scopes: Scopes) -> Result<(), ApiError> {
+    pub(crate) fn may_give(&self, scopes: Scopes) -> Result<(), ApiError> {
         match self.0.key.grant.scopes.lacking(scopes) {
             None => Ok(()),
             Some(Scope::Ingest) => Err(ApiError::Forbidden(
@@ -108,7 +108,7 @@ impl Admitted {
     ///
     /// # Errors
     /// 429 when the limit has less left; 422 when the whole limit is less than that.
-    pub fn charge(&self, cost: u64) -> Result<(), ApiError> {
+    pub(crate) fn charge(&self, cost: u64) -> Result<(), ApiError> {
         let grant = &self.0.key.grant;
         if cost >= grant.limit.get() {
             let detail = format!(
@@ -127,7 +127,7 @@ impl Admitted {
     }
 
     /// The last decision on the request.
-    pub fn decision(&self) -> Decision {
+    pub(crate) fn decision(&self) -> Decision {
         *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,7 +136,7 @@ impl Admitted {
 ///
 /// # Errors
 /// 429.
-pub fn within_limit(decision: &Decision) -> Result<(), ApiError> {
+pub(crate) fn within_limit(decision: &Decision) -> Result<(), ApiError> {
     if decision.admitted {
         return Ok(());
     }
@@ -157,7 +157,7 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
 /// The key was changed after it was checked. A repeat of the request shows whether it may still be used.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the API key was changed while the request came: send it again")]
-pub struct KeyChanged;
+pub(crate) struct KeyChanged;
 
 impl From<KeyChanged> for ApiError {
     fn from(_: KeyChanged) -> Self {

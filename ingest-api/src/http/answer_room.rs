@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What large answers may take.
 #[derive(Debug)]
-pub struct AnswerRoom {
+pub(crate) struct AnswerRoom {
     room: Arc<Semaphore>,
     /// Bytes that are held.
     taken: Gauge,
@@ -36,7 +36,7 @@ pub struct AnswerRoom {
 
 impl AnswerRoom {
     /// Nothing is taken.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             room: Arc::new(Semaphore::new(ROOM_BYTES)),
             taken: gauge!("answer_buffer_bytes"),
@@ -47,7 +47,7 @@ impl AnswerRoom {
     ///
     /// # Errors
     /// 503 when those that are on their way out leave none for long.
-    pub async fn reserve(&self) -> Result<Reserved, ApiError> {
+    pub(crate) async fn reserve(&self) -> Result<Reserved, ApiError> {
         let room = self.room.clone().acquire_many_owned(PAGE_BYTES);
         let held = timeout(PATIENCE, room).await.ok().and_then(Result::ok);
         let held = held.ok_or_else(refused)?;
@@ -70,7 +70,7 @@ fn refused() -> ApiError {
 
 /// Room for one answer. It is given back when it is dropped.
 #[derive(Debug)]
-pub struct Reserved {
+pub(crate) struct Reserved {
     held: OwnedSemaphorePermit,
     room: Arc<Semaphore>,
     taken: Gauge,
@@ -81,7 +81,7 @@ impl Reserved {
     ///
     /// # Errors
     /// 503 when it is larger than what was held and there is no room for the rest.
-    pub fn json(mut self, value: impl Serialize) -> Result<LargeJson, ApiError> {
+    pub(crate) fn json(mut self, value: impl Serialize) -> Result<LargeJson, ApiError> {
         let mut bytes = serde_json::to_vec(&value).map_err(|error| ApiError::Internal(error.into()))?;
         drop(value);
         bytes.shrink_to_fit();
@@ -129,7 +129,7 @@ impl AsRef<[u8]> for Held {
 }
 
 /// A JSON answer that holds its room until it is sent or given up.
-pub struct LargeJson(Bytes);
+pub(crate) struct LargeJson(Bytes);
 
 // Without the bytes: they are customers' data.
 impl fmt::Debug for LargeJson {

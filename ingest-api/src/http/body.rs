@@ -34,7 +34,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// The one extractor of bodies. It reads nothing yet, so that a handler can refuse a request before its body has come.
 #[derive(Debug)]
-pub struct RequestBody {
+pub(crate) struct RequestBody {
     /// The request's headers.
     pub headers: HeaderMap,
     body: Body,
@@ -53,7 +53,7 @@ impl FromRequest<Arc<App>> for RequestBody {
 
 impl RequestBody {
     /// The media type in lower case and without parameters.
-    pub fn media_type(&self) -> Option<String> {
+    pub(crate) fn media_type(&self) -> Option<String> {
         let value = self.headers.get(CONTENT_TYPE)?.to_str().ok()?;
         let media_type = value.split(';').next().unwrap_or_default();
         Some(media_type.trim().to_ascii_lowercase())
@@ -63,7 +63,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// 415.
-    pub fn require_json(&self) -> Result<(), ApiError> {
+    pub(crate) fn require_json(&self) -> Result<(), ApiError> {
         if self.media_type().as_deref() == Some(JSON) {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl RequestBody {
     /// # Errors
     /// 413 past `limit`; 408 when it takes too long; 503 when all bodies together take too much memory; 415 when its coding
     /// is neither gzip nor zstd; 400 when it does not match its coding, or the connection breaks.
-    pub async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+    pub(crate) async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
         let body = std::mem::take(&mut self.body);
         if self.headers.contains_key(CONTENT_ENCODING) {
             // In a box: most bodies are not compressed.
@@ -92,7 +92,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// As [`Self::read`], 415 when it is not JSON, and 422 with the wrong field.
-    pub async fn form<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+    pub(crate) async fn form<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         self.require_json()?;
         parse_form(&self.read(MAX_FORM_BYTES).await?)
     }
@@ -101,7 +101,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// As [`Self::form`].
-    pub async fn change<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+    pub(crate) async fn change<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         if !matches!(self.media_type().as_deref(), Some(JSON | MERGE_PATCH)) {
             let detail = format!("send `Content-Type: {JSON}` or `{MERGE_PATCH}`");
             return Err(ApiError::UnsupportedMediaType(detail.into()));
@@ -113,7 +113,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// As [`Self::form`].
-    pub async fn optional_form<T: DeserializeOwned + Default>(&mut self) -> Result<T, ApiError> {
+    pub(crate) async fn optional_form<T: DeserializeOwned + Default>(&mut self) -> Result<T, ApiError> {
         let bytes = self.read(MAX_FORM_BYTES).await?;
         if bytes.is_empty() {
             return Ok(T::default());

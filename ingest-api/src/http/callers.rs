@@ -15,7 +15,7 @@ use crate::http::error::ApiError;
 
 /// A request whose key may send events.
 #[derive(Clone, Debug)]
-pub struct Producer {
+pub(crate) struct Producer {
     /// The organisation that owns the key.
     pub org_id: OrgId,
     /// The request as it was let through.
@@ -33,7 +33,7 @@ impl<S: Sync> FromRequestParts<S> for Producer {
 
 /// A request whose key may read and change what its organisation has.
 #[derive(Clone, Debug)]
-pub struct Manager {
+pub(crate) struct Manager {
     /// The organisation that owns the key.
     pub org_id: OrgId,
     /// The request as it was let through.
@@ -60,7 +60,7 @@ async fn admitted_with<S: Sync>(
 
 /// A request with the admin token.
 #[derive(Debug)]
-pub struct Admin(());
+pub(crate) struct Admin(());
 
 impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = ApiError;
@@ -77,7 +77,7 @@ impl FromRequestParts<Arc<App>> for Admin {
 }
 
 /// The token of `Authorization: Bearer …`.
-pub fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

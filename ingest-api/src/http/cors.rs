@@ -16,11 +16,11 @@ use crate::http::rate_headers::{RATE_LIMIT, RATE_LIMIT_POLICY};
 /// tower-http's layer answers every OPTIONS as a browser's preflight. CloudEvents' handshake is an OPTIONS too, and must reach
 /// its handler.
 #[derive(Clone, Debug)]
-pub struct CorsLayer(tower_http::cors::CorsLayer);
+pub(crate) struct CorsLayer(tower_http::cors::CorsLayer);
 
 impl CorsLayer {
     /// Lets web pages of these origins call the API. None without origins.
-    pub fn new(origins: &[HeaderValue]) -> Option<Self> {
+    pub(crate) fn new(origins: &[HeaderValue]) -> Option<Self> {
         if origins.is_empty() {
             return None;
         }
@@ -60,7 +60,7 @@ impl<S: Clone> Layer<S> for CorsLayer {
 
 /// A service that web pages may call.
 #[derive(Clone, Debug)]
-pub struct WithCors<S> {
+pub(crate) struct WithCors<S> {
     cors: Cors<S>,
     inner: S,
 }

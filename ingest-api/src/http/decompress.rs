@@ -35,7 +35,7 @@ const STEP_OUT: usize = 64 * 1024;
 
 /// How a body was made smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
+pub(crate) enum Coding {
     /// RFC 1952.
     Gzip,
     /// RFC 8878.
@@ -55,7 +55,7 @@ impl Coding {
 ///
 /// # Errors
 /// 415 when one is not known, or there are too many.
-pub fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
+pub(crate) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
     let mut codings = Vec::new();
     for value in headers.get_all(CONTENT_ENCODING) {
         let names = value.to_str().map_err(|_| ApiError::UnsupportedCoding)?;
@@ -76,7 +76,7 @@ pub fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, ApiError> {
 }
 
 /// The most bytes that a compressed body may have. Data that does not compress becomes a little larger.
-pub fn compressed_limit(limit: usize) -> usize {
+pub(crate) fn compressed_limit(limit: usize) -> usize {
     limit + limit / 16 + 1_024
 }
 
@@ -85,7 +85,7 @@ pub fn compressed_limit(limit: usize) -> usize {
 /// # Errors
 /// 413 past `limit`, and when it grows out of proportion; 503 when all bodies together take too much memory; 400 when it
 /// is not in these codings, ends too early, or is followed by other bytes.
-pub async fn decompress(
+pub(crate) async fn decompress(
     mut body: Bytes,
     codings: &[Coding],
     limit: usize,

@@ -19,7 +19,7 @@ const ACCEPTED_CODINGS: &str = "gzip, zstd";
 
 /// Why a request failed. The sender can act on every variant but the last.
 #[derive(Debug)]
-pub enum ApiError {
+pub(crate) enum ApiError {
     /// 400: the body or a header cannot be read.
     Malformed(String),
     /// 401: no key, or not a valid one.
@@ -84,7 +84,7 @@ pub enum ApiError {
 
 /// The body of every error answer, and of each refused event of a batch.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Names the kind of problem; `about:blank` where the status says it all.
     #[serde(rename = "type")]
     kind: &'static str,
@@ -102,21 +102,21 @@ pub struct Problem {
 
 /// The error in one line. Every error answer carries it, for APIs whose errors have another form.
 #[derive(Clone, Debug)]
-pub struct ErrorText(pub String);
+pub(crate) struct ErrorText(pub String);
 
 impl ApiError {
     /// 422 with one wrong field.
-    pub fn invalid(field: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: &str, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldError::new(field, detail)])
     }
 
     /// 400 for a body that is not JSON.
-    pub fn not_json(error: &serde_json::Error) -> Self {
+    pub(crate) fn not_json(error: &serde_json::Error) -> Self {
         Self::Malformed(format!("the body is not valid JSON: {error}"))
     }
 
     /// The status of the answer.
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
@@ -185,7 +185,7 @@ impl ApiError {
 
     /// The status and the text.
     #[cfg(test)]
-    pub fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         format!("{} {}", self.status().as_u16(), self.text().0)
     }
 

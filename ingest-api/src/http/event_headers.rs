@@ -17,7 +17,7 @@ const IDEMPOTENCY_HEADER: &str = "Idempotency-Key";
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Whether a request is a CloudEvent in binary mode, provided that its content type is none of CloudEvents' own.
-pub fn is_binary_cloudevent(headers: &HeaderMap) -> bool {
+pub(crate) fn is_binary_cloudevent(headers: &HeaderMap) -> bool {
     headers.contains_key("ce-specversion")
 }
 
@@ -25,7 +25,10 @@ pub fn is_binary_cloudevent(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// With every wrong attribute.
-pub fn read_binary_cloudevent<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<NewEvent<'a>, EventError> {
+pub(crate) fn read_binary_cloudevent<'a>(
+    headers: &HeaderMap,
+    body: &'a [u8],
+) -> Result<NewEvent<'a>, EventError> {
     let each = headers.keys().filter_map(|name| {
         let mut values = headers.get_all(name).iter();
         Some(Header {
@@ -40,7 +43,7 @@ pub fn read_binary_cloudevent<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result
 }
 
 /// The W3C trace context of a request, when it has a well-formed one.
-pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     let parts: Vec<_> = text.split('-').collect();
     let [version, trace, span, flags] = parts[..] else {
@@ -59,7 +62,7 @@ pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
 ///
 /// # Errors
 /// When the header cannot be read, or says something else than the body.
-pub fn merge_idempotency_header<'a>(
+pub(crate) fn merge_idempotency_header<'a>(
     event: &mut NewEvent<'a>,
     headers: &'a HeaderMap,
     field: &str,
@@ -91,7 +94,7 @@ pub fn merge_idempotency_header<'a>(
 ///
 /// # Errors
 /// 422 with where the key belongs.
-pub fn refuse_idempotency_header(headers: &HeaderMap, instead: &str) -> Result<(), ApiError> {
+pub(crate) fn refuse_idempotency_header(headers: &HeaderMap, instead: &str) -> Result<(), ApiError> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(ApiError::invalid(IDEMPOTENCY_HEADER, instead));
     }

@@ -10,7 +10,7 @@ use crate::http::error::ApiError;
 
 /// The one id in a path. Text that is no id names nothing: 404.
 #[derive(Clone, Copy, Debug)]
-pub struct PathId<T>(pub T);
+pub(crate) struct PathId<T>(pub T);
 
 impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PathId<T> {
     type Rejection = ApiError;
@@ -25,7 +25,7 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PathId<T> {
 
 /// The two ids in a path, in their order. Text that is no id names nothing: 404.
 #[derive(Clone, Copy, Debug)]
-pub struct PathIds<A, B>(pub A, pub B);
+pub(crate) struct PathIds<A, B>(pub A, pub B);
 
 impl<A: FromStr, B: FromStr, S: Send + Sync> FromRequestParts<S> for PathIds<A, B> {
     type Rejection = ApiError;
@@ -43,7 +43,7 @@ impl<A: FromStr, B: FromStr, S: Send + Sync> FromRequestParts<S> for PathIds<A, 
 
 /// The query string, read into a struct.
 #[derive(Clone, Debug)]
-pub struct Params<T>(pub T);
+pub(crate) struct Params<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;

@@ -24,7 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// Those of the work, or 503.
-pub async fn unless_changed<T>(
+pub(crate) async fn unless_changed<T>(
     admitted: &Admitted,
     work: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<T, ApiError> {
@@ -46,7 +46,7 @@ type Held = Pin<Box<dyn Future<Output = Part> + Send>>;
 type Part = Option<Result<Frame<Bytes>, axum::Error>>;
 
 /// A body that ends with [`KeyChanged`] when the key of its request is changed while it comes.
-pub struct GuardedBody {
+pub(crate) struct GuardedBody {
     body: Body,
     admittance: Arc<Admittance>,
     /// Whether it arrived after the headers.
@@ -56,7 +56,7 @@ pub struct GuardedBody {
 
 impl GuardedBody {
     /// Guards a body. An empty one needs no guard.
-    pub fn guard(body: Body, admittance: &Arc<Admittance>) -> Body {
+    pub(crate) fn guard(body: Body, admittance: &Arc<Admittance>) -> Body {
         if body.is_end_stream() {
             return body;
         }

@@ -40,7 +40,7 @@ impl Series {
 /// The series so far, by route. They are few and kept here, because looking one up by its labels costs more than the rest
 /// of the bookkeeping of a request.
 #[derive(Debug, Default)]
-pub struct HttpMetrics(RwLock<HashMap<String, Vec<Series>>>);
+pub(crate) struct HttpMetrics(RwLock<HashMap<String, Vec<Series>>>);
 
 impl HttpMetrics {
     fn series(&self, route: &str, method: &'static str, status: StatusCode) -> Series {
@@ -62,7 +62,7 @@ impl HttpMetrics {
 
 /// Records each request under its route's pattern, never its path: ids would make a series each.
 #[derive(Clone, Debug, Default)]
-pub struct RecordLayer(Arc<HttpMetrics>);
+pub(crate) struct RecordLayer(Arc<HttpMetrics>);
 
 impl<S> Layer<S> for RecordLayer {
     type Service = Record<S>;
@@ -77,7 +77,7 @@ impl<S> Layer<S> for RecordLayer {
 
 /// What [`RecordLayer`] makes of a service. By hand, because `from_fn` costs each request two boxes.
 #[derive(Clone, Debug)]
-pub struct Record<S> {
+pub(crate) struct Record<S> {
     inner: S,
     metrics: Arc<HttpMetrics>,
 }

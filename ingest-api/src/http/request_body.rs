@@ -16,7 +16,7 @@ const DECODERS: usize = 4;
 
 /// The limits that all bodies share.
 #[derive(Debug)]
-pub struct BodyLimits {
+pub(crate) struct BodyLimits {
     /// How long one body may take to arrive.
     pub timeout: Duration,
     /// Bytes that are free for bodies that arrive in pieces.
@@ -29,7 +29,7 @@ pub struct BodyLimits {
 
 impl BodyLimits {
     /// Lets bodies that arrive in pieces hold `buffer_bytes` together.
-    pub fn new(timeout: Duration, buffer_bytes: u32) -> Self {
+    pub(crate) fn new(timeout: Duration, buffer_bytes: u32) -> Self {
         Self {
             timeout,
             room: Arc::new(Semaphore::new(buffer_bytes as usize)),
@@ -42,7 +42,7 @@ impl BodyLimits {
     ///
     /// # Errors
     /// 503 when it does not come in time.
-    pub async fn decoder(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+    pub(crate) async fn decoder(&self) -> Result<SemaphorePermit<'_>, ApiError> {
         match timeout(self.timeout, self.decoders.acquire()).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(ApiError::Unavailable {
@@ -53,7 +53,7 @@ impl BodyLimits {
     }
 
     /// A body of which no byte has arrived yet.
-    pub fn empty_body(&self) -> Gathered {
+    pub(crate) fn empty_body(&self) -> Gathered {
         Gathered {
             bytes: Vec::new(),
             held: None,
@@ -65,7 +65,7 @@ impl BodyLimits {
 
 /// The bytes of one body that have arrived, in one buffer. Dropping it frees its share of the memory.
 #[derive(Debug)]
-pub struct Gathered {
+pub(crate) struct Gathered {
     bytes: Vec<u8>,
     /// Permits for the buffer's whole capacity, however little of it is filled.
     held: Option<OwnedSemaphorePermit>,
@@ -75,7 +75,7 @@ pub struct Gathered {
 
 impl Gathered {
     /// Bytes that have arrived.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
@@ -84,7 +84,7 @@ impl Gathered {
     ///
     /// # Errors
     /// 503 when other bodies hold the memory.
-    pub fn append(&mut self, piece: &[u8], most: usize) -> Result<(), ApiError> {
+    pub(crate) fn append(&mut self, piece: &[u8], most: usize) -> Result<(), ApiError> {
         let (length, capacity) = (self.bytes.len() + piece.len(), self.bytes.capacity());
         if length > capacity {
             let grown = length.max(most.min(2 * capacity));

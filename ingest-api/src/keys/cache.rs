@@ -30,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// Something in Postgres is no longer what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum KeyChange {
+pub(crate) enum KeyChange {
     /// A key was revoked, or will expire at another time.
     Key(KeyId),
     /// An organisation's limit is another, which concerns all its keys.
@@ -39,7 +39,7 @@ pub enum KeyChange {
 
 /// What is known of a key.
 #[derive(Debug)]
-pub enum Known {
+pub(crate) enum Known {
     /// It was verified.
     Verified(Arc<VerifiedKey>),
     /// It was verified, and it is time to ask Postgres again.
@@ -52,7 +52,7 @@ pub enum Known {
 
 /// The keys in memory.
 #[derive(Debug)]
-pub struct KeyCache {
+pub(crate) struct KeyCache {
     config: KeyCacheConfig,
     started: Moment,
     verified: DashMap<Digest, Arc<VerifiedKey>>,
@@ -68,7 +68,7 @@ pub struct KeyCache {
 
 impl KeyCache {
     /// An empty cache.
-    pub fn new(config: KeyCacheConfig) -> Self {
+    pub(crate) fn new(config: KeyCacheConfig) -> Self {
         let started = Moment::now();
         Self {
             config,
@@ -84,12 +84,12 @@ impl KeyCache {
     }
 
     /// Up to when revocations are known.
-    pub fn hearing(&self) -> &Hearing {
+    pub(crate) fn hearing(&self) -> &Hearing {
         &self.hearing
     }
 
     /// What is known of the key with this digest. The usual request needs only this one map read.
-    pub fn get(&self, digest: &Digest, now: Moment) -> Option<Known> {
+    pub(crate) fn get(&self, digest: &Digest, now: Moment) -> Option<Known> {
         if let Some(key) = self.held(digest) {
             let age = now - key.confirmed_at;
             return if age >= self.config.key_outage_ttl {
@@ -107,28 +107,33 @@ impl KeyCache {
     }
 
     /// A key that was verified, even if it may have changed since.
-    pub fn held(&self, digest: &Digest) -> Option<Arc<VerifiedKey>> {
+    pub(crate) fn held(&self, digest: &Digest) -> Option<Arc<VerifiedKey>> {
         self.verified.get(digest).map(|entry| entry.value().clone())
     }
 
     /// Notes that a request was made with a key.
-    pub fn used(&self, key: &VerifiedKey, now: Moment) {
+    pub(crate) fn used(&self, key: &VerifiedKey, now: Moment) {
         key.used(now - self.started);
     }
 
     /// Notes that Postgres answered.
-    pub fn database_answered(&self, at: Moment) {
+    pub(crate) fn database_answered(&self, at: Moment) {
         *self.answered_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// Whether Postgres answers, as far as is known.
-    pub fn database_answers(&self, now: Moment) -> bool {
+    pub(crate) fn database_answers(&self, now: Moment) -> bool {
         let answered_at = *self.answered_at.lock().unwrap_or_else(PoisonError::into_inner);
         now - answered_at < SILENCE
     }
 
     /// Remembers a verified key that Postgres was asked for at `asked_at`. None when it has changed since: ask again.
-    pub fn remember(&self, digest: Digest, key: VerifiedKey, asked_at: Moment) -> Option<Arc<VerifiedKey>> {
+    pub(crate) fn remember(
+        &self,
+        digest: Digest,
+        key: VerifiedKey,
+        asked_at: Moment,
+    ) -> Option<Arc<VerifiedKey>> {
         make_room(&self.verified, &digest, self.config.key_cache_size, |key| {
             self.forget_id(&key.id);
         });
@@ -147,14 +152,14 @@ impl KeyCache {
     }
 
     /// Remembers that this is not a key.
-    pub fn refuse(&self, digest: Digest) {
+    pub(crate) fn refuse(&self, digest: Digest) {
         make_room(&self.refused, &digest, self.config.key_cache_size, |_| ());
         self.refused
             .insert(digest, Moment::now() + self.config.key_refusal_ttl);
     }
 
     /// Takes note of a change: what it concerns must be asked for again.
-    pub fn change(&self, change: &KeyChange) {
+    pub(crate) fn change(&self, change: &KeyChange) {
         self.changes.insert(change.clone(), Moment::now());
         match change {
             KeyChange::Key(id) => self.forget_key(id),
@@ -167,7 +172,7 @@ impl KeyCache {
 
     /// Changes may have been missed up to now. Answers that were asked for earlier are no longer accepted. Returns the keys
     /// in memory with their digests, to be asked for again.
-    pub fn back_in_touch(&self) -> Vec<(Digest, Arc<VerifiedKey>)> {
+    pub(crate) fn back_in_touch(&self) -> Vec<(Digest, Arc<VerifiedKey>)> {
         let now = Moment::now();
         *self.in_touch_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
         let entries = self.verified.iter();
@@ -177,7 +182,7 @@ impl KeyCache {
     }
 
     /// Whether an outcome that was asked for at `asked_at` may be out of date.
-    pub fn changed_since(&self, id: &KeyId, org_id: OrgId, asked_at: Moment) -> bool {
+    pub(crate) fn changed_since(&self, id: &KeyId, org_id: OrgId, asked_at: Moment) -> bool {
         let concerned = [KeyChange::Key(id.clone()), KeyChange::Organization(org_id)];
         let in_touch_since = *self.in_touch_since.lock().unwrap_or_else(PoisonError::into_inner);
         asked_at < in_touch_since
@@ -187,31 +192,31 @@ impl KeyCache {
     }
 
     /// Whether a change of this key is kept. What other replicas share of the key may be older than the change.
-    pub fn changed_lately(&self, id: &KeyId) -> bool {
+    pub(crate) fn changed_lately(&self, id: &KeyId) -> bool {
         self.changes.contains_key(&KeyChange::Key(id.clone()))
     }
 
     /// Whether a key was changed after `since`, as far as changes are kept: longer than any request waits.
-    pub fn key_changed_since(&self, id: &KeyId, since: Moment) -> bool {
+    pub(crate) fn key_changed_since(&self, id: &KeyId, since: Moment) -> bool {
         let change = self.changes.get(&KeyChange::Key(id.clone()));
         change.is_some_and(|at| *at >= since)
     }
 
     /// The keys with uses that Postgres does not know of.
-    pub fn unsaved_uses(&self) -> Vec<Arc<VerifiedKey>> {
+    pub(crate) fn unsaved_uses(&self) -> Vec<Arc<VerifiedKey>> {
         let entries = self.verified.iter();
         let unsaved = entries.filter(|entry| entry.value().unsaved_use().is_some());
         unsaved.map(|entry| entry.value().clone()).collect()
     }
 
     /// When the process's uptime had that many seconds.
-    pub fn time_of(&self, second: u32) -> Moment {
+    pub(crate) fn time_of(&self, second: u32) -> Moment {
         self.started + Duration::from_secs(second.into())
     }
 
     /// Drops entries that are too old. Keys with unsaved uses stay until these are saved; while Postgres is away, all keys
     /// that are still valid stay.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         let now = Moment::now();
         let most = if self.database_answers(now) {
             self.config.key_cache_ttl

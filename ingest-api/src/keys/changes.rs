@@ -67,7 +67,7 @@ enum Signal {
 
 /// The sending side, and what one replica does with what it hears.
 #[derive(Debug)]
-pub struct KeyChanges {
+pub(crate) struct KeyChanges {
     nats: Nats,
     cache: Arc<KeyCache>,
     share: Arc<KeyShare>,
@@ -77,7 +77,7 @@ pub struct KeyChanges {
 
 impl KeyChanges {
     /// Hears nothing until [`KeyChanges::listen`] runs.
-    pub fn new(nats: Nats, cache: Arc<KeyCache>, share: Arc<KeyShare>, tasks: Tasks) -> Self {
+    pub(crate) fn new(nats: Nats, cache: Arc<KeyCache>, share: Arc<KeyShare>, tasks: Tasks) -> Self {
         Self {
             nats,
             cache,
@@ -92,7 +92,7 @@ impl KeyChanges {
     ///
     /// # Errors
     /// Those of `write`. It may have written all the same, so that is announced too.
-    pub async fn make<T: Send + 'static>(
+    pub(crate) async fn make<T: Send + 'static>(
         self: &Arc<Self>,
         change: KeyChange,
         write: impl Future<Output = Result<Option<T>, sqlx::Error>> + Send + 'static,
@@ -111,7 +111,7 @@ impl KeyChanges {
     }
 
     /// Tells every replica, this one included, of a change that is committed in Postgres.
-    pub async fn announce(&self, change: KeyChange) {
+    pub(crate) async fn announce(&self, change: KeyChange) {
         self.cache.change(&change);
         self.publish(&Signal::Changed(change.clone())).await;
         if let KeyChange::Key(id) = change {
@@ -127,7 +127,7 @@ impl KeyChanges {
     ///
     /// # Errors
     /// Never yet; it returns a result because it runs as a long-lived task.
-    pub async fn unshare(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn unshare(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
         while let Some(ids) = stop.run_until_cancelled(self.share.discarded()).await {
             let mut all_removed = true;
             for id in ids {
@@ -163,7 +163,7 @@ impl KeyChanges {
     ///
     /// # Errors
     /// When the subscription ends.
-    pub async fn listen(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn listen(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
         let mut signals = self.nats.client.subscribe(SUBJECT).await?;
         let mut markers = Markers::new();
         let mut tick = tokio::time::interval(MARKER_INTERVAL);
@@ -205,7 +205,7 @@ impl KeyChanges {
     ///
     /// # Errors
     /// Never yet; it returns a result because it runs as a long-lived task.
-    pub async fn watch(self: Arc<Self>, store: Store, stop: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn watch(self: Arc<Self>, store: Store, stop: CancellationToken) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(LOOK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut seen, mut answered) = (HashSet::new(), Moment::now());
@@ -241,7 +241,7 @@ impl KeyChanges {
     ///
     /// # Errors
     /// Never yet; it returns a result because it runs as a long-lived task.
-    pub async fn catch_up(
+    pub(crate) async fn catch_up(
         self: Arc<Self>,
         authenticator: Arc<Authenticator>,
         stop: CancellationToken,

@@ -4,7 +4,7 @@ use crate::store;
 
 /// Why a key was not verified, made or changed.
 #[derive(Debug)]
-pub enum KeyError {
+pub(crate) enum KeyError {
     /// It is not a key, or no longer.
     Invalid,
     /// It has expired.

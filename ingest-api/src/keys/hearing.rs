@@ -18,14 +18,14 @@ use tokio::time::timeout;
 use crate::keys::moment::Moment;
 
 /// How long what is known stays true: within this time a revoked key is refused everywhere.
-pub const FRESH: Duration = Duration::from_secs(1);
+pub(crate) const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a request waits for a replica that has to catch up. It takes a round trip to NATS.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A stretch of time of which every revocation is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     /// Its beginning.
     pub from: Moment,
     /// Its end.
@@ -75,7 +75,7 @@ impl Spans {
 
 /// What one replica has heard.
 #[derive(Debug)]
-pub struct Hearing {
+pub(crate) struct Hearing {
     spans: Mutex<Spans>,
     // The stretch in force, for every request to read.
     from: AtomicI64,
@@ -91,7 +91,7 @@ impl Default for Hearing {
 
 impl Hearing {
     /// Nothing yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let nothing = Span {
             from: Moment::START,
             until: Moment::START,
@@ -108,7 +108,7 @@ impl Hearing {
     }
 
     /// Every revocation of this stretch is known.
-    pub fn add(&self, span: Span) {
+    pub(crate) fn add(&self, span: Span) {
         if span.until < span.from {
             return;
         }
@@ -123,7 +123,7 @@ impl Hearing {
     }
 
     /// Whether a proof of `proved_at` still holds: every revocation since then is known, except those of the last second.
-    pub fn vouches_for(&self, proved_at: Moment, now: Moment) -> bool {
+    pub(crate) fn vouches_for(&self, proved_at: Moment, now: Moment) -> bool {
         if now < proved_at + FRESH {
             return true;
         }
@@ -133,7 +133,7 @@ impl Hearing {
     }
 
     /// Waits, not for long, until this replica has caught up.
-    pub async fn catch_up(&self) {
+    pub(crate) async fn catch_up(&self) {
         let caught_up = async {
             loop {
                 let moved = self.moved.notified();

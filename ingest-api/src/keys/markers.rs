@@ -28,7 +28,7 @@ struct Row {
 
 /// What a marker shows that came back.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Returned {
+pub(crate) enum Returned {
     /// It is another replica's, or from an earlier connection.
     Foreign,
     /// The subscription is in force from now on.
@@ -39,7 +39,7 @@ pub enum Returned {
 
 /// The markers of one replica.
 #[derive(Debug)]
-pub struct Markers {
+pub(crate) struct Markers {
     own: u64,
     number: u64,
     sent: VecDeque<Sent>,
@@ -48,7 +48,7 @@ pub struct Markers {
 
 impl Markers {
     /// None was sent.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             own: Uuid::new_v4().as_u64_pair().1,
             number: 0,
@@ -58,7 +58,7 @@ impl Markers {
     }
 
     /// The next marker, to be sent over this connection now.
-    pub fn next(&mut self, connection: u64, now: Moment) -> Uuid {
+    pub(crate) fn next(&mut self, connection: u64, now: Moment) -> Uuid {
         self.number += 1;
         self.sent.push_back(Sent {
             number: self.number,
@@ -72,7 +72,7 @@ impl Markers {
     }
 
     /// A marker came over this connection.
-    pub fn returned(&mut self, marker: Uuid, connection: u64, now: Moment) -> Returned {
+    pub(crate) fn returned(&mut self, marker: Uuid, connection: u64, now: Moment) -> Returned {
         let (number, whose) = marker.as_u64_pair();
         if whose != self.own {
             return Returned::Foreign;

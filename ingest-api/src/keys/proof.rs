@@ -17,7 +17,7 @@ const MAC_LENGTH: usize = 32;
 
 /// That a key was verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proof {
+pub(crate) struct Proof {
     /// Of the whole key.
     pub digest: Digest,
     /// What Postgres granted when it was last asked.
@@ -27,7 +27,7 @@ pub struct Proof {
 
 impl Proof {
     /// Of a key in memory.
-    pub fn new(digest: Digest, key: &VerifiedKey) -> Self {
+    pub(crate) fn new(digest: Digest, key: &VerifiedKey) -> Self {
         Self {
             digest,
             grant: key.grant.clone(),
@@ -36,18 +36,18 @@ impl Proof {
     }
 
     /// Whether the key was verified against the hash with this fingerprint.
-    pub fn shows(&self, fingerprint: &Fingerprint) -> bool {
+    pub(crate) fn shows(&self, fingerprint: &Fingerprint) -> bool {
         self.grant.fingerprint == *fingerprint
     }
 
     /// How long ago Postgres confirmed the grant.
-    pub fn age(&self, now: UnixMicros) -> Duration {
+    pub(crate) fn age(&self, now: UnixMicros) -> Duration {
         // Clocks of two machines differ a little: what seems to come from the future is new.
         Duration::from_micros(u64::try_from(now.get() - self.confirmed_at.get()).unwrap_or(0))
     }
 
     /// The entry for this id.
-    pub fn seal(&self, id: &KeyId, key: &[u8; 32]) -> Bytes {
+    pub(crate) fn seal(&self, id: &KeyId, key: &[u8; 32]) -> Bytes {
         let body = rmp_serde::to_vec_named(self).expect("plain fields have a MessagePack form");
         let mut sealed = mac(id, &body, key).as_bytes().to_vec();
         sealed.extend_from_slice(&body);
@@ -55,7 +55,7 @@ impl Proof {
     }
 
     /// Reads an entry. Nothing, unless a replica wrote it for this id and this key.
-    pub fn open(sealed: &[u8], id: &KeyId, digest: &Digest, key: &[u8; 32]) -> Option<Self> {
+    pub(crate) fn open(sealed: &[u8], id: &KeyId, digest: &Digest, key: &[u8; 32]) -> Option<Self> {
         let (tag, body) = sealed.split_first_chunk::<MAC_LENGTH>()?;
         // `blake3::Hash` compares in constant time.
         if mac(id, body, key) != *tag {

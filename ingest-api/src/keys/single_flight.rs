@@ -11,7 +11,7 @@ use crate::keys::error::KeyError;
 
 /// The keys that requests wait for.
 #[derive(Debug, Default)]
-pub struct Flights(DashMap<Digest, Arc<Mutex<Option<Failure>>>>);
+pub(crate) struct Flights(DashMap<Digest, Arc<Mutex<Option<Failure>>>>);
 
 /// A look-up that could not be made.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ struct Failure {
 
 impl Flights {
     /// Takes a place among the requests that wait for a key.
-    pub fn enter(&self, digest: Digest) -> Flight<'_> {
+    pub(crate) fn enter(&self, digest: Digest) -> Flight<'_> {
         Flight {
             lock: self.0.entry(digest).or_default().clone(),
             flights: self,
@@ -36,7 +36,7 @@ impl Flights {
 /// A place among the requests that wait for the same key. The last one to leave, also by cancellation, removes the map's
 /// entry.
 #[derive(Debug)]
-pub struct Flight<'a> {
+pub(crate) struct Flight<'a> {
     flights: &'a Flights,
     digest: Digest,
     lock: Arc<Mutex<Option<Failure>>>,
@@ -45,7 +45,7 @@ pub struct Flight<'a> {
 
 impl Flight<'_> {
     /// Waits for the turn to look the key up.
-    pub async fn turn(&self) -> Turn<'_> {
+    pub(crate) async fn turn(&self) -> Turn<'_> {
         Turn {
             failure: self.lock.lock().await,
             entered_at: self.entered_at,
@@ -64,7 +64,7 @@ impl Drop for Flight<'_> {
 
 /// The turn to look a key up.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     failure: MutexGuard<'a, Option<Failure>>,
     entered_at: Instant,
 }
@@ -74,7 +74,7 @@ impl Turn<'_> {
     ///
     /// # Errors
     /// With the same reason.
-    pub fn failed_meanwhile(&self) -> Result<(), KeyError> {
+    pub(crate) fn failed_meanwhile(&self) -> Result<(), KeyError> {
         match &*self.failure {
             Some(failure) if failure.at >= self.entered_at => Err(KeyError::Unavailable {
                 reason: failure.reason,
@@ -85,7 +85,7 @@ impl Turn<'_> {
     }
 
     /// Stores an error for the requests that wait, if it is about neither this request nor this key.
-    pub fn fail(&mut self, error: &KeyError) {
+    pub(crate) fn fail(&mut self, error: &KeyError) {
         if let KeyError::Unavailable { reason, retry_after } = *error {
             *self.failure = Some(Failure {
                 at: Instant::now(),

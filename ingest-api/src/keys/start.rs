@@ -17,14 +17,20 @@ use crate::store::Store;
 
 /// What the service knows of API keys.
 #[derive(Debug)]
-pub struct Keys {
+pub(crate) struct Keys {
     pub cache: Arc<KeyCache>,
     pub authenticator: Arc<Authenticator>,
     pub changes: Arc<KeyChanges>,
 }
 
 /// Starts what remembers, shares and saves keys.
-pub fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readiness, tasks: &Tasks) -> Keys {
+pub(crate) fn start_keys(
+    config: &Config,
+    store: Store,
+    nats: &Nats,
+    readiness: &Readiness,
+    tasks: &Tasks,
+) -> Keys {
     let cache = Arc::new(KeyCache::new(config.keys.clone()));
     let (share, offers) = KeyShare::new(nats.clone(), &config.secrets_key);
     let share = Arc::new(share);
@@ -66,7 +72,7 @@ pub fn start_keys(config: &Config, store: Store, nats: &Nats, readiness: &Readin
 }
 
 /// Starts what makes changed keys forgotten.
-pub fn follow_key_changes(keys: &Keys, store: &Store, tasks: &Tasks) {
+pub(crate) fn follow_key_changes(keys: &Keys, store: &Store, tasks: &Tasks) {
     let changes = || keys.changes.clone();
     let stop = || tasks.stop().clone();
     tasks.spawn_long_lived("key changes", changes().listen(stop()));

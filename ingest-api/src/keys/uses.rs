@@ -19,7 +19,7 @@ const BATCH: usize = 1_000;
 ///
 /// # Errors
 /// Never yet; it returns a result because it runs as a long-lived task.
-pub async fn save_regularly(
+pub(crate) async fn save_regularly(
     cache: Arc<KeyCache>,
     store: Store,
     interval: Duration,
@@ -33,7 +33,7 @@ pub async fn save_regularly(
 }
 
 /// Writes the uses that Postgres does not know of. What fails is tried again the next time.
-pub async fn save(cache: &KeyCache, store: &Store) {
+pub(crate) async fn save(cache: &KeyCache, store: &Store) {
     let unsaved = cache.unsaved_uses();
     for batch in unsaved.chunks(BATCH) {
         let seconds: Vec<_> = batch.iter().map(|key| key.unsaved_use()).collect();

@@ -11,7 +11,7 @@ use crate::keys::moment::Moment;
 
 /// A key that was verified, and what it allows.
 #[derive(Debug)]
-pub struct VerifiedKey {
+pub(crate) struct VerifiedKey {
     /// Its public part.
     pub id: KeyId,
     /// What it allows.
@@ -29,7 +29,7 @@ pub struct VerifiedKey {
 
 impl VerifiedKey {
     /// A key whose grant Postgres was asked for at `confirmed_at`.
-    pub fn new(id: KeyId, grant: Grant, confirmed_at: Moment) -> Self {
+    pub(crate) fn new(id: KeyId, grant: Grant, confirmed_at: Moment) -> Self {
         Self {
             id,
             grant,
@@ -43,7 +43,7 @@ impl VerifiedKey {
     }
 
     /// A key whose grant another replica asked for, and which was not revoked at `proved_at`: `age` later.
-    pub fn hearsay(id: KeyId, grant: Grant, age: Duration, proved_at: Moment) -> Self {
+    pub(crate) fn hearsay(id: KeyId, grant: Grant, age: Duration, proved_at: Moment) -> Self {
         Self {
             is_hearsay: true,
             proved_at,
@@ -52,23 +52,23 @@ impl VerifiedKey {
     }
 
     /// Whether the key may be used at this time of day.
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         // Most keys never expire, and reading the clock is most of this function.
         self.grant.expires_at.is_none_or(|at| at > UnixMicros::now())
     }
 
     /// Whether the caller is the one to ask Postgres again.
-    pub fn begin_refresh(&self) -> bool {
+    pub(crate) fn begin_refresh(&self) -> bool {
         !self.refreshing.swap(true, Ordering::Relaxed)
     }
 
     /// The refresh failed; another may try.
-    pub fn end_refresh(&self) {
+    pub(crate) fn end_refresh(&self) {
         self.refreshing.store(false, Ordering::Relaxed);
     }
 
     /// Notes a use, in whole seconds of `uptime`: at most one store a second, which the cores do not fight over.
-    pub fn used(&self, uptime: Duration) {
+    pub(crate) fn used(&self, uptime: Duration) {
         let second = u32::try_from(uptime.as_secs())
             .unwrap_or(u32::MAX)
             .saturating_add(1);
@@ -78,18 +78,18 @@ impl VerifiedKey {
     }
 
     /// The last use, as a second of the process's uptime, when Postgres does not know of it yet.
-    pub fn unsaved_use(&self) -> Option<u32> {
+    pub(crate) fn unsaved_use(&self) -> Option<u32> {
         let last = self.last_use.load(Ordering::Relaxed);
         (last != self.saved_use.load(Ordering::Relaxed)).then(|| last - 1)
     }
 
     /// Postgres knows of the use in that second.
-    pub fn saved_use(&self, second: u32) {
+    pub(crate) fn saved_use(&self, second: u32) {
         self.saved_use.store(second + 1, Ordering::Relaxed);
     }
 
     /// Takes over what is known of the uses of the entry that this one replaces.
-    pub fn inherit_uses(&self, from: &Self) {
+    pub(crate) fn inherit_uses(&self, from: &Self) {
         let last = from.last_use.load(Ordering::Relaxed);
         self.last_use.fetch_max(last, Ordering::Relaxed);
         self.saved_use

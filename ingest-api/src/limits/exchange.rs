@@ -101,7 +101,7 @@ impl Peers {
 
 /// One replica's part in the exchange.
 #[derive(Debug)]
-pub struct RateExchange {
+pub(crate) struct RateExchange {
     limiter: Arc<RateLimiter>,
     nats: Nats,
     interval: Duration,
@@ -113,7 +113,7 @@ pub struct RateExchange {
 
 impl RateExchange {
     /// Alone, until others are heard.
-    pub fn new(limiter: Arc<RateLimiter>, nats: Nats, interval: Duration) -> Self {
+    pub(crate) fn new(limiter: Arc<RateLimiter>, nats: Nats, interval: Duration) -> Self {
         let now = Instant::now();
         Self {
             limiter,
@@ -129,7 +129,7 @@ impl RateExchange {
     ///
     /// # Errors
     /// When the subscription ends.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut messages = self.nats.client.subscribe(SUBJECT).await?;
         let mut connections = self.nats.connections();
         let limiter = self.limiter.clone();

@@ -16,22 +16,22 @@ const ID_LENGTH: usize = 16;
 const ENTRY_LENGTH: usize = ID_LENGTH + 8;
 
 /// Most entries in a message, which makes it 48 KB.
-pub const MAX_ENTRIES: usize = 2_000;
+pub(crate) const MAX_ENTRIES: usize = 2_000;
 
 /// One replica, until it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplicaId(Uuid);
+pub(crate) struct ReplicaId(Uuid);
 
 impl ReplicaId {
     /// A new one.
-    pub fn generate() -> Self {
+    pub(crate) fn generate() -> Self {
         Self(Uuid::new_v4())
     }
 }
 
 /// What a replica says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// Who says it.
     pub from: ReplicaId,
     /// What.
@@ -40,7 +40,7 @@ pub struct Message {
 
 /// What can be said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+pub(crate) enum Body {
     /// `I am here, and admitted this since I last told you.`
     Admitted(Vec<Usage>),
     /// `I stop, do not count me any more.`
@@ -61,7 +61,7 @@ impl Body {
 
 impl Message {
     /// The bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION, self.body.kind()];
         bytes.extend_from_slice(self.from.0.as_bytes());
         let entries: &[Usage] = match &self.body {
@@ -80,7 +80,7 @@ impl Message {
     }
 
     /// Reads a message; nothing when it is none that this version knows.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (&[version, kind], rest) = bytes.split_first_chunk()?;
         if version != VERSION || bytes.len() > HEADER_LENGTH + ID_LENGTH + MAX_ENTRIES * ENTRY_LENGTH {
             return None;

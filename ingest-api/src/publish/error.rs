@@ -2,7 +2,7 @@
 
 /// Why an event was not accepted. It may have been stored all the same when it `timed out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublishError {
+pub(crate) enum PublishError {
     /// No acknowledgement in time: NATS is away or overloaded.
     TimedOut,
     /// The stream is at its byte limit, or NATS at its disk limit.
@@ -15,10 +15,10 @@ pub enum PublishError {
 
 impl PublishError {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::TimedOut, Self::Full, Self::QueueFull, Self::Stopping];
+    pub(crate) const ALL: [Self; 4] = [Self::TimedOut, Self::Full, Self::QueueFull, Self::Stopping];
 
     /// Its name in metrics.
-    pub fn code(self) -> &'static str {
+    pub(crate) fn code(self) -> &'static str {
         match self {
             Self::TimedOut => "timed_out",
             Self::Full => "stream_full",

@@ -20,7 +20,7 @@ const MAX_WAIT: Duration = Duration::from_millis(1);
 
 /// One event that waits for its frame's acknowledgement.
 #[derive(Debug)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// The event.
     pub event: EncodedEvent,
     /// When its request is answered at the latest.
@@ -33,7 +33,7 @@ pub struct Pending {
 
 /// The events of one stream that are not in a frame yet.
 #[derive(Debug)]
-pub struct Gathering {
+pub(crate) struct Gathering {
     arriving: mpsc::UnboundedReceiver<Pending>,
     gathered: VecDeque<Pending>,
     /// Events in the last frame.
@@ -42,7 +42,7 @@ pub struct Gathering {
 
 impl Gathering {
     /// Of events that arrive here.
-    pub fn new(arriving: mpsc::UnboundedReceiver<Pending>) -> Self {
+    pub(crate) fn new(arriving: mpsc::UnboundedReceiver<Pending>) -> Self {
         Self {
             arriving,
             gathered: VecDeque::new(),
@@ -51,7 +51,7 @@ impl Gathering {
     }
 
     /// Waits for events and returns the next frame, of at least one. None after the stop.
-    pub async fn next_frame(&mut self, stop: &CancellationToken) -> Option<Vec<Pending>> {
+    pub(crate) async fn next_frame(&mut self, stop: &CancellationToken) -> Option<Vec<Pending>> {
         loop {
             if self.gathered.is_empty() {
                 match stop.run_until_cancelled(self.arriving.recv()).await? {

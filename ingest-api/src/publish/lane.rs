@@ -27,7 +27,7 @@ const RESEND_AFTER: Duration = Duration::from_millis(900);
 const RESEND_PAUSE: Duration = Duration::from_millis(50);
 
 /// Sends frames to one stream, one at a time.
-pub struct Sending {
+pub(crate) struct Sending {
     subject: String,
     jetstream: jetstream::Context,
     nats: Nats,
@@ -36,7 +36,7 @@ pub struct Sending {
 
 impl Sending {
     /// To the stream of a subject.
-    pub fn new(nats: &Nats, subject: String) -> Self {
+    pub(crate) fn new(nats: &Nats, subject: String) -> Self {
         Self {
             subject,
             jetstream: nats.jetstream(),
@@ -49,7 +49,7 @@ impl Sending {
     ///
     /// # Errors
     /// [`PublishError`]; the frame may be stored all the same.
-    pub async fn publish(&mut self, frame: &[Pending]) -> Result<(), PublishError> {
+    pub(crate) async fn publish(&mut self, frame: &[Pending]) -> Result<(), PublishError> {
         let started = Instant::now();
         let deadline = frame
             .iter()

@@ -33,7 +33,7 @@ const QUEUE_OVERHEAD: usize = 256;
 
 /// Hands events to the tasks that publish them.
 #[derive(Clone, Debug)]
-pub struct Publisher {
+pub(crate) struct Publisher {
     partitions: Arc<[mpsc::UnboundedSender<Pending>]>,
     // Bounds the queues in bytes, whatever the size of the events.
     room: Arc<Semaphore>,
@@ -42,7 +42,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// Starts one publishing task for each partition.
-    pub fn start(config: &PublishConfig, partitions: u32, nats: &Nats, tasks: &Tasks) -> Self {
+    pub(crate) fn start(config: &PublishConfig, partitions: u32, nats: &Nats, tasks: &Tasks) -> Self {
         let senders = (0..partitions).map(|partition| {
             let (sender, events) = mpsc::unbounded_channel();
             let gathering = Gathering::new(events);
@@ -62,12 +62,12 @@ impl Publisher {
     ///
     /// # Errors
     /// [`PublishError`].
-    pub async fn publish(&self, org_id: OrgId, event: EncodedEvent) -> Result<(), PublishError> {
+    pub(crate) async fn publish(&self, org_id: OrgId, event: EncodedEvent) -> Result<(), PublishError> {
         self.enqueue(org_id, event).stored().await
     }
 
     /// Hands an event over. The events of one organisation are published in the order in which they are handed over.
-    pub fn enqueue(&self, org_id: OrgId, event: EncodedEvent) -> Enqueued {
+    pub(crate) fn enqueue(&self, org_id: OrgId, event: EncodedEvent) -> Enqueued {
         Enqueued(self.try_enqueue(org_id, event))
     }
 
@@ -100,14 +100,14 @@ type Answer = oneshot::Receiver<Result<(), PublishError>>;
 
 /// An event that was handed over, or could not be.
 #[derive(Debug)]
-pub struct Enqueued(Result<Answer, PublishError>);
+pub(crate) struct Enqueued(Result<Answer, PublishError>);
 
 impl Enqueued {
     /// Returns when the stream has the event on disk. A refusal is counted.
     ///
     /// # Errors
     /// [`PublishError`].
-    pub async fn stored(self) -> Result<(), PublishError> {
+    pub(crate) async fn stored(self) -> Result<(), PublishError> {
         let outcome = match self.0 {
             Ok(answer) => answer.await.unwrap_or(Err(PublishError::Stopping)),
             Err(error) => Err(error),

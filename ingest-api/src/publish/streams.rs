@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::StreamsConfig;
 
 /// The readiness condition that [`keep_streams`] fulfils.
-pub const STREAMS_READY: &str = "event streams";
+pub(crate) const STREAMS_READY: &str = "event streams";
 
 /// Pause before streams are created again that could not be.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Creates the event streams, and again after every reconnection, because the server may be a new, empty one, and when
 /// one is gone.
-pub async fn keep_streams(
+pub(crate) async fn keep_streams(
     config: StreamsConfig,
     nats: Nats,
     readiness: Readiness,

@@ -47,12 +47,12 @@ impl Modify for Credentials {
 }
 
 /// The document of these operations.
-pub fn document(operations: impl Iterator<Item = UtoipaMethodRouter<Arc<App>>>) -> OpenApi {
+pub(crate) fn document(operations: impl Iterator<Item = UtoipaMethodRouter<Arc<App>>>) -> OpenApi {
     let document = OpenApiRouter::with_openapi(Frame::openapi());
     operations.fold(document, OpenApiRouter::routes).into_openapi()
 }
 
 /// `/openapi.json`, and `/docs`, which needs nothing from elsewhere.
-pub fn routes(document: OpenApi) -> Router {
+pub(crate) fn routes(document: OpenApi) -> Router {
     SwaggerUi::new("/docs").url("/openapi.json", document).into()
 }

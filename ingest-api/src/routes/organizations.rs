@@ -27,7 +27,7 @@ const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
 
 /// A page of organisations, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct OrganizationPage {
+pub(crate) struct OrganizationPage {
     /// The organisations.
     data: Vec<Organization>,
     /// Where the next page begins; null on the last one.
@@ -47,7 +47,7 @@ pub struct OrganizationPage {
         AdminRefusals, FormRefusals,
     ),
 )]
-pub async fn create(
+pub(crate) async fn create(
     _: Admin,
     State(app): State<Arc<App>>,
     mut body: RequestBody,
@@ -75,7 +75,7 @@ pub async fn create(
         AdminRefusals, ListRefusals,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     _: Admin,
     State(app): State<Arc<App>>,
     this_page: ThisPage,
@@ -104,7 +104,7 @@ pub async fn list(
         AdminRefusals, NoOrganization,
     ),
 )]
-pub async fn show(
+pub(crate) async fn show(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
@@ -130,7 +130,7 @@ pub async fn show(
         AdminRefusals, FormRefusals, NoOrganization,
     ),
 )]
-pub async fn change(
+pub(crate) async fn change(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,

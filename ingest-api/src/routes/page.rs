@@ -21,7 +21,7 @@ const DEFAULT_LIMIT: i64 = 50;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct PageParams {
+pub(crate) struct PageParams {
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// Most rows on the page.
@@ -34,7 +34,7 @@ impl PageParams {
     ///
     /// # Errors
     /// 422 with the wrong one.
-    pub fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(&self) -> Result<Page<Id>, ApiError> {
+    pub(crate) fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(&self) -> Result<Page<Id>, ApiError> {
         page(self.cursor.as_deref(), self.limit)
     }
 }
@@ -43,7 +43,7 @@ impl PageParams {
 ///
 /// # Errors
 /// 422 with the wrong one.
-pub fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(
+pub(crate) fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(
     cursor: Option<&str>,
     limit: Option<i64>,
 ) -> Result<Page<Id>, ApiError> {
@@ -60,7 +60,7 @@ pub fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(
 
 /// The request for a page, from which the one for the next page is made.
 #[derive(Debug)]
-pub struct ThisPage(Uri);
+pub(crate) struct ThisPage(Uri);
 
 impl<S: Send + Sync> FromRequestParts<S> for ThisPage {
     type Rejection = Infallible;
@@ -72,7 +72,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ThisPage {
 
 impl ThisPage {
     /// `Link: <…>; rel="next"` (RFC 8288), when there is a next page: the same request with another cursor.
-    pub fn links(&self, next_cursor: Option<&str>) -> HeaderMap {
+    pub(crate) fn links(&self, next_cursor: Option<&str>) -> HeaderMap {
         let link = next_cursor.map(|cursor| {
             let query = form_urlencoded::parse(self.0.query().unwrap_or_default().as_bytes());
             let query = form_urlencoded::Serializer::new(String::new())

@@ -41,7 +41,7 @@ const MAX_LEASES: usize = 1_000;
 /// Body of `POST /v1/endpoints/{id}/pull`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct PullRequest {
+pub(crate) struct PullRequest {
     /// Most deliveries to lease.
     #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 100, default = 10)]
@@ -83,14 +83,14 @@ impl PullRequest {
 
 /// What a pull leased.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Pulled {
+pub(crate) struct Pulled {
     /// Those due longest first; none when nothing became due in time.
     deliveries: Vec<PulledDelivery>,
 }
 
 /// A leased delivery.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PulledDelivery {
+pub(crate) struct PulledDelivery {
     /// What is delivered.
     event: PulledEvent,
     /// To be handed back, unread, in `POST /v1/endpoints/{id}/ack`.
@@ -104,7 +104,7 @@ pub struct PulledDelivery {
 
 /// An event as consumers get it.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PulledEvent {
+pub(crate) struct PulledEvent {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
     id: EventId,
@@ -183,7 +183,7 @@ impl PulledDelivery {
         (status = 409, description = "The endpoint's deliveries are sent to its URL, or it is disabled.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn pull(
+pub(crate) async fn pull(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
     Manager { org_id, admitted }: Manager,
@@ -243,7 +243,7 @@ async fn check_is_pull(app: &App, org_id: OrgId, id: EndpointId) -> Result<bool,
 /// Body of `POST /v1/endpoints/{id}/ack`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AckRequest {
+pub(crate) struct AckRequest {
     /// `lease` of each delivery that is done with.
     #[schema(min_items = 1, max_items = 1000)]
     leases: Vec<String>,
@@ -251,14 +251,14 @@ pub struct AckRequest {
 
 /// What became of an acknowledgement.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Acknowledged {
+pub(crate) struct Acknowledged {
     /// One for each lease, in the order of the request.
     results: Vec<AckResult>,
 }
 
 /// What became of one lease.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AckResult {
+pub(crate) struct AckResult {
     /// As it was sent.
     lease: String,
     /// What became of it.
@@ -268,7 +268,7 @@ pub struct AckResult {
 /// Where a delivery stands after its lease was handed back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum AckOutcome {
+pub(crate) enum AckOutcome {
     /// It is delivered, now.
     Acknowledged,
     /// It had been acknowledged before, under this lease or another.
@@ -319,7 +319,7 @@ impl From<AcknowledgedRow> for AckOutcome {
         (status = 409, description = "The endpoint's deliveries are sent to its URL.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn acknowledge(
+pub(crate) async fn acknowledge(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
     Manager { org_id, .. }: Manager,

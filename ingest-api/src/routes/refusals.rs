@@ -37,7 +37,7 @@ macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident = $form:ident[$($refusal:expr),+];)+) => {$(
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name;
+        pub(crate) struct $name;
 
         impl IntoResponses for $name {
             fn responses() -> BTreeMap<String, RefOr<Response>> {

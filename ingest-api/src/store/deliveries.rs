@@ -10,11 +10,11 @@ use super::{Result, Store};
 use crate::domain::cursor::Cursor;
 
 /// Deliveries of a status are counted up to this many.
-pub const MAX_COUNTED: i64 = 10_000;
+pub(crate) const MAX_COUNTED: i64 = 10_000;
 
 /// Which deliveries of an endpoint a page holds.
 #[derive(Debug)]
-pub struct DeliveryFilter {
+pub(crate) struct DeliveryFilter {
     /// The organisation's.
     pub org_id: OrgId,
     /// Those to this endpoint.
@@ -31,7 +31,7 @@ pub struct DeliveryFilter {
 
 /// A delivery with what its endpoint's owner knows it by.
 #[derive(Debug)]
-pub struct EndpointDeliveryRow {
+pub(crate) struct EndpointDeliveryRow {
     pub event_id: EventId,
     pub event_type: String,
     pub accepted_at: OffsetDateTime,
@@ -47,7 +47,7 @@ pub struct EndpointDeliveryRow {
 
 /// How many deliveries ended alike.
 #[derive(Debug)]
-pub struct OutcomeCount {
+pub(crate) struct OutcomeCount {
     pub status: DeliveryStatus,
     /// Nothing when there was no attempt.
     pub last_outcome: Option<Outcome>,
@@ -57,7 +57,7 @@ pub struct OutcomeCount {
 impl Store {
     /// A page of an endpoint's deliveries, and where the next one begins. Pending ones come in the order in which they
     /// are due, the others newest first.
-    pub async fn list_endpoint_deliveries(
+    pub(crate) async fn list_endpoint_deliveries(
         &self,
         filter: &DeliveryFilter,
     ) -> Result<(Vec<EndpointDeliveryRow>, Option<Cursor>)> {
@@ -90,7 +90,11 @@ impl Store {
 
     /// Counts an endpoint's dead and pending deliveries by their last outcomes: up to [`MAX_COUNTED`] and one of each
     /// status.
-    pub async fn count_outcomes(&self, org_id: OrgId, endpoint_id: EndpointId) -> Result<Vec<OutcomeCount>> {
+    pub(crate) async fn count_outcomes(
+        &self,
+        org_id: OrgId,
+        endpoint_id: EndpointId,
+    ) -> Result<Vec<OutcomeCount>> {
         sqlx::query_as!(
             OutcomeCount,
             r#"

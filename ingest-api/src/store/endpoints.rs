@@ -14,11 +14,11 @@ use crate::domain::endpoint::Settings;
 use crate::domain::page::Page;
 
 /// Most endpoints of an organisation that are not deleted: workers hold them all in memory, and an event may go to each.
-pub const MAX_ENDPOINTS: i64 = 1_000;
+pub(crate) const MAX_ENDPOINTS: i64 = 1_000;
 
 /// A stored endpoint.
 #[derive(Debug)]
-pub struct EndpointRow {
+pub(crate) struct EndpointRow {
     pub id: EndpointId,
     pub kind: EndpointKind,
     pub url: Option<String>,
@@ -52,7 +52,7 @@ pub struct EndpointRow {
 
 /// An endpoint about to be stored.
 #[derive(Debug)]
-pub struct EndpointToStore<'a> {
+pub(crate) struct EndpointToStore<'a> {
     /// Its id.
     pub id: EndpointId,
     /// What its owner set.
@@ -69,7 +69,7 @@ fn millis(duration: Option<Duration>) -> Option<i64> {
 
 impl Store {
     /// Stores a new endpoint with its sealed signing secret, unless the organisation has [`MAX_ENDPOINTS`].
-    pub async fn create_endpoint(
+    pub(crate) async fn create_endpoint(
         &self,
         org_id: OrgId,
         kind: EndpointKind,
@@ -90,7 +90,7 @@ impl Store {
 
     /// Replaces what its owner sets of an endpoint. False when it is not at `version` any more, or deleted. With
     /// `close_circuit`, what is known of its failures is forgotten.
-    pub async fn update_endpoint(
+    pub(crate) async fn update_endpoint(
         &self,
         org_id: OrgId,
         version: i64,
@@ -145,7 +145,12 @@ impl Store {
 
     /// Deletes an endpoint and stops its recoveries; workers then end its deliveries. With a version, only while it
     /// is at that one. False when it is not, or is deleted already.
-    pub async fn delete_endpoint(&self, org_id: OrgId, id: EndpointId, version: Option<i64>) -> Result<bool> {
+    pub(crate) async fn delete_endpoint(
+        &self,
+        org_id: OrgId,
+        id: EndpointId,
+        version: Option<i64>,
+    ) -> Result<bool> {
         sqlx::query_scalar!(
             r#"with deleted as (
                    update endpoints set deleted_at = now()
@@ -167,7 +172,7 @@ impl Store {
 
     /// Gives an endpoint that is sent to another secret. The old one signs too for `overlap_seconds`, in place of
     /// the one before. False when there is no such endpoint.
-    pub async fn rotate_secret(
+    pub(crate) async fn rotate_secret(
         &self,
         org_id: OrgId,
         id: EndpointId,
@@ -190,13 +195,13 @@ impl Store {
     }
 
     /// One endpoint.
-    pub async fn find_endpoint(&self, org_id: OrgId, id: EndpointId) -> Result<Option<EndpointRow>> {
+    pub(crate) async fn find_endpoint(&self, org_id: OrgId, id: EndpointId) -> Result<Option<EndpointRow>> {
         let mut found = self.find_endpoints(org_id, &[id.as_uuid()]).await?;
         Ok(found.pop())
     }
 
     /// A page of an organisation's endpoints, newest first, with one more when there are more.
-    pub async fn list_endpoints(&self, org_id: OrgId, page: &Page<Uuid>) -> Result<Vec<EndpointRow>> {
+    pub(crate) async fn list_endpoints(&self, org_id: OrgId, page: &Page<Uuid>) -> Result<Vec<EndpointRow>> {
         let ids = sqlx::query_scalar!(
             "select id from endpoints
              where org_id = $1 and deleted_at is null

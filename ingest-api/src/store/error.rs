@@ -6,11 +6,11 @@ use sqlx::error::DatabaseError;
 const QUERY_CANCELED: &str = "57014";
 
 /// Seconds after which a request that Postgres could not serve is to be sent again.
-pub const RETRY_AFTER: u64 = 2;
+pub(crate) const RETRY_AFTER: u64 = 2;
 
 /// Why Postgres could not do it now, when a repeat may succeed. None when it would
 /// fail again. The error itself is logged, since callers are only told the reason.
-pub fn unavailable(error: &sqlx::Error) -> Option<&'static str> {
+pub(crate) fn unavailable(error: &sqlx::Error) -> Option<&'static str> {
     let database = error.as_database_error();
     let reason = if database.and_then(DatabaseError::code).as_deref() == Some(QUERY_CANCELED) {
         "the database took too long for this request"

@@ -15,7 +15,7 @@ pub(super) const ALWAYS: Range<OffsetDateTime> = OffsetDateTime::UNIX_EPOCH..Cur
 
 /// Which events a page holds.
 #[derive(Debug)]
-pub struct EventFilter<'a> {
+pub(crate) struct EventFilter<'a> {
     /// The organisation's.
     pub org_id: OrgId,
     /// Of this type.
@@ -48,7 +48,7 @@ impl EventFilter<'_> {
 
 /// A stored event.
 #[derive(Debug)]
-pub struct EventRow {
+pub(crate) struct EventRow {
     pub id: EventId,
     pub accepted_at: OffsetDateTime,
     pub event_type: String,
@@ -62,7 +62,7 @@ pub struct EventRow {
 
 /// One event's delivery to one endpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct DeliveryRow {
+pub(crate) struct DeliveryRow {
     pub event_id: EventId,
     pub accepted_at: OffsetDateTime,
     pub endpoint_id: EndpointId,
@@ -78,7 +78,7 @@ pub struct DeliveryRow {
 
 /// One attempt of a delivery.
 #[derive(Debug)]
-pub struct AttemptRow {
+pub(crate) struct AttemptRow {
     pub endpoint_id: EndpointId,
     pub number: i32,
     pub started_at: OffsetDateTime,
@@ -94,7 +94,10 @@ pub struct AttemptRow {
 impl Store {
     /// A page of events, newest first, and where the next one begins. It looks at 10 000 events: beyond them it leads on,
     /// whatever it has found.
-    pub async fn list_events(&self, filter: &EventFilter<'_>) -> Result<(Vec<EventRow>, Option<Cursor>)> {
+    pub(crate) async fn list_events(
+        &self,
+        filter: &EventFilter<'_>,
+    ) -> Result<(Vec<EventRow>, Option<Cursor>)> {
         let (times, after) = (filter.times(), filter.after.unwrap_or(Cursor::NEWEST));
         let mut snapshot = self.snapshot().await?;
         let rows = sqlx::query!(
@@ -165,7 +168,7 @@ impl Store {
     }
 
     /// The deliveries of events of one organisation, by event and age of the endpoint, at most so many of each event.
-    pub async fn list_deliveries(
+    pub(crate) async fn list_deliveries(
         &self,
         org_id: OrgId,
         events: &[EventRow],
@@ -195,7 +198,7 @@ impl Store {
     }
 
     /// The newest attempts of some deliveries of one event, in order, at most so many of each.
-    pub async fn list_attempts(
+    pub(crate) async fn list_attempts(
         &self,
         org_id: OrgId,
         event: &EventRow,
@@ -228,7 +231,7 @@ impl Store {
     }
 
     /// One event; the newest of an id that is stored at several places.
-    pub async fn find_event(&self, org_id: OrgId, id: EventId) -> Result<Option<EventRow>> {
+    pub(crate) async fn find_event(&self, org_id: OrgId, id: EventId) -> Result<Option<EventRow>> {
         let places = self.find_event_places(org_id, id).await?;
         let Some(newest) = places.first() else {
             return Ok(None);

@@ -16,7 +16,7 @@ use crate::domain::scope::Scopes;
 
 /// A key that is neither unknown nor revoked.
 #[derive(Debug)]
-pub struct KeyRow {
+pub(crate) struct KeyRow {
     /// PHC string of the whole key.
     pub hash: String,
     /// What it may do.
@@ -55,7 +55,7 @@ impl From<Found> for KeyRow {
 
 /// A key's last change.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct ChangedKey {
+pub(crate) struct ChangedKey {
     /// The key.
     pub id: KeyId,
     /// When it was changed.
@@ -64,7 +64,7 @@ pub struct ChangedKey {
 
 /// A use of a key that Postgres is to know of.
 #[derive(Debug)]
-pub struct KeyUse<'a> {
+pub(crate) struct KeyUse<'a> {
     /// The key.
     pub id: &'a KeyId,
     /// The organisation that owns it.
@@ -75,7 +75,7 @@ pub struct KeyUse<'a> {
 
 impl Store {
     /// Looks up a key that may be used.
-    pub async fn find_key(&self, id: &KeyId) -> Result<Option<KeyRow>> {
+    pub(crate) async fn find_key(&self, id: &KeyId) -> Result<Option<KeyRow>> {
         let found = sqlx::query_as!(
             Found,
             r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at,
@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// Looks up those of these keys that may be used.
-    pub async fn find_keys(
+    pub(crate) async fn find_keys(
         &self,
         keys: impl Iterator<Item = (&KeyId, OrgId)>,
     ) -> Result<Vec<(KeyId, KeyRow)>> {
@@ -113,7 +113,7 @@ impl Store {
     }
 
     /// The keys of all organisations that were changed in the last `within`, otherwise than by being used.
-    pub async fn changed_keys(&self, within: Duration) -> Result<HashSet<ChangedKey>> {
+    pub(crate) async fn changed_keys(&self, within: Duration) -> Result<HashSet<ChangedKey>> {
         let rows = sqlx::query_as!(
             ChangedKey,
             r#"select id as "id: KeyId", changed_at as "at!" from api_keys
@@ -124,7 +124,7 @@ impl Store {
     }
 
     /// Writes when keys were last used. A row that another replica is writing is left to it.
-    pub async fn save_key_uses(&self, uses: impl Iterator<Item = KeyUse<'_>>) -> Result<()> {
+    pub(crate) async fn save_key_uses(&self, uses: impl Iterator<Item = KeyUse<'_>>) -> Result<()> {
         let (mut ids, mut org_ids, mut times) = (Vec::new(), Vec::new(), Vec::new());
         for key_use in uses {
             ids.push(key_use.id.to_string());

@@ -12,7 +12,7 @@ use crate::domain::page::Page;
 use crate::domain::scope::Scopes;
 
 /// Most keys of an organisation that are neither revoked nor expired.
-pub const MAX_LIVE_KEYS: i64 = 1_000;
+pub(crate) const MAX_LIVE_KEYS: i64 = 1_000;
 
 /// A key, as its owner sees it.
 struct KeyView {
@@ -43,7 +43,7 @@ impl From<KeyView> for Key {
 
 /// A key about to be stored.
 #[derive(Debug)]
-pub struct KeyToStore<'a> {
+pub(crate) struct KeyToStore<'a> {
     /// The key.
     pub new: &'a NewKey,
     /// The organisation that will own it.
@@ -60,7 +60,7 @@ pub struct KeyToStore<'a> {
 
 /// What came of storing a key.
 #[derive(Debug)]
-pub enum KeyStored {
+pub(crate) enum KeyStored {
     /// It is stored.
     Done(Key),
     /// The key that asks for it may not be used any more.
@@ -73,7 +73,7 @@ pub enum KeyStored {
 
 /// What a rotation does.
 #[derive(Debug)]
-pub struct Rotation<'a> {
+pub(crate) struct Rotation<'a> {
     /// The key that asks for it.
     pub caller: &'a KeyId,
     /// The key to be replaced.
@@ -88,7 +88,7 @@ pub struct Rotation<'a> {
 
 impl Store {
     /// Stores a new key, unless the organisation has [`MAX_LIVE_KEYS`].
-    pub async fn create_key(&self, key: KeyToStore<'_>) -> Result<KeyStored> {
+    pub(crate) async fn create_key(&self, key: KeyToStore<'_>) -> Result<KeyStored> {
         let mut transaction = self.key_changes.begin().await?;
         if !lock_organization(&mut transaction, key.org_id).await? {
             return Ok(KeyStored::Missing);
@@ -123,7 +123,7 @@ impl Store {
     }
 
     /// An organisation's key, also a revoked one.
-    pub async fn get_key(&self, org_id: OrgId, id: &KeyId) -> Result<Option<Key>> {
+    pub(crate) async fn get_key(&self, org_id: OrgId, id: &KeyId) -> Result<Option<Key>> {
         let row = sqlx::query_as!(
             KeyView,
             r#"select id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
@@ -136,7 +136,7 @@ impl Store {
     }
 
     /// A page of an organisation's keys, newest first, with one more when there are more.
-    pub async fn list_keys(&self, org_id: OrgId, page: &Page<KeyId>) -> Result<Vec<Key>> {
+    pub(crate) async fn list_keys(&self, org_id: OrgId, page: &Page<KeyId>) -> Result<Vec<Key>> {
         let rows = sqlx::query_as!(
             KeyView,
             r#"select id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
@@ -155,7 +155,7 @@ impl Store {
     }
 
     /// Revokes a key; one that is revoked already stays so. False when the organisation has no such key.
-    pub async fn revoke_key(&self, org_id: OrgId, id: &KeyId) -> Result<bool> {
+    pub(crate) async fn revoke_key(&self, org_id: OrgId, id: &KeyId) -> Result<bool> {
         let done = sqlx::query!(
             "update api_keys set revoked_at = coalesce(revoked_at, now()) where org_id = $1 and id = $2",
             org_id.as_uuid(),
@@ -166,7 +166,7 @@ impl Store {
 
     /// Replaces a key that may still be used and was not replaced before. One that stays valid for a while counts beside
     /// its successor: not while the organisation has [`MAX_LIVE_KEYS`].
-    pub async fn rotate_key(&self, org_id: OrgId, rotation: &Rotation<'_>) -> Result<KeyStored> {
+    pub(crate) async fn rotate_key(&self, org_id: OrgId, rotation: &Rotation<'_>) -> Result<KeyStored> {
         let mut transaction = self.key_changes.begin().await?;
         if !lock_organization(&mut transaction, org_id).await? {
             return Ok(KeyStored::Missing);

@@ -20,7 +20,7 @@ const MAX_SCANNED: i64 = 10_000;
 
 /// Which events a page of the inbox holds.
 #[derive(Debug)]
-pub struct InboxFilter {
+pub(crate) struct InboxFilter {
     /// The organisation's.
     pub org_id: OrgId,
     /// In this status.
@@ -35,7 +35,7 @@ pub struct InboxFilter {
 
 /// An event in the inbox.
 #[derive(Debug)]
-pub struct InboxRow {
+pub(crate) struct InboxRow {
     pub id: EventId,
     pub accepted_at: OffsetDateTime,
     pub event_type: String,
@@ -54,7 +54,7 @@ pub struct InboxRow {
 
 impl Store {
     /// Stores a new organisation with its first key, which has all scopes.
-    pub async fn sign_up(&self, name: &str, tier: Tier, key: &NewKey) -> Result<Organization> {
+    pub(crate) async fn sign_up(&self, name: &str, tier: Tier, key: &NewKey) -> Result<Organization> {
         let org_id = OrgId::generate();
         let created_at = sqlx::query_scalar!(
             "with organization as (
@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// A page of the inbox, newest first, and where the next page begins.
-    pub async fn list_inbox(&self, filter: &InboxFilter) -> Result<(Vec<InboxRow>, Option<Cursor>)> {
+    pub(crate) async fn list_inbox(&self, filter: &InboxFilter) -> Result<(Vec<InboxRow>, Option<Cursor>)> {
         let scanned = match filter.status {
             Some(_) => MAX_SCANNED,
             None => filter.offset + filter.limit + 1,
@@ -171,7 +171,7 @@ impl Store {
 
     /// Acknowledges an event, once or again; those that its id names at several places together. False when the
     /// organisation has no such event.
-    pub async fn acknowledge_in_inbox(&self, org_id: OrgId, id: EventId) -> Result<bool> {
+    pub(crate) async fn acknowledge_in_inbox(&self, org_id: OrgId, id: EventId) -> Result<bool> {
         let places = self.find_event_places(org_id, id).await?;
         if places.is_empty() {
             return Ok(false);
@@ -190,7 +190,7 @@ impl Store {
     }
 
     /// An organisation and its webhook of this API.
-    pub async fn get_organization_with_webhook(
+    pub(crate) async fn get_organization_with_webhook(
         &self,
         org_id: OrgId,
     ) -> Result<Option<OrganizationWithWebhook>> {
@@ -208,7 +208,7 @@ impl Store {
     /// Makes an endpoint the organisation's webhook of this API. When it has one, that one keeps its id, its secret
     /// and what waits for it, gets the new URL and is enabled; else it is made, unless the organisation has as many
     /// endpoints as it may have. Returns the id that it has then.
-    pub async fn set_zapier_webhook(
+    pub(crate) async fn set_zapier_webhook(
         &self,
         org_id: OrgId,
         new_id: EndpointId,
@@ -251,7 +251,7 @@ impl Store {
 
 /// An organisation, as this API's list of keys shows it.
 #[derive(Debug)]
-pub struct OrganizationWithWebhook {
+pub(crate) struct OrganizationWithWebhook {
     /// Its name.
     pub name: String,
     /// What it pays for.

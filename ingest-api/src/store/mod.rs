@@ -23,17 +23,17 @@ use shared::domain::id::OrgId;
 
 use crate::config::DatabaseConfig;
 
-pub use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
-pub use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
-pub use self::error::{RETRY_AFTER, unavailable};
-pub use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
-pub use self::key_lookups::{KeyRow, KeyUse};
-pub use self::keys::{KeyStored, KeyToStore, MAX_LIVE_KEYS, Rotation};
-pub use self::legacy::{InboxFilter, InboxRow, OrganizationWithWebhook};
-pub use self::places::EventPlace;
-pub use self::pull::{AcknowledgedRow, Pull, PulledRow};
-pub use self::recoveries::{NewRecovery, RecoveryRow};
-pub use self::replay::Replayed;
+pub(crate) use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
+pub(crate) use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
+pub(crate) use self::error::{RETRY_AFTER, unavailable};
+pub(crate) use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
+pub(crate) use self::key_lookups::{KeyRow, KeyUse};
+pub(crate) use self::keys::{KeyStored, KeyToStore, MAX_LIVE_KEYS, Rotation};
+pub(crate) use self::legacy::{InboxFilter, InboxRow, OrganizationWithWebhook};
+pub(crate) use self::places::EventPlace;
+pub(crate) use self::pull::{AcknowledgedRow, Pull, PulledRow};
+pub(crate) use self::recoveries::{NewRecovery, RecoveryRow};
+pub(crate) use self::replay::Replayed;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -53,7 +53,7 @@ const MAX_PAGE_BYTES: i64 = 4 * 1024 * 1024;
 
 /// The database, as far as this service uses it.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     pool: LimitedPool,
     // Apart from the others, so that whatever takes all of those keeps no key from being looked up or revoked.
     key_lookups: LimitedPool,
@@ -65,7 +65,7 @@ impl Store {
     ///
     /// # Errors
     /// When the URL is not one of Postgres.
-    pub fn new(config: &DatabaseConfig, key_lookups: u32) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &DatabaseConfig, key_lookups: u32) -> anyhow::Result<Self> {
         // Zero would be no limit at all.
         let timeout = config.statement_timeout.max(Duration::from_millis(1));
         let milliseconds = timeout.as_millis().to_string();
@@ -89,7 +89,7 @@ impl Store {
 
 /// What came of storing something of which an organisation may have so many.
 #[derive(Debug)]
-pub enum Stored<T> {
+pub(crate) enum Stored<T> {
     /// It is stored.
     Done(T),
     /// What it belongs to, or takes the place of, is not there.

@@ -34,7 +34,7 @@ impl From<OrganizationRow> for Organization {
 
 impl Store {
     /// Stores a new organisation.
-    pub async fn create_organization(&self, new: &NewOrganization) -> Result<Organization> {
+    pub(crate) async fn create_organization(&self, new: &NewOrganization) -> Result<Organization> {
         let row = sqlx::query_as!(
             OrganizationRow,
             r#"insert into organizations (id, name, tier, rate_limit_per_minute, payload_retention_days)
@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// One organisation.
-    pub async fn get_organization(&self, org_id: OrgId) -> Result<Option<Organization>> {
+    pub(crate) async fn get_organization(&self, org_id: OrgId) -> Result<Option<Organization>> {
         let row = sqlx::query_as!(
             OrganizationRow,
             r#"select id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
@@ -65,7 +65,7 @@ impl Store {
     }
 
     /// A page of organisations, newest first, with one more when there are more.
-    pub async fn list_organizations(&self, page: &Page<Uuid>) -> Result<Vec<Organization>> {
+    pub(crate) async fn list_organizations(&self, page: &Page<Uuid>) -> Result<Vec<Organization>> {
         let rows = sqlx::query_as!(
             OrganizationRow,
             r#"select id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// Changes what the change names. Nothing when the organisation does not exist.
-    pub async fn change_organization(
+    pub(crate) async fn change_organization(
         &self,
         org_id: OrgId,
         change: &OrganizationChange,

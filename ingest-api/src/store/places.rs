@@ -8,7 +8,7 @@ use super::{Result, Store};
 
 /// A stored event: its id may have been stored more than once, a day and more apart.
 #[derive(Clone, Copy, Debug)]
-pub struct EventPlace {
+pub(crate) struct EventPlace {
     /// The organisation's.
     pub org_id: OrgId,
     /// Its id.
@@ -20,7 +20,7 @@ pub struct EventPlace {
 impl Store {
     /// Where an event is stored, newest first. An id that tells its time is found by it; a derived one by its own
     /// index, and at more than one place when its key was used again after a day.
-    pub async fn find_event_places(&self, org_id: OrgId, id: EventId) -> Result<Vec<EventPlace>> {
+    pub(crate) async fn find_event_places(&self, org_id: OrgId, id: EventId) -> Result<Vec<EventPlace>> {
         let times = match id.accepted_millis() {
             None => self.times_of_derived(org_id, id).await?,
             Some(millis) => self.times_within(org_id, id, millis).await?,

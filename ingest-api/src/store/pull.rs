@@ -10,7 +10,7 @@ use crate::domain::lease::Lease;
 
 /// What a consumer wants.
 #[derive(Clone, Copy, Debug)]
-pub struct Pull {
+pub(crate) struct Pull {
     /// The organisation that owns the endpoint.
     pub org_id: OrgId,
     /// Whose deliveries.
@@ -23,7 +23,7 @@ pub struct Pull {
 
 /// A leased delivery with its event.
 #[derive(Debug)]
-pub struct PulledRow {
+pub(crate) struct PulledRow {
     pub event_id: EventId,
     pub accepted_at: OffsetDateTime,
     pub event_type: String,
@@ -40,7 +40,7 @@ pub struct PulledRow {
 
 /// Where a delivery stands after the attempt to acknowledge it.
 #[derive(Debug)]
-pub struct AcknowledgedRow {
+pub(crate) struct AcknowledgedRow {
     /// The lease held.
     pub acknowledged: bool,
     /// The delivery's status before; nothing when there is no such delivery.
@@ -49,7 +49,7 @@ pub struct AcknowledgedRow {
 
 impl Store {
     /// An endpoint's kind, and whether it is enabled.
-    pub async fn find_endpoint_kind(
+    pub(crate) async fn find_endpoint_kind(
         &self,
         org_id: OrgId,
         endpoint_id: EndpointId,
@@ -66,7 +66,7 @@ impl Store {
 
     /// Leases due deliveries under a token, those that are due longest first. A lease that ran out before counts
     /// as an attempt. What is out of attempts, or too old, is left to the workers, who end it.
-    pub async fn lease_deliveries(&self, pull: &Pull, token: LeaseToken) -> Result<Vec<PulledRow>> {
+    pub(crate) async fn lease_deliveries(&self, pull: &Pull, token: LeaseToken) -> Result<Vec<PulledRow>> {
         sqlx::query_as!(
             PulledRow,
             r#"
@@ -119,7 +119,7 @@ impl Store {
 
     /// Marks the deliveries delivered whose leases still hold, and records their attempts. The leases must differ;
     /// the outcomes come in their order.
-    pub async fn acknowledge_deliveries(
+    pub(crate) async fn acknowledge_deliveries(
         &self,
         org_id: OrgId,
         endpoint_id: EndpointId,
@@ -171,7 +171,10 @@ impl Store {
     }
 
     /// Those of these endpoints that have a delivery due.
-    pub async fn find_due_to_pull(&self, endpoints: &[(OrgId, EndpointId)]) -> Result<Vec<EndpointId>> {
+    pub(crate) async fn find_due_to_pull(
+        &self,
+        endpoints: &[(OrgId, EndpointId)],
+    ) -> Result<Vec<EndpointId>> {
         sqlx::query_scalar!(
             r#"select w.endpoint_id as "endpoint_id!: EndpointId"
                from unnest($1::uuid[], $2::uuid[]) as w (org_id, endpoint_id)

@@ -10,7 +10,7 @@ use crate::domain::page::Page;
 
 /// A stored recovery.
 #[derive(Debug)]
-pub struct RecoveryRow {
+pub(crate) struct RecoveryRow {
     pub id: RecoveryId,
     pub endpoint_id: EndpointId,
     pub since: OffsetDateTime,
@@ -26,7 +26,7 @@ pub struct RecoveryRow {
 
 /// A recovery about to be stored.
 #[derive(Debug)]
-pub struct NewRecovery {
+pub(crate) struct NewRecovery {
     /// Its id.
     pub id: RecoveryId,
     /// The organisation's.
@@ -47,7 +47,7 @@ pub struct NewRecovery {
 
 impl Store {
     /// How many deliveries a recovery would make pending now; [`MAX_COUNTED`] when more than that have to be looked at.
-    pub async fn count_recoverable(&self, new: &NewRecovery) -> Result<i64> {
+    pub(crate) async fn count_recoverable(&self, new: &NewRecovery) -> Result<i64> {
         let counted = sqlx::query!(
             r#"
             select count(*) filter (where matches) as "matching!", count(*) as "seen!" from (
@@ -85,7 +85,7 @@ impl Store {
     }
 
     /// Stores a recovery. False when the endpoint has one that runs, or is deleted.
-    pub async fn create_recovery(&self, new: &NewRecovery, matched: i64) -> Result<bool> {
+    pub(crate) async fn create_recovery(&self, new: &NewRecovery, matched: i64) -> Result<bool> {
         // Two statements: the second one sees what another request stored before the first one had the lock.
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
@@ -119,7 +119,7 @@ impl Store {
     }
 
     /// One of an endpoint's recoveries.
-    pub async fn find_recovery(
+    pub(crate) async fn find_recovery(
         &self,
         org_id: OrgId,
         endpoint_id: EndpointId,
@@ -140,7 +140,7 @@ impl Store {
     }
 
     /// A page of an endpoint's recoveries, newest first, with one more when there are more.
-    pub async fn list_recoveries(
+    pub(crate) async fn list_recoveries(
         &self,
         org_id: OrgId,
         endpoint_id: EndpointId,
@@ -166,7 +166,7 @@ impl Store {
     }
 
     /// Stops a recovery that runs; another one stays as it is. False when the endpoint has no such recovery.
-    pub async fn cancel_recovery(
+    pub(crate) async fn cancel_recovery(
         &self,
         org_id: OrgId,
         endpoint_id: EndpointId,

@@ -7,7 +7,7 @@ use super::{EventPlace, Result, Store};
 
 /// What a replay did.
 #[derive(Debug)]
-pub enum Replayed {
+pub(crate) enum Replayed {
     /// The event's payload was removed: nothing.
     Expunged,
     /// These deliveries are pending again. Those with an attempt in progress are not among them.
@@ -16,7 +16,7 @@ pub enum Replayed {
 
 impl Store {
     /// Whether an event has a delivery to an endpoint.
-    pub async fn has_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<bool> {
+    pub(crate) async fn has_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<bool> {
         sqlx::query_scalar!(
             r#"select exists (
                    select from deliveries
@@ -33,7 +33,11 @@ impl Store {
 
     /// Makes an event's deliveries pending and due, all of them or that to one endpoint. Those that a worker or a
     /// consumer holds stay as they are, those to deleted endpoints too.
-    pub async fn replay_event(&self, event: EventPlace, endpoint: Option<EndpointId>) -> Result<Replayed> {
+    pub(crate) async fn replay_event(
+        &self,
+        event: EventPlace,
+        endpoint: Option<EndpointId>,
+    ) -> Result<Replayed> {
         let mut transaction = self.pool.begin().await?;
         if !lock_payload(&mut transaction, event).await? {
             return Ok(Replayed::Expunged);
@@ -59,7 +63,7 @@ impl Store {
 
     /// Makes a delivery of an event to an enabled endpoint that has none. An ordered endpoint gets it apart from the
     /// order: its place in it is past. Like one that is made again, it is as old as the replay, not as the event.
-    pub async fn add_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<Replayed> {
+    pub(crate) async fn add_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<Replayed> {
         let mut transaction = self.pool.begin().await?;
         if !lock_payload(&mut transaction, event).await? {
             return Ok(Replayed::Expunged);
@@ -83,7 +87,7 @@ impl Store {
 
     /// Removes an event's payload, and what receivers answered, which may repeat it. Its pending deliveries are dead;
     /// one in progress is not recorded.
-    pub async fn expunge_event(&self, event: EventPlace) -> Result<()> {
+    pub(crate) async fn expunge_event(&self, event: EventPlace) -> Result<()> {
         // Two statements, so that the second one sees what a replay wrote that held the event's row.
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(

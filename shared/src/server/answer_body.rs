@@ -32,7 +32,7 @@ tokio::task_local! {
 
 /// The body of an answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     body: Body,
     /// How a large one goes out.
     pieces: Option<Pieces>,
@@ -41,7 +41,7 @@ pub struct Answer {
 
 impl Answer {
     /// The body of the answer to a request, which a client has to take within `patience` from now.
-    pub fn new(body: Body, request: OpenRequest, patience: Duration) -> Self {
+    pub(super) fn new(body: Body, request: OpenRequest, patience: Duration) -> Self {
         let is_small = body
             .size_hint()
             .exact()
@@ -145,7 +145,7 @@ impl AsRef<[u8]> for Piece {
 
 /// Runs the streams of HTTP/2 connections. One whose answer is not out when it is due is reset, and gives its memory back.
 #[derive(Clone, Debug)]
-pub struct Streams;
+pub(super) struct Streams;
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {

@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 256;
 
 /// An answer that is written in place of another one.
 #[derive(Debug)]
-pub struct Problem {
+pub(super) struct Problem {
     bytes: Vec<u8>,
     written: usize,
     /// Bytes of the other one.
@@ -24,7 +24,10 @@ pub struct Problem {
 
 impl Problem {
     /// What is to be written instead of these bytes: what has been begun, or a new one if they are a bare refusal.
-    pub fn instead_of<'a>(slices: &[IoSlice<'_>], begun: &'a mut Option<Self>) -> Option<&'a mut Self> {
+    pub(super) fn instead_of<'a>(
+        slices: &[IoSlice<'_>],
+        begun: &'a mut Option<Self>,
+    ) -> Option<&'a mut Self> {
         if begun.is_none() {
             let mut slices = slices.iter().filter(|slice| !slice.is_empty());
             if let (Some(bytes), None) = (slices.next(), slices.next()) {
@@ -59,7 +62,7 @@ impl Problem {
     }
 
     /// Writes it to its end, and says how much of the other one that is.
-    pub fn poll_write(
+    pub(super) fn poll_write(
         &mut self,
         stream: &mut (impl AsyncWrite + Unpin),
         context: &mut Context<'_>,

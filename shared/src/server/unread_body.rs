@@ -62,11 +62,11 @@ impl Discard {
 
 /// Where one HTTP/1 connection's body that was not read to its end is put.
 #[derive(Clone, Debug, Default)]
-pub struct Leftover(Arc<Mutex<Option<Incoming>>>);
+pub(super) struct Leftover(Arc<Mutex<Option<Incoming>>>);
 
 impl Leftover {
     /// What the handler of the last request has left.
-    pub fn take(&self) -> Option<Incoming> {
+    pub(super) fn take(&self) -> Option<Incoming> {
         self.slot().take()
     }
 
@@ -77,7 +77,7 @@ impl Leftover {
 
 /// A request's body.
 #[derive(Debug)]
-pub struct RequestBody {
+pub(super) struct RequestBody {
     // Some until it is dropped.
     incoming: Option<Incoming>,
     /// Where it goes when it is not read to its end.
@@ -89,7 +89,7 @@ pub struct RequestBody {
 
 impl RequestBody {
     /// Takes the body of a request, which goes into `leftover` when it is not read to its end.
-    pub fn of(request: Request<Incoming>, leftover: Option<Leftover>) -> Request<Self> {
+    pub(super) fn of(request: Request<Incoming>, leftover: Option<Leftover>) -> Request<Self> {
         let is_sent = !request.headers().contains_key(EXPECT);
         request.map(|incoming| Self {
             has_ended: incoming.is_end_stream(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use jsonschema::Validator;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, Request, Response};
+use reqwest::{Method, Request, Response, StatusCode};
 use reqwest_middleware::{ClientWithMiddleware, Middleware, Next};
 use serde_json::{Value, json};
 
@@ -75,6 +75,10 @@ impl Operation {
         let status = response.status();
         let (mut head, body) = http::Response::from(response).into_parts();
         let body = Response::from(http::Response::new(body)).bytes().await?;
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            // A fault of ours is in no contract; the tests that provoke one look at it.
+            return Ok(Response::from(http::Response::from_parts(head, body)));
+        }
         let answers = &self.value["responses"];
         let described = &answers[status.as_str()];
         assert!(

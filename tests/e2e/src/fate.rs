@@ -19,7 +19,7 @@ const TOLD: [(&str, &str); 4] = [
 ];
 
 /// The name of a process, and all that it has logged.
-pub type Log = (String, String);
+pub(crate) type Log = (String, String);
 
 /// One line that names a frame.
 struct Line<'a> {

@@ -22,7 +22,7 @@ use crate::store::partitions;
 ///
 /// # Errors
 /// When NATS or Postgres does not answer, and, after printing, when something is stuck.
-pub async fn run(
+pub(crate) async fn run(
     options: &AuditOptions,
     retention: RetentionConfig,
     jetstream: &jetstream::Context,

@@ -32,7 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What follows from a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// Read on.
     Read,
     /// Read on after this time.
@@ -43,7 +43,7 @@ pub enum Next {
 
 /// What is left to a connection.
 #[derive(Debug)]
-pub struct Allowance {
+pub(super) struct Allowance {
     attempts: u32,
     /// Bytes that may still come.
     left: u64,
@@ -54,7 +54,7 @@ pub struct Allowance {
 
 impl Allowance {
     /// For a connection that is opened for an attempt.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             attempts: 1,
             left: EACH + BETWEEN,
@@ -64,12 +64,12 @@ impl Allowance {
     }
 
     /// Attempts that use the connection.
-    pub fn attempts(&self) -> u32 {
+    pub(super) fn attempts(&self) -> u32 {
         self.attempts
     }
 
     /// One more attempt uses it.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.attempts += 1;
         self.left = (self.left + EACH).min(self.most());
         self.at_once =
@@ -77,13 +77,13 @@ impl Allowance {
     }
 
     /// An attempt has ended.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.attempts = self.attempts.saturating_sub(1);
         self.left = self.left.min(self.most());
     }
 
     /// Counts what was read.
-    pub fn take(&mut self, bytes: usize, now: Instant) -> Next {
+    pub(super) fn take(&mut self, bytes: usize, now: Instant) -> Next {
         let bytes = bytes as u64;
         self.at_once -= signed(bytes.max(LEAST));
         if self.at_once < 0 || bytes > self.left {

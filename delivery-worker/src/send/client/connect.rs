@@ -37,15 +37,15 @@ const HTTP_2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";
 
 /// An error of any kind, with its causes.
-pub type AnyError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What HTTP is spoken on.
-pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 /// A connection that is ready for HTTP.
-pub struct Connection {
+pub(super) struct Connection {
     /// With all that is counted on it.
     pub socket: Heard<Box<dyn Socket>>,
     /// The other end chose HTTP/2.
@@ -54,7 +54,7 @@ pub struct Connection {
 
 /// Opens connections.
 #[derive(Clone)]
-pub struct Connector {
+pub(super) struct Connector {
     tcp: HttpConnector<GuardedResolver>,
     tls: TlsConnector,
 }
@@ -64,7 +64,7 @@ impl Connector {
     ///
     /// # Errors
     /// When the system has no trusted certificates.
-    pub fn new(egress: &EgressConfig, lookups: Lookups) -> anyhow::Result<Self> {
+    pub(super) fn new(egress: &EgressConfig, lookups: Lookups) -> anyhow::Result<Self> {
         let mut tcp = HttpConnector::new_with_resolver(GuardedResolver {
             egress: egress.clone(),
             lookups: Arc::new(lookups),
@@ -93,7 +93,7 @@ impl Connector {
     ///
     /// # Errors
     /// With the reason and its causes: [`Refused`], [`LookupFailed`], an I/O error, a TLS error.
-    pub async fn connect(&self, uri: &Uri, line: &Arc<Line>) -> Result<Connection, AnyError> {
+    pub(super) async fn connect(&self, uri: &Uri, line: &Arc<Line>) -> Result<Connection, AnyError> {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.try_connect(uri, line));
         connecting.await.unwrap_or_else(|_| {
             let reason = format!("no connection within {CONNECT_TIMEOUT:?}");

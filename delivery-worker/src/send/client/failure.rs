@@ -16,7 +16,7 @@ use crate::send::lookups::LookupFailed;
 
 /// A request without an answer.
 #[derive(Debug, Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The endpoint's URL is none that a request can be sent to.
     #[error("the URL cannot be used")]
     Address(#[source] hyper::http::uri::InvalidUri),
@@ -45,7 +45,7 @@ const LACKS: [(Errno, &str); 5] = [
 
 impl Failure {
     /// From what ended the opening of a connection.
-    pub fn connect(cause: AnyError, line: &Arc<Line>) -> Self {
+    pub(crate) fn connect(cause: AnyError, line: &Arc<Line>) -> Self {
         match line.misbehaviour() {
             Some(reason) => Self::Misbehaviour(reason),
             None => Self::Connect(cause),
@@ -53,7 +53,7 @@ impl Failure {
     }
 
     /// The outcome of the attempt.
-    pub fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Address(_) => Outcome::Refused,
             Self::Misbehaviour(_) => Outcome::Response,
@@ -67,7 +67,7 @@ impl Failure {
     }
 
     /// The resource that this worker lacked: `descriptors`, `memory`, `ports` or `lookups`. Then no request was sent.
-    pub fn lack(&self) -> Option<&'static str> {
+    pub(crate) fn lack(&self) -> Option<&'static str> {
         self.causes().find_map(|cause| {
             if let Some(LookupFailed::Own(_)) = cause.downcast_ref() {
                 return Some("lookups");
@@ -79,7 +79,7 @@ impl Failure {
     }
 
     /// With its causes, without the URL, which may hold the receiver's own secrets.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let mut texts: Vec<_> = self.causes().map(ToString::to_string).collect();
         // An error that wraps another one often says the same.
         texts.dedup();
@@ -96,7 +96,7 @@ impl Failure {
 }
 
 /// The receiver has said that it has not begun with the request.
-pub fn was_refused(error: &hyper::Error) -> bool {
+pub(super) fn was_refused(error: &hyper::Error) -> bool {
     http2_cause(error).is_some_and(|cause| {
         let is_left_out = cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR);
         cause.is_remote() && (is_left_out || cause.reason() == Some(h2::Reason::REFUSED_STREAM))
@@ -104,7 +104,7 @@ pub fn was_refused(error: &hyper::Error) -> bool {
 }
 
 /// Only this request has failed; the others on its connection go on.
-pub fn is_of_stream(error: &hyper::Error) -> bool {
+pub(super) fn is_of_stream(error: &hyper::Error) -> bool {
     http2_cause(error).is_some_and(h2::Error::is_reset)
 }
 

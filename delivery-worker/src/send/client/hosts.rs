@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::line::Line;
 
-pub type Http1 = http1::SendRequest<Full<Bytes>>;
-pub type Http2 = http2::SendRequest<Full<Bytes>>;
+pub(super) type Http1 = http1::SendRequest<Full<Bytes>>;
+pub(super) type Http2 = http2::SendRequest<Full<Bytes>>;
 
 /// What requests are given to.
-pub enum Sender {
+pub(super) enum Sender {
     /// One at a time.
     Http1(Http1),
     /// Any number.
@@ -22,17 +22,17 @@ pub enum Sender {
 }
 
 /// When a connection will be closed, and which of those that will be then.
-pub type Turn = (Instant, u64);
+pub(super) type Turn = (Instant, u64);
 
 /// An HTTP/1 connection that nobody uses.
-pub struct Idle {
+pub(super) struct Idle {
     pub turn: Turn,
     pub line: Arc<Line>,
     pub sender: Http1,
 }
 
 /// The HTTP/2 connection that all requests to a host share.
-pub struct Shared {
+pub(super) struct Shared {
     /// `None` while requests are under way.
     pub turn: Option<Turn>,
     pub line: Arc<Line>,
@@ -40,14 +40,14 @@ pub struct Shared {
 }
 
 #[derive(Default)]
-pub struct Host {
+pub(super) struct Host {
     pub idle: Vec<Idle>,
     pub shared: Option<Shared>,
 }
 
 /// The connections that are not in use, or shared, by host.
 #[derive(Default)]
-pub struct Hosts {
+pub(super) struct Hosts {
     pub by_name: HashMap<Arc<str>, Host>,
     /// All idle connections, those that will be closed next first.
     pub turns: BTreeMap<Turn, Arc<str>>,
@@ -56,7 +56,7 @@ pub struct Hosts {
 
 impl Hosts {
     /// A share of the connection that all requests to a host share.
-    pub fn share(
+    pub(super) fn share(
         &mut self,
         host: &Arc<str>,
         is_wanted: impl Fn(&Line) -> bool,
@@ -81,7 +81,7 @@ impl Hosts {
     }
 
     /// Lets a shared connection end with its last request.
-    pub fn leave(&mut self, old: &Shared) {
+    pub(super) fn leave(&mut self, old: &Shared) {
         old.line.retire();
         if let Some(turn) = old.turn {
             self.turns.remove(&turn);
@@ -89,7 +89,7 @@ impl Hosts {
     }
 
     /// The idle connection to a host that was used last.
-    pub fn pop(&mut self, host: &Arc<str>) -> Option<Idle> {
+    pub(super) fn pop(&mut self, host: &Arc<str>) -> Option<Idle> {
         let entry = self.by_name.get_mut(host)?;
         let idle = entry.idle.pop();
         match &idle {
@@ -100,14 +100,14 @@ impl Hosts {
         idle
     }
 
-    pub fn turn(&mut self, host: &Arc<str>, until: Instant) -> Turn {
+    pub(super) fn turn(&mut self, host: &Arc<str>, until: Instant) -> Turn {
         self.next += 1;
         let turn = (until, self.next);
         self.turns.insert(turn, host.clone());
         turn
     }
 
-    pub fn close_until(&mut self, now: Instant) {
+    pub(super) fn close_until(&mut self, now: Instant) {
         while self
             .turns
             .first_key_value()
@@ -118,13 +118,13 @@ impl Hosts {
     }
 
     /// Closes the idle connection that would be closed next anyway. False when there is none.
-    pub fn close_next(&mut self) -> bool {
+    pub(super) fn close_next(&mut self) -> bool {
         let next = self.turns.first_key_value().map(|(turn, _)| *turn);
         next.is_some_and(|turn| self.close(turn))
     }
 
     /// Closes an idle connection. False when it is not there.
-    pub fn close(&mut self, turn: Turn) -> bool {
+    pub(super) fn close(&mut self, turn: Turn) -> bool {
         let Some(host) = self.turns.remove(&turn) else {
             return false;
         };

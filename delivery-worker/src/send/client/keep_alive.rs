@@ -11,7 +11,7 @@ const EARLIER: Duration = Duration::from_secs(1);
 
 /// How long the connection may be used again; as long as ever where the answer does not say, and not at all where it says
 /// so.
-pub fn time(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn time(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(KEEP_ALIVE).into_iter();
     let texts = values.filter_map(|value| value.to_str().ok());
     let mut time = Duration::MAX;

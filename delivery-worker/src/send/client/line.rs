@@ -23,7 +23,7 @@ const TOO_MANY_INTERIM: &str = "it sends more interim answers than there may be"
 
 /// A connection.
 #[derive(Debug)]
-pub struct Line {
+pub(crate) struct Line {
     opened: Instant,
     allowance: Mutex<Allowance>,
     /// Bytes that came inside of TLS.
@@ -39,7 +39,7 @@ pub struct Line {
 
 impl Line {
     /// For a connection that is being opened for an attempt.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             opened: now,
@@ -54,23 +54,23 @@ impl Line {
     }
 
     /// When it was opened.
-    pub fn opened(&self) -> Instant {
+    pub(crate) fn opened(&self) -> Instant {
         self.opened
     }
 
     /// How much has come of answers so far.
-    pub fn heard(&self) -> u64 {
+    pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
     /// An attempt begins to use it.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.allowance().begin();
         lock(&self.start).clear();
     }
 
     /// The status that an answer begins with, if it is final: what can be known of a head that is malformed.
-    pub fn status(&self) -> Option<StatusCode> {
+    pub(crate) fn status(&self) -> Option<StatusCode> {
         status_line(&lock(&self.start))
     }
 
@@ -82,19 +82,19 @@ impl Line {
     }
 
     /// An attempt uses it no more. Returns whether none does.
-    pub fn end(&self) -> bool {
+    pub(crate) fn end(&self) -> bool {
         let mut allowance = self.allowance();
         allowance.end();
         allowance.attempts() == 0
     }
 
     /// Whether no attempt uses it.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.allowance().attempts() == 0
     }
 
     /// Lets no new request go out on it. Those that are under way go on.
-    pub fn retire(&self) {
+    pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
         if self.is_idle() {
             self.close();
@@ -102,24 +102,24 @@ impl Line {
     }
 
     /// Whether [`Line::retire`] was called.
-    pub fn is_retired(&self) -> bool {
+    pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
     }
 
     /// Closes it at once, whatever is under way.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.retired.store(true, Ordering::Relaxed);
         self.closed.store(true, Ordering::Release);
         self.waker.wake();
     }
 
     /// Why it was closed, if the receiver has sent what it may not.
-    pub fn misbehaviour(&self) -> Option<&'static str> {
+    pub(crate) fn misbehaviour(&self) -> Option<&'static str> {
         self.misbehaviour.get().copied()
     }
 
     /// What is to be called with each interim answer of an attempt.
-    pub fn interim_counter(self: &Arc<Self>) -> impl Fn() + Send + Sync + 'static {
+    pub(crate) fn interim_counter(self: &Arc<Self>) -> impl Fn() + Send + Sync + 'static {
         let (line, seen) = (Arc::downgrade(self), AtomicU32::new(0));
         move || {
             if seen.fetch_add(1, Ordering::Relaxed) >= INTERIM_ANSWERS

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use url::{Position, Url};
 
 use self::connect::{Connection, Connector};
-pub use self::failure::Failure;
+pub(crate) use self::failure::Failure;
 use self::hosts::Sender;
 use self::line::Line;
 use self::pool::{Pool, Use};
@@ -57,7 +57,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const OWN_NAME: HeaderValue = HeaderValue::from_static(concat!("Penstock/", env!("CARGO_PKG_VERSION")));
 
 /// Sends requests over connections that it keeps.
-pub struct Client {
+pub(crate) struct Client {
     connector: Connector,
     pool: Arc<Pool>,
     http1: http1::Builder,
@@ -71,7 +71,7 @@ impl fmt::Debug for Client {
 }
 
 /// A request that can be made again.
-pub struct Outbound<'a> {
+pub(crate) struct Outbound<'a> {
     /// Where it goes.
     pub url: &'a Url,
     /// Its headers, made for each try.
@@ -81,7 +81,7 @@ pub struct Outbound<'a> {
 }
 
 /// The head of an answer, and the connection that its body comes on.
-pub struct Answer {
+pub(crate) struct Answer {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -93,14 +93,14 @@ pub struct Answer {
 
 impl Answer {
     /// Lets the connection be used again. To be called when the body has been read to its end.
-    pub fn complete(self) {
+    pub(crate) fn complete(self) {
         if let Some(keep) = keep_alive::time(&self.headers) {
             self.connection.release(keep.min(pool::IDLE_TIMEOUT));
         }
     }
 
     /// The rest of the body is not wanted. Over HTTP/2 only its stream ends.
-    pub fn cut(mut self) {
+    pub(crate) fn cut(mut self) {
         if matches!(self.connection.sender(), Some(Sender::Http2(_))) {
             self.connection.release(pool::IDLE_TIMEOUT);
         }
@@ -112,7 +112,7 @@ impl Client {
     ///
     /// # Errors
     /// When the system has no trusted certificates.
-    pub fn new(egress: &EgressConfig, lookups: Lookups, most_idle: usize) -> anyhow::Result<Self> {
+    pub(crate) fn new(egress: &EgressConfig, lookups: Lookups, most_idle: usize) -> anyhow::Result<Self> {
         let mut http1 = http1::Builder::new();
         // What curl, Python and Node read is read.
         http1
@@ -140,7 +140,7 @@ impl Client {
     ///
     /// # Errors
     /// Never; it is the form of a long-lived task.
-    pub async fn close_idle(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn close_idle(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(LOOK_INTERVAL);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             self.pool.close_expired();
@@ -154,7 +154,7 @@ impl Client {
     ///
     /// # Errors
     /// When no answer's head came.
-    pub async fn send(&self, outbound: Outbound<'_>) -> Result<Answer, Failure> {
+    pub(crate) async fn send(&self, outbound: Outbound<'_>) -> Result<Answer, Failure> {
         let uri: Uri = outbound.url.as_str().parse().map_err(Failure::Address)?;
         let began = Instant::now();
         match self.send_once(&outbound, &uri, None).await {

@@ -15,7 +15,7 @@ use super::hosts::{Hosts, Http1, Idle, Sender, Shared};
 use super::line::Line;
 
 /// How long an idle connection is kept.
-pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 const IDLE_PER_HOST: usize = 64;
 
@@ -23,14 +23,14 @@ const IDLE_PER_HOST: usize = 64;
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// All connections that may be used again.
-pub struct Pool {
+pub(super) struct Pool {
     most_idle: usize,
     state: Mutex<Hosts>,
 }
 
 /// A connection that one attempt uses. Dropped before [`Use::release`] it is used no more: the attempt has run out of time,
 /// or has heard what it did not understand.
-pub struct Use {
+pub(super) struct Use {
     pool: Arc<Pool>,
     host: Arc<str>,
     /// The connection.
@@ -43,7 +43,7 @@ pub struct Use {
 
 impl Pool {
     /// Keeps at most `most_idle` connections that nobody uses.
-    pub fn new(most_idle: usize) -> Arc<Self> {
+    pub(super) fn new(most_idle: usize) -> Arc<Self> {
         Arc::new(Self {
             most_idle,
             state: Mutex::default(),
@@ -51,7 +51,7 @@ impl Pool {
     }
 
     /// A connection to a host that was opened after `opened`, if that is given.
-    pub fn take(self: &Arc<Self>, host: &str, opened: Option<Instant>) -> Option<Use> {
+    pub(super) fn take(self: &Arc<Self>, host: &str, opened: Option<Instant>) -> Option<Use> {
         let mut state = self.state();
         let (host, _) = state.by_name.get_key_value(host)?;
         let host = host.clone();
@@ -72,7 +72,7 @@ impl Pool {
     }
 
     /// A connection that was just opened. Where others have opened one at the same time that all can share, it is that one.
-    pub fn insert(
+    pub(super) fn insert(
         self: &Arc<Self>,
         host: &str,
         line: Arc<Line>,
@@ -121,12 +121,12 @@ impl Pool {
     }
 
     /// Closes what was idle for long enough.
-    pub fn close_expired(&self) {
+    pub(super) fn close_expired(&self) {
         self.state().close_until(Instant::now());
     }
 
     /// Closes all idle connections.
-    pub fn close_idle(&self) {
+    pub(super) fn close_idle(&self) {
         let state = &mut *self.state();
         while state.close_next() {}
     }
@@ -188,17 +188,17 @@ impl Pool {
 
 impl Use {
     /// What the request is given to.
-    pub fn sender(&mut self) -> Option<&mut Sender> {
+    pub(super) fn sender(&mut self) -> Option<&mut Sender> {
         self.sender.as_mut()
     }
 
     /// Whether no byte has come on the connection since this use began.
-    pub fn has_heard_nothing(&self) -> bool {
+    pub(super) fn has_heard_nothing(&self) -> bool {
         self.line.heard() == self.heard_before
     }
 
     /// Ends the use. The connection may be used again for so long.
-    pub fn release(mut self, keep: Duration) {
+    pub(super) fn release(mut self, keep: Duration) {
         let until = Instant::now() + keep;
         match self.sender.take() {
             Some(Sender::Http1(sender)) => self.put_back(sender, until),

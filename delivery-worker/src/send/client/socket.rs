@@ -20,7 +20,7 @@ const TOO_MUCH: &str = "it sends more than an answer may be";
 
 /// The socket of a [`Line`]. All that comes is counted here, TLS and HTTP/2's own frames too.
 #[derive(Debug)]
-pub struct Metered {
+pub(super) struct Metered {
     socket: TcpStream,
     line: Arc<Line>,
     /// Read since others had their turn.
@@ -30,7 +30,7 @@ pub struct Metered {
 
 impl Metered {
     /// Counts what comes on `socket`.
-    pub fn new(socket: TcpStream, line: Arc<Line>) -> Self {
+    pub(super) fn new(socket: TcpStream, line: Arc<Line>) -> Self {
         Self {
             socket,
             line,
@@ -130,14 +130,14 @@ impl AsyncWrite for Metered {
 
 /// What HTTP is spoken on: counts what came of answers.
 #[derive(Debug)]
-pub struct Heard<T> {
+pub(super) struct Heard<T> {
     inner: T,
     line: Arc<Line>,
 }
 
 impl<T> Heard<T> {
     /// Counts what comes out of `inner`.
-    pub fn new(inner: T, line: Arc<Line>) -> Self {
+    pub(super) fn new(inner: T, line: Arc<Line>) -> Self {
         Self { inner, line }
     }
 }

@@ -59,7 +59,7 @@ enum Remembered {
 
 /// Verifies keys and remembers the outcome.
 #[derive(Debug)]
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     config: KeyCacheConfig,
     secrets: KeySecrets,
     cache: Arc<KeyCache>,
@@ -75,7 +75,7 @@ pub struct Authenticator {
 
 /// What an [`Authenticator`] works with.
 #[derive(Debug)]
-pub struct AuthenticatorParts {
+pub(crate) struct AuthenticatorParts {
     /// What keys are recognised with.
     pub secrets: KeySecrets,
     /// The keys in memory.
@@ -90,7 +90,7 @@ pub struct AuthenticatorParts {
 
 impl Authenticator {
     /// Knows what the cache knows.
-    pub fn new(config: KeyCacheConfig, parts: AuthenticatorParts) -> Self {
+    pub(crate) fn new(config: KeyCacheConfig, parts: AuthenticatorParts) -> Self {
         Self {
             lookups: Semaphore::new(config.key_lookups as usize),
             verifications: Arc::new(Semaphore::new(config.key_verifications as usize)),
@@ -110,7 +110,7 @@ impl Authenticator {
     /// # Errors
     /// For anything that is not a valid key; and when the key is not in memory and Postgres is away, or too many other
     /// keys are being looked up.
-    pub async fn authenticate(
+    pub(crate) async fn authenticate(
         self: &Arc<Self>,
         key: &str,
         now: Moment,
@@ -279,7 +279,7 @@ impl Authenticator {
     }
 
     /// Whether a key is what it was `since` then, as far as can be said without waiting.
-    pub fn is_unchanged(&self, key: &VerifiedKey, since: Moment) -> Option<bool> {
+    pub(crate) fn is_unchanged(&self, key: &VerifiedKey, since: Moment) -> Option<bool> {
         let hearing = self.cache.hearing();
         hearing
             .vouches_for(since, Moment::now())
@@ -287,7 +287,7 @@ impl Authenticator {
     }
 
     /// The same, after catching up where that is needed. False when it cannot be said.
-    pub async fn is_surely_unchanged(&self, key: &VerifiedKey, since: Moment) -> bool {
+    pub(crate) async fn is_surely_unchanged(&self, key: &VerifiedKey, since: Moment) -> bool {
         if let Some(is_unchanged) = self.is_unchanged(key, since) {
             return is_unchanged;
         }
@@ -299,7 +299,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// When too many others are being made.
-    pub async fn make_key(&self, prefix: KeyPrefix) -> Result<NewKey, KeyError> {
+    pub(crate) async fn make_key(&self, prefix: KeyPrefix) -> Result<NewKey, KeyError> {
         let secrets = self.secrets.clone();
         with_argon2(&self.minting, move || secrets.generate(prefix)).await
     }

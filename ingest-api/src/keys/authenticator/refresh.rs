@@ -50,7 +50,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// When Postgres does not answer; the keys that were not reached stay as they are.
-    pub async fn refresh_all(&self) -> Result<usize, KeyError> {
+    pub(crate) async fn refresh_all(&self) -> Result<usize, KeyError> {
         let keys = self.cache.back_in_touch();
         for batch in keys.chunks(BATCH) {
             let asked_at = Moment::now();

@@ -47,7 +47,7 @@ pub(super) async fn entry(bucket: &kv::Store, id: &KeyId) -> Option<Place> {
 }
 
 /// The bucket. When it is full, further keys are not shared.
-pub fn settings(config: &KeyShareConfig, keys: &KeyCacheConfig, replicas: u8) -> kv::Config {
+pub(crate) fn settings(config: &KeyShareConfig, keys: &KeyCacheConfig, replicas: u8) -> kv::Config {
     kv::Config {
         bucket: BUCKET.to_owned(),
         description: "API keys that ingest replicas have verified".to_owned(),

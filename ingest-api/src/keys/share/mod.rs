@@ -43,7 +43,7 @@ use crate::keys::proof::Proof;
 use crate::keys::verified_key::VerifiedKey;
 
 /// The readiness condition that [`KeyShare::run`] fulfils.
-pub const KEYS_SHARED: &str = "shared keys";
+pub(crate) const KEYS_SHARED: &str = "shared keys";
 
 /// The least time between two writes of one replica.
 const PACE: Duration = Duration::from_millis(20);
@@ -64,7 +64,7 @@ struct Offer {
 
 /// The replicas' common knowledge of verified keys.
 #[derive(Debug)]
-pub struct KeyShare {
+pub(crate) struct KeyShare {
     nats: Nats,
     seal_key: SealKey,
     bucket: OnceLock<kv::Store>,
@@ -84,11 +84,11 @@ impl std::fmt::Debug for SealKey {
 
 /// The entries that are to be written, for [`KeyShare::run`].
 #[derive(Debug)]
-pub struct Offers(mpsc::Receiver<Offer>);
+pub(crate) struct Offers(mpsc::Receiver<Offer>);
 
 impl KeyShare {
     /// Without the bucket, which [`KeyShare::run`] makes.
-    pub fn new(nats: Nats, secrets_key: &SecretsKey) -> (Self, Offers) {
+    pub(crate) fn new(nats: Nats, secrets_key: &SecretsKey) -> (Self, Offers) {
         let (offers, offered) = mpsc::channel(QUEUE);
         let share = Self {
             nats,
@@ -102,7 +102,7 @@ impl KeyShare {
     }
 
     /// Looks for a proof that the key with this id and digest was verified.
-    pub async fn find(&self, id: &KeyId, digest: &Digest) -> Option<Proof> {
+    pub(crate) async fn find(&self, id: &KeyId, digest: &Digest) -> Option<Proof> {
         let bucket = self.bucket.get().filter(|_| self.nats.is_connected())?;
         let entry = match timeout(PATIENCE, bucket.get(id.as_str())).await {
             Ok(Ok(entry)) => entry?,
@@ -120,7 +120,7 @@ impl KeyShare {
     }
 
     /// Offers a verified key to the others. It is dropped when too many wait already: sharing only saves work.
-    pub fn offer(&self, digest: Digest, key: &VerifiedKey) {
+    pub(crate) fn offer(&self, digest: Digest, key: &VerifiedKey) {
         let offer = Offer {
             id: key.id.clone(),
             proof: Proof::new(digest, key),
@@ -132,7 +132,7 @@ impl KeyShare {
     }
 
     /// Removes what is shared of a key. False when that must be tried again.
-    pub async fn remove(&self, id: &KeyId) -> bool {
+    pub(crate) async fn remove(&self, id: &KeyId) -> bool {
         let Some(bucket) = self.bucket.get().filter(|_| self.nats.is_connected()) else {
             return false;
         };
@@ -145,7 +145,7 @@ impl KeyShare {
     }
 
     /// Whether what was shared of a key has just been removed, perhaps by another replica.
-    pub async fn is_removed(&self, id: &KeyId) -> bool {
+    pub(crate) async fn is_removed(&self, id: &KeyId) -> bool {
         match self.bucket.get().filter(|_| self.nats.is_connected()) {
             Some(bucket) => matches!(entry(bucket, id).await, Some(Place::Removed)),
             None => false,
@@ -153,13 +153,13 @@ impl KeyShare {
     }
 
     /// Has what is shared of a key removed soon.
-    pub fn discard(&self, id: KeyId) {
+    pub(crate) fn discard(&self, id: KeyId) {
         self.unwanted().insert(id);
         self.has_unwanted.notify_one();
     }
 
     /// Waits for keys that are to be removed.
-    pub async fn discarded(&self) -> Vec<KeyId> {
+    pub(crate) async fn discarded(&self) -> Vec<KeyId> {
         loop {
             let ids: Vec<_> = self.unwanted().iter().cloned().collect();
             if !ids.is_empty() {
@@ -170,7 +170,7 @@ impl KeyShare {
     }
 
     /// A key that was to be removed is.
-    pub fn has_removed(&self, id: &KeyId) {
+    pub(crate) fn has_removed(&self, id: &KeyId) {
         self.unwanted().remove(id);
     }
 
@@ -183,7 +183,7 @@ impl KeyShare {
     ///
     /// # Errors
     /// Never yet; it returns a result because it runs as a long-lived task.
-    pub async fn run(
+    pub(crate) async fn run(
         self: Arc<Self>,
         bucket: kv::Config,
         mut offers: Offers,
@@ -260,7 +260,7 @@ impl KeyShare {
 
 /// When entries are written.
 #[derive(Debug)]
-pub struct Writing {
+pub(crate) struct Writing {
     /// A key that has changed since it was asked for is not shared.
     pub cache: Arc<KeyCache>,
     /// How old an entry must be before it is written again.

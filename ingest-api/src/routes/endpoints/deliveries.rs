@@ -26,7 +26,7 @@ use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCoun
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct DeliveryParams {
+pub(crate) struct DeliveryParams {
     /// Those in this status; `dead` unless given.
     #[param(inline)]
     status: Option<DeliveryStatus>,
@@ -42,7 +42,7 @@ pub struct DeliveryParams {
 
 /// A page of an endpoint's deliveries.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct DeliveryPage {
+pub(crate) struct DeliveryPage {
     /// Pending ones in the order in which they are due, others newest first.
     data: Vec<EndpointDelivery>,
     /// Where the next page begins; null on the last one.
@@ -51,7 +51,7 @@ pub struct DeliveryPage {
 
 /// An event's delivery to the endpoint.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct EndpointDelivery {
+pub(crate) struct EndpointDelivery {
     /// The event.
     #[schema(value_type = String, format = Uuid)]
     event_id: EventId,
@@ -105,7 +105,7 @@ impl From<EndpointDeliveryRow> for EndpointDelivery {
         KeyRefusals, ListRefusals, NoEndpoint,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
     this_page: ThisPage,
@@ -131,7 +131,7 @@ pub async fn list(
 
 /// An endpoint's unfinished and lost deliveries, counted by reason.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct DeliverySummary {
+pub(crate) struct DeliverySummary {
     /// Those that are to be tried, or tried again.
     pending: OutcomeCounts,
     /// Those that were given up.
@@ -140,7 +140,7 @@ pub struct DeliverySummary {
 
 /// Deliveries of one status.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub struct OutcomeCounts {
+pub(crate) struct OutcomeCounts {
     /// How many there are; 10 000 when there are more.
     total: i64,
     /// Whether there are more: then any 10 000 of them were counted.
@@ -151,7 +151,7 @@ pub struct OutcomeCounts {
 
 /// Deliveries whose last attempts ended alike.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct CountedOutcome {
+pub(crate) struct CountedOutcome {
     /// How; null when there was no attempt yet.
     outcome: Option<Outcome>,
     /// How many there are.
@@ -188,7 +188,7 @@ impl OutcomeCounts {
         KeyRefusals, NoEndpoint,
     ),
 )]
-pub async fn summary(
+pub(crate) async fn summary(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
     Manager { org_id, .. }: Manager,

@@ -37,7 +37,7 @@ const RETRY_MAX_AGE_SECONDS: RangeInclusive<f64> = 1.0..=2_592_000.0;
 /// default.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct EndpointForm {
+pub(crate) struct EndpointForm {
     /// `push` unless given. It cannot be changed.
     pub kind: Option<EndpointKind>,
     /// Where deliveries are sent: http or https, to a public address. Only for the kind `push`, which needs it.
@@ -100,7 +100,7 @@ pub struct EndpointForm {
 /// an end then.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RetryForm {
+pub(crate) struct RetryForm {
     /// Attempts after which a delivery is dead. For the kind `pull`, each lease is one.
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 100)]
@@ -128,7 +128,7 @@ impl EndpointForm {
     ///
     /// # Errors
     /// 422 with every wrong field.
-    pub fn create(self, egress: &EgressConfig) -> Result<Settings, ApiError> {
+    pub(crate) fn create(self, egress: &EgressConfig) -> Result<Settings, ApiError> {
         let kind = self.kind.unwrap_or_default();
         let needs_url = kind == EndpointKind::Push && !self.url.is_present();
         let mut errors = FieldErrors::default();
@@ -143,7 +143,7 @@ impl EndpointForm {
     ///
     /// # Errors
     /// 422 with every wrong field of the change.
-    pub fn change(
+    pub(crate) fn change(
         self,
         kind: EndpointKind,
         current: Settings,
@@ -308,7 +308,7 @@ fn in_range<T: PartialOrd + std::fmt::Display>(
 ///
 /// # Errors
 /// With what is wrong.
-pub fn check_url(text: &str, egress: &EgressConfig) -> Result<(), String> {
+pub(crate) fn check_url(text: &str, egress: &EgressConfig) -> Result<(), String> {
     if text.len() > MAX_URL_BYTES {
         return Err(format!("must not be longer than {MAX_URL_BYTES} bytes"));
     }

@@ -19,7 +19,7 @@ use crate::routes::refusals::{KeyRefusals, ListRefusals};
 
 /// A page of endpoints, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct EndpointPage {
+pub(crate) struct EndpointPage {
     /// The endpoints, disabled ones included.
     data: Vec<Endpoint>,
     /// Where the next page begins; null on the last one.
@@ -39,7 +39,7 @@ pub struct EndpointPage {
         KeyRefusals, ListRefusals,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<Arc<App>>,
     this_page: ThisPage,
     Params(params): Params<PageParams>,

@@ -31,7 +31,7 @@ const MAX_TRIES: usize = 5;
 const DISABLED_BY_OWNER: &str = "disabled through the API";
 
 /// The answer to an endpoint too many.
-pub const TOO_MANY_ENDPOINTS: ApiError = ApiError::LimitReached {
+pub(crate) const TOO_MANY_ENDPOINTS: ApiError = ApiError::LimitReached {
     what: "endpoints",
     limit: MAX_ENDPOINTS,
     remedy: "delete",
@@ -39,7 +39,7 @@ pub const TOO_MANY_ENDPOINTS: ApiError = ApiError::LimitReached {
 
 /// An endpoint with its signing secret, which is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct CreatedEndpoint {
+pub(crate) struct CreatedEndpoint {
     #[serde(flatten)]
     pub endpoint: Endpoint,
     /// Nothing for the kind `pull`: only what is sent is signed.
@@ -62,7 +62,7 @@ pub struct CreatedEndpoint {
         (status = 409, description = "The organisation has 1 000 endpoints that are not deleted, the most it may have.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<Arc<App>>,
     Manager { org_id, admitted }: Manager,
     body: RequestBody,
@@ -86,7 +86,7 @@ pub async fn create(
         (status = 409, description = "The organisation has 1 000 endpoints that are not deleted, the most it may have.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn create_as_admin(
+pub(crate) async fn create_as_admin(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
@@ -138,7 +138,7 @@ async fn create_for(
         KeyRefusals, NoEndpoint,
     ),
 )]
-pub async fn show(
+pub(crate) async fn show(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
     Manager { org_id, .. }: Manager,
@@ -170,7 +170,7 @@ pub async fn show(
         (status = 412, description = "It was changed since its `ETag` was `If-Match`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn change(
+pub(crate) async fn change(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
     Manager { org_id, admitted }: Manager,
@@ -227,7 +227,7 @@ async fn change_row(
         (status = 412, description = "It was changed since its `ETag` was `If-Match`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn delete(
+pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
     Manager { org_id, .. }: Manager,

@@ -34,7 +34,7 @@ use crate::store::EndpointRow;
     clippy::option_option,
     reason = "a field is left out where it has no meaning, and null where the workers decide"
 )]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
     pub id: EndpointId,
@@ -103,7 +103,7 @@ pub struct Endpoint {
     clippy::option_option,
     reason = "a field is left out where it has no meaning, and null where the workers decide"
 )]
-pub struct RetryView {
+pub(crate) struct RetryView {
     /// Attempts after which a delivery is dead.
     attempts: Option<i32>,
     /// Longest wait after the first attempt. Only of the kind `push`, as `factor` and `max_seconds`.
@@ -124,7 +124,7 @@ pub struct RetryView {
 
 /// How an endpoint's deliveries have ended of late.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Health {
+pub(crate) struct Health {
     /// Whether the last one succeeded.
     state: HealthState,
     /// Failures since the last success.
@@ -140,7 +140,7 @@ pub struct Health {
 /// Whether an endpoint's last delivery succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum HealthState {
+pub(crate) enum HealthState {
     /// It did, or there was none.
     Healthy,
     /// It did not.

@@ -33,7 +33,7 @@ const PER_SECOND: RangeInclusive<i32> = 1..=10_000;
 /// Deliveries that can be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum RecoverableStatus {
+pub(crate) enum RecoverableStatus {
     /// They were given up.
     Dead,
     /// The receiver has them, and gets them once more.
@@ -43,7 +43,7 @@ pub enum RecoverableStatus {
 /// Which deliveries to make again.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RecoveryRequest {
+pub(crate) struct RecoveryRequest {
     /// Those of events accepted at this time or later (RFC 3339).
     #[schema(value_type = OffsetDateTime)]
     since: UtcTime,
@@ -70,7 +70,7 @@ fn default_per_second() -> i32 {
 
 /// A recovery and how far it is.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
     id: RecoveryId,
@@ -103,7 +103,7 @@ pub struct Recovery {
 
 /// A page of recoveries, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct RecoveryPage {
+pub(crate) struct RecoveryPage {
     /// The recoveries.
     data: Vec<Recovery>,
     /// Where the next page begins; null on the last one.
@@ -169,7 +169,7 @@ impl RecoveryRequest {
         (status = 409, description = "Another recovery of the endpoint is running.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
     Manager { org_id, .. }: Manager,
@@ -201,7 +201,7 @@ pub async fn create(
         KeyRefusals, ListRefusals, NoEndpoint,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
     this_page: ThisPage,
@@ -234,7 +234,7 @@ pub async fn list(
         (status = 404, description = "The organisation has no such endpoint, or it no such recovery.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn show(
+pub(crate) async fn show(
     State(app): State<Arc<App>>,
     PathIds(endpoint_id, id): PathIds<EndpointId, RecoveryId>,
     Manager { org_id, .. }: Manager,
@@ -257,7 +257,7 @@ pub async fn show(
         (status = 404, description = "The organisation has no such endpoint, or it no such recovery.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn cancel(
+pub(crate) async fn cancel(
     State(app): State<Arc<App>>,
     PathIds(endpoint_id, id): PathIds<EndpointId, RecoveryId>,
     Manager { org_id, .. }: Manager,

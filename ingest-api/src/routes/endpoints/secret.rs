@@ -30,7 +30,7 @@ const OVERLAP_SECONDS: RangeInclusive<i32> = 0..=604_800;
 /// How a signing secret is replaced by a new one.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct SecretRotation {
+pub(crate) struct SecretRotation {
     /// How long deliveries are signed with the old secret too.
     #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
@@ -80,7 +80,7 @@ impl SecretRotation {
         (status = 409, description = "The endpoint is of kind `pull`: nothing is signed.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn rotate(
+pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
     Manager { org_id, admitted }: Manager,

@@ -29,7 +29,7 @@ use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 /// The event to send.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct TestEvent {
+pub(crate) struct TestEvent {
     /// `endpoint.test` unless given.
     #[serde(rename = "type")]
     #[schema(min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
@@ -55,7 +55,7 @@ pub struct TestEvent {
         (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn send(
+pub(crate) async fn send(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
     Manager { org_id, .. }: Manager,

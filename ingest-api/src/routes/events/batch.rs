@@ -29,7 +29,7 @@ const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// What became of a batch.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct BatchOutcome {
+pub(crate) struct BatchOutcome {
     /// How many events are on disk.
     accepted: usize,
     /// How many are not.
@@ -41,7 +41,7 @@ pub struct BatchOutcome {
 /// What became of one event of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum ItemOutcome {
+pub(crate) enum ItemOutcome {
     /// It is on disk.
     Accepted {
         /// 202.
@@ -83,7 +83,7 @@ pub enum ItemOutcome {
         (status = 503, description = "No event can be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<Arc<App>>,
     producer: Producer,
     body: RequestBody,
@@ -104,7 +104,7 @@ pub async fn create(
 ///
 /// # Errors
 /// As [`create`].
-pub async fn accept(
+pub(crate) async fn accept(
     app: &App,
     producer: &Producer,
     mut body: RequestBody,

@@ -33,7 +33,7 @@ const CLOUDEVENTS_PREFIX: &str = "application/cloudevents";
 
 /// The answer to an accepted event.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// The id under which it is stored, and which receivers see as `webhook-id`.
     #[schema(value_type = String, format = Uuid)]
     pub id: EventId,
@@ -44,7 +44,7 @@ pub struct Accepted {
 #[schema(no_recursion)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it documents that one route has two kinds of answer")]
-pub enum AcceptedOrOutcome {
+pub(crate) enum AcceptedOrOutcome {
     /// To one event.
     Event(Accepted),
     /// To a batch of CloudEvents.
@@ -110,7 +110,7 @@ fn carried(body: &RequestBody) -> Result<Carried, ApiError> {
         (status = 415, description = "Not a media type that carries an event, or a content coding other than gzip and zstd.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<Arc<App>>,
     producer: Producer,
     mut body: RequestBody,
@@ -145,7 +145,7 @@ pub async fn create(
 }
 
 /// The handshake of CloudEvents' HTTP 1.1 Web Hooks: says that this URL takes events.
-pub async fn handshake(headers: HeaderMap) -> Response {
+pub(crate) async fn handshake(headers: HeaderMap) -> Response {
     const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
     const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
     let mut response = StatusCode::OK.into_response();

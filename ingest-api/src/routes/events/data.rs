@@ -28,7 +28,7 @@ use crate::routes::refusals::{KeyRefusals, NoEvent};
         KeyRefusals, NoEvent,
     ),
 )]
-pub async fn remove(
+pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EventId>,
     Manager { org_id, .. }: Manager,

@@ -37,7 +37,7 @@ const MAX_ATTEMPTS_OF_EACH: i64 = 100;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ListParams {
+pub(crate) struct ListParams {
     /// Only events of this type.
     #[serde(rename = "type")]
     event_type: Option<String>,
@@ -86,7 +86,7 @@ impl ListParams {
 
 /// A page of events, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct EventPage {
+pub(crate) struct EventPage {
     /// The events.
     data: Vec<EventView>,
     /// Where the next page begins; null on the last one.
@@ -109,7 +109,7 @@ pub struct EventPage {
         KeyRefusals, ListRefusals,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<Arc<App>>,
     this_page: ThisPage,
     Params(params): Params<ListParams>,
@@ -153,7 +153,7 @@ pub async fn list(
         KeyRefusals, NoEvent,
     ),
 )]
-pub async fn show(
+pub(crate) async fn show(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EventId>,
     Manager { org_id, .. }: Manager,

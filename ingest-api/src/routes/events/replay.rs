@@ -23,7 +23,7 @@ const IN_PROGRESS: ApiError = ApiError::Conflict("an attempt of this delivery is
 /// Which deliveries to make again.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct ReplayRequest {
+pub(crate) struct ReplayRequest {
     /// Only the delivery to this endpoint, which need not have had one; else all that the event has.
     #[schema(value_type = Option<String>, format = Uuid)]
     endpoint_id: Option<EndpointId>,
@@ -31,7 +31,7 @@ pub struct ReplayRequest {
 
 /// What is delivered again.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ReplayOutcome {
+pub(crate) struct ReplayOutcome {
     /// The event. Its deliveries carry the same `webhook-id` as before.
     #[schema(value_type = String, format = Uuid)]
     id: EventId,
@@ -57,7 +57,7 @@ pub struct ReplayOutcome {
         (status = 409, description = "Its payload was removed, or the named endpoint's attempt is in progress, or that endpoint has no delivery and is disabled.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn replay(
+pub(crate) async fn replay(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EventId>,
     Manager { org_id, .. }: Manager,
@@ -87,7 +87,7 @@ pub async fn replay(
         (status = 409, description = "Its payload was removed, or an attempt is in progress.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn retry(
+pub(crate) async fn retry(
     State(app): State<Arc<App>>,
     PathIds(id, endpoint_id): PathIds<EventId, EndpointId>,
     Manager { org_id, .. }: Manager,

@@ -3,18 +3,18 @@
 use utoipa::ToSchema;
 
 /// Media type of a CloudEvent in structured mode.
-pub const CLOUDEVENT: &str = "application/cloudevents+json";
+pub(crate) const CLOUDEVENT: &str = "application/cloudevents+json";
 
 /// Media type of a batch of CloudEvents.
-pub const CLOUDEVENT_BATCH: &str = "application/cloudevents-batch+json";
+pub(crate) const CLOUDEVENT_BATCH: &str = "application/cloudevents-batch+json";
 
 /// Media type of one JSON event a line.
-pub const NDJSON: &str = "application/x-ndjson";
+pub(crate) const NDJSON: &str = "application/x-ndjson";
 
 /// Penstock's own form of an event.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "it documents what `validate` reads without building it")]
-pub struct EventRequest {
+pub(crate) struct EventRequest {
     /// For example `order.created`: 1 to 255 bytes without white space, control characters, `*` or `>`.
     #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
     event_type: String,
@@ -46,7 +46,7 @@ pub struct EventRequest {
     dead_code,
     reason = "it documents what `cloudevents` reads without building it"
 )]
-pub struct CloudEventRequest {
+pub(crate) struct CloudEventRequest {
     /// With `source` it names the event: a repeat within 24 hours is a repeat.
     #[schema(min_length = 1, max_length = 4096)]
     id: String,

@@ -14,7 +14,7 @@ use crate::store::{AttemptRow, DeliveryRow, EventRow};
 
 /// An event and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct EventView {
+pub(crate) struct EventView {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
     id: EventId,
@@ -58,7 +58,7 @@ pub struct EventView {
 
 /// A delivery of an event to an endpoint.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct DeliveryView {
+pub(crate) struct DeliveryView {
     /// The endpoint.
     #[schema(value_type = String, format = Uuid)]
     endpoint_id: EndpointId,
@@ -88,7 +88,7 @@ pub struct DeliveryView {
 
 /// One attempt.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AttemptView {
+pub(crate) struct AttemptView {
     /// From 1.
     number: i32,
     /// When it began.
@@ -125,14 +125,14 @@ impl From<AttemptRow> for AttemptView {
 
 /// What is shown of an event's deliveries.
 #[derive(Debug, Default)]
-pub struct Deliveries {
+pub(crate) struct Deliveries {
     shown: Vec<DeliveryView>,
     total: i64,
 }
 
 impl Deliveries {
     /// The next delivery, with its attempts when they are shown.
-    pub fn add(&mut self, row: DeliveryRow, attempts: Option<Attempts>) {
+    pub(crate) fn add(&mut self, row: DeliveryRow, attempts: Option<Attempts>) {
         let (log, recorded) = attempts.map(|attempts| (attempts.shown, attempts.total)).unzip();
         self.total = row.of_event;
         self.shown.push(DeliveryView {
@@ -150,14 +150,14 @@ impl Deliveries {
 
 /// What is shown of a delivery's attempts.
 #[derive(Debug, Default)]
-pub struct Attempts {
+pub(crate) struct Attempts {
     shown: Vec<AttemptView>,
     total: i64,
 }
 
 impl Attempts {
     /// The next attempt.
-    pub fn add(&mut self, row: AttemptRow) {
+    pub(crate) fn add(&mut self, row: AttemptRow) {
         self.total = row.of_delivery;
         self.shown.push(row.into());
     }
@@ -168,7 +168,7 @@ impl EventView {
     ///
     /// # Errors
     /// When what is stored cannot be shown.
-    pub fn new(row: EventRow, deliveries: Deliveries) -> Result<Self, ApiError> {
+    pub(crate) fn new(row: EventRow, deliveries: Deliveries) -> Result<Self, ApiError> {
         let (data, data_base64) = match row.expunged_at {
             None => payload(&row.content_type, row.data)?,
             Some(_) => (Some(null()), None),
@@ -195,7 +195,7 @@ impl EventView {
 ///
 /// # Errors
 /// When the stored bytes are not what their media type says.
-pub fn payload(
+pub(crate) fn payload(
     content_type: &str,
     data: Vec<u8>,
 ) -> Result<(Option<Box<RawValue>>, Option<String>), ApiError> {
@@ -217,6 +217,6 @@ fn null() -> Box<RawValue> {
 ///
 /// # Errors
 /// When it is not.
-pub fn raw_json(text: String) -> Result<Box<RawValue>, ApiError> {
+pub(crate) fn raw_json(text: String) -> Result<Box<RawValue>, ApiError> {
     RawValue::from_string(text).map_err(|error| ApiError::Internal(error.into()))
 }

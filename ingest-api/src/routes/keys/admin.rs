@@ -33,7 +33,7 @@ use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoNewKe
         (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn create(
+pub(crate) async fn create(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
@@ -58,7 +58,7 @@ pub async fn create(
         AdminRefusals, ListRefusals, NoOrganization,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     _: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
@@ -86,7 +86,7 @@ pub async fn list(
         (status = 404, description = "The organisation has no such key, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn revoke(
+pub(crate) async fn revoke(
     _: Admin,
     State(app): State<Arc<App>>,
     PathIds(org_id, id): PathIds<OrgId, KeyId>,

@@ -29,10 +29,10 @@ use crate::routes::page::ThisPage;
 use crate::store::{KeyStored, KeyToStore, MAX_LIVE_KEYS};
 
 /// The answer to who wants to replace a key that is past it.
-pub const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
+pub(crate) const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
 
 /// The answer to a key too many.
-pub const TOO_MANY_KEYS: ApiError = ApiError::LimitReached {
+pub(crate) const TOO_MANY_KEYS: ApiError = ApiError::LimitReached {
     what: "valid API keys",
     limit: MAX_LIVE_KEYS,
     remedy: "revoke",
@@ -44,7 +44,7 @@ const OVERLAP_SECONDS: RangeInclusive<u32> = 0..=2_592_000;
 /// A new API key.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct KeyRequest {
+pub(crate) struct KeyRequest {
     /// What its owner calls it, 1 to 200 characters.
     name: String,
     /// What it may do: nothing that the key which makes it may not do. The operator may leave it out for all
@@ -60,7 +60,7 @@ pub struct KeyRequest {
 /// How a key is replaced by a new one.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RotationRequest {
+pub(crate) struct RotationRequest {
     /// How long the old key stays valid beside the new one, in seconds, at most 30 days.
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(maximum = 2_592_000)]
@@ -73,7 +73,7 @@ pub struct RotationRequest {
 
 /// A new key with the key itself, which is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct CreatedKey {
+pub(crate) struct CreatedKey {
     #[serde(flatten)]
     info: Key,
     /// What requests are authenticated with.
@@ -83,7 +83,7 @@ pub struct CreatedKey {
 
 /// A page of keys, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct KeyPage {
+pub(crate) struct KeyPage {
     /// The keys, revoked and expired ones included.
     data: Vec<Key>,
     /// Where the next page begins; null on the last one.

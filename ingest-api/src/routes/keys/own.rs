@@ -40,7 +40,7 @@ use crate::store::Rotation;
         (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<Arc<App>>,
     Manager { org_id, admitted }: Manager,
     mut body: RequestBody,
@@ -67,7 +67,7 @@ pub async fn create(
         KeyRefusals, ListRefusals,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<Arc<App>>,
     this_page: ThisPage,
     Params(params): Params<PageParams>,
@@ -90,7 +90,7 @@ pub async fn list(
         (status = 404, description = "The organisation has no such key.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn revoke(
+pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     PathId(id): PathId<KeyId>,
     Manager { org_id, .. }: Manager,
@@ -115,7 +115,7 @@ pub async fn revoke(
         (status = 409, description = "The old key is revoked, expired or replaced already; or it would stay valid beside the new one, and the organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn rotate(
+pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
     PathId(id): PathId<KeyId>,
     Manager { org_id, admitted }: Manager,

@@ -11,13 +11,13 @@ use crate::http::error::ErrorText;
 
 /// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct LegacyError {
+pub(crate) struct LegacyError {
     /// What is wrong, for a person.
     pub error: String,
 }
 
 /// Gives an error that has the form of the other APIs the form of this one; status and headers stay.
-pub async fn rewrite(mut response: Response) -> Response {
+pub(crate) async fn rewrite(mut response: Response) -> Response {
     if let Some(ErrorText(error)) = response.extensions_mut().remove() {
         *response.body_mut() = Json(LegacyError { error }).into_response().into_body();
         let json = HeaderValue::from_static(shared::domain::event::JSON);

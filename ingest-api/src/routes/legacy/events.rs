@@ -31,7 +31,7 @@ use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 /// An event in this API's form.
 #[derive(Debug, Deserialize, ToSchema)]
 #[expect(dead_code, reason = "it documents what `parse` reads without building it")]
-pub struct LegacyEvent {
+pub(crate) struct LegacyEvent {
     /// For example `order.created`: 1 to 255 bytes without white space, control characters, `*` or `>`.
     #[serde(rename = "type")]
     #[schema(min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
@@ -53,14 +53,14 @@ pub struct LegacyEvent {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it documents what `parse` reads without building it")]
-pub enum LegacyPayload {
+pub(crate) enum LegacyPayload {
     Payload { payload: serde_json::Value },
     Data { data: serde_json::Value },
 }
 
 /// The answer to an accepted event.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct LegacyAccepted {
+pub(crate) struct LegacyAccepted {
     /// The id under which it is stored.
     #[schema(value_type = String, format = Uuid)]
     id: EventId,
@@ -70,7 +70,7 @@ pub struct LegacyAccepted {
 
 /// The answer to a repeat.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Duplicate {
+pub(crate) struct Duplicate {
     /// What is wrong, for a person.
     error: &'static str,
     /// As it was sent.
@@ -98,7 +98,7 @@ pub struct Duplicate {
         (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = LegacyError),
     ),
 )]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<Arc<App>>,
     Producer { org_id, .. }: Producer,
     mut body: RequestBody,

@@ -29,7 +29,7 @@ const MAX_OFFSET: i64 = 10_000;
 /// Where an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum InboxStatus {
+pub(crate) enum InboxStatus {
     /// Neither acknowledged nor delivered to the webhook.
     Pending,
     /// The webhook took it; it was not acknowledged.
@@ -51,7 +51,7 @@ impl InboxStatus {
 /// Which events to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct InboxParams {
+pub(crate) struct InboxParams {
     /// Most events on the page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<i64>,
@@ -91,7 +91,7 @@ impl InboxParams {
 
 /// A page of the inbox, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     /// The events.
     events: Vec<InboxEvent>,
     /// Where the next page begins; null on the last one.
@@ -100,7 +100,7 @@ pub struct Inbox {
 
 /// An event in the inbox.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct InboxEvent {
+pub(crate) struct InboxEvent {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
     id: EventId,
@@ -168,7 +168,7 @@ impl InboxEvent {
         (status = 422, description = "A parameter is wrong.", body = LegacyError),
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Params(params): Params<InboxParams>,
     Manager { org_id, .. }: Manager,
@@ -185,7 +185,7 @@ pub async fn list(
 
 /// The answer to an acknowledgement.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct InboxAcknowledged {
+pub(crate) struct InboxAcknowledged {
     /// True.
     success: bool,
     /// The event.
@@ -209,7 +209,7 @@ pub struct InboxAcknowledged {
         (status = 404, description = "The organisation has no such event, or no worker has stored it yet.", body = LegacyError),
     ),
 )]
-pub async fn acknowledge(
+pub(crate) async fn acknowledge(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EventId>,
     Manager { org_id, .. }: Manager,

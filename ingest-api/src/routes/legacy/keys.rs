@@ -70,7 +70,7 @@ enum SignUpName {
 
 /// A key, shown this once, and its organisation.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct IssuedKey {
+pub(crate) struct IssuedKey {
     /// What requests are authenticated with.
     #[schema(value_type = String)]
     api_key: KeyText,
@@ -116,7 +116,7 @@ impl IssuedKey {
         (status = 503, description = "The database is not available, or too many keys are being made.", body = LegacyError),
     ),
 )]
-pub async fn generate(
+pub(crate) async fn generate(
     State(app): State<Arc<App>>,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<IssuedKey>), ApiError> {
@@ -135,7 +135,7 @@ pub async fn generate(
 
 /// An organisation and its keys, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct KeyList {
+pub(crate) struct KeyList {
     #[schema(value_type = String, format = Uuid)]
     organization_id: OrgId,
     organization_name: String,
@@ -176,7 +176,7 @@ impl KeyList {
         LegacyKeyRefusals,
     ),
 )]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Manager { org_id, .. }: Manager,
 ) -> Result<Json<KeyList>, ApiError> {
@@ -205,7 +205,7 @@ pub async fn list(
         (status = 503, description = "The database is not available, or too many keys are being made.", body = LegacyError),
     ),
 )]
-pub async fn rotate(
+pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
     Manager { org_id, admitted }: Manager,
 ) -> Result<Json<IssuedKey>, ApiError> {

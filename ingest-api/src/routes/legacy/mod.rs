@@ -29,11 +29,11 @@ use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use self::errors::{LegacyError, rewrite};
+pub(crate) use self::errors::{LegacyError, rewrite};
 
 /// Whether the process runs.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ProcessHealth {
+pub(crate) struct ProcessHealth {
     /// `healthy`.
     status: &'static str,
 }
@@ -46,6 +46,6 @@ pub struct ProcessHealth {
     tag = "zapier",
     responses((status = 200, description = "The process runs.", body = ProcessHealth)),
 )]
-pub async fn health() -> Json<ProcessHealth> {
+pub(crate) async fn health() -> Json<ProcessHealth> {
     Json(ProcessHealth { status: "healthy" })
 }

@@ -22,14 +22,14 @@ use crate::store::Stored;
 
 /// Body of `POST /api/webhook/config`.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct WebhookConfig {
+pub(crate) struct WebhookConfig {
     /// Where all events of the organisation are sent.
     webhook_url: String,
 }
 
 /// The webhook as it is now.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ConfiguredWebhook {
+pub(crate) struct ConfiguredWebhook {
     /// True.
     success: bool,
     /// Where events are sent.
@@ -58,7 +58,7 @@ pub struct ConfiguredWebhook {
         (status = 422, description = "The URL is missing, wrong, or not a public one.", body = LegacyError),
     ),
 )]
-pub async fn configure(
+pub(crate) async fn configure(
     State(app): State<Arc<App>>,
     Manager { org_id, admitted }: Manager,
     mut body: RequestBody,

@@ -10,7 +10,7 @@ use crate::domain::filter::value::{Found, Scalar};
 
 /// What must hold for the value that a pointer leads to.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Condition {
+pub(super) enum Condition {
     /// It is this.
     Equal(Scalar<'static>),
     /// It is something else, or not there.
@@ -27,7 +27,7 @@ pub enum Condition {
 ///
 /// # Errors
 /// With what is wrong.
-pub fn conditions(json: &str) -> Result<Vec<Condition>, &'static str> {
+pub(super) fn conditions(json: &str) -> Result<Vec<Condition>, &'static str> {
     if !json.starts_with('{') {
         return Ok(vec![Condition::Equal(scalar(json)?)]);
     }
@@ -77,7 +77,7 @@ impl Condition {
     }
 
     /// Whether it holds. Takes no longer than reading the condition, however long the value is.
-    pub fn holds(&self, found: Option<&Found<'_>>) -> bool {
+    pub(super) fn holds(&self, found: Option<&Found<'_>>) -> bool {
         match self {
             Self::Equal(value) => is(found, value),
             Self::NotEqual(value) => found != Some(&Found::Unreadable) && !is(found, value),

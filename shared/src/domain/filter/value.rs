@@ -42,7 +42,7 @@ impl<'a> Scalar<'a> {
 }
 
 /// Reads a JSON string with its quotes; `None` when it has half of a surrogate pair in it.
-pub fn string(json: &str) -> Option<Cow<'_, str>> {
+pub(super) fn string(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
         serde_json::from_str(json).ok()

@@ -31,7 +31,7 @@ const TURN: u64 = 32 * 1024;
 
 /// What one connection is doing. Its first head is due from the start.
 #[derive(Clone, Debug)]
-pub struct Progress(Arc<State>);
+pub(super) struct Progress(Arc<State>);
 
 // Times are milliseconds after `opened`.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ struct State {
 
 /// What a connection may take its time for.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
+pub(super) struct Deadlines {
     /// For the head of a request, and for taking nothing of what is to be written.
     pub patience: Duration,
     /// For being without requests.
@@ -62,14 +62,14 @@ pub struct Deadlines {
 
 /// A request that is not answered, or whose body is still being read.
 #[derive(Debug)]
-pub struct OpenRequest {
+pub(super) struct OpenRequest {
     progress: Progress,
     is_http1: bool,
 }
 
 impl Progress {
     /// Of a connection that was just accepted.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(State {
             opened: Instant::now(),
             reading: AtomicU64::new(0),
@@ -82,7 +82,7 @@ impl Progress {
     }
 
     /// A request's head is there. It is answered, or given up, when what is returned is dropped.
-    pub fn request(&self, is_http1: bool) -> OpenRequest {
+    pub(super) fn request(&self, is_http1: bool) -> OpenRequest {
         // HTTP/2 mixes requests: what comes from now on is no matter of heads.
         let reading = if is_http1 { BODY } else { HTTP2 };
         self.0.reading.store(reading, Ordering::Relaxed);
@@ -120,7 +120,7 @@ impl Progress {
     }
 
     /// Ends when the connection has taken longer for something than it may.
-    pub async fn late(self, deadlines: Deadlines) {
+    pub(super) async fn late(self, deadlines: Deadlines) {
         let Deadlines {
             patience,
             idle,
@@ -155,7 +155,7 @@ impl Progress {
 
 impl OpenRequest {
     /// Its answer is a large one. It is out when what is returned is dropped.
-    pub fn sending(&self) -> Sending {
+    pub(super) fn sending(&self) -> Sending {
         let (progress, state) = (self.progress.clone(), &*self.progress.0);
         if state.sending.load(Ordering::Relaxed) == 0 {
             state.sending_since.store(progress.now(), Ordering::Relaxed);
@@ -167,7 +167,7 @@ impl OpenRequest {
 
 /// A large answer that is not out.
 #[derive(Debug)]
-pub struct Sending(Progress);
+pub(super) struct Sending(Progress);
 
 impl Drop for Sending {
     fn drop(&mut self) {
@@ -189,7 +189,7 @@ impl Drop for OpenRequest {
 
 /// A connection's stream, whose reads and writes are noted.
 #[derive(Debug)]
-pub struct WatchedStream<S> {
+pub(super) struct WatchedStream<S> {
     /// The stream, of which the rest of this turn is read.
     stream: Take<S>,
     /// Where they are noted.
@@ -202,7 +202,7 @@ pub struct WatchedStream<S> {
 
 impl<S: AsyncRead> WatchedStream<S> {
     /// Notes what is read from `stream` and written to it.
-    pub fn new(stream: S, progress: Progress) -> Self {
+    pub(super) fn new(stream: S, progress: Progress) -> Self {
         Self {
             stream: stream.take(TURN),
             progress,

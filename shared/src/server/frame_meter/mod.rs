@@ -37,11 +37,11 @@ const PAYLOAD_BYTES: i64 = 256;
 /// Too many frames came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many HTTP/2 frames that belong to no request")]
-pub struct Flood;
+pub(super) struct Flood;
 
 /// Counts the frames of one connection as its bytes come.
 #[derive(Debug)]
-pub struct FrameMeter {
+pub(super) struct FrameMeter {
     place: Place,
     /// The highest stream so far: a higher one is a new request.
     last_stream: u32,
@@ -67,7 +67,7 @@ enum Place {
 
 impl FrameMeter {
     /// Of a connection that was just accepted.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             place: Place::Preface(0),
             last_stream: 0,
@@ -81,7 +81,7 @@ impl FrameMeter {
     ///
     /// # Errors
     /// When there is too much that belongs to no request.
-    pub fn read(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
+    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
         while !bytes.is_empty() {
             let taken = match &mut self.place {
                 Place::Elsewhere => return Ok(()),
@@ -120,7 +120,7 @@ impl FrameMeter {
     }
 
     /// Counts what was written.
-    pub fn wrote(&mut self, bytes: usize) {
+    pub(super) fn wrote(&mut self, bytes: usize) {
         if matches!(self.place, Place::Elsewhere) {
             return;
         }

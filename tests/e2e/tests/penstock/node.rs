@@ -6,7 +6,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 /// A folder whose `node_modules` holds a package, `name@version`; nothing, and loudly, where npm cannot install it.
-pub async fn package(package: &str) -> Option<PathBuf> {
+pub(crate) async fn package(package: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("node-{package}"));
     if folder.exists() {
         return Some(folder);

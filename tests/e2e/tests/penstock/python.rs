@@ -14,7 +14,7 @@ static INSTALLING: OnceLock<Mutex<()>> = OnceLock::new();
 ///
 /// # Panics
 /// When pip cannot install them.
-pub async fn packages(packages: &[&str]) -> PathBuf {
+pub(crate) async fn packages(packages: &[&str]) -> PathBuf {
     let _turn = INSTALLING.get_or_init(Mutex::default).lock().await;
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("python-{}", packages.join("-")));
     if folder.exists() {

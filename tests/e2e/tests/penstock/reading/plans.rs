@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Postgres};
 use crate::setup;
 
 /// The text of the services' one query that has this in it, as it is checked against the schema.
-pub fn query_with(text: &str) -> String {
+pub(crate) fn query_with(text: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.sqlx");
     let files = std::fs::read_dir(folder).expect("it is what the test wrote");
     let queries = files.map(|file| {
@@ -30,7 +30,7 @@ pub fn query_with(text: &str) -> String {
 }
 
 /// A session with the settings of the services' own.
-pub async fn service_session(world: &World) -> PoolConnection<Postgres> {
+pub(crate) async fn service_session(world: &World) -> PoolConnection<Postgres> {
     let mut session = world.database().acquire().await.expect("Postgres runs");
     for (name, value) in shared::db::SESSION_SETTINGS {
         let set = AssertSqlSafe(format!("set {name} = {value}"));

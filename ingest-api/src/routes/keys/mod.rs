@@ -46,10 +46,11 @@ const OVERLAP_SECONDS: RangeInclusive<u32> = 0..=2_592_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyRequest {
     /// What its owner calls it, 1 to 200 characters.
+    #[schema(min_length = 1, max_length = 200)]
     name: String,
     /// What it may do: nothing that the key which makes it may not do. The operator may leave it out for all
     /// scopes.
-    #[schema(value_type = Option<Vec<Scope>>)]
+    #[schema(value_type = Option<Vec<Scope>>, min_items = 1)]
     scopes: Option<Scopes>,
     /// When it stops being valid; never unless given, but no later than the key which makes it: what is later is
     /// brought forward, and the answer shows it.

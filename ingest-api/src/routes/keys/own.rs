@@ -8,13 +8,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use shared::domain::clock::UnixMicros;
 use time::OffsetDateTime;
+use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{
     CreatedKey, KeyPage, KeyRequest, REPLACED, RotationRequest, create_for, list_for, revoke_for, stored,
 };
 use crate::app::App;
-use crate::domain::key::Key;
-use crate::domain::key::KeyId;
+use crate::domain::key::{Key, KeyId};
 use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
@@ -25,6 +27,26 @@ use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::store::Rotation;
 
+/// A new key of the organisation's own, which says what it may do.
+#[derive(Debug)]
+pub(crate) enum OwnKeyRequest {}
+
+impl PartialSchema for OwnKeyRequest {
+    fn schema() -> RefOr<Schema> {
+        let scopes = ObjectBuilder::new().schema_type(Type::Array);
+        let with_scopes = ObjectBuilder::new().property("scopes", scopes).required("scopes");
+        let request = Ref::from_schema_name(KeyRequest::name());
+        AllOfBuilder::new().item(request).item(with_scopes).into()
+    }
+}
+
+impl ToSchema for OwnKeyRequest {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((KeyRequest::name().into_owned(), KeyRequest::schema()));
+        KeyRequest::schemas(schemas);
+    }
+}
+
 /// Makes a key.
 #[utoipa::path(
     post,
@@ -32,7 +54,7 @@ use crate::store::Rotation;
     operation_id = "create_key",
     tag = "keys",
     security(("api_key" = []), ("bearer" = [])),
-    request_body = KeyRequest,
+    request_body = OwnKeyRequest,
     responses(
         (status = 201, description = "The key, shown this once.", body = CreatedKey),
         KeyRefusals, FormRefusals, NoNewKey,

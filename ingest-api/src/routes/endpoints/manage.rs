@@ -21,7 +21,7 @@ use crate::http::callers::{Admin, Manager};
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
-use crate::routes::endpoints::schema::NewEndpoint;
+use crate::routes::endpoints::new_endpoint::NewEndpoint;
 use crate::routes::refusals::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
 use crate::store::{EndpointRow, EndpointToStore, MAX_ENDPOINTS, Stored};
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod form;
 mod schema;
+mod new_endpoint;
 pub(crate) mod manage;
 pub(crate) mod list;
 pub(crate) mod secret;

@@ -1,43 +1,9 @@
-//! What the OpenAPI document says of an endpoint's form beyond what a struct can tell.
+//! What the OpenAPI document says of the maps in an endpoint's form.
 
 use utoipa::openapi::schema::{
-    AdditionalProperties, AllOfBuilder, AnyOfBuilder, ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType,
-    Type,
+    AdditionalProperties, AnyOfBuilder, ArrayBuilder, ObjectBuilder, SchemaType, Type,
 };
-use utoipa::openapi::{Object, Ref, RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
-
-use crate::routes::endpoints::form::EndpointForm;
-
-/// The form with which an endpoint is made: one that is pushed to has a URL, and one that is pulled has few settings.
-#[derive(Debug)]
-pub(crate) enum NewEndpoint {}
-
-impl PartialSchema for NewEndpoint {
-    fn schema() -> RefOr<Schema> {
-        let push = ObjectBuilder::new()
-            .property("kind", kinds([Some("push"), None]))
-            .property("url", ObjectBuilder::new().schema_type(Type::String))
-            .required("url");
-        let pull = ObjectBuilder::new()
-            .property("kind", kinds([Some("pull")]))
-            .required("kind")
-            .property("retry", named("^(attempts|max_age_seconds)$"))
-            .property_names(Some(pattern(
-                "^(kind|description|event_types|filter|retry|status)$",
-            )));
-        let either = OneOfBuilder::new().item(push).item(pull);
-        let form = Ref::from_schema_name(EndpointForm::name());
-        AllOfBuilder::new().item(form).item(either).into()
-    }
-}
-
-impl ToSchema for NewEndpoint {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((EndpointForm::name().into_owned(), EndpointForm::schema()));
-        EndpointForm::schemas(schemas);
-    }
-}
+use utoipa::openapi::{Object, Schema};
 
 /// A filter: conditions by JSON pointer.
 pub(crate) fn filter() -> Schema {
@@ -85,19 +51,14 @@ pub(crate) fn headers() -> Schema {
 }
 
 /// An object whose names match a pattern, or null.
-fn named(names: &str) -> ObjectBuilder {
+pub(crate) fn named(names: &str) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .property_names(Some(pattern(names)))
 }
 
-fn kinds<const N: usize>(names: [Option<&str>; N]) -> ObjectBuilder {
-    ObjectBuilder::new()
-        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-        .enum_values(Some(names.map(serde_json::Value::from)))
-}
-
-fn pattern(pattern: &str) -> Object {
+/// A string that matches a pattern.
+pub(crate) fn pattern(pattern: &str) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some(pattern))

@@ -1,0 +1,44 @@
+//! What the OpenAPI document says of making an endpoint.
+
+use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::routes::endpoints::form::EndpointForm;
+use crate::routes::endpoints::schema::{named, pattern};
+
+/// The form with which an endpoint is made: one that is pushed to has a URL, and one that is pulled has few settings.
+#[derive(Debug)]
+pub(crate) enum NewEndpoint {}
+
+impl PartialSchema for NewEndpoint {
+    fn schema() -> RefOr<Schema> {
+        let push = ObjectBuilder::new()
+            .property("kind", kinds([Some("push"), None]))
+            .property("url", ObjectBuilder::new().schema_type(Type::String))
+            .required("url");
+        let pull = ObjectBuilder::new()
+            .property("kind", kinds([Some("pull")]))
+            .required("kind")
+            .property("retry", named("^(attempts|max_age_seconds)$"))
+            .property_names(Some(pattern(
+                "^(kind|description|event_types|filter|retry|status)$",
+            )));
+        let either = OneOfBuilder::new().item(push).item(pull);
+        let form = Ref::from_schema_name(EndpointForm::name());
+        AllOfBuilder::new().item(form).item(either).into()
+    }
+}
+
+impl ToSchema for NewEndpoint {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((EndpointForm::name().into_owned(), EndpointForm::schema()));
+        EndpointForm::schemas(schemas);
+    }
+}
+
+fn kinds<const N: usize>(names: [Option<&str>; N]) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some(names.map(serde_json::Value::from)))
+}

@@ -200,7 +200,7 @@ pub(crate) async fn flooding(stage: &Stage) -> anyhow::Result<Outcome> {
         for count in [1, AT_ONCE] {
             let from = now(&trial).await?;
             join_all((0..count).map(|_| async { producer.send(&Event::new(flood.name, "1")).await })).await;
-            until_ended(&trial, &hostile).await;
+            until_ended(&trial, &hostile, stage.bound(ENDED)).await;
             tokio::time::sleep(pause / 5).await;
             let p99 = p99(&trial, from, now(&trial).await?).await?;
             if p99 > worst.0 {
@@ -247,8 +247,8 @@ async fn flooders(trial: &Trial, hostile: &Organization, tls: &Tls) -> Vec<RawRe
     receivers
 }
 
-async fn until_ended(trial: &Trial, organization: &Organization) {
-    until_within(ENDED, "the deliveries to end", async || {
+async fn until_ended(trial: &Trial, organization: &Organization, bound: Duration) {
+    until_within(bound, "the deliveries to end", async || {
         let query = "select count(*) from events e left join deliveries d on d.event_id = e.id
                      where e.org_id = $1 and (d.status is null or d.status = 'pending')";
         let query = sqlx::query_scalar(query).bind(organization.id);
@@ -341,7 +341,7 @@ pub(crate) async fn hung(stage: &Stage) -> anyhow::Result<Outcome> {
         tick.tick().await;
         producer.send(&Event::new("a", "1")).await;
     }
-    until_ended(&trial, &organization).await;
+    until_ended(&trial, &organization, stage.bound(ENDED)).await;
     let answers = flow.stop().await;
     let query = "select count(*) filter (where a.outcome <> 'delivered'),
                      max(extract(epoch from a.started_at - e.accepted_at)::float8 + a.duration_ms / 1000.0::float8),

@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
+use crate::operating::audit::execute;
 use crate::{python, setup};
 
 /// Methods that OpenAPI knows.
@@ -192,9 +193,7 @@ async fn list_status(world: &World, organization: &Organization) -> u16 {
 
 #[tokio::test]
 async fn schemathesis_finds_no_server_error_and_no_answer_that_the_document_does_not_describe() {
-    // It makes hundreds of endpoints whose hosts nobody can look up: without workers nothing waits for them.
-    let setup = setup().replicas(1, 0).ingest_env("ALLOW_SIGNUP", "true");
-    let world = setup.start().await;
+    let world = setup().ingest_env("ALLOW_SIGNUP", "true").start().await;
     let admin = format!("Authorization: Bearer {}", world.stack().admin_token());
     let (organization, key) = unlimited(&world).await;
     let (_, older) = unlimited(&world).await;
@@ -208,6 +207,8 @@ async fn schemathesis_finds_no_server_error_and_no_answer_that_the_document_does
         200,
         "the key is still valid: its requests were not all answered 401"
     );
+    // Hundreds of endpoints have hosts that nobody can look up: nothing waits for them.
+    execute(&world, "update endpoints set status = 'disabled'").await;
     world.finish().await;
 }
 

@@ -1,4 +1,4 @@
-//! The files of an empty Postgres. `initdb` takes longer than the start of everything else, so it is
+//! The files of a Postgres, copied from a template. `initdb` takes longer than the start of everything else, so it is
 //! run once per version and machine; its result is kept in the cache folder and copied.
 
 use std::fs;
@@ -86,16 +86,8 @@ impl Cluster {
 /// The folder of an empty cluster, made when it is missing. All copies on one machine have the same random password.
 async fn empty(host: &Host, programs: &Found) -> anyhow::Result<PathBuf> {
     let name = format!("empty-database-{}", programs.version);
-    let folder = host.cache.join(&name);
-    if !folder.is_dir() {
-        let _lock = host.lock(&name).await?;
-        if !folder.is_dir() {
-            host.progress
-                .step("creating the database", make(host, programs, &folder))
-                .await?;
-        }
-    }
-    Ok(folder)
+    let make = async |folder: &Path| make(host, programs, folder).await;
+    host.made_once(&name, "creating the database", make).await
 }
 
 /// Runs `initdb` and creates the database, in a folder that gets its name when it is complete.

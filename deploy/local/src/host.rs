@@ -24,7 +24,7 @@ pub(crate) const PASSABLE: u32 = 0o755;
 pub(crate) struct Host {
     /// The program that has this library's `main`.
     pub(crate) program: PathBuf,
-    /// Where downloaded programs and the empty database are kept, for all stacks of this machine.
+    /// Where downloaded programs and the databases to copy are kept, for all stacks of this machine.
     pub(crate) cache: PathBuf,
     /// Who runs Postgres, which refuses to run as root; none when we are not root.
     pub(crate) user: Option<Unprivileged>,
@@ -104,6 +104,24 @@ impl Host {
 
     pub(crate) fn user_name(&self) -> Option<String> {
         self.user.as_ref().map(|user| user.name.clone())
+    }
+
+    /// The folder `name` of the cache, which `make` makes when it is missing: whole, or not at all. Of several processes
+    /// one makes it, and the others wait.
+    pub(crate) async fn made_once(
+        &self,
+        name: &str,
+        what: &str,
+        make: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<PathBuf> {
+        let folder = self.cache.join(name);
+        if !folder.is_dir() {
+            let _lock = self.lock(name).await?;
+            if !folder.is_dir() {
+                self.progress.step(what, make(&folder)).await?;
+            }
+        }
+        Ok(folder)
     }
 
     /// Waits for the lock `name` of the cache folder, which lasts until the file is dropped. Tests in

@@ -16,15 +16,8 @@ use crate::postgres::{Postgres, Shutdown};
 pub(crate) async fn migrated(host: &Host) -> anyhow::Result<PathBuf> {
     let programs = binaries::postgres(host).await?;
     let name = format!("database-{}-{}", programs.version, shared::db::schema_digest());
-    let folder = host.cache.join(&name);
-    if !folder.is_dir() {
-        let _lock = host.lock(&name).await?;
-        if !folder.is_dir() {
-            let made = Box::pin(make(host, &folder));
-            host.progress.step("migrating a database to copy", made).await?;
-        }
-    }
-    Ok(folder)
+    let make = async |folder: &Path| Box::pin(make(host, folder)).await;
+    host.made_once(&name, "migrating a database to copy", make).await
 }
 
 /// Migrates a database in a folder of its own, and keeps the files that it leaves when it has stopped.

@@ -2,6 +2,7 @@
 
 pub(crate) mod openapi;
 
+pub(crate) mod narrowed;
 pub(crate) mod page;
 pub(crate) mod refusals;
 pub(crate) mod events;

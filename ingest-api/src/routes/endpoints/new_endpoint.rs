@@ -1,11 +1,12 @@
 //! What the OpenAPI document says of making an endpoint.
 
-use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type};
-use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::routes::endpoints::form::EndpointForm;
 use crate::routes::endpoints::schema::{named, pattern};
+use crate::routes::narrowed;
 
 /// The form with which an endpoint is made: one that is pushed to has a URL, and one that is pulled has few settings.
 #[derive(Debug)]
@@ -25,15 +26,13 @@ impl PartialSchema for NewEndpoint {
                 "^(kind|description|event_types|filter|retry|status)$",
             )));
         let either = OneOfBuilder::new().item(push).item(pull);
-        let form = Ref::from_schema_name(EndpointForm::name());
-        AllOfBuilder::new().item(form).item(either).into()
+        narrowed::schema::<EndpointForm>(either)
     }
 }
 
 impl ToSchema for NewEndpoint {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((EndpointForm::name().into_owned(), EndpointForm::schema()));
-        EndpointForm::schemas(schemas);
+        narrowed::add::<EndpointForm>(schemas);
     }
 }
 

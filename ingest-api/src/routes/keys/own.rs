@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use shared::domain::clock::UnixMicros;
 use time::OffsetDateTime;
-use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
-use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{
@@ -23,6 +23,7 @@ use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{Params, PathId};
 use crate::keys::api_key::KeyPrefix;
 use crate::keys::cache::KeyChange;
+use crate::routes::narrowed;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::store::Rotation;
@@ -35,15 +36,13 @@ impl PartialSchema for OwnKeyRequest {
     fn schema() -> RefOr<Schema> {
         let scopes = ObjectBuilder::new().schema_type(Type::Array);
         let with_scopes = ObjectBuilder::new().property("scopes", scopes).required("scopes");
-        let request = Ref::from_schema_name(KeyRequest::name());
-        AllOfBuilder::new().item(request).item(with_scopes).into()
+        narrowed::schema::<KeyRequest>(with_scopes)
     }
 }
 
 impl ToSchema for OwnKeyRequest {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((KeyRequest::name().into_owned(), KeyRequest::schema()));
-        KeyRequest::schemas(schemas);
+        narrowed::add::<KeyRequest>(schemas);
     }
 }
 

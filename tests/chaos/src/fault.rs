@@ -10,7 +10,7 @@ use crate::faults::{
     clock, cluster, crash, filters, keys, logs, nats, network, postgres, power, receivers, releases,
     services, slow, soak, stream,
 };
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Tried};
 use crate::stage::Stage;
 
 /// What is done to a Penstock under load.
@@ -97,12 +97,11 @@ impl Fault {
         };
         match run.await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => failed(format!("{error:#}")),
             Err(panic) => failed(message(panic.as_ref())),
         }
     }
 
-    async fn try_run(self, stage: &Stage) -> anyhow::Result<Outcome> {
+    async fn try_run(self, stage: &Stage) -> Tried {
         match self {
             Self::NatsKill => nats::kill(stage).await,
             Self::NatsFreeze => nats::freeze(stage).await,

@@ -15,6 +15,20 @@ pub enum Outcome {
     Skipped(String),
 }
 
+/// The end of a fault. A step that fails panics on the spot: a [`World`](e2e::World) that is dropped before its end
+/// panics too, and its complaint would hide the reason.
+pub(crate) type Tried = Result<Outcome, Never>;
+
+/// What no fault returns.
+pub(crate) enum Never {}
+
+impl<E: fmt::Display> From<E> for Never {
+    #[track_caller]
+    fn from(reason: E) -> Self {
+        panic!("{reason:#}")
+    }
+}
+
 /// What became of a run's events, and of the bounds on it.
 #[derive(Debug)]
 pub struct Report {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::report::{Report, summary};
 use crate::stage::Stage;
 
-/// How long everything that was accepted may take to be delivered after the last event.
+/// How long workers may come no further after the last event, before everything that was accepted is delivered.
 pub(crate) const SETTLE: Duration = Duration::from_secs(120);
 
 /// How many lost events' fates are told.
@@ -81,7 +81,7 @@ impl Trial {
     /// # Panics
     /// When something is stuck, or one of the things that [`World::finish`] checks does not hold.
     pub async fn end(self, answers: &[Answered]) -> Report {
-        self.world.settle_within(SETTLE).await;
+        self.world.settle_with(SETTLE).await;
         let mut report = self.judge(answers).await;
         report.nothing_lost();
         self.world.finish().await;

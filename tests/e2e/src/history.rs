@@ -8,7 +8,7 @@ use sqlx::PgPool;
 
 use crate::receiver::Receiver;
 use crate::sink::Sink;
-use crate::wait::{DEADLINE, until_within};
+use crate::wait::{DEADLINE, until_none_left};
 use crate::webhook::Receipt;
 use crate::world::World;
 
@@ -118,19 +118,16 @@ impl History {
 impl World {
     /// Waits until the streams are empty and every delivery is finished.
     pub async fn settle(&self) {
-        self.settle_within(DEADLINE).await;
+        self.settle_with(DEADLINE).await;
     }
 
-    /// The same where more is to be done than [`DEADLINE`] allows.
-    pub async fn settle_within(&self, deadline: Duration) {
-        self.streams_are_drained_within(deadline).await;
-        until_within(deadline, "every delivery to be finished", async || {
+    /// The same where workers may come no further for longer than [`DEADLINE`].
+    pub async fn settle_with(&self, patience: Duration) {
+        self.streams_are_drained_with(patience).await;
+        until_none_left(patience, "every delivery to be finished", async || {
             let query = sqlx::query_scalar("select count(*) from deliveries where status = 'pending'");
-            let pending = query.fetch_one(&self.database).await;
-            match pending.map_err(|error| error.to_string())? {
-                0_i64 => Ok(()),
-                pending => Err(format!("{pending} pending")),
-            }
+            let pending: Result<i64, _> = query.fetch_one(&self.database).await;
+            pending.map(i64::unsigned_abs).map_err(|error| error.to_string())
         })
         .await;
     }

@@ -37,3 +37,28 @@ pub async fn until_within<T>(
         tokio::time::sleep(POLL).await;
     }
 }
+
+/// Waits until nothing is left of what `left` counts.
+///
+/// # Panics
+/// When for `patience` no less was left than ever before, saying what was awaited and what was seen last.
+pub(crate) async fn until_none_left(
+    patience: Duration,
+    awaited: &str,
+    mut left: impl AsyncFnMut() -> Result<u64, String>,
+) {
+    let (mut least, mut moved) = (u64::MAX, Instant::now());
+    loop {
+        let seen = left().await;
+        match seen {
+            Ok(0) => return,
+            Ok(count) if count < least => (least, moved) = (count, Instant::now()),
+            _ => {}
+        }
+        assert!(
+            moved.elapsed() < patience,
+            "waited {patience:?} for {awaited} without progress; the last look saw {seen:?}"
+        );
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 
 use self::turns::{turn, with_argon2};
 use crate::config::KeyCacheConfig;
+use crate::domain::grant::Fingerprint;
 use crate::domain::key::{KeyId, NewKey};
 use crate::keys::api_key::{self, ApiKey, Digest, KeyPrefix, KeySecrets};
 use crate::keys::cache::{KeyCache, KeyChange, Known};
@@ -186,9 +187,10 @@ impl Authenticator {
     }
 
     async fn look_up(&self, digest: Digest, key: &ApiKey<'_>) -> Result<Arc<VerifiedKey>, KeyError> {
+        let mut shown = None;
         for _ in 0..TRIES {
             let asked_at = Moment::now();
-            let verified = self.verified(digest, key, asked_at).await?;
+            let verified = self.verified(digest, key, asked_at, &mut shown).await?;
             if let Some(verified) = self.cache.remember(digest, verified, asked_at) {
                 // The process may have been frozen since.
                 let now = Moment::now();
@@ -203,12 +205,14 @@ impl Authenticator {
         })
     }
 
-    /// Verifies a key that is not in memory, or not for sure.
+    /// Verifies a key that is not in memory, or not for sure. `shown` is the hash that it was verified against: an
+    /// earlier try need not run argon2 again when only the grant has changed since.
     async fn verified(
         &self,
         digest: Digest,
         key: &ApiKey<'_>,
         asked_at: Moment,
+        shown: &mut Option<Fingerprint>,
     ) -> Result<VerifiedKey, KeyError> {
         let id = key.id();
         let proof = self.share.find(&id, &digest).await;
@@ -234,11 +238,14 @@ impl Authenticator {
         };
         let shared = proof.is_some_and(|proof| proof.shows(&row.grant.fingerprint));
         let held = || self.cache.held(&digest);
-        let shown = shared || held().is_some_and(|held| held.grant.fingerprint == row.grant.fingerprint);
-        if !shown && !self.verify(key.as_str(), row.hash).await? {
+        let is_shown = shared
+            || *shown == Some(row.grant.fingerprint)
+            || held().is_some_and(|held| held.grant.fingerprint == row.grant.fingerprint);
+        if !is_shown && !self.verify(key.as_str(), row.hash).await? {
             self.cache.refuse(digest);
             return Err(KeyError::Invalid);
         }
+        *shown = Some(row.grant.fingerprint);
         let verified = VerifiedKey::new(id, row.grant, asked_at);
         if !shared {
             self.share.offer(digest, &verified);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::{Manners, Sink, with_wrong_clock};
 
 use super::nats::refusals_are_polite;
-use crate::report::Outcome;
+use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::Trial;
 
@@ -13,7 +13,7 @@ use crate::trial::Trial;
 const REFUSED_ONE_IN: u32 = 5;
 
 /// One replica of each service is right, one is an hour ahead, one an hour behind.
-pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(stage: &Stage) -> Tried {
     let (Some(ahead), Some(behind)) = (with_wrong_clock("+1h"), with_wrong_clock("-1h")) else {
         return Ok(Outcome::Skipped(
             "libfaketime is not installed (Debian: apt-get install libfaketime)".to_owned(),

@@ -11,7 +11,7 @@ use shared::wire::stream;
 use super::Moments;
 use super::nats::refusals_are_polite;
 use crate::machine::{Network, require_root};
-use crate::report::{Outcome, p99};
+use crate::report::{Outcome, Tried, p99};
 use crate::stage::Stage;
 use crate::trial::{Trial, times_to_accept};
 
@@ -22,7 +22,7 @@ const NODES: usize = 3;
 const ACCEPTS_AGAIN: Duration = Duration::from_secs(14);
 
 /// SIGKILL 10 times in 120 s; the server comes back a second later.
-pub(crate) async fn kill_leader(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn kill_leader(stage: &Stage) -> Tried {
     let mut trial = Trial::start(setup(stage, NatsOptions::default()), Manners::default()).await;
     let flow = trial.flow(stage).await;
     let mut moments = Moments::every(stage.pick(Duration::from_secs(12), Duration::from_secs(6)));
@@ -42,7 +42,7 @@ pub(crate) async fn kill_leader(stage: &Stage) -> anyhow::Result<Outcome> {
 }
 
 /// SIGSTOP for 15 s.
-pub(crate) async fn freeze_leader(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn freeze_leader(stage: &Stage) -> Tried {
     let mut trial = Trial::start(setup(stage, NatsOptions::default()), Manners::default()).await;
     let flow = trial.flow(stage).await;
     let leader = leader(trial.stack()).await;
@@ -56,7 +56,7 @@ pub(crate) async fn freeze_leader(stage: &Stage) -> anyhow::Result<Outcome> {
 }
 
 /// Its network is down for 15 s, for the other servers and for the services.
-pub(crate) async fn cut_off_leader(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn cut_off_leader(stage: &Stage) -> Tried {
     let network = match require_root() {
         Ok(()) => Network::make(NODES).await.map_err(|error| format!("{error:#}")),
         Err(reason) => Err(reason),
@@ -87,12 +87,7 @@ fn setup(stage: &Stage, nats: NatsOptions) -> Setup {
     setup.ingest_env("EVENT_STREAM_REPLICAS", "3")
 }
 
-async fn end(
-    stage: &Stage,
-    trial: Trial,
-    answers: &[Answered],
-    moments: &[Instant],
-) -> anyhow::Result<Outcome> {
+async fn end(stage: &Stage, trial: Trial, answers: &[Answered], moments: &[Instant]) -> Tried {
     let again = times_to_accept(answers, moments, trial.replicas());
     let mut report = trial.end(answers).await;
     report.at_most("p99 until accepted again", p99(again), stage.bound(ACCEPTS_AGAIN));

@@ -7,7 +7,7 @@ use delivery_worker::crash::Point;
 use e2e::{Manners, Replica, STOP_DEADLINE, until};
 
 use super::nats::refusals_are_polite;
-use crate::report::Outcome;
+use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::{IN_FLIGHT, SETTLE, Trial};
 
@@ -15,7 +15,7 @@ use crate::trial::{IN_FLIGHT, SETTLE, Trial};
 const PASSES: &[u32] = &[1, 7];
 
 /// Each worker that dies leaves the rest to another one, which is stopped before the next one starts.
-pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(stage: &Stage) -> Tried {
     let manners = Manners {
         // So that there are deliveries to claim.
         refuse_one_in: 2,
@@ -39,7 +39,7 @@ pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
             .await;
             answers.extend(flow.stop().await);
             trial.stack_mut().worker_mut(0).start().await?;
-            trial.settle_within(SETTLE).await;
+            trial.settle_with(SETTLE).await;
         }
     }
     let mut report = trial.end(&answers).await;

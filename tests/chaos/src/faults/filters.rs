@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::EventId;
 
-use crate::report::Outcome;
+use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::{SETTLE, Trial};
 
@@ -31,7 +31,7 @@ struct Attack {
     endpoints: usize,
 }
 
-pub(crate) async fn flood(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn flood(stage: &Stage) -> Tried {
     let trial = Trial::start(stage.setup(), Manners::default()).await;
     let attack = Attack::prepare(&trial, stage).await?;
     let flow = trial.flow(stage).await;

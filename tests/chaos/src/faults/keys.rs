@@ -6,7 +6,7 @@ use e2e::{Answer, Organization, Receiver, Verdict, Webhook, World, until_within}
 use serde_json::{Value, json};
 
 use crate::machine::processor_time;
-use crate::report::{Outcome, Report, p50, p99};
+use crate::report::{Outcome, Report, Tried, p50, p99};
 use crate::stage::Stage;
 use crate::trial::SETTLE;
 
@@ -28,7 +28,7 @@ struct Seen {
 }
 
 /// One customer's endpoints, each with two deliveries of each of many keys, beside another customer's ordered endpoint.
-pub(crate) async fn waiting(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn waiting(stage: &Stage) -> Tried {
     let (endpoints, keys) = (stage.pick(80, 4), stage.pick(600, 20));
     let setup = stage.setup().worker_env("CIRCUIT_FAILURES", "1000000");
     let mut world = setup.start().await;

@@ -8,7 +8,7 @@ use e2e::{Answered, Manners, STOP_DEADLINE};
 use serde_json::Value;
 
 use super::nats::refusals_are_polite;
-use crate::report::{Outcome, Report, p99};
+use crate::report::{Outcome, Report, Tried, p99};
 use crate::stage::Stage;
 use crate::trial::{SETTLE, Trial, times, times_to_accept};
 
@@ -26,7 +26,7 @@ const ENDS: Duration = Duration::from_secs(5);
 const MESSAGES: f64 = 2.0;
 
 /// The load before, with logs like these, and after each of three restarts of nats-server; then every process is stopped.
-pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(stage: &Stage) -> Tried {
     let level = "debug,async_nats=warn";
     let setup = stage
         .setup()
@@ -75,7 +75,7 @@ async fn measure(stage: &Stage, trial: &mut Trial) -> anyhow::Result<Measured> {
         messages_after = messages_after.max(messages_each_second(trial, span).await?);
     }
     let answers = flow.stop().await;
-    trial.settle_within(SETTLE).await;
+    trial.settle_with(SETTLE).await;
     let slowest_end = end_all(trial).await?;
     let again = times_to_accept(&answers, &restarts[1..], trial.replicas());
     drop(readers);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::{Answered, Manners, Signal};
 
 use super::Moments;
-use crate::report::{Outcome, Report, p99};
+use crate::report::{Outcome, Report, Tried, p99};
 use crate::stage::Stage;
 use crate::trial::{Trial, failures, times_to_accept, without_retry_after};
 
@@ -16,7 +16,7 @@ const ACCEPTS_AGAIN: Duration = Duration::from_secs(5);
 const ANSWERS: Duration = Duration::from_millis(2_500);
 
 /// SIGKILL 20 times in 60 s; it is started again at once.
-pub(crate) async fn kill(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn kill(stage: &Stage) -> Tried {
     let mut trial = Trial::start(stage.setup(), Manners::default()).await;
     let flow = trial.flow(stage).await;
     let mut moments = Moments::every(Duration::from_secs(3));
@@ -38,7 +38,7 @@ pub(crate) async fn kill(stage: &Stage) -> anyhow::Result<Outcome> {
 }
 
 /// SIGSTOP for 10 s.
-pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn freeze(stage: &Stage) -> Tried {
     let mut trial = Trial::start(stage.setup(), Manners::default()).await;
     let flow = trial.flow(stage).await;
     let frozen = Instant::now();

@@ -7,7 +7,7 @@ use anyhow::Context;
 use e2e::{Flow, Manners, Producer, Replica, Sink, Stack, World};
 
 use crate::proxy::{BAD, Proxy, Weather};
-use crate::report::Outcome;
+use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::{Trial, failures};
 
@@ -59,7 +59,7 @@ impl Links {
 }
 
 /// Each kind of bad weather on each link, for two seconds.
-pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(stage: &Stage) -> Tried {
     let mut world = stage.setup().replicas(0, 0).start().await;
     let sink = Sink::start(Manners::default()).await;
     let links = Links::start(world.stack(), &sink).await?;

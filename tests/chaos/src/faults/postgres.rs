@@ -8,7 +8,7 @@ use e2e::{Answered, Manners, Shutdown};
 
 use super::Moments;
 use crate::machine::{Disk, SCARCE, require_root};
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Tried};
 use crate::stage::Stage;
 use crate::trial::{SETTLE, Trial};
 
@@ -25,7 +25,7 @@ const RATE_WHILE_FROZEN: u32 = 20;
 const DRAINED: Duration = Duration::from_secs(30);
 
 /// `pg_ctl stop -m immediate` 10 times in 60 s, for two seconds each.
-pub(crate) async fn crash(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn crash(stage: &Stage) -> Tried {
     let mut trial = Trial::start(stage.setup(), Manners::default()).await;
     let flow = trial.flow(stage).await;
     let mut moments = Moments::every(Duration::from_secs(6));
@@ -40,7 +40,7 @@ pub(crate) async fn crash(stage: &Stage) -> anyhow::Result<Outcome> {
 }
 
 /// SIGSTOP of all its processes for 10 minutes: ten times as long as keys are cached.
-pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn freeze(stage: &Stage) -> Tried {
     let (seconds, ttl) = stage.pick((600, "1m"), (20, "2s"));
     let setup = stage.setup().ingest_env("KEY_CACHE_TTL", ttl);
     let trial = Trial::start(setup, Manners::default()).await;
@@ -53,7 +53,7 @@ pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<Outcome> {
 
 /// Its disk is full for 20 s, from the first byte that does not fit on: for its tables, its log, and the file that a new
 /// session writes. No worker ends, and everything goes on when there is room again.
-pub(crate) async fn full_disk(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn full_disk(stage: &Stage) -> Tried {
     let disk = match small_disk().await {
         Ok(disk) => disk,
         Err(reason) => return Ok(Outcome::Skipped(reason)),
@@ -78,7 +78,7 @@ pub(crate) async fn full_disk(stage: &Stage) -> anyhow::Result<Outcome> {
     let answers = flow.stop().await;
     let refused = refused_sessions(&trial);
     let back = Instant::now();
-    trial.settle_within(SETTLE).await;
+    trial.settle_with(SETTLE).await;
     let drained = back.elapsed();
     let ended = services
         .iter()
@@ -126,14 +126,9 @@ fn refused_sessions(trial: &Trial) -> usize {
         .count()
 }
 
-async fn end(
-    stage: &Stage,
-    trial: Trial,
-    answers: Vec<Answered>,
-    accepted_at_least: f64,
-) -> anyhow::Result<Outcome> {
+async fn end(stage: &Stage, trial: Trial, answers: Vec<Answered>, accepted_at_least: f64) -> Tried {
     let back = Instant::now();
-    trial.settle_within(SETTLE).await;
+    trial.settle_with(SETTLE).await;
     let drained = back.elapsed();
     let mut report = trial.end(&answers).await;
     accepted(&mut report, &answers, accepted_at_least);

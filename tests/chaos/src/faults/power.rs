@@ -9,7 +9,7 @@ use std::time::Duration;
 use e2e::{Answered, Manners, NatsOptions, NatsSync, Signal, World};
 
 use crate::machine::{AMPLE, Disk, require_root, signal, stop};
-use crate::report::Outcome;
+use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::Trial;
 
@@ -57,12 +57,12 @@ impl Loss {
 }
 
 /// With the configuration that is shipped: nothing is lost.
-pub(crate) async fn loss(stage: &Stage, loss: Loss) -> anyhow::Result<Outcome> {
+pub(crate) async fn loss(stage: &Stage, loss: Loss) -> Tried {
     run(stage, loss, NatsOptions::default()).await
 }
 
 /// One server of a cluster of three, with every stream on all of them.
-pub(crate) async fn node_loss(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn node_loss(stage: &Stage) -> Tried {
     let nats = NatsOptions {
         nodes: NODES,
         ..NatsOptions::default()
@@ -70,7 +70,7 @@ pub(crate) async fn node_loss(stage: &Stage) -> anyhow::Result<Outcome> {
     run(stage, Loss::Power, nats).await
 }
 
-async fn run(stage: &Stage, loss: Loss, nats: NatsOptions) -> anyhow::Result<Outcome> {
+async fn run(stage: &Stage, loss: Loss, nats: NatsOptions) -> Tried {
     let server = if nats.nodes == 1 { "nats" } else { "nats-0" };
     let disk = match disk(server).await {
         Ok(disk) => disk,
@@ -99,7 +99,7 @@ async fn run(stage: &Stage, loss: Loss, nats: NatsOptions) -> anyhow::Result<Out
 }
 
 /// With NATS's default: something is lost, or the test proves nothing.
-pub(crate) async fn control(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn control(stage: &Stage) -> Tried {
     let disk = match disk("nats").await {
         Ok(disk) => disk,
         Err(reason) => return Ok(Outcome::Skipped(reason)),

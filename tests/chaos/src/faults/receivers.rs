@@ -16,7 +16,7 @@ use sqlx::types::time::OffsetDateTime;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::report::Outcome;
+use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::Trial;
 
@@ -182,7 +182,7 @@ fn certificate() -> anyhow::Result<(tempfile::TempDir, Tls)> {
 }
 
 /// Each kind of flood, with one delivery and then with many at once, beside a good endpoint of another organisation.
-pub(crate) async fn flooding(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn flooding(stage: &Stage) -> Tried {
     let (_folder, tls) = certificate()?;
     let setup = stage.setup().worker_env("SSL_CERT_FILE", tls.file());
     let trial = Trial::start(setup, Manners::default()).await;
@@ -311,7 +311,7 @@ async fn cpu(trial: &Trial, during: Duration) -> anyhow::Result<f64> {
 const LEFT: Duration = Duration::from_secs(7);
 
 /// The first connections of each worker answer one request and hang; new ones are answered.
-pub(crate) async fn hung(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn hung(stage: &Stage) -> Tried {
     const WORKERS: usize = 2;
     let (_folder, tls) = certificate()?;
     let setup = stage.setup().worker_env("SSL_CERT_FILE", tls.file());

@@ -9,7 +9,7 @@ use e2e::{Manners, Replica, STOP_DEADLINE, Sink, Stack};
 use tokio::process::Command;
 
 use super::nats::refusals_are_polite;
-use crate::report::Outcome;
+use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::Trial;
 
@@ -17,7 +17,7 @@ use crate::trial::Trial;
 const ANY_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 /// Each of the four steps under load.
-pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(stage: &Stage) -> Tried {
     let Some(previous) = &stage.previous else {
         return Ok(Outcome::Skipped(
             "no previous release: --previous names the folder of its programs".to_owned(),

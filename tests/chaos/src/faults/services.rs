@@ -6,7 +6,7 @@ use e2e::{Manners, STOP_DEADLINE, Shutdown};
 
 use super::Moments;
 use super::nats::refusals_are_polite;
-use crate::report::Outcome;
+use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::{IN_FLIGHT, Trial};
 
@@ -14,7 +14,7 @@ use crate::trial::{IN_FLIGHT, Trial};
 const DELAY: Duration = Duration::from_millis(20);
 
 /// SIGKILL of one ingest-api after the other, 20 times in 60 s.
-pub(crate) async fn kill_ingest(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn kill_ingest(stage: &Stage) -> Tried {
     let mut trial = Trial::start(stage.setup(), Manners::default()).await;
     let flow = trial.flow(stage).await;
     let mut moments = Moments::every(Duration::from_secs(3));
@@ -30,7 +30,7 @@ pub(crate) async fn kill_ingest(stage: &Stage) -> anyhow::Result<Outcome> {
 }
 
 /// SIGKILL of one worker after the other, 20 times in 60 s.
-pub(crate) async fn kill_workers(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn kill_workers(stage: &Stage) -> Tried {
     let manners = Manners {
         delay: DELAY,
         ..Manners::default()
@@ -54,7 +54,7 @@ pub(crate) async fn kill_workers(stage: &Stage) -> anyhow::Result<Outcome> {
 }
 
 /// SIGTERM of every process in turn; each is started again before the next one stops.
-pub(crate) async fn restart_all(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn restart_all(stage: &Stage) -> Tried {
     let mut trial = Trial::start(stage.setup(), Manners::default()).await;
     let flow = trial.flow(stage).await;
     let rounds = stage.pick(3, 1);

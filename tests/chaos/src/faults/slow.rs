@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::report::{Outcome, p99};
+use crate::report::{Outcome, Tried, p99};
 use crate::stage::Stage;
 use crate::trial::{Trial, times};
 
@@ -32,7 +32,7 @@ struct Start {
 }
 
 /// Half of the connections dribble headers, the others a body.
-pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(stage: &Stage) -> Tried {
     let (headers, body) = (stage.pick(10, 2), stage.pick(30, 4));
     let setup = stage
         .setup()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use e2e::{Manners, Stack};
 
-use crate::report::Outcome;
+use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::{SETTLE, Trial};
 
@@ -31,7 +31,7 @@ struct Sample {
 }
 
 /// Looks at all processes for the time that the stage says. The first third is a warm-up.
-pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(stage: &Stage) -> Tried {
     let trial = Trial::start(stage.setup(), Manners::default()).await;
     let flow = trial.flow(stage).await;
     let start = Instant::now();
@@ -49,7 +49,7 @@ pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Outcome> {
     }
     let answers = flow.stop().await;
     let stopped = Instant::now();
-    trial.settle_within(SETTLE).await;
+    trial.settle_with(SETTLE).await;
     let lag = stopped.elapsed();
     let mut report = trial.end(&answers).await;
     report.at_most("lag", lag, stage.bound(LAG));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::Manners;
 
 use super::nats::refusals_are_polite;
-use crate::report::{Outcome, p99};
+use crate::report::{Outcome, Tried, p99};
 use crate::stage::Stage;
 use crate::trial::{Trial, times_to_accept};
 
@@ -13,7 +13,7 @@ use crate::trial::{Trial, times_to_accept};
 const RESUMES: Duration = Duration::from_secs(5);
 
 /// No worker runs until the stream is full and has been so for some seconds.
-pub(crate) async fn full(stage: &Stage) -> anyhow::Result<Outcome> {
+pub(crate) async fn full(stage: &Stage) -> Tried {
     let setup = stage.setup().replicas(2, 0);
     let limit = stage.pick("8388608", "1048576");
     let setup = setup.ingest_env("EVENT_STREAM_MAX_BYTES", limit);

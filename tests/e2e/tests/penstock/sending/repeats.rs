@@ -62,7 +62,7 @@ async fn ten_thousand_events_sent_three_times_over_a_restart_are_delivered_ten_t
         "and so does one that was started again"
     );
 
-    world.settle_within(DEADLINE * 4).await;
+    world.settle_with(DEADLINE * 4).await;
     assert_eq!(receiver.count(), EVENTS);
     let delivered: HashSet<_> = receiver
         .webhooks()

@@ -127,7 +127,8 @@ impl World {
         until_none_left(patience, "every delivery to be finished", async || {
             let query = sqlx::query_scalar("select count(*) from deliveries where status = 'pending'");
             let pending: Result<i64, _> = query.fetch_one(&self.database).await;
-            pending.map(i64::unsigned_abs).map_err(|error| error.to_string())
+            let pending = pending.map_err(|error| error.to_string())?;
+            Ok((pending.unsigned_abs(), "pending".to_owned()))
         })
         .await;
     }

@@ -38,21 +38,21 @@ pub async fn until_within<T>(
     }
 }
 
-/// Waits until nothing is left of what `left` counts.
+/// Waits until nothing is left of what `left` counts; it also says how things stand, for a failing test.
 ///
 /// # Panics
 /// When for `patience` no less was left than ever before, saying what was awaited and what was seen last.
 pub(crate) async fn until_none_left(
     patience: Duration,
     awaited: &str,
-    mut left: impl AsyncFnMut() -> Result<u64, String>,
+    mut left: impl AsyncFnMut() -> Result<(u64, String), String>,
 ) {
     let (mut least, mut moved) = (u64::MAX, Instant::now());
     loop {
         let seen = left().await;
         match seen {
-            Ok(0) => return,
-            Ok(count) if count < least => (least, moved) = (count, Instant::now()),
+            Ok((0, _)) => return,
+            Ok((count, _)) if count < least => (least, moved) = (count, Instant::now()),
             _ => {}
         }
         assert!(

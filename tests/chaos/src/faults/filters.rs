@@ -171,7 +171,7 @@ async fn latencies(trial: &Trial, from: UnixMicros, until: UnixMicros) -> anyhow
     let query = "select coalesce(percentile_cont(array[0.5, 0.95, 0.99]) within group (
                      order by extract(epoch from started_at - accepted_at)::float8
                  ), '{0,0,0}')
-                 from attempts where number = 1 and org_id = $1 and accepted_at between $2 and $3";
+                 from attempt_history where number = 1 and org_id = $1 and accepted_at between $2 and $3";
     let times: Vec<f64> = sqlx::query_scalar(query)
         .bind(trial.organization.id.as_uuid())
         .bind(from.to_date_time())

@@ -271,7 +271,7 @@ async fn now(trial: &Trial) -> anyhow::Result<OffsetDateTime> {
 async fn p99(trial: &Trial, from: OffsetDateTime, until: OffsetDateTime) -> anyhow::Result<f64> {
     let query = "select percentile_disc(0.99) within group (order by
                      extract(epoch from a.started_at - e.accepted_at)::float8 + a.duration_ms / 1000.0::float8)
-                 from attempts a join events e on e.id = a.event_id
+                 from attempt_history a join events e on e.id = a.event_id
                  where e.org_id = $1 and e.accepted_at between $2 and $3";
     let query = sqlx::query_scalar(query)
         .bind(trial.organization.id)
@@ -346,7 +346,7 @@ pub(crate) async fn hung(stage: &Stage) -> Tried {
     let query = "select count(*) filter (where a.outcome <> 'delivered'),
                      max(extract(epoch from a.started_at - e.accepted_at)::float8 + a.duration_ms / 1000.0::float8),
                      count(*) filter (where a.duration_ms > 1000)
-                 from attempts a join events e on e.id = a.event_id where e.org_id = $1";
+                 from attempt_history a join events e on e.id = a.event_id where e.org_id = $1";
     let (failed, latest, late): (i64, f64, i64) = sqlx::query_as(query)
         .bind(organization.id)
         .fetch_one(trial.database())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer;
+use async_nats::jetstream::{AckKind, consumer};
 use e2e::{Event, World, new_event, until};
 use futures_util::StreamExt as _;
 use serde_json::json;
@@ -82,6 +82,54 @@ async fn a_frame_that_its_consumer_passed_over_is_taken_in() {
     assert_eq!(arrived, ["1", "2"]);
     let log = world.stack().nats().log();
     assert!(!log.contains("Violation"), "{log}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_last_frame_that_a_consumer_passed_over_is_taken_in_without_another() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    let event = new_event(organization.id, "a", "1");
+    leave_a_frame_behind(&world, &[event]).await;
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    receiver.wait_for(1).await;
+    world.finish().await;
+}
+
+/// As nats-server does after some power cuts: it waits for an acknowledgement that never comes, and offers the frame to
+/// nobody else.
+#[tokio::test]
+async fn a_frame_that_is_held_for_ever_is_taken_in() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    world
+        .publish_events(&[new_event(organization.id, "a", "1")])
+        .await;
+    let jetstream = world.jetstream().await;
+    let consumer: consumer::PullConsumer = jetstream
+        .get_consumer_from_stream(stream::CONSUMER, stream::name(0))
+        .await
+        .expect("the worker has made it");
+    let mut messages = consumer.messages().await.unwrap();
+    let held = messages.next().await.unwrap().unwrap();
+    drop(messages);
+    let holding = async {
+        loop {
+            held.ack_with(AckKind::Progress).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    tokio::select! {
+        () = holding => {}
+        () = async { receiver.wait_for(1).await; } => {}
+    }
     world.finish().await;
 }
 

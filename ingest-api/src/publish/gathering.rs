@@ -16,7 +16,16 @@ const MAX_YIELDS: usize = 4;
 /// A frame of this many events shows load. Then the next one may wait this long to become as large: the shortest time that
 /// the runtime's timers can wait.
 const LOADED: usize = 4;
-const MAX_WAIT: Duration = Duration::from_millis(1);
+const SHORT_WAIT: Duration = Duration::from_millis(1);
+
+/// Under more load a frame waits longer, because it costs NATS a message and a sync however many events it has. The wait ends
+/// when no event comes for [`SHORT_WAIT`]: then all who send may be waiting for this very frame.
+const LONG_WAIT: Duration = Duration::from_millis(4);
+
+/// A long wait has paid when the frame has this many events, and half as many again as before. After one that has not, so
+/// many frames go by without.
+const FULL: usize = 10;
+const FRAMES_WITHOUT: u32 = 256;
 
 /// One event that waits for its frame's acknowledgement.
 #[derive(Debug)]
@@ -38,6 +47,8 @@ pub(crate) struct Gathering {
     gathered: VecDeque<Pending>,
     /// Events in the last frame.
     last: usize,
+    /// Frames until the next long wait.
+    without: u32,
 }
 
 impl Gathering {
@@ -47,6 +58,7 @@ impl Gathering {
             arriving,
             gathered: VecDeque::new(),
             last: 0,
+            without: 0,
         }
     }
 
@@ -62,7 +74,7 @@ impl Gathering {
             }
             self.gather().await;
             if self.last >= LOADED {
-                self.wait_for(self.last).await;
+                self.wait().await;
             }
             let frame = self.take_frame();
             if !frame.is_empty() {
@@ -88,14 +100,31 @@ impl Gathering {
         }
     }
 
-    /// Gathers until `count` events are there, for [`MAX_WAIT`] at most.
-    async fn wait_for(&mut self, count: usize) {
-        let deadline = Instant::now() + MAX_WAIT;
-        while self.gathered.len() < count {
-            match timeout_at(deadline, self.arriving.recv()).await {
-                Ok(Some(pending)) => self.gathered.push_back(pending),
-                Ok(None) | Err(_) => return,
+    /// Gathers until the frame is as large as the last one, and longer if that pays.
+    async fn wait(&mut self) {
+        let begun = Instant::now();
+        let (last, short) = (self.last, begun + SHORT_WAIT);
+        while self.gathered.len() < last && self.receive(short).await {}
+        if let Some(left) = self.without.checked_sub(1) {
+            self.without = left;
+            return;
+        }
+        let before = self.gathered.len();
+        let gap = || (Instant::now() + SHORT_WAIT).min(begun + LONG_WAIT);
+        while self.gathered.len() < frame::MAX_EVENTS && self.receive(gap()).await {}
+        if self.gathered.len() < FULL.max(before + before / 2) {
+            self.without = FRAMES_WITHOUT;
+        }
+    }
+
+    /// Takes what arrives next; false when nothing does until then.
+    async fn receive(&mut self, until: Instant) -> bool {
+        match timeout_at(until, self.arriving.recv()).await {
+            Ok(Some(pending)) => {
+                self.gathered.push_back(pending);
+                true
             }
+            Ok(None) | Err(_) => false,
         }
     }
 
@@ -149,7 +178,7 @@ mod tests {
                 };
                 arrivals.send(pending).expect("somebody gathers");
             }
-            tokio::time::sleep(MAX_WAIT * 10).await;
+            tokio::time::sleep(SHORT_WAIT * 10).await;
             end.cancel();
         };
         let gathering = async {
@@ -164,7 +193,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_large_frame_the_next_waits_until_it_is_as_large_and_no_longer_than_a_moment() {
-        let (together, soon, late) = (Duration::ZERO, MAX_WAIT / 10, MAX_WAIT * 10);
+        let (together, soon, late) = (Duration::ZERO, SHORT_WAIT / 10, SHORT_WAIT * 10);
         let large = [together; LOADED];
         let few = [late, soon, late];
         assert_eq!(frame_sizes(&[&large[..], &few].concat()).await, [LOADED, 2, 1]);
@@ -175,8 +204,48 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_small_frame_the_next_goes_at_once() {
-        let (together, soon) = (Duration::ZERO, MAX_WAIT / 10);
+        let (together, soon) = (Duration::ZERO, SHORT_WAIT / 10);
         let sizes = frame_sizes(&[together, together, together, soon, soon]).await;
         assert_eq!(sizes, [3, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_grow_while_many_events_come_and_not_while_few_do() {
+        let start = [Duration::ZERO; LOADED];
+        let steady = |pause, count| [&start[..], &vec![pause; count]].concat();
+        let many = frame_sizes(&steady(LONG_WAIT / 20, 2_000)).await;
+        let last = &many[many.len() - 20..many.len() - 1];
+        assert!(last.iter().all(|size| *size >= 15), "{many:?}");
+        let few = frame_sizes(&steady(LONG_WAIT / 5, 200)).await;
+        assert!(few.iter().all(|size| *size < FULL), "{few:?}");
+        assert!(few.len() > 100, "{few:?}");
+    }
+
+    /// Senders that each wait for their answer send together again and again.
+    #[tokio::test(start_paused = true)]
+    async fn senders_that_wait_for_the_frame_are_not_kept_waiting() {
+        const SENDERS: usize = 32;
+        let (arrivals, arriving) = mpsc::unbounded_channel();
+        let mut gathering = Gathering::new(arriving);
+        let room = Arc::new(Semaphore::new(SENDERS));
+        let begun = Instant::now();
+        for _ in 0..u64::from(FRAMES_WITHOUT) {
+            for _ in 0..SENDERS {
+                let event = EncodedEvent::new(&Event::sample());
+                let pending = Pending {
+                    event,
+                    deadline: Instant::now() + Duration::from_secs(1),
+                    answer: oneshot::channel().0,
+                    _room: room
+                        .clone()
+                        .try_acquire_owned()
+                        .expect("the frame before has freed it"),
+                };
+                arrivals.send(pending).expect("somebody gathers");
+            }
+            let frame = gathering.next_frame(&CancellationToken::new()).await;
+            assert_eq!(frame.map(|frame| frame.len()), Some(SENDERS));
+        }
+        assert!(begun.elapsed() <= LONG_WAIT, "{:?}", begun.elapsed());
     }
 }

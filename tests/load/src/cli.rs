@@ -35,7 +35,8 @@ struct Cli {
     #[arg(long)]
     scale: Option<f64>,
 
-    /// Another build of this program, whose `ingest-api` is measured as `before` in the section `single`.
+    /// Another build of this program, which is measured as `before`: its `ingest-api` in the section `single`, all of it in
+    /// `cost`.
     #[arg(long)]
     against: Option<PathBuf>,
 

@@ -1,7 +1,8 @@
 //! A receiver of webhooks that costs next to nothing, and can be told to hang.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::ledger::Ledger;
 use crate::request::NUMBER_FIELD;
 
 const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+const FAILURE: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
 const CONTENT_LENGTH: &[u8] = b"content-length: ";
 
 /// How often a receiver looks whether it is to go on hanging.
@@ -29,6 +31,10 @@ pub(crate) struct Sink {
 #[derive(Debug, Default)]
 struct Shared {
     hangs: AtomicBool,
+    /// Of ten events, how many fail at first.
+    failing: AtomicU64,
+    /// Those that have failed.
+    failed: Mutex<HashSet<u64>>,
     ledger: Mutex<Option<Arc<Ledger>>>,
 }
 
@@ -68,9 +74,22 @@ impl Sink {
         self.shared.hangs.store(hangs, Ordering::Relaxed);
     }
 
+    /// Has the first webhooks of so many of ten events fail.
+    pub(crate) fn fail_first(&self, of_ten: u64) {
+        self.shared.failing.store(of_ten, Ordering::Relaxed);
+    }
+
     /// Writes arrivals into this ledger from now on.
     pub(crate) fn record_in(&self, ledger: &Arc<Ledger>) {
         *self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger.clone());
+    }
+}
+
+impl Shared {
+    /// Whether the webhook of an event is to fail: some do, once.
+    fn fails(&self, number: u64) -> bool {
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        number % 10 < self.failing.load(Ordering::Relaxed) && failed().insert(number)
     }
 }
 
@@ -98,6 +117,10 @@ async fn receive(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> 
             buffer.drain(..length);
             while shared.hangs.load(Ordering::Relaxed) {
                 tokio::time::sleep(HANG_POLL).await;
+            }
+            if arrived.is_some_and(|number| shared.fails(number)) {
+                stream.write_all(FAILURE).await?;
+                continue;
             }
             let ledger = shared
                 .ledger

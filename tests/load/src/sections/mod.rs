@@ -2,6 +2,7 @@
 
 mod single;
 mod batch;
+mod cost;
 mod delivery;
 mod neighbour;
 mod waiting;
@@ -22,6 +23,8 @@ pub(crate) enum Section {
     Batch,
     /// Webhooks end to end: the highest rate, and the latency at a low one.
     Delivery,
+    /// What an event costs from its acceptance to its webhooks.
+    Cost,
     /// What a receiver that hangs, or a dead one's backlog, does to the others.
     Neighbour,
     /// Whether many keys, many retries or many stored events make anything slower.
@@ -37,6 +40,7 @@ impl Section {
         Self::Single,
         Self::Batch,
         Self::Delivery,
+        Self::Cost,
         Self::Neighbour,
         Self::Flat,
         Self::Memory,
@@ -51,6 +55,7 @@ impl Section {
             Self::Single => Box::pin(single::measure(bench)).await,
             Self::Batch => batch::measure(bench).await,
             Self::Delivery => delivery::measure(bench).await,
+            Self::Cost => cost::measure(bench).await,
             Self::Neighbour => neighbour::measure(bench).await,
             Self::Flat => flat::measure(bench).await,
             Self::Memory => memory::measure(bench).await,

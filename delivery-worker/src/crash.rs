@@ -10,6 +10,8 @@ pub enum Point {
     Fetched,
     /// Their events can be read.
     Decoded,
+    /// First attempts have begun, and their events are not stored.
+    Begun,
     /// The events and their deliveries are committed.
     Stored,
     /// A frame's acknowledgement is on its way.

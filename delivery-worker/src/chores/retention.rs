@@ -210,6 +210,12 @@ async fn remove_payloads_of(pool: &PgPool, org_id: OrgId, events: &[&Aged]) -> R
                      and d.status = 'pending'
                )
              returning e.org_id, e.accepted_at, e.id
+         ),
+         last_answers as (
+             update deliveries d set last_response_body = null
+             from expunged e
+             where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
+               and d.last_response_body is not null
          )
          update attempts a set response_body = null
          from expunged e

@@ -84,7 +84,7 @@ impl Bulky {
         match stored {
             // An error means that it comes again, and storing it again changes nothing.
             Some(true) => {
-                if let Err(error) = acks.clone().acknowledge(&[message], begun.elapsed()).await {
+                if let Err(error) = acks.acknowledge(&[message], begun.elapsed()).await {
                     tracing::debug!(stream = acks.stream, %error, "a bulky frame could not be acknowledged");
                 }
             }

@@ -25,6 +25,8 @@ pub(crate) struct Frame<'a> {
     pub sequence: u64,
     /// How often it was handed out, to any worker.
     delivered: i64,
+    /// Whether it was sent once before: the earlier message may be in the stream too.
+    is_resent: bool,
     /// The version that its header names.
     pub version: Option<&'a str>,
     /// Its bytes.
@@ -50,6 +52,7 @@ impl<'a> Frame<'a> {
             stream,
             sequence: info.stream_sequence,
             delivered: info.delivered,
+            is_resent: message.headers.as_ref().is_some_and(is_resent),
             version: message.headers.as_ref().and_then(version),
             payload: &message.payload,
         })
@@ -61,6 +64,7 @@ impl<'a> Frame<'a> {
             stream,
             sequence: message.sequence,
             delivered: UNKNOWN_VERSION_TRIES,
+            is_resent: is_resent(&message.headers),
             version: version(&message.headers),
             payload: &message.payload,
         }
@@ -69,6 +73,12 @@ impl<'a> Frame<'a> {
     /// Whether a worker of another release may be able to read it.
     pub(crate) fn is_for_others(&self) -> bool {
         self.version != Some(frame::VERSION) && self.delivered < UNKNOWN_VERSION_TRIES
+    }
+
+    /// Whether nobody can have stored its events yet: it was never handed out, nor sent, before. A server that lost its power
+    /// may have forgotten what it handed out; so a frame up to number `known_through` counts as an old one.
+    pub(crate) fn is_new(&self, known_through: u64) -> bool {
+        self.delivered == 1 && !self.is_resent && self.sequence > known_through
     }
 
     /// Something in it that cannot be stored. `position` is the event's in this frame; `None` is the whole frame.
@@ -87,6 +97,10 @@ impl<'a> Frame<'a> {
             bytes,
         }
     }
+}
+
+fn is_resent(headers: &HeaderMap) -> bool {
+    headers.get(frame::RESENT_HEADER).is_some()
 }
 
 fn version(headers: &HeaderMap) -> Option<&str> {

@@ -2,12 +2,13 @@
 //! dies in between loses nothing: another one gets the frame, and storing it again changes nothing.
 //!
 //! Memory is bounded whatever waits in a stream: of each, [`PREFETCH_BYTES`](crate::intake::session) and half as much again may be on its
-//! way or wait here, and one [batch](crate::intake::batch) is being stored.
+//! way or wait here, and at most [`MAX_OPEN`] [batches](crate::intake::batch) are being stored.
 
 pub(crate) mod session;
 pub(crate) mod batch;
 pub(crate) mod frame;
 pub(crate) mod decode;
+pub(crate) mod early;
 pub(crate) mod put_off;
 pub(crate) mod plan;
 pub(crate) mod write;
@@ -21,6 +22,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, Info};
 use async_nats::jetstream::{self, Message};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use shared::process::nats::Nats;
 use shared::process::shutdown::Tasks;
 use shared::process::telemetry::Readiness;
@@ -31,6 +34,7 @@ use crate::chores;
 use crate::crash::{self, Point};
 use crate::intake::batch::MAX_BATCH_FRAMES;
 use crate::intake::bulky::Bulky;
+use crate::intake::early::Early;
 use crate::intake::leftovers::Leftovers;
 use crate::intake::session::{Acks, Session};
 use crate::intake::streams::event_streams;
@@ -43,9 +47,12 @@ pub(crate) const STREAMS_FOUND: &str = "event streams";
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_DISCOVERY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A pause after each batch, in which frames gather: under load one statement does the work of several. A frame that comes
-/// alone does not meet it.
-const PAUSE: Duration = Duration::from_millis(2);
+/// A pause after a batch has come, in which frames gather: under load one statement does the work of several. A frame that
+/// comes alone does not meet it.
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// Batches of one stream that are being stored at once, or wait for the receivers of early attempts.
+const MAX_OPEN: usize = 32;
 
 /// Pause before trying again what NATS or Postgres could not do.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -68,7 +75,7 @@ impl Intake {
     /// When Postgres refuses a statement for another reason than being away. Each stream is a task of its own.
     pub(crate) async fn run(self, tasks: Tasks, readiness: Readiness) -> anyhow::Result<()> {
         let mut known = HashSet::new();
-        let mut leftovers = Leftovers::default();
+        let mut leftovers = Leftovers::new(self.ack_wait);
         // One for all streams: it bounds what the worker holds.
         let bulky = Bulky::new(self.writer.clone(), tasks.clone(), self.ack_wait);
         while !tasks.stop().is_cancelled() {
@@ -146,29 +153,40 @@ impl Intake {
         Ok(())
     }
 
+    /// Stores batches, several at once: one may wait for receivers. What is not stored at the end is `held`.
     async fn consume_session(
         &self,
         session: &mut Session,
         held: &mut Vec<Message>,
         bulky: &Bulky,
     ) -> anyhow::Result<()> {
-        loop {
-            let Some(next) = bulky.stop().run_until_cancelled(session.next_batch()).await else {
-                return Ok(());
+        let (acks, known_through) = (session.acks.clone(), session.known_through);
+        let (mut open, mut next_at) = (FuturesUnordered::new(), Instant::now());
+        let mut outcome = Ok(());
+        while outcome.is_ok() {
+            let next = async {
+                tokio::time::sleep_until(next_at).await;
+                session.next_batch().await
             };
-            let (batch, outcome) = next?;
-            crash::reach(Point::Fetched);
-            *held = batch;
-            if !self.take_in(&mut session.acks, held, bulky).await? {
-                return Ok(());
-            }
-            let is_full = held.len() >= MAX_BATCH_FRAMES;
-            held.clear();
-            outcome?;
-            if !is_full {
-                tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                () = bulky.stop().cancelled() => break,
+                Some(ended) = open.next() => outcome = Ended::keep(ended, held),
+                next = next, if open.len() < MAX_OPEN => match next {
+                    Ok((batch, then)) => {
+                        crash::reach(Point::Fetched);
+                        let is_full = batch.len() >= MAX_BATCH_FRAMES;
+                        next_at = Instant::now() + if is_full { Duration::ZERO } else { PAUSE };
+                        open.push(self.take_in(&acks, batch, known_through, bulky));
+                        outcome = then;
+                    }
+                    Err(error) => outcome = Err(error),
+                },
             }
         }
+        while let Some(ended) = open.next().await {
+            outcome = outcome.and(Ended::keep(ended, held));
+        }
+        outcome
     }
 
     /// Ends a session with what is held and what the server sent ahead. Other workers get it at once, over the connection
@@ -180,7 +198,7 @@ impl Intake {
             return;
         };
         for batch in frames.chunks(MAX_BATCH_FRAMES) {
-            let taking = self.writer.take(&stream, batch);
+            let taking = self.writer.take(&stream, batch, None);
             if let Some(Err(error)) = stop.run_until_cancelled(taking).await {
                 tracing::debug!(%error, "frames of a connection that is gone wait until they come again");
                 return;
@@ -188,12 +206,25 @@ impl Intake {
         }
     }
 
-    /// Stores a batch and acknowledges it. While Postgres is away it tries again and keeps the frames; false
-    /// when the stop came first.
-    async fn take_in(&self, acks: &mut Acks, batch: &[Message], bulky: &Bulky) -> anyhow::Result<bool> {
+    /// Stores a batch and acknowledges it.
+    async fn take_in(&self, acks: &Acks, batch: Vec<Message>, known_through: u64, bulky: &Bulky) -> Ended {
+        let early = Early::new(known_through);
+        let outcome = self.store(acks, &batch, &early, bulky).await;
+        self.writer.end(&early).await;
+        Ended { batch, outcome }
+    }
+
+    /// The same. While Postgres is away it tries again and keeps the frames; false when the stop came first.
+    async fn store(
+        &self,
+        acks: &Acks,
+        batch: &[Message],
+        early: &Early,
+        bulky: &Bulky,
+    ) -> anyhow::Result<bool> {
         let begun = Instant::now();
         loop {
-            match self.writer.take(&acks.stream, batch).await {
+            match self.writer.take(&acks.stream, batch, Some(early)).await {
                 Ok(taken) => {
                     for message in taken.bulky {
                         bulky.take(acks, message).await;
@@ -207,15 +238,28 @@ impl Intake {
                 }
                 Err(error) => return Err(error.into()),
             }
-            if bulky
-                .stop()
-                .run_until_cancelled(tokio::time::sleep(RETRY_PAUSE))
-                .await
-                .is_none()
-            {
+            let pause = tokio::time::sleep(RETRY_PAUSE);
+            if bulky.stop().run_until_cancelled(pause).await.is_none() {
                 return Ok(false);
             }
         }
+    }
+}
+
+/// A batch that is not being stored any more.
+struct Ended {
+    batch: Vec<Message>,
+    /// Whether it was stored.
+    outcome: anyhow::Result<bool>,
+}
+
+impl Ended {
+    /// Adds it to those that are `held` unless it was stored.
+    fn keep(self, held: &mut Vec<Message>) -> anyhow::Result<()> {
+        if !matches!(self.outcome, Ok(true)) {
+            held.extend(self.batch);
+        }
+        self.outcome.map(drop)
     }
 }
 

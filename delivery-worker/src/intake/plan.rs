@@ -11,6 +11,7 @@ use crate::endpoints::directory::Snapshot;
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::{Permit, Permits};
 use crate::endpoints::subscribers::Taker;
+use crate::intake::early::Early;
 use crate::intake::frame::Located;
 use crate::slices::Slices;
 use crate::store::events::NewDelivery;
@@ -33,6 +34,26 @@ pub(crate) struct Plan<'a> {
     pub for_claimer: HashSet<EndpointId>,
     /// Endpoints with deliveries that found no permit.
     pub parked: HashMap<EndpointId, Arc<Endpoint>>,
+}
+
+impl Plan<'_> {
+    /// The starts of those events whose deliveries can all start, by their numbers. The permits of the others are freed.
+    pub(crate) fn into_starts(self) -> Vec<(usize, Vec<Start>)> {
+        let mut starts: Vec<(usize, Option<Vec<Start>>)> = Vec::new();
+        for Planned { delivery, start } in self.deliveries {
+            if starts.last().is_none_or(|(event, _)| *event != delivery.event) {
+                starts.push((delivery.event, Some(Vec::new())));
+            }
+            if let Some((_, of_event)) = starts.last_mut() {
+                *of_event = of_event.take().zip(start).map(|(mut of_event, start)| {
+                    of_event.push(start);
+                    of_event
+                });
+            }
+        }
+        let all = |(event, starts): (usize, Option<Vec<Start>>)| Some((event, starts?));
+        starts.into_iter().filter_map(all).collect()
+    }
 }
 
 /// A delivery to be written, and what lets it start as soon as it is.
@@ -61,15 +82,24 @@ pub(crate) struct Planner {
 
 impl Planner {
     /// A delivery for each event and each endpoint that wants it, leased where it may start and there is a permit.
-    /// At least one event, and as many as give no more than [`MAX_DELIVERIES`] before the last.
-    pub(crate) async fn plan<'a>(&self, endpoints: &Snapshot, events: &'a [Located<'_>]) -> Plan<'a> {
+    /// At least one event, and as many as give no more than [`MAX_DELIVERIES`] before the last. What has begun `early` is
+    /// planned as it stands.
+    pub(crate) async fn plan<'a>(
+        &self,
+        endpoints: &Snapshot,
+        events: &'a [Located<'_>],
+        early: Option<&Early>,
+    ) -> Plan<'a> {
         let mut plan = Plan::default();
         let mut slices = Slices::new();
         for located in events {
-            let takers = endpoints.takers(&located.event, &mut slices).await;
-            slices.spend(takers.len() * STEPS_OF_DELIVERY).await;
-            for taker in takers {
-                self.add(&mut plan, located, taker);
+            if let Some(begun) = self.add_begun(&mut plan, located, endpoints.version, early) {
+                let takers = endpoints.takers(&located.event, &mut slices).await;
+                slices.spend(takers.len() * STEPS_OF_DELIVERY).await;
+                let others = |taker: &Taker<'_>| !begun.contains(&taker.subscriber.endpoint_id);
+                for taker in takers.into_iter().filter(others) {
+                    self.add(&mut plan, located, taker);
+                }
             }
             plan.events += 1;
             if plan.deliveries.len() >= MAX_DELIVERIES {
@@ -77,6 +107,35 @@ impl Planner {
             }
         }
         plan
+    }
+
+    /// Adds the deliveries of the next event that have begun, and returns their endpoints; `None` when there are no others,
+    /// because the endpoints are still those of `version`.
+    fn add_begun(
+        &self,
+        plan: &mut Plan<'_>,
+        located: &Located<'_>,
+        version: i64,
+        early: Option<&Early>,
+    ) -> Option<HashSet<EndpointId>> {
+        let mut endpoints = HashSet::new();
+        let Some(early) = early else {
+            return Some(endpoints);
+        };
+        let begun = early.begun();
+        let Some(begun) = begun.get(&located.event.id) else {
+            return Some(endpoints);
+        };
+        for delivery in &begun.deliveries {
+            let lease = (delivery.lease, delivery.endpoint.timeout + self.lease_margin);
+            let success = delivery.progress.success().cloned();
+            plan.deliveries.push(Planned {
+                delivery: NewDelivery::begun(plan.events, delivery.endpoint.id, lease, success),
+                start: None,
+            });
+            endpoints.insert(delivery.endpoint.id);
+        }
+        (begun.version != version).then_some(endpoints)
     }
 
     /// Adds the delivery of the next event to one that takes it.

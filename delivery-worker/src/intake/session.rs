@@ -4,6 +4,7 @@
 //! over the connection that brought the frame, and after a long wait only to the same consumer: a server that was started
 //! again without its streams, or a stream that was made again, has another frame there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -15,6 +16,7 @@ use shared::wire::stream;
 
 use crate::crash::{self, Point};
 use crate::intake::batch::{MAX_BATCH_FRAMES, next_batch};
+use crate::intake::streams::event_streams;
 
 /// Bytes of frames that the server sends ahead.
 const PREFETCH_BYTES: usize = 4 << 20;
@@ -28,7 +30,7 @@ const CONNECTION_CHECK: Duration = Duration::from_millis(200);
 
 /// When storing took so long, the consumer is looked at before anything is acknowledged: its stream may have been deleted
 /// and made again.
-const HELD_LONG: Duration = Duration::from_millis(100);
+const HELD_LONG: Duration = Duration::from_millis(250);
 
 /// How long giving frames back may take: NATS may be away.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ const CONNECTED_AGAIN: &str = "the connection that frames came by is gone";
 pub(crate) struct Session {
     /// How the server hears of the frames.
     pub acks: Acks,
+    /// The stream's last frame when this began.
+    pub known_through: u64,
     connections: Connections,
     messages: pull::Stream,
 }
@@ -50,7 +54,7 @@ pub(crate) struct Acks {
     pub stream: String,
     nats: Nats,
     connection: Connection,
-    consumer: Consumer<pull::Config>,
+    consumer: Arc<Consumer<pull::Config>>,
 }
 
 impl Session {
@@ -69,8 +73,11 @@ impl Session {
             let _ = tokio::time::timeout(CONNECTION_CHECK, connections.changed()).await;
         };
         let config = stream::consumer(ack_wait);
-        let consumer: Consumer<pull::Config> =
-            nats.jetstream().create_consumer_on_stream(config, name).await?;
+        let jetstream = nats.jetstream();
+        let consumer: Consumer<pull::Config> = jetstream.create_consumer_on_stream(config, name).await?;
+        let streams = event_streams(&jetstream).await?;
+        let info = streams.iter().find(|info| info.config.name == name);
+        let known_through = info.context("the stream is not listed")?.state.last_sequence;
         let messages = consumer
             .stream()
             .max_messages_per_batch(MAX_BATCH_FRAMES)
@@ -83,10 +90,11 @@ impl Session {
             stream: name.to_owned(),
             nats: nats.clone(),
             connection,
-            consumer,
+            consumer: Arc::new(consumer),
         };
         Ok(Self {
             acks,
+            known_through,
             connections,
             messages,
         })
@@ -143,10 +151,14 @@ impl Acks {
     ///
     /// # Errors
     /// When another connection or another consumer would hear it: the frames come again.
-    pub(crate) async fn acknowledge(&mut self, stored: &[&Message], took: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn acknowledge(&self, stored: &[&Message], took: Duration) -> anyhow::Result<()> {
         if took > HELD_LONG {
             let created = self.consumer.cached_info().created;
-            let now = self.consumer.info().await.context("cannot read the consumer")?;
+            let now = self
+                .consumer
+                .get_info()
+                .await
+                .context("cannot read the consumer")?;
             ensure!(
                 now.created == created,
                 "the consumer was made again while frames were stored"

@@ -1,5 +1,6 @@
-//! Storing frames: decode, plan, write, start. Storing the same frame again changes nothing. What cannot be read or stored
-//! is set aside with its bytes; everything around it goes on.
+//! Storing frames: decode, plan, write, start; or, for events that may begin [early](crate::intake::early): decode, plan,
+//! start, wait, write. Storing the same frame again changes nothing. What cannot be read or stored is set aside with its
+//! bytes; everything around it goes on.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,15 +8,18 @@ use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{AckKind, Message};
-use shared::domain::id::EventId;
+use shared::domain::event::Event;
+use shared::domain::id::{EndpointId, EventId};
 
 use crate::crash::{self, Point};
 use crate::endpoints::directory::Directory;
 use crate::intake::decode::{Decoded, decode};
+use crate::intake::early::{Begun, Early, EarlyDelivery, Progress};
 use crate::intake::frame::{Frame, Located, split_repeats};
 use crate::intake::isolate::{Faulty, isolate};
-use crate::intake::plan::{Plan, Planned, Planner};
+use crate::intake::plan::{Plan, Planned, Planner, Start};
 use crate::intake::put_off::PutOff;
+use crate::record::count_first_success;
 use crate::send::Dispatcher;
 use crate::send::body::Outgoing;
 use crate::send::job::Job;
@@ -56,6 +60,7 @@ impl Writer {
         &self,
         stream: &str,
         batch: &'a [Message],
+        early: Option<&Early>,
     ) -> Result<Taken<'a>, sqlx::Error> {
         // Before the first look at the endpoints none would seem to be bulky.
         if !self.directory.snapshot().is_read() {
@@ -74,7 +79,7 @@ impl Writer {
             messages.push(message);
         }
         let put_off = PutOff::default();
-        self.take_frames(&frames, Some(&put_off)).await?;
+        self.take_frames(&frames, Some(&put_off), early).await?;
         let mut taken = Taken::default();
         for (frame, message) in frames.iter().zip(messages) {
             let is_bulky = put_off.contains(frame);
@@ -94,7 +99,7 @@ impl Writer {
     /// When Postgres does not answer, or refuses more than a value. Then part of it may be stored.
     pub(crate) async fn take_whole(&self, stream: &str, message: &Message) -> Result<(), sqlx::Error> {
         let frame = Frame::of(stream, message);
-        self.take_frames(frame.as_slice(), None).await
+        self.take_frames(frame.as_slice(), None, None).await
     }
 
     /// Takes a message that is not handed out any more.
@@ -106,14 +111,19 @@ impl Writer {
         stream: &str,
         message: &StreamMessage,
     ) -> Result<(), sqlx::Error> {
-        self.take_frames(&[Frame::of_leftover(stream, message)], None)
+        self.take_frames(&[Frame::of_leftover(stream, message)], None, None)
             .await
     }
 
     /// Frames that cannot even be decoded without a panic are set aside whole.
-    async fn take_frames(&self, frames: &[Frame<'_>], put_off: Option<&PutOff>) -> Result<(), sqlx::Error> {
+    async fn take_frames(
+        &self,
+        frames: &[Frame<'_>],
+        put_off: Option<&PutOff>,
+        early: Option<&Early>,
+    ) -> Result<(), sqlx::Error> {
         let taking = isolate(frames, |part| async move {
-            self.take_events(decode(part), put_off).await
+            self.take_events(decode(part), put_off, early).await
         });
         for Faulty { item: frame, reason } in taking.await? {
             self.set_aside(&frame.unreadable(None, reason, frame.payload))
@@ -123,7 +133,12 @@ impl Writer {
     }
 
     /// Of events with the same id, the first one is stored before the others are looked at.
-    async fn take_events(&self, decoded: Decoded<'_>, put_off: Option<&PutOff>) -> Result<(), sqlx::Error> {
+    async fn take_events(
+        &self,
+        decoded: Decoded<'_>,
+        put_off: Option<&PutOff>,
+        early: Option<&Early>,
+    ) -> Result<(), sqlx::Error> {
         let Decoded {
             mut events,
             unreadable,
@@ -137,28 +152,120 @@ impl Writer {
         crash::reach(Point::Decoded);
         while !events.is_empty() {
             let (first, repeats) = split_repeats(events);
-            for Faulty { item, reason } in isolate(&first, |part| self.deliver(part)).await? {
-                let bytes = rmp_serde::to_vec_named(&item.event).unwrap_or_default();
-                self.set_aside(&item.frame.unreadable(Some(item.position), reason, &bytes))
-                    .await?;
+            let Some(early) = early else {
+                self.store(&first, None).await?;
+                events = repeats;
+                continue;
+            };
+            self.begin(&first, early).await?;
+            let is_begun = |located: &Located<'_>| early.contains(located.event.id);
+            let (begun, others): (Vec<_>, Vec<_>) = first.into_iter().partition(is_begun);
+            self.store(&others, Some(early)).await?;
+            if !begun.is_empty() {
+                early.wait().await;
+                self.store(&begun, Some(early)).await?;
             }
             events = repeats;
         }
         Ok(())
     }
 
+    /// Starts the deliveries of events that may begin early, if all of an event's deliveries can start, to endpoints that do not
+    /// fail. The database is asked whether the endpoints are still those in memory: one that was disabled gets nothing.
+    async fn begin(&self, events: &[Located<'_>], early: &Early) -> Result<(), sqlx::Error> {
+        let candidates = events.iter().filter(|located| early.may_begin(located));
+        let candidates: Vec<_> = candidates.copied().collect();
+        if candidates.is_empty() || !early.begin_once() {
+            return Ok(());
+        }
+        loop {
+            let endpoints = self.directory.snapshot();
+            let plan = self.planner.plan(&endpoints, &candidates, None).await;
+            let starts = plan.into_starts();
+            if starts.is_empty() {
+                return Ok(());
+            }
+            match self.failing(endpoints.version, &starts).await? {
+                Some(failing) => {
+                    let version = endpoints.version;
+                    for (event, starts) in starts {
+                        if !starts.iter().any(|start| failing.contains(&start.endpoint.id)) {
+                            self.begin_event(&candidates[event].event, version, starts, early);
+                        }
+                    }
+                    crash::reach(Point::Begun);
+                    return Ok(());
+                }
+                None => _ = self.directory.refresh().await?,
+            }
+        }
+    }
+
+    fn begin_event(&self, event: &Event<'_>, version: i64, starts: Vec<Start>, early: &Early) {
+        let outgoing = Arc::new(Outgoing::from(event));
+        let mut deliveries = Vec::new();
+        for Start {
+            endpoint,
+            permit,
+            lease,
+        } in starts
+        {
+            let job = Job::first(outgoing.clone(), endpoint.clone(), lease);
+            deliveries.push(EarlyDelivery {
+                endpoint,
+                lease,
+                progress: Progress::Running,
+            });
+            self.dispatcher.begin(job, permit, early.reports().clone());
+        }
+        early.begun().insert(event.id, Begun { version, deliveries });
+    }
+
+    /// The endpoints among these that fail; `None` when the endpoints have changed.
+    async fn failing(
+        &self,
+        version: i64,
+        starts: &[(usize, Vec<Start>)],
+    ) -> Result<Option<HashSet<EndpointId>>, sqlx::Error> {
+        let ids = starts.iter().flat_map(|(_, starts)| starts);
+        let ids: HashSet<_> = ids.map(|start| start.endpoint.id).collect();
+        let ids: Vec<_> = ids.into_iter().collect();
+        let looking = async {
+            let mut connection = self.database.acquire().await?;
+            let failing = events::failing(&mut connection, version, &ids).await?;
+            connection.keep();
+            Ok(failing)
+        };
+        let failing = self.database.pool().within(looking).await?;
+        Ok(failing.map(|failing| failing.into_iter().collect()))
+    }
+
+    /// Stores events with different ids; sets those aside that cannot be.
+    async fn store(&self, events: &[Located<'_>], early: Option<&Early>) -> Result<(), sqlx::Error> {
+        for Faulty { item, reason } in isolate(events, |part| self.deliver(part, early)).await? {
+            let bytes = rmp_serde::to_vec_named(&item.event).unwrap_or_default();
+            self.set_aside(&item.frame.unreadable(Some(item.position), reason, &bytes))
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Plans, writes and starts the deliveries of events with different ids, as many at once as one statement should write.
-    async fn deliver(&self, mut events: &[Located<'_>]) -> Result<(), sqlx::Error> {
+    async fn deliver(&self, mut events: &[Located<'_>], early: Option<&Early>) -> Result<(), sqlx::Error> {
         while !events.is_empty() {
             let endpoints = self.directory.snapshot();
-            let plan = self.planner.plan(&endpoints, events).await;
+            let plan = self.planner.plan(&endpoints, events, early).await;
             let (planned, later) = events.split_at(plan.events);
             match self.write(endpoints.version, planned, &plan).await? {
                 Stored::Stale => _ = self.directory.refresh().await?,
                 Stored::New(new) => {
                     crash::reach(Point::Stored);
                     metrics::counter!("intake_events_total").increment(planned.len() as u64);
+                    let new = new.into_iter().collect();
                     self.start(planned, plan, &new);
+                    if let Some(early) = early {
+                        self.conclude(planned, early, &new);
+                    }
                     events = later;
                 }
             }
@@ -184,9 +291,8 @@ impl Writer {
     }
 
     /// Starts the leased deliveries of the events that were new. The permits of the others are freed.
-    fn start(&self, events: &[Located<'_>], plan: Plan<'_>, new: &[EventId]) {
+    fn start(&self, events: &[Located<'_>], plan: Plan<'_>, new: &HashSet<EventId>) {
         self.note_waiting(&plan);
-        let new: HashSet<_> = new.iter().copied().collect();
         let mut outgoing = HashMap::new();
         let mut undecided = 0;
         for Planned { delivery, start } in plan.deliveries {
@@ -201,18 +307,43 @@ impl Writer {
             let outgoing = outgoing
                 .entry(delivery.event)
                 .or_insert_with(|| Arc::new(Outgoing::from(event)));
-            let job = Job {
-                event: outgoing.clone(),
-                endpoint: start.endpoint,
-                attempt: 1,
-                age: Duration::ZERO,
-                ordered: false,
-                lease: start.lease,
-            };
+            let job = Job::first(outgoing.clone(), start.endpoint, start.lease);
             self.dispatcher.start(job, start.permit);
         }
         if undecided > 0 {
             metrics::counter!("filters_undecided_total").increment(undecided);
+        }
+    }
+
+    /// What follows from early attempts, now that they are stored. The results of events that were stored before are dropped:
+    /// they were delivered twice.
+    fn conclude(&self, events: &[Located<'_>], early: &Early, new: &HashSet<EventId>) {
+        for Located { event, .. } in events {
+            let Some(begun) = early.begun().remove(&event.id) else {
+                continue;
+            };
+            if !new.contains(&event.id) {
+                tracing::warn!(event_id = %event.id, "an event was delivered that another worker had stored");
+                continue;
+            }
+            for EarlyDelivery {
+                endpoint, progress, ..
+            } in begun.deliveries
+            {
+                match progress {
+                    Progress::Delivered { latency, .. } => count_first_success(&endpoint, latency),
+                    Progress::Failed(report) => self.dispatcher.record(*report),
+                    // Its report goes to the recorder.
+                    Progress::Running => {}
+                }
+            }
+        }
+    }
+
+    /// Ends a batch: hands the late results of early attempts to the recorder.
+    pub(crate) async fn end(&self, early: &Early) {
+        for report in early.end().await {
+            self.dispatcher.record(report);
         }
     }
 

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use shared::domain::delivery::DeliveryStatus;
 use tokio::sync::mpsc;
 
 use crate::crash::{self, Point};
 use crate::endpoints::breaker::Breaker;
+use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::Permits;
 use crate::endpoints::retry::Next;
 use crate::record::results::{Recorded, write};
@@ -175,6 +177,13 @@ fn count(group: &[Report], recorded: &Recorded) {
             tracing::warn!(%event_id, %endpoint_id, attempts = report.job.attempt, "delivery is dead");
         }
     }
+}
+
+/// Counts a first attempt whose success was stored together with its event.
+pub(crate) fn count_first_success(endpoint: &Endpoint, latency: Duration) {
+    endpoint.gate.set_circuit_open(false);
+    metrics::histogram!("event_to_delivery_seconds").record(latency);
+    metrics::counter!("delivery_results_total", "status" => DeliveryStatus::Delivered.as_str()).increment(1);
 }
 
 async fn try_to_write(database: &WarmPool, group: &[Report]) -> Result<Recorded, sqlx::Error> {

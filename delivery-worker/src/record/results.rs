@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::endpoints::retry::Next;
 use crate::send::report::Report;
+use crate::store::events::{millis, status};
 
 /// What was written of a group.
 pub(crate) struct Recorded {
@@ -21,7 +22,8 @@ pub(crate) struct Recorded {
     pub recovered: Vec<Uuid>,
 }
 
-/// Writes the results whose lease still holds, with their attempts; forgets the failures of endpoints that succeeded;
+/// Writes the results whose lease still holds, with their attempts: the last one stands in the delivery, those before in
+/// `attempts`. Forgets the failures of endpoints that succeeded;
 /// and writes down the operational events that follow, for those who want them.
 ///
 /// # Errors
@@ -54,23 +56,33 @@ pub(crate) async fn write(connection: &mut PgConnection, group: &[Report]) -> Re
                 next_attempt_at = now() + r.wait_ms * interval '1 millisecond',
                 finished_at = case when r.status <> 'pending' then now() end,
                 lease_token = null,
-                last_outcome = case when r.tried then r.outcome else d.last_outcome end
+                last_outcome = case when r.tried then r.outcome else d.last_outcome end,
+                last_attempt = case when r.tried then d.attempts + 1 else d.last_attempt end,
+                last_started_at = case when r.tried then r.started_at else d.last_started_at end,
+                last_duration_ms = case when r.tried then r.duration_ms else d.last_duration_ms end,
+                last_failure = case when r.tried then nullif(r.outcome, 'delivered') else d.last_failure end,
+                last_response_status = case when r.tried then r.response_status else d.last_response_status end,
+                last_response_body = case when r.tried then r.response_body else d.last_response_body end,
+                last_error = case when r.tried then r.error else d.last_error end
             from results r
             where d.event_id = r.event_id and d.endpoint_id = r.endpoint_id and d.accepted_at = r.accepted_at
               and d.org_id = r.org_id and d.lease_token = r.lease_token
               -- So that only the partitions of these days are opened at all.
               and d.accepted_at between $20 and $21
             returning d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.status, d.attempts, d.revived_at,
-                      r.lease_token, r.started_at, r.duration_ms, r.outcome, r.response_status, r.response_body,
-                      r.error, r.notice_id, r.tried
+                      r.lease_token, r.outcome, r.notice_id, r.tried
         ),
-        attempted as (
+        -- The attempt before makes room for this one: here a delivery is still what it was before the update.
+        former as (
             insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms,
                                   outcome, response_status, response_body, error)
-            select org_id, event_id, endpoint_id, accepted_at, attempts, started_at, duration_ms, outcome,
-                   response_status, response_body, error
-            from recorded
-            where tried
+            select d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.last_attempt, d.last_started_at,
+                   d.last_duration_ms, coalesce(d.last_failure, 'delivered'), d.last_response_status,
+                   d.last_response_body, d.last_error
+            from recorded r
+            join deliveries d on d.event_id = r.event_id and d.endpoint_id = r.endpoint_id
+                             and d.accepted_at = r.accepted_at and d.accepted_at between $20 and $21
+            where r.tried and r.attempts > 1 and d.last_attempt is not null
         ),
         well as (
             delete from endpoint_health where endpoint_id in (
@@ -113,9 +125,9 @@ pub(crate) async fn write(connection: &mut PgConnection, group: &[Report]) -> Re
         &all(group, Report::status) as _,
         &all(group, Report::wait_ms) as _,
         &all(group, |report| report.attempt.started_at),
-        &all(group, |report| i32::try_from(report.attempt.duration.as_millis()).unwrap_or(i32::MAX)),
+        &all(group, |report| millis(report.attempt.duration)),
         &all(group, |report| report.attempt.outcome) as _,
-        &all(group, |report| report.attempt.status.and_then(|status| i16::try_from(status).ok())) as _,
+        &all(group, |report| status(report.attempt.status)) as _,
         &group.iter().map(|report| report.attempt.response.as_slice()).collect::<Vec<_>>() as _,
         &group.iter().map(|report| report.attempt.error.as_deref()).collect::<Vec<_>>() as _,
         &all(group, |report| (report.next == Next::Dead).then(notice_id)) as _,

@@ -26,6 +26,18 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// The first attempt of a new event, in no order.
+    pub(crate) fn first(event: Arc<Outgoing>, endpoint: Arc<Endpoint>, lease: LeaseToken) -> Self {
+        Self {
+            event,
+            endpoint,
+            attempt: 1,
+            age: Duration::ZERO,
+            ordered: false,
+            lease,
+        }
+    }
+
     /// The endpoint's retry policy; without an end if its key must wait for this delivery.
     pub(crate) fn policy(&self) -> RetryPolicy {
         let policy = self.endpoint.retry;

@@ -17,6 +17,7 @@ use futures_util::FutureExt as _;
 use shared::domain::clock::UnixMicros;
 use shared::process::panics::panic_text;
 use shared::process::shutdown::Tasks;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::crash::{self, Point};
@@ -50,9 +51,31 @@ impl Dispatcher {
         self.recorder.is_behind()
     }
 
-    /// Starts a delivery. An attempt that panics counts as a failure: it is recorded, and tried again by the schedule.
-    pub(crate) fn start(&self, job: Job, mut permit: Permit) {
-        let (sender, recorder) = (self.sender.clone(), self.recorder.clone());
+    /// Starts a delivery that is stored.
+    pub(crate) fn start(&self, job: Job, permit: Permit) {
+        let recorder = self.recorder.clone();
+        self.attempt(job, permit, move |report| recorder.record(report));
+    }
+
+    /// Starts a delivery before it is stored. Its report goes to `reports`; when nobody reads them any more, it is stored, and
+    /// its result is recorded.
+    pub(crate) fn begin(&self, job: Job, permit: Permit, reports: mpsc::UnboundedSender<Report>) {
+        let recorder = self.recorder.clone();
+        self.attempt(job, permit, move |report| {
+            if let Err(mpsc::error::SendError(report)) = reports.send(report) {
+                recorder.record(report);
+            }
+        });
+    }
+
+    /// Has the result of a delivery recorded that is stored.
+    pub(crate) fn record(&self, report: Report) {
+        self.recorder.record(report);
+    }
+
+    /// Makes an attempt. One that panics counts as a failure: it is recorded, and tried again by the schedule.
+    fn attempt(&self, job: Job, mut permit: Permit, report: impl FnOnce(Report) + Send + 'static) {
+        let sender = self.sender.clone();
         self.tasks.spawn("delivery", async move {
             crash::reach(Point::Sending);
             let attempt = contained(sender.attempt(&job.event, &job.endpoint)).await;
@@ -65,7 +88,7 @@ impl Dispatcher {
             }
             let age = job.age + attempt.duration;
             let next = job.policy().next(job.attempt, verdict, age, rand::random());
-            recorder.record(Report {
+            report(Report {
                 job,
                 attempt,
                 next,

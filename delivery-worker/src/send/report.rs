@@ -17,7 +17,6 @@ pub(crate) struct Report {
     /// What becomes of the delivery.
     pub next: Next,
     /// Freed by its drop when the result is recorded.
-    #[expect(dead_code, reason = "it is held, not read")]
     pub permit: Permit,
 }
 

@@ -1,9 +1,10 @@
 //! Writing events and their deliveries: one statement, and writing the same events again changes nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::db::limited::LimitedPool;
-use shared::domain::delivery::Outcome;
+use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::event::Event;
 use shared::domain::id::{EndpointId, EventId, LeaseToken};
 use sqlx::PgConnection;
@@ -27,6 +28,21 @@ pub(crate) struct NewDelivery<'a> {
     pub lease: Option<(LeaseToken, Duration)>,
     /// Its place in the order that its endpoint keeps.
     pub order: Option<Order<'a>>,
+    /// It was delivered before it is written.
+    pub success: Option<Arc<Success>>,
+}
+
+/// A first attempt that succeeded.
+#[derive(Debug)]
+pub(crate) struct Success {
+    /// When it began.
+    pub started_at: OffsetDateTime,
+    /// How long it took.
+    pub duration: Duration,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// The answer's first bytes.
+    pub response: Vec<u8>,
 }
 
 impl NewDelivery<'_> {
@@ -39,12 +55,51 @@ impl NewDelivery<'_> {
             is_undecided: taker.is_undecided,
             lease: None,
             order: None,
+            success: None,
         }
     }
 
-    /// How it ended before any attempt.
+    /// A delivery that has begun, and perhaps succeeded.
+    pub(crate) fn begun(
+        event: usize,
+        endpoint_id: EndpointId,
+        lease: (LeaseToken, Duration),
+        success: Option<Arc<Success>>,
+    ) -> Self {
+        Self {
+            event,
+            endpoint_id,
+            pull: false,
+            is_undecided: false,
+            lease: Some(lease),
+            order: None,
+            success,
+        }
+    }
+
+    /// Where it stands when it is written.
+    fn status(&self) -> DeliveryStatus {
+        if self.is_undecided {
+            DeliveryStatus::Dead
+        } else if self.success.is_some() {
+            DeliveryStatus::Delivered
+        } else {
+            DeliveryStatus::Pending
+        }
+    }
+
+    /// How it ended, if it has.
     fn outcome(&self) -> Option<Outcome> {
-        self.is_undecided.then_some(Outcome::Filter)
+        match self.status() {
+            DeliveryStatus::Dead => Some(Outcome::Filter),
+            DeliveryStatus::Delivered => Some(Outcome::Delivered),
+            DeliveryStatus::Pending => None,
+        }
+    }
+
+    /// A lease is for what is under way.
+    fn lease(&self) -> Option<(LeaseToken, Duration)> {
+        self.lease.filter(|_| self.status() == DeliveryStatus::Pending)
     }
 }
 
@@ -68,6 +123,27 @@ pub(crate) enum Stored {
     New(Vec<EventId>),
 }
 
+/// Which of these endpoints fail, when the endpoints have not changed since `version`; `None` when they have.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn failing(
+    connection: &mut PgConnection,
+    version: i64,
+    endpoints: &[EndpointId],
+) -> Result<Option<Vec<EndpointId>>, sqlx::Error> {
+    let ids: Vec<_> = endpoints.iter().map(|id| id.as_uuid()).collect();
+    sqlx::query_scalar!(
+        r#"select array(select endpoint_id from endpoint_health where endpoint_id = any($2))
+                      as "failing!: Vec<EndpointId>"
+           from endpoint_version where version = $1"#,
+        version,
+        &ids,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
 /// Writes events, which must differ in their ids, and their deliveries, unless the endpoints have changed since
 /// `version`. Events that are stored already, and repeats of an idempotency key within 24 hours, are left out.
 ///
@@ -80,6 +156,10 @@ pub(crate) async fn store(
     deliveries: &[&NewDelivery<'_>],
 ) -> Result<Stored, sqlx::Error> {
     let orders: Vec<_> = deliveries.iter().map(|delivery| delivery.order).collect();
+    let successes: Vec<_> = deliveries
+        .iter()
+        .map(|delivery| delivery.success.as_deref())
+        .collect();
     let event_of = |delivery: &&NewDelivery<'_>| events[delivery.event];
     let row = sqlx::query!(
         r#"
@@ -113,16 +193,19 @@ pub(crate) async fn store(
         ),
         new_deliveries as (
             insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, status, next_attempt_at,
-                                    finished_at, last_outcome, lease_token, ordering_key, stream, ordinal)
-            select d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.pull,
-                   case when d.outcome is null then 'pending' else 'dead' end,
-                   case when d.outcome is null then now() + coalesce(d.lease_ms, 0) * interval '1 millisecond' end,
-                   case when d.outcome is not null then now() end, d.outcome, d.lease_token,
-                   d.ordering_key, d.stream, d.ordinal
+                                    finished_at, last_outcome, lease_token, ordering_key, stream, ordinal, attempts,
+                                    last_attempt, last_started_at, last_duration_ms, last_response_status,
+                                    last_response_body)
+            select d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.pull, d.status,
+                   case when d.status = 'pending' then now() + coalesce(d.lease_ms, 0) * interval '1 millisecond' end,
+                   case when d.status <> 'pending' then now() end, d.outcome, d.lease_token, d.ordering_key, d.stream,
+                   d.ordinal, (d.started_at is not null)::integer, case when d.started_at is not null then 1 end,
+                   d.started_at, d.duration_ms, d.response_status, d.response_body
             from unnest($12::uuid[], $13::uuid[], $14::uuid[], $15::timestamptz[], $16::boolean[], $17::bigint[],
-                        $18::uuid[], $19::text[], $20::text[], $21::bigint[], $22::text[])
+                        $18::uuid[], $19::text[], $20::text[], $21::bigint[], $22::text[], $23::text[],
+                        $24::timestamptz[], $25::integer[], $26::smallint[], $27::bytea[])
                      as d (org_id, event_id, endpoint_id, accepted_at, pull, lease_ms, lease_token, ordering_key,
-                           stream, ordinal, outcome)
+                           stream, ordinal, status, outcome, started_at, duration_ms, response_status, response_body)
             -- As a test and not as a join: the planner would compare each delivery with each event.
             where (d.event_id in (select id from new_events)) is true
         )
@@ -149,7 +232,12 @@ pub(crate) async fn store(
         &orders.iter().map(|order| order.map(|order| order.key)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| delivery.status()).collect::<Vec<_>>() as _,
         &deliveries.iter().map(|delivery| delivery.outcome()).collect::<Vec<_>>() as _,
+        &successes.iter().map(|success| Some((*success)?.started_at)).collect::<Vec<_>>() as _,
+        &successes.iter().map(|success| Some(millis((*success)?.duration))).collect::<Vec<_>>() as _,
+        &successes.iter().map(|success| status((*success)?.status)).collect::<Vec<_>>() as _,
+        &successes.iter().map(|success| Some((*success)?.response.as_slice())).collect::<Vec<_>>() as _,
     )
     .fetch_one(connection)
     .await?;
@@ -160,14 +248,24 @@ pub(crate) async fn store(
     })
 }
 
+/// Milliseconds of an attempt, as a column holds them.
+pub(crate) fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// An answer's status, as a column holds it.
+pub(crate) fn status(status: Option<u16>) -> Option<i16> {
+    status.and_then(|status| i16::try_from(status).ok())
+}
+
 fn lease_ms(delivery: &NewDelivery<'_>) -> Option<i64> {
     delivery
-        .lease
+        .lease()
         .map(|(_, length)| i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn lease_token(delivery: &NewDelivery<'_>) -> Option<Uuid> {
-    delivery.lease.map(|(token, _)| token.as_uuid())
+    delivery.lease().map(|(token, _)| token.as_uuid())
 }
 
 /// Something that came out of a stream and cannot be stored as an event.

@@ -56,7 +56,7 @@ impl Sending {
             .map(|pending| pending.deadline)
             .min()
             .unwrap_or(started);
-        let message = Message::new(frame);
+        let mut message = Message::new(frame);
         metrics::histogram!("publish_frame_events")
             .record(f64::from(u32::try_from(frame.len()).unwrap_or(u32::MAX)));
         loop {
@@ -68,7 +68,10 @@ impl Sending {
                     return Ok(());
                 }
                 Ok(Sent::Full) => return Err(PublishError::Full),
-                Ok(Sent::Unknown) => metrics::counter!("publish_resends_total").increment(1),
+                Ok(Sent::Unknown) => {
+                    message.headers.insert(frame::RESENT_HEADER, "1");
+                    metrics::counter!("publish_resends_total").increment(1);
+                }
                 Err(_) => return Err(PublishError::TimedOut),
             }
         }

@@ -207,15 +207,16 @@ impl Store {
     ) -> Result<Vec<AttemptRow>> {
         sqlx::query_as!(
             AttemptRow,
-            r#"select a.endpoint_id as "endpoint_id: EndpointId", a.number, a.started_at, a.duration_ms,
-                      a.outcome as "outcome: Outcome", a.response_status, a.response_body, a.error, c.of_delivery as "of_delivery!"
+            r#"select a.endpoint_id as "endpoint_id!: EndpointId", a.number as "number!", a.started_at as "started_at!",
+                      a.duration_ms as "duration_ms!", a.outcome as "outcome!: Outcome", a.response_status,
+                      a.response_body, a.error, c.of_delivery as "of_delivery!"
                from unnest($4::uuid[]) as d (endpoint_id)
                cross join lateral (
-                   select count(*) as of_delivery from attempts
+                   select count(*) as of_delivery from attempt_history
                    where event_id = $2 and endpoint_id = d.endpoint_id and accepted_at = $3 and org_id = $1
                ) c
                cross join lateral (
-                   select * from attempts
+                   select * from attempt_history
                    where event_id = $2 and endpoint_id = d.endpoint_id and accepted_at = $3 and org_id = $1
                    order by number desc limit $5
                ) a

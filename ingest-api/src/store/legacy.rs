@@ -124,7 +124,7 @@ impl Store {
                    s.found as "found!"
             from sized s
             join events e on e.org_id = $1 and e.accepted_at = s.accepted_at and e.id = s.id
-            left join attempts t on t.event_id = s.id and t.endpoint_id = s.endpoint_id
+            left join attempt_history t on t.event_id = s.id and t.endpoint_id = s.endpoint_id
                                 and t.accepted_at = s.accepted_at and t.number = s.attempts and t.org_id = $1
             where s.number <= $6 + $7 and (s.total <= $8 or s.number = $6 + 1)
             order by s.number

@@ -103,10 +103,15 @@ impl Store {
             "with answers as (
                  update attempts set response_body = null
                  where org_id = $1 and event_id = $2 and accepted_at = $3 and response_body is not null
+             ),
+             last_answers as (
+                 update deliveries set last_response_body = null
+                 where org_id = $1 and event_id = $2 and accepted_at = $3 and status <> 'pending'
+                   and last_response_body is not null
              )
              update deliveries
              set status = 'dead', last_outcome = 'expunged', next_attempt_at = null, lease_token = null,
-                 finished_at = now()
+                 finished_at = now(), last_response_body = null
              where org_id = $1 and event_id = $2 and accepted_at = $3 and status = 'pending'",
             event.org_id.as_uuid(),
             event.id.as_uuid(),

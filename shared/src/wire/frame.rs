@@ -13,6 +13,9 @@ use crate::domain::event::Event;
 /// Message header that holds the frame's version.
 pub const VERSION_HEADER: &str = "Penstock-Frame-Version";
 
+/// The header of a frame that was sent before, without an acknowledgement. Both messages may be in the stream.
+pub const RESENT_HEADER: &str = "Penstock-Frame-Resent";
+
 /// The version that this build writes, and the only one so far.
 pub const VERSION: &str = "1";
 

@@ -29,9 +29,20 @@ impl World {
         self.publish_frame(frame::encode(events.iter())).await;
     }
 
+    /// The same as a frame that was sent before.
+    pub async fn publish_events_again(&self, events: &[Event<'_>]) {
+        let events: Vec<_> = events.iter().map(EncodedEvent::new).collect();
+        let mut headers = HeaderMap::new();
+        headers.insert(frame::RESENT_HEADER, "1");
+        self.publish(frame::encode(events.iter()), headers).await;
+    }
+
     /// Puts bytes into the first stream as if they were a frame.
     pub async fn publish_frame(&self, payload: Bytes) {
-        let mut headers = HeaderMap::new();
+        self.publish(payload, HeaderMap::new()).await;
+    }
+
+    async fn publish(&self, payload: Bytes, mut headers: HeaderMap) {
         headers.insert(frame::VERSION_HEADER, frame::VERSION);
         let subject = stream::subject(0);
         let jetstream = self.jetstream().await;

@@ -57,7 +57,7 @@ impl World {
     /// The attempts of one event, at all its endpoints.
     pub async fn attempts_of(&self, id: EventId) -> Vec<Attempt> {
         let query = sqlx::query_as(
-            "select number, outcome, response_status from attempts where event_id = $1 order by number",
+            "select number, outcome, response_status from attempt_history where event_id = $1 order by number",
         );
         let attempts = query.bind(id).fetch_all(&self.database).await;
         attempts.expect("Postgres runs")

@@ -157,7 +157,7 @@ async fn until_attempts(world: &World, count: usize) -> Vec<Row> {
         let query = sqlx::query_as(
             "select e.type, a.outcome, a.response_status, coalesce(a.response_body, '') as response_body,
                     a.duration_ms
-             from attempts a join events e on e.id = a.event_id order by e.type",
+             from attempt_history a join events e on e.id = a.event_id order by e.type",
         );
         let rows: Vec<Row> = query
             .fetch_all(world.database())

@@ -94,7 +94,7 @@ async fn no_hostile_url_leads_a_worker_to_the_canary() {
     delete.execute(world.database()).await.unwrap();
     world.settle().await;
     let query = sqlx::query_as::<_, (String, String)>(
-        "select e.url, a.outcome from attempts a join endpoints e on e.id = a.endpoint_id",
+        "select e.url, a.outcome from attempt_history a join endpoints e on e.id = a.endpoint_id",
     );
     let attempts = query.fetch_all(world.database()).await.unwrap();
     let others: Vec<_> = attempts
@@ -405,7 +405,7 @@ async fn a_worker_with_few_descriptors_delivers_to_many_host_names() {
     }
     let count = i64::try_from(2 * HOST_NAMES).expect("it is small");
     world.until_deliveries_are(count, "delivered").await;
-    let failed = sqlx::query_scalar("select count(*) from attempts where outcome <> 'delivered'");
+    let failed = sqlx::query_scalar("select count(*) from attempt_history where outcome <> 'delivered'");
     let failed: i64 = failed.fetch_one(world.database()).await.expect("Postgres runs");
     assert_eq!(failed, 0);
     let log = world.stack().worker(0).log();

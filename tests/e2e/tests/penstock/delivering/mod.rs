@@ -3,6 +3,7 @@
 mod answers;
 mod bodies;
 mod connections;
+mod early;
 mod egress;
 mod filters;
 mod intake;

@@ -154,6 +154,7 @@ async fn a_delivery_with_an_attempt_in_progress_is_not_touched() {
     let endpoint = world.endpoint_with(&owner, &receiver, fields).await.id;
     let id = world.producer(&owner).send(&Event::new("a", "1")).await;
     receiver.wait_for(1).await;
+    world.until_delivery_is(id, "pending").await;
     let retry = format!("/deliveries/{endpoint}/retry");
     insta::assert_snapshot!(answer(on_event(&world, &owner, Method::POST, id, &retry)).await, @r#"
     409 Conflict
@@ -188,7 +189,14 @@ async fn a_removed_payload_is_nowhere_and_is_not_delivered_any_more() {
         }
     })
     .await;
-    execute(&world, "update attempts set response_body = 'canary-51b2'").await;
+    execute(&world, "update deliveries set last_response_body = 'canary-51b2'").await;
+    execute(
+        &world,
+        "insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms, outcome,
+                               response_body)
+         select org_id, event_id, endpoint_id, accepted_at, 0, now(), 1, 'timeout', 'canary-51b2' from deliveries",
+    )
+    .await;
     let remove = |owner| on_event(&world, owner, Method::DELETE, id, "/data");
     assert_eq!(status(remove(&stranger)).await, 404);
     for _ in 0..2 {
@@ -196,11 +204,11 @@ async fn a_removed_payload_is_nowhere_and_is_not_delivered_any_more() {
     }
     let rows = sqlx::query_scalar::<_, String>(
         "select encode(data, 'escape') || e::text from events e
-         union all select a::text || coalesce(encode(response_body, 'escape'), '') from attempts a
+         union all select a::text || coalesce(encode(response_body, 'escape'), '') from attempt_history a
          union all select d::text from deliveries d",
     );
     let rows = rows.fetch_all(world.database()).await.unwrap();
-    assert_eq!(rows.len(), 3);
+    assert_eq!(rows.len(), 4);
     assert!(!rows.concat().contains(CANARY), "{rows:?}");
     let shown = json(on_event(&world, &owner, Method::GET, id, "")).await;
     assert_eq!(
@@ -246,6 +254,7 @@ async fn a_result_that_comes_after_its_payload_was_removed_is_not_recorded() {
         .await;
     let id = world.producer(&owner).send(&Event::new("a", "1")).await;
     receiver.wait_for(1).await;
+    world.until_delivery_is(id, "pending").await;
     assert_eq!(
         status(on_event(&world, &owner, Method::DELETE, id, "/data")).await,
         204

@@ -8,6 +8,7 @@ use e2e::{Answer, Event, Load, Receiver, Shutdown, World, transcript, until};
 use serde_json::json;
 
 use crate::calls::send;
+use crate::faults::held_up::{lock, until_waits};
 use crate::setup;
 
 /// A receiver that takes 20 to 50 ms, and its endpoint, which allows 16 deliveries at once.
@@ -176,6 +177,7 @@ async fn results_of_deliveries_that_ended_while_postgres_was_away_are_not_lost()
     world.endpoint_with(&organization, &receiver, fields).await;
     let accepted = send(&world.producer(&organization), 20).await;
     receiver.wait_for(20).await;
+    world.until_deliveries_are(20, "pending").await;
     let postgres = world.stack_mut().postgres_mut();
     postgres.stop(Shutdown::Immediate).await.unwrap();
     receiver.release();
@@ -183,6 +185,35 @@ async fn results_of_deliveries_that_ended_while_postgres_was_away_are_not_lost()
     world.stack_mut().postgres_mut().start().await.unwrap();
     let verdict = world.history(accepted, &receiver).await.judge();
     assert!(verdict.is_flawless() && verdict.accepted == 20, "{verdict:?}");
+    world.finish().await;
+}
+
+/// Deliveries of events whose first attempts have begun, and which are not stored when Postgres goes away.
+#[tokio::test]
+async fn answers_that_came_before_their_events_could_be_stored_are_not_lost() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(204).held());
+    world.endpoint(&organization, &receiver).await;
+    let lock = lock(&world, "lock table deliveries in share mode").await;
+    let accepted = send(&world.producer(&organization), 20).await;
+    receiver.wait_for(20).await;
+    receiver.release();
+    until_waits(&world, "delivery-worker").await;
+    world
+        .stack_mut()
+        .postgres_mut()
+        .stop(Shutdown::Immediate)
+        .await
+        .unwrap();
+    drop(lock);
+    world.until_worker_logs("cannot store events").await;
+    world.stack_mut().postgres_mut().start().await.unwrap();
+    let verdict = world.history(accepted, &receiver).await.judge();
+    assert!(verdict.is_flawless() && verdict.accepted == 20, "{verdict:?}");
+    let rows = world.deliveries().await;
+    assert!(rows.iter().all(|delivery| delivery.attempts == 1), "{rows:?}");
     world.finish().await;
 }
 

@@ -94,6 +94,7 @@ async fn a_worker_goes_on_when_its_statements_were_lost_with_their_connections()
     let producer = world.producer(&organization);
     let recorded = producer.send(&Event::new("a", "1")).await;
     receiver.wait_for(1).await;
+    world.until_delivery_is(recorded, "pending").await;
 
     let deliveries = lock(&world, "lock table deliveries in share mode").await;
     let stored = producer.send(&Event::new("a", "2")).await;

@@ -133,7 +133,7 @@ async fn an_event_with_very_many_attempts_is_shown_with_the_newest_of_them() {
     let insert = sqlx::query(
         "insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms, outcome)
          select org_id, event_id, endpoint_id, accepted_at, n, started_at, duration_ms, outcome
-         from attempts, generate_series(2, 250) n where event_id = $1",
+         from attempt_history, generate_series(2, 250) n where event_id = $1",
     );
     insert.bind(id).execute(world.database()).await.unwrap();
     let delivery = show().await;

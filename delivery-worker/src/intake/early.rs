@@ -1,0 +1,189 @@
+//! First attempts that begin before their events are stored. One statement then writes an event, its deliveries and what
+//! came of them, where otherwise three rows are written and one of them twice.
+//!
+//! The frame is acknowledged after that statement, as always. A worker that dies before it loses the knowledge that
+//! receivers have answered, and they get these webhooks again: as with every attempt whose result is not recorded yet, no
+//! more of them than there are permits. So only such events begin early of which nobody can have stored anything yet, and
+//! on which nothing else depends: see [`Early::may_begin`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::domain::id::{EventId, LeaseToken};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::endpoints::endpoint::Endpoint;
+use crate::endpoints::permits::Permit;
+use crate::endpoints::retry::Next;
+use crate::intake::frame::Located;
+use crate::send::report::Report;
+use crate::store::events::Success;
+
+/// How long events wait for the answers of their receivers before they are stored. A delivery without one is then
+/// stored like any other that is under way.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The early attempts of one batch of frames.
+#[derive(Debug)]
+pub(crate) struct Early {
+    /// The last frame of the stream when this worker began to consume it.
+    known_through: u64,
+    has_begun: AtomicBool,
+    reports: mpsc::UnboundedSender<Report>,
+    arriving: tokio::sync::Mutex<mpsc::UnboundedReceiver<Report>>,
+    begun: Mutex<HashMap<EventId, Begun>>,
+}
+
+/// An event whose deliveries have begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// The count of endpoint changes at which its deliveries were planned.
+    pub version: i64,
+    pub deliveries: Vec<EarlyDelivery>,
+}
+
+/// A delivery that has begun.
+#[derive(Debug)]
+pub(crate) struct EarlyDelivery {
+    pub endpoint: Arc<Endpoint>,
+    /// What it is stored under unless it is over by then.
+    pub lease: LeaseToken,
+    pub progress: Progress,
+}
+
+/// How far an early attempt has come.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    Running,
+    Delivered {
+        success: Arc<Success>,
+        /// From the event's acceptance to the end of the attempt.
+        latency: Duration,
+        /// Freed when the event is stored.
+        #[expect(dead_code, reason = "it is held, not read")]
+        permit: Permit,
+    },
+    /// The recorder says what follows, once the delivery is stored.
+    Failed(Box<Report>),
+}
+
+impl Early {
+    /// Of a batch from a stream whose last frame was `known_through` when this worker began to consume it.
+    pub(crate) fn new(known_through: u64) -> Self {
+        let (reports, arriving) = mpsc::unbounded_channel();
+        Self {
+            known_through,
+            has_begun: AtomicBool::new(false),
+            reports,
+            arriving: tokio::sync::Mutex::new(arriving),
+            begun: Mutex::default(),
+        }
+    }
+
+    /// Whether an event may begin: nobody was handed its frame before, by what this worker knows, and the event has neither
+    /// an idempotency key, whose repeats only the database knows, nor an ordering key.
+    pub(crate) fn may_begin(&self, located: &Located<'_>) -> bool {
+        located.frame.is_new(self.known_through)
+            && located.event.idempotency_key.is_none()
+            && located.event.ordering_key.is_none()
+    }
+
+    /// True once: what could not be stored is tried again without beginning more.
+    pub(crate) fn begin_once(&self) -> bool {
+        !self.has_begun.swap(true, Ordering::Relaxed)
+    }
+
+    /// Where its attempts report to, as long as it is there.
+    pub(crate) fn reports(&self) -> &mpsc::UnboundedSender<Report> {
+        &self.reports
+    }
+
+    /// The events that have begun.
+    pub(crate) fn begun(&self) -> MutexGuard<'_, HashMap<EventId, Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an event has begun.
+    pub(crate) fn contains(&self, id: EventId) -> bool {
+        self.begun().contains_key(&id)
+    }
+
+    /// Waits until all attempts are over, and for [`PATIENCE`] at most.
+    pub(crate) async fn wait(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut running = self.running();
+        let mut arriving = self.arriving.lock().await;
+        while running > 0 {
+            let Ok(Some(report)) = timeout_at(deadline, arriving.recv()).await else {
+                return;
+            };
+            self.note(report);
+            running -= 1;
+        }
+    }
+
+    fn running(&self) -> usize {
+        let begun = self.begun();
+        let deliveries = begun.values().flat_map(|begun| &begun.deliveries);
+        deliveries
+            .filter(|delivery| matches!(delivery.progress, Progress::Running))
+            .count()
+    }
+
+    fn note(&self, report: Report) {
+        let mut begun = self.begun();
+        let lease = report.job.lease;
+        let deliveries = begun
+            .get_mut(&report.job.event.id)
+            .map(|begun| &mut begun.deliveries);
+        let delivery = deliveries
+            .into_iter()
+            .flatten()
+            .find(|delivery| delivery.lease == lease);
+        if let Some(delivery) = delivery {
+            delivery.progress = Progress::of(report);
+        }
+    }
+
+    /// Ends it: returns the reports that came after their deliveries were stored. Later ones go to the recorder.
+    pub(crate) async fn end(&self) -> Vec<Report> {
+        let mut arriving = self.arriving.lock().await;
+        arriving.close();
+        let mut late = Vec::new();
+        while let Ok(report) = arriving.try_recv() {
+            late.push(report);
+        }
+        late
+    }
+}
+
+impl Progress {
+    fn of(report: Report) -> Self {
+        if report.next != Next::Delivered {
+            return Self::Failed(Box::new(report));
+        }
+        let latency = report.latency();
+        let attempt = report.attempt;
+        Self::Delivered {
+            success: Arc::new(Success {
+                started_at: attempt.started_at,
+                duration: attempt.duration,
+                status: attempt.status,
+                response: attempt.response,
+            }),
+            latency,
+            permit: report.permit,
+        }
+    }
+
+    /// What came of it, when the receiver has the event.
+    pub(crate) fn success(&self) -> Option<&Arc<Success>> {
+        match self {
+            Self::Delivered { success, .. } => Some(success),
+            Self::Running | Self::Failed(_) => None,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! First attempts that begin before their events are stored, and those that must not.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use e2e::{Answer, Event, Organization, Receiver, World, new_event};
+use serde_json::json;
+use shared::domain::event;
+use sqlx::postgres::PgTransaction;
+
+use crate::faults::held_up::{lock, until_waits};
+use crate::setup;
+
+async fn count(world: &World, query: &'static str) -> i64 {
+    let counted = sqlx::query_scalar(query).fetch_one(world.database());
+    counted.await.expect("Postgres runs")
+}
+
+/// Nothing can be stored until the transaction ends.
+async fn nothing_is_stored(world: &World) -> PgTransaction<'static> {
+    lock(world, "lock table deliveries in share mode").await
+}
+
+async fn start() -> (World, Organization, Receiver) {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    (world, organization, receiver)
+}
+
+/// A new event of an organisation, with these ones of its attributes.
+fn with<'a>(organization: &Organization, key: Option<&'a str>, order: Option<&'a str>) -> event::Event<'a> {
+    event::Event {
+        idempotency_key: key,
+        ordering_key: order,
+        ..new_event(organization.id, "a", "1")
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_delivered_at_once_is_written_once() {
+    let (mut world, organization, receiver) = start().await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    receiver.wait_for(1).await;
+    world.until_delivery_is(id, "delivered").await;
+    assert_eq!(count(&world, "select count(*) from attempts").await, 0);
+    let never_leased = "select count(*) from deliveries where xmin = (select xmin from events)";
+    assert_eq!(count(&world, never_leased).await, 1);
+    let attempts = world.attempts_of(id).await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(
+        (
+            attempts[0].number,
+            attempts[0].outcome.as_str(),
+            attempts[0].response_status
+        ),
+        (1, "delivered", Some(204))
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_attempts_before_the_last_have_rows_of_their_own() {
+    let (mut world, organization, receiver) = start().await;
+    let seen = AtomicU32::new(0);
+    receiver.answer(move |_| {
+        Answer::status(if seen.fetch_add(1, Ordering::Relaxed) < 2 {
+            500
+        } else {
+            204
+        })
+    });
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    world.until_delivery_is(id, "delivered").await;
+    assert_eq!(count(&world, "select count(*) from attempts").await, 2);
+    let attempts = world.attempts_of(id).await;
+    let shown: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (attempt.number, attempt.outcome.as_str(), attempt.response_status))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (1, "status", Some(500)),
+            (2, "status", Some(500)),
+            (3, "delivered", Some(204))
+        ]
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_may_arrive_before_it_can_be_stored() {
+    let (mut world, organization, receiver) = start().await;
+    let held = nothing_is_stored(&world).await;
+    world.publish_events(&[with(&organization, None, None)]).await;
+    receiver.wait_for(1).await;
+    until_waits(&world, "delivery-worker").await;
+    held.rollback().await.unwrap();
+    world.until_deliveries_are(1, "delivered").await;
+    assert_eq!(receiver.count(), 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_with_a_key_is_stored_before_it_is_sent() {
+    let (mut world, organization, receiver) = start().await;
+    let events = [
+        with(&organization, Some("k"), None),
+        with(&organization, None, Some("o")),
+    ];
+    for (stored, event) in (1..).zip(events) {
+        let held = nothing_is_stored(&world).await;
+        world.publish_events(&[event]).await;
+        until_waits(&world, "delivery-worker").await;
+        assert_eq!(receiver.count(), stored - 1);
+        held.rollback().await.unwrap();
+        receiver.wait_for(stored).await;
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_was_sent_before_is_stored_before_its_events_are_sent() {
+    let (mut world, organization, receiver) = start().await;
+    let held = nothing_is_stored(&world).await;
+    world
+        .publish_events_again(&[with(&organization, None, None)])
+        .await;
+    until_waits(&world, "delivery-worker").await;
+    assert_eq!(receiver.count(), 0);
+    held.rollback().await.unwrap();
+    receiver.wait_for(1).await;
+    world.finish().await;
+}
+
+/// A server that lost its power hands out again what it had handed out, and calls it the first time.
+#[tokio::test]
+async fn a_frame_that_lay_in_the_stream_at_the_start_is_stored_before_its_events_are_sent() {
+    let (mut world, organization, receiver) = start().await;
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    world.publish_events(&[with(&organization, None, None)]).await;
+    let held = nothing_is_stored(&world).await;
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    until_waits(&world, "delivery-worker").await;
+    assert_eq!(receiver.count(), 0);
+    held.rollback().await.unwrap();
+    receiver.wait_for(1).await;
+    world.finish().await;
+}
+
+/// One of an event's deliveries cannot begin, because its endpoint has a pace.
+#[tokio::test]
+async fn an_event_with_a_delivery_that_must_wait_is_stored_first() {
+    let (mut world, organization, receiver) = start().await;
+    let paced = json!({"rate_limit_per_second": 100});
+    world.endpoint_with(&organization, &receiver, paced).await;
+    let held = nothing_is_stored(&world).await;
+    world.publish_events(&[with(&organization, None, None)]).await;
+    until_waits(&world, "delivery-worker").await;
+    assert_eq!(receiver.count(), 0);
+    held.rollback().await.unwrap();
+    receiver.wait_for(2).await;
+    world.finish().await;
+}

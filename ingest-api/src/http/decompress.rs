@@ -10,8 +10,9 @@ use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation as _, OutBuffer};
 
+use crate::http::body_limits::BodyLimits;
 use crate::http::error::ApiError;
-use crate::http::request_body::{BodyLimits, Gathered};
+use crate::http::room::Held;
 
 /// Most codings of one body, applied one after the other.
 const MAX_CODINGS: usize = 2;
@@ -113,7 +114,7 @@ pub(crate) async fn decompress(
 
 /// The bytes that were decoded so far, and their limits.
 struct Output {
-    gathered: Gathered,
+    gathered: Held,
     limit: usize,
     sent: usize,
 }

@@ -27,6 +27,7 @@ use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
+use crate::http::large_json::LargeJson;
 use crate::routes::events::view::{payload, raw_json};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::store::{AcknowledgedRow, Pull, PulledRow};
@@ -201,24 +202,24 @@ pub(crate) async fn pull(
         lease_seconds: request.lease_seconds,
     };
     let look = async || {
-        let room = app.answers.reserve().await?;
+        let share = app.answers.reserve().await?;
         admitted.check_unchanged().await?;
         let leased = lease(&app, &pull).await?;
         // What is leased and not handed out comes back.
         admitted.check_unchanged().await?;
-        Ok::<_, ApiError>((!leased.is_empty()).then_some((room, leased)))
+        Ok::<_, ApiError>((!leased.is_empty()).then_some((share, leased)))
     };
     let mut found = look().await?;
     if found.is_none() && request.wait_seconds > 0 {
         let place = app.waiters.enter(org_id, endpoint_id);
         found = place.look_until(Instant::now() + request.wait(), look).await?;
     }
-    let Some((room, deliveries)) = found else {
+    let Some((share, deliveries)) = found else {
         let deliveries = Vec::new();
         return Ok(Json(Pulled { deliveries }).into_response());
     };
     metrics::counter!("deliveries_pulled_total").increment(deliveries.len() as u64);
-    Ok(room.json(Pulled { deliveries })?.into_response())
+    Ok(LargeJson::new(Pulled { deliveries }, share)?.into_response())
 }
 
 async fn lease(app: &App, pull: &Pull) -> Result<Vec<PulledDelivery>, ApiError> {

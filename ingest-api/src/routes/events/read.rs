@@ -12,10 +12,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::domain::utc::UtcTime;
-use crate::http::answer_room::LargeJson;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
+use crate::http::large_json::LargeJson;
 use crate::routes::events::view::{Attempts, Deliveries, EventView};
 use crate::routes::page::{ThisPage, page};
 use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEvent};
@@ -116,7 +116,7 @@ pub(crate) async fn list(
     Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, LargeJson), ApiError> {
     let filter = params.filter(org_id)?;
-    let room = app.answers.reserve().await?;
+    let share = app.answers.reserve().await?;
     let (events, next) = app.store.list_events(&filter).await?;
     let rows = app
         .store
@@ -137,7 +137,7 @@ pub(crate) async fn list(
     });
     let data = data.collect::<Result<_, _>>()?;
     let links = this_page.links(next_cursor.as_deref());
-    Ok((links, room.json(EventPage { data, next_cursor })?))
+    Ok((links, LargeJson::new(EventPage { data, next_cursor }, share)?))
 }
 
 /// Shows an event with its deliveries and their attempts.
@@ -158,7 +158,7 @@ pub(crate) async fn show(
     PathId(id): PathId<EventId>,
     Manager { org_id, .. }: Manager,
 ) -> Result<LargeJson, ApiError> {
-    let room = app.answers.reserve().await?;
+    let share = app.answers.reserve().await?;
     let event = app
         .store
         .find_event(org_id, id)
@@ -178,7 +178,7 @@ pub(crate) async fn show(
         let attempts = attempts.remove(&row.endpoint_id).unwrap_or_default();
         deliveries.add(row, Some(attempts));
     }
-    room.json(EventView::new(event, deliveries)?)
+    LargeJson::new(EventView::new(event, deliveries)?, share)
 }
 
 /// How many attempts of each delivery are shown, when so many deliveries are.

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::LegacyError;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::http::answer_room::LargeJson;
+use crate::http::large_json::LargeJson;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
@@ -174,13 +174,14 @@ pub(crate) async fn list(
     Manager { org_id, .. }: Manager,
 ) -> Result<LargeJson, ApiError> {
     let filter = params.filter(org_id)?;
-    let room = app.answers.reserve().await?;
+    let share = app.answers.reserve().await?;
     let (rows, next) = app.store.list_inbox(&filter).await?;
     let events = rows.into_iter().map(InboxEvent::new);
-    room.json(Inbox {
+    let inbox = Inbox {
         events: events.collect::<Result<_, _>>()?,
         next_cursor: next.as_ref().map(Cursor::encode),
-    })
+    };
+    LargeJson::new(inbox, share)
 }
 
 /// The answer to an acknowledgement.

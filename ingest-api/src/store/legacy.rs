@@ -3,6 +3,7 @@
 use shared::db::limited::Transaction;
 use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::inbox::InboxStatus;
 use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
@@ -24,7 +25,7 @@ pub(crate) struct InboxFilter {
     /// The organisation's.
     pub org_id: OrgId,
     /// In this status.
-    pub status: Option<&'static str>,
+    pub status: Option<InboxStatus>,
     /// Older than this.
     pub before: Cursor,
     /// Without the first so many.
@@ -42,7 +43,7 @@ pub(crate) struct InboxRow {
     pub content_type: String,
     pub idempotency_key: Option<String>,
     pub data: Vec<u8>,
-    pub status: String,
+    pub status: InboxStatus,
     /// This and the next are nothing for an event that had no webhook to go to.
     pub delivery_status: Option<DeliveryStatus>,
     pub attempts: Option<i32>,
@@ -117,7 +118,7 @@ impl Store {
             ),
             sized as (select *, sum(size) over (order by number) as total, count(*) over () as found from page)
             select e.id as "id: EventId", e.accepted_at, e.type as event_type, e.content_type, e.idempotency_key,
-                   e.data, s.status as "status!", s.delivery_status as "delivery_status?: DeliveryStatus",
+                   e.data, s.status as "status!: InboxStatus", s.delivery_status as "delivery_status?: DeliveryStatus",
                    s.attempts as "attempts?", t.response_status as "response_status?",
                    case when t.outcome = 'status' then 'the receiver answered ' || t.response_status
                         when t.outcome <> 'delivered' then coalesce(t.error, t.outcome) end as last_error,
@@ -133,7 +134,7 @@ impl Store {
             filter.before.at,
             filter.before.id,
             scanned,
-            filter.status,
+            filter.status as _,
             filter.offset,
             filter.limit,
             MAX_PAGE_BYTES as _,

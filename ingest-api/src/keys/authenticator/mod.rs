@@ -13,43 +13,26 @@
 //! know. While only Postgres is away a verified key stays valid for `KEY_OUTAGE_TTL` after Postgres last confirmed it, in
 //! memory as in the shared bucket, for nothing is revoked then that is not signalled.
 
+mod look_up;
 mod refresh;
 mod turns;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use shared::domain::clock::UnixMicros;
 use shared::process::shutdown::Tasks;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
-use self::turns::{turn, with_argon2};
+use self::turns::with_argon2;
 use crate::config::KeyCacheConfig;
-use crate::domain::grant::Fingerprint;
-use crate::domain::key::{KeyId, NewKey};
-use crate::keys::api_key::{self, ApiKey, Digest, KeyPrefix, KeySecrets};
-use crate::keys::cache::{KeyCache, KeyChange, Known};
+use crate::domain::key::NewKey;
+use crate::keys::api_key::{Digest, KeyPrefix, KeySecrets};
+use crate::keys::cache::{KeyCache, Known};
 use crate::keys::error::KeyError;
 use crate::keys::moment::Moment;
-use crate::keys::proof::Proof;
 use crate::keys::share::KeyShare;
 use crate::keys::single_flight::Flights;
 use crate::keys::verified_key::VerifiedKey;
-use crate::store::{KeyRow, Store};
-
-/// How long Postgres may take to confirm a key that another replica has verified. Then that is trusted for the
-/// time being, so that neither a Postgres that is away nor the rush after a restart makes requests wait.
-const CONFIRMATION_PATIENCE: Duration = Duration::from_millis(500);
-
-/// What a look-up without an answer in [`CONFIRMATION_PATIENCE`] fails with.
-const DATABASE_SLOW: KeyError = KeyError::Unavailable {
-    reason: "the database does not answer in time",
-    retry_after: 2,
-};
-
-/// How often a key is asked for that changes while it is being asked for.
-const TRIES: usize = 3;
+use crate::store::Store;
 
 /// What is known of a key without asking anyone.
 enum Remembered {
@@ -131,38 +114,6 @@ impl Authenticator {
         }
     }
 
-    /// Finds out about a key that is not remembered, or not for sure.
-    async fn find_out(self: &Arc<Self>, digest: Digest, key: &str) -> Result<Arc<VerifiedKey>, KeyError> {
-        let Some(key) = self.secrets.recognise(key) else {
-            metrics::counter!("key_forgeries_total").increment(1);
-            return Err(KeyError::Invalid);
-        };
-        let found = self.find_out_alone(digest, &key).await;
-        if let Err(KeyError::Unavailable { .. }) = found {
-            metrics::counter!("key_lookup_refusals_total").increment(1);
-        }
-        found
-    }
-
-    /// Finds out about a key, one request at a time.
-    async fn find_out_alone(
-        self: &Arc<Self>,
-        digest: Digest,
-        key: &ApiKey<'_>,
-    ) -> Result<Arc<VerifiedKey>, KeyError> {
-        let flight = self.in_flight.enter(digest);
-        let mut turn = flight.turn().await;
-        if let Remembered::Known(known) = self.remembered(&digest, Moment::now()) {
-            return known;
-        }
-        turn.failed_meanwhile()?;
-        let found = self.look_up(digest, key).await;
-        if let Err(error) = &found {
-            turn.fail(error);
-        }
-        found
-    }
-
     fn remembered(self: &Arc<Self>, digest: &Digest, now: Moment) -> Remembered {
         let key = match self.cache.get(digest, now) {
             None => return Remembered::Unknown,
@@ -184,105 +135,6 @@ impl Authenticator {
         }
         self.cache.used(&key, now);
         Ok(key)
-    }
-
-    async fn look_up(&self, digest: Digest, key: &ApiKey<'_>) -> Result<Arc<VerifiedKey>, KeyError> {
-        let mut shown = None;
-        for _ in 0..TRIES {
-            let asked_at = Moment::now();
-            let verified = self.verified(digest, key, asked_at, &mut shown).await?;
-            if let Some(verified) = self.cache.remember(digest, verified, asked_at) {
-                // The process may have been frozen since.
-                let now = Moment::now();
-                if self.cache.hearing().vouches_for(asked_at, now) {
-                    return self.admit(verified, now);
-                }
-            }
-        }
-        Err(KeyError::Unavailable {
-            reason: "the API key is being changed",
-            retry_after: 1,
-        })
-    }
-
-    /// Verifies a key that is not in memory, or not for sure. `shown` is the hash that it was verified against: an
-    /// earlier try need not run argon2 again when only the grant has changed since.
-    async fn verified(
-        &self,
-        digest: Digest,
-        key: &ApiKey<'_>,
-        asked_at: Moment,
-        shown: &mut Option<Fingerprint>,
-    ) -> Result<VerifiedKey, KeyError> {
-        let id = key.id();
-        let proof = self.share.find(&id, &digest).await;
-        let row = match &proof {
-            None => self.find(&id).await,
-            Some(_) => timeout(CONFIRMATION_PATIENCE, self.find(&id))
-                .await
-                .unwrap_or(Err(DATABASE_SLOW)),
-        };
-        let row = match (row, &proof) {
-            (Err(error), Some(proof)) if self.is_trusted(&id, proof) => {
-                if let KeyError::Internal(error) = error {
-                    tracing::error!(error = format!("{error:#}"), "cannot look up an API key");
-                }
-                let age = proof.age(UnixMicros::now());
-                return Ok(VerifiedKey::hearsay(id, proof.grant.clone(), age, asked_at));
-            }
-            (row, _) => row?,
-        };
-        let Some(row) = row else {
-            self.refuse(digest, id, proof.is_some());
-            return Err(KeyError::Invalid);
-        };
-        let shared = proof.is_some_and(|proof| proof.shows(&row.grant.fingerprint));
-        let held = || self.cache.held(&digest);
-        let is_shown = shared
-            || *shown == Some(row.grant.fingerprint)
-            || held().is_some_and(|held| held.grant.fingerprint == row.grant.fingerprint);
-        if !is_shown && !self.verify(key.as_str(), row.hash).await? {
-            self.cache.refuse(digest);
-            return Err(KeyError::Invalid);
-        }
-        *shown = Some(row.grant.fingerprint);
-        let verified = VerifiedKey::new(id, row.grant, asked_at);
-        if !shared {
-            self.share.offer(digest, &verified);
-        }
-        Ok(verified)
-    }
-
-    /// Postgres does not know a key, or not any more.
-    fn refuse(&self, digest: Digest, id: KeyId, is_shared: bool) {
-        if self.cache.held(&digest).is_some() {
-            self.cache.change(&KeyChange::Key(id.clone()));
-        }
-        self.cache.refuse(digest);
-        if is_shared {
-            self.share.discard(id);
-        }
-    }
-
-    /// Whether a grant may be trusted without Postgres: as long as one in memory, and not when it may be from before a
-    /// change.
-    fn is_trusted(&self, id: &KeyId, proof: &Proof) -> bool {
-        proof.age(UnixMicros::now()) < self.config.key_outage_ttl && !self.cache.changed_lately(id)
-    }
-
-    async fn find(&self, id: &KeyId) -> Result<Option<KeyRow>, KeyError> {
-        let _turn = turn(&self.lookups).await?;
-        metrics::counter!("key_lookups_total").increment(1);
-        Ok(self.store.find_key(id).await?)
-    }
-
-    async fn verify(&self, text: &str, hash: String) -> Result<bool, KeyError> {
-        let text = text.to_owned();
-        let verify = move || {
-            metrics::counter!("key_verifications_total").increment(1);
-            api_key::verify(&text, &hash)
-        };
-        with_argon2(&self.verifications, verify).await
     }
 
     /// Whether a key is what it was `since` then, as far as can be said without waiting.

@@ -1,9 +1,5 @@
-//! `/v1/endpoints/{id}/pull` and `/ack`: deliveries that their owner fetches instead of being sent them.
-//!
-//! A pull leases due deliveries for some time. What is acknowledged under its lease is delivered; the rest comes
-//! due again by itself when the lease ends, as after the death of a worker. So delivery is at least once here too.
+//! `POST /v1/endpoints/{id}/pull`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use shared::domain::delivery::DeliveryStatus;
-use shared::domain::endpoint::EndpointKind;
-use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::id::{EndpointId, EventId, LeaseToken};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -29,15 +23,13 @@ use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
 use crate::http::large_json::LargeJson;
 use crate::routes::events::view::{payload, raw_json};
+use crate::routes::pull::check_is_pull;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
-use crate::store::{AcknowledgedRow, Pull, PulledRow};
+use crate::store::{Pull, PulledRow};
 
 const MAX_DELIVERIES: std::ops::RangeInclusive<i32> = 1..=100;
 const LEASE_SECONDS: std::ops::RangeInclusive<i32> = 1..=3_600;
 const WAIT_SECONDS: std::ops::RangeInclusive<i32> = 0..=20;
-
-/// Most leases in one acknowledgement.
-const MAX_LEASES: usize = 1_000;
 
 /// Body of `POST /v1/endpoints/{id}/pull`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -138,7 +130,7 @@ pub(crate) struct PulledEvent {
 }
 
 impl PulledDelivery {
-    fn new(row: PulledRow, token: shared::domain::id::LeaseToken) -> Result<Self, ApiError> {
+    fn new(row: PulledRow, token: LeaseToken) -> Result<Self, ApiError> {
         let lease = Lease {
             event_id: row.event_id,
             accepted_at: row.accepted_at,
@@ -228,128 +220,4 @@ async fn lease(app: &App, pull: &Pull) -> Result<Vec<PulledDelivery>, ApiError> 
     rows.into_iter()
         .map(|row| PulledDelivery::new(row, token))
         .collect()
-}
-
-/// Whether a pull endpoint is enabled; an error when it is not one, or another organisation's.
-async fn check_is_pull(app: &App, org_id: OrgId, id: EndpointId) -> Result<bool, ApiError> {
-    match app.store.find_endpoint_kind(org_id, id).await? {
-        None => Err(ApiError::NotFound),
-        Some((EndpointKind::Push, _)) => Err(ApiError::Conflict(
-            "the endpoint is of kind `push`: its deliveries are sent to its URL",
-        )),
-        Some((EndpointKind::Pull, enabled)) => Ok(enabled),
-    }
-}
-
-/// Body of `POST /v1/endpoints/{id}/ack`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AckRequest {
-    /// `lease` of each delivery that is done with.
-    #[schema(min_items = 1, max_items = 1000)]
-    leases: Vec<String>,
-}
-
-/// What became of an acknowledgement.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Acknowledged {
-    /// One for each lease, in the order of the request.
-    results: Vec<AckResult>,
-}
-
-/// What became of one lease.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AckResult {
-    /// As it was sent.
-    lease: String,
-    /// What became of it.
-    outcome: AckOutcome,
-}
-
-/// Where a delivery stands after its lease was handed back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum AckOutcome {
-    /// It is delivered, now.
-    Acknowledged,
-    /// It had been acknowledged before, under this lease or another.
-    AlreadyAcknowledged,
-    /// The delivery is not held under this lease, or not any more: it comes again, here or elsewhere, unless it is dead.
-    Expired,
-    /// The endpoint has no such delivery.
-    Unknown,
-}
-
-impl AckOutcome {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Acknowledged => "acknowledged",
-            Self::AlreadyAcknowledged => "already_acknowledged",
-            Self::Expired => "expired",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl From<AcknowledgedRow> for AckOutcome {
-    fn from(row: AcknowledgedRow) -> Self {
-        match (row.acknowledged, row.status) {
-            (true, _) => Self::Acknowledged,
-            (false, Some(DeliveryStatus::Delivered)) => Self::AlreadyAcknowledged,
-            (false, Some(_)) => Self::Expired,
-            (false, None) => Self::Unknown,
-        }
-    }
-}
-
-/// Acknowledges pulled deliveries: they are delivered and do not come again.
-///
-/// A lease that ran out is still good while nobody else has leased the delivery. Repeating an acknowledgement
-/// changes nothing.
-#[utoipa::path(
-    post,
-    path = "/v1/endpoints/{id}/ack",
-    operation_id = "acknowledge_deliveries",
-    tag = "endpoints",
-    security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, format = Uuid, description = "A pull endpoint.")),
-    request_body = AckRequest,
-    responses(
-        (status = 200, description = "An outcome for each lease.", body = Acknowledged),
-        KeyRefusals, FormRefusals, NoEndpoint,
-        (status = 409, description = "The endpoint's deliveries are sent to its URL.", body = Problem, content_type = "application/problem+json"),
-    ),
-)]
-pub(crate) async fn acknowledge(
-    State(app): State<Arc<App>>,
-    PathId(endpoint_id): PathId<EndpointId>,
-    Manager { org_id, .. }: Manager,
-    mut body: RequestBody,
-) -> Result<Json<Acknowledged>, ApiError> {
-    check_is_pull(&app, org_id, endpoint_id).await?;
-    let AckRequest { leases } = body.form().await?;
-    if !(1..=MAX_LEASES).contains(&leases.len()) {
-        let detail = format!("must hold 1 to {MAX_LEASES} leases");
-        return Err(ApiError::invalid("leases", detail));
-    }
-    let known: BTreeSet<_> = leases.iter().filter_map(|text| Lease::decode(text)).collect();
-    let known = Vec::from_iter(known);
-    let rows = app
-        .store
-        .acknowledge_deliveries(org_id, endpoint_id, &known)
-        .await?;
-    let outcomes: BTreeMap<_, AckOutcome> = known.iter().zip(rows.into_iter().map(Into::into)).collect();
-    for outcome in outcomes.values() {
-        metrics::counter!("pull_acknowledgements_total", "outcome" => outcome.name()).increment(1);
-    }
-    let results = leases.into_iter().map(|text| {
-        let outcome = Lease::decode(&text).and_then(|lease| outcomes.get(&lease).copied());
-        AckResult {
-            lease: text,
-            outcome: outcome.unwrap_or(AckOutcome::Unknown),
-        }
-    });
-    Ok(Json(Acknowledged {
-        results: results.collect(),
-    }))
 }

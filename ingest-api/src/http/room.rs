@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, gauge};
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, TryAcquireError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::http::error::ApiError;
@@ -62,10 +62,7 @@ impl ByteRoom {
     pub(crate) async fn reserve(&self, bytes: u32, patience: Duration) -> Result<Share, ApiError> {
         let mut share = self.share();
         let permit = timeout(patience, self.0.free.acquire_many(bytes)).await;
-        let permit = permit
-            .ok()
-            .and_then(|acquired: Result<_, AcquireError>| acquired.ok());
-        share.bytes = self.0.take(permit)?;
+        share.bytes = self.0.take(permit.ok().and_then(Result::ok))?;
         Ok(share)
     }
 
@@ -119,9 +116,9 @@ impl Share {
         if let Some(less) = self.bytes.checked_sub(bytes) {
             self.room.give_back(less);
         } else {
-            let more = u32::try_from(bytes - self.bytes).map_err(|_| TryAcquireError::NoPermits);
-            let permit = more.and_then(|more| self.room.free.try_acquire_many(more));
-            self.room.take(permit.ok())?;
+            let more = u32::try_from(bytes - self.bytes).ok();
+            let permit = more.and_then(|more| self.room.free.try_acquire_many(more).ok());
+            self.room.take(permit)?;
         }
         self.bytes = bytes;
         Ok(())

@@ -17,11 +17,11 @@ use crate::http::room::Held;
 /// Most codings of one body, applied one after the other.
 const MAX_CODINGS: usize = 2;
 
-/// How many times larger than what was sent a body may become. Deflate cannot exceed 1 033; events that differ at all
-/// stay below a tenth of that.
+/// How many times larger a body may become when it is decompressed. Deflate cannot exceed 1 033; events that differ at
+/// all stay below a tenth of that.
 const MAX_RATIO: usize = 500;
 
-/// Bytes that may come out of a body of any size.
+/// A body of any size may be decompressed to this many bytes.
 const FREE_BYTES: usize = 256 * 1024;
 
 /// Window that a Zstandard frame may ask for: 8 MiB (RFC 9659).
@@ -198,7 +198,7 @@ impl Decoder {
                     ended: status == Status::StreamEnd,
                 };
                 if step.ended {
-                    // It expects a gzip header again.
+                    // The decoder expects a gzip header again.
                     decoder.reset(true);
                 }
                 Ok(step)

@@ -1,4 +1,4 @@
-//! What every route shares: errors, extractors, admission, body limits, headers and metrics.
+//! The parts that all routes share: errors, extractors, admission, rooms for bodies and answers, headers and metrics.
 //!
 //! Imports the rooms below the routes; the routes import it.
 

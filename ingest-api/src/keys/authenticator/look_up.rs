@@ -1,4 +1,4 @@
-//! Looking up a key that is not in memory, or not for sure.
+//! Looking up a key that is not in memory, or that may have changed since.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::keys::proof::Proof;
 use crate::keys::verified_key::VerifiedKey;
 use crate::store::KeyRow;
 
-/// How long Postgres may take to confirm a key that another replica has verified. Then that is trusted for the
-/// time being, so that neither a Postgres that is away nor the rush after a restart makes requests wait.
+/// How long Postgres may take to confirm a key that another replica has verified. After that the shared verification is
+/// trusted for the time being. So requests wait neither for a Postgres that is away nor for the rush after a restart.
 const CONFIRMATION_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What a look-up without an answer in [`CONFIRMATION_PATIENCE`] fails with.
+/// The error of a look-up that has no answer within [`CONFIRMATION_PATIENCE`].
 const DATABASE_SLOW: KeyError = KeyError::Unavailable {
     reason: "the database does not answer in time",
     retry_after: 2,
 };
 
-/// How often a key is asked for that changes while it is being asked for.
+/// Most look-ups of a key that changes while it is looked up.
 const TRIES: usize = 3;
 
 impl Authenticator {
-    /// Finds out about a key that is not remembered, or not for sure.
+    /// Verifies a key that is not in memory, or that may have changed since.
     pub(super) async fn find_out(
         self: &Arc<Self>,
         digest: Digest,
@@ -49,7 +49,7 @@ impl Authenticator {
         found
     }
 
-    /// Finds out about a key, one request at a time.
+    /// Verifies a key, one request at a time.
     async fn find_out_alone(
         self: &Arc<Self>,
         digest: Digest,
@@ -87,8 +87,8 @@ impl Authenticator {
         })
     }
 
-    /// Verifies a key that is not in memory, or not for sure. `shown` is the hash that it was verified against: an
-    /// earlier try need not run argon2 again when only the grant has changed since.
+    /// Asks Postgres for a key and verifies it. `shown` is the hash that an earlier try verified it against: argon2
+    /// need not run again when only the grant has changed since.
     async fn verified(
         &self,
         digest: Digest,
@@ -135,7 +135,7 @@ impl Authenticator {
         Ok(verified)
     }
 
-    /// Postgres does not know a key, or not any more.
+    /// Notes that Postgres does not know a key, or does not know it any more.
     fn refuse(&self, digest: Digest, id: KeyId, is_shared: bool) {
         if self.cache.held(&digest).is_some() {
             self.cache.change(&KeyChange::Key(id.clone()));
@@ -146,8 +146,8 @@ impl Authenticator {
         }
     }
 
-    /// Whether a grant may be trusted without Postgres: as long as one in memory, and not when it may be from before a
-    /// change.
+    /// Whether a shared grant may be trusted without Postgres: for as long as one in memory, and not when it may be
+    /// older than a change.
     fn is_trusted(&self, id: &KeyId, proof: &Proof) -> bool {
         proof.age(UnixMicros::now()) < self.config.key_outage_ttl && !self.cache.changed_lately(id)
     }

@@ -1,17 +1,17 @@
-//! Who sends a request: API keys, verified once and then answered from memory.
+//! Who sends a request: API keys are verified once and then answered from memory.
 //!
-//! A verified key is remembered under a keyed BLAKE3 hash of the whole key, so the usual request costs one
-//! short hash and one map read: no argon2, no await, and no plaintext key in memory. What is not remembered
-//! passes through ever more expensive gates: the check in the key, which what was not made here fails without
-//! any I/O; a look-up in Postgres, few at once, which an unknown or revoked id fails; and, unless another replica
-//! has shared that it verified this key, argon2 on the blocking pool behind a semaphore. One task goes there
-//! for a key however many requests wait for it, and they fail together when it does.
+//! A verified key is kept in memory under a keyed BLAKE3 hash of the whole key. So the usual request costs one short
+//! hash and one map read: no argon2, no await, and no plaintext key in memory. A key that is not in memory passes three
+//! gates, each more expensive than the one before. The check in the key refuses made-up keys without any I/O. A look-up
+//! in Postgres, few at once, refuses unknown and revoked ids. Last comes argon2, on the blocking pool and behind a
+//! semaphore, unless another replica has shared that it verified this key. However many requests wait for a key, one of
+//! them passes the gates for all, and they fail together when it fails.
 //!
-//! How long a key can outlive its revocation: a replica forgets it on a signal, within a second
-//! ([`crate::keys::changes`]). One that cannot know whether there was a signal ([`crate::keys::hearing`]), because it was frozen or
-//! reaches neither NATS nor Postgres, trusts nothing in memory: it catches up, or looks the key up like one that it does not
-//! know. While only Postgres is away a verified key stays valid for `KEY_OUTAGE_TTL` after Postgres last confirmed it, in
-//! memory as in the shared bucket, for nothing is revoked then that is not signalled.
+//! How long a key can outlive its revocation: a replica forgets the key on a signal, within a second
+//! ([`crate::keys::changes`]). A replica that was frozen, or that reaches neither NATS nor Postgres, cannot know
+//! whether there was a signal ([`crate::keys::hearing`]). It trusts nothing in memory: it catches up, or looks the key
+//! up like an unknown one. While only Postgres is away, a verified key stays valid for `KEY_OUTAGE_TTL` after Postgres
+//! last confirmed it, in memory as in the shared bucket. In that time every revocation is signalled.
 
 mod look_up;
 mod refresh;
@@ -34,7 +34,7 @@ use crate::keys::single_flight::Flights;
 use crate::keys::verified_key::VerifiedKey;
 use crate::store::Store;
 
-/// What is known of a key without asking anyone.
+/// What memory knows of a key.
 enum Remembered {
     Known(Result<Arc<VerifiedKey>, KeyError>),
     Unknown,
@@ -57,23 +57,23 @@ pub(crate) struct Authenticator {
     minting: Arc<Semaphore>,
 }
 
-/// What an [`Authenticator`] works with.
+/// The parts of an [`Authenticator`].
 #[derive(Debug)]
 pub(crate) struct AuthenticatorParts {
-    /// What keys are recognised with.
+    /// The secrets with which keys are recognised.
     pub secrets: KeySecrets,
     /// The keys in memory.
     pub cache: Arc<KeyCache>,
-    /// What other replicas have verified.
+    /// The verifications that replicas share.
     pub share: Arc<KeyShare>,
     /// Postgres.
     pub store: Store,
-    /// What runs its refreshes.
+    /// The tasks in which refreshes run.
     pub tasks: Tasks,
 }
 
 impl Authenticator {
-    /// Knows what the cache knows.
+    /// An authenticator that knows the keys of the cache.
     pub(crate) fn new(config: KeyCacheConfig, parts: AuthenticatorParts) -> Self {
         Self {
             lookups: Semaphore::new(config.key_lookups as usize),
@@ -89,7 +89,7 @@ impl Authenticator {
         }
     }
 
-    /// Finds out who holds `key`, for a request that came `now`.
+    /// Verifies `key`, for a request that came `now`.
     ///
     /// # Errors
     /// For anything that is not a valid key; and when the key is not in memory and Postgres is away, or too many other
@@ -128,7 +128,7 @@ impl Authenticator {
         Remembered::Known(self.admit(key, now))
     }
 
-    /// A verified key is as good as its date.
+    /// Accepts a verified key, unless it has expired.
     fn admit(&self, key: Arc<VerifiedKey>, now: Moment) -> Result<Arc<VerifiedKey>, KeyError> {
         if !key.is_current() {
             return Err(KeyError::Expired);
@@ -137,7 +137,7 @@ impl Authenticator {
         Ok(key)
     }
 
-    /// Whether a key is what it was `since` then, as far as can be said without waiting.
+    /// Whether a key is unchanged since `since`. None when only waiting can tell.
     pub(crate) fn is_unchanged(&self, key: &VerifiedKey, since: Moment) -> Option<bool> {
         let hearing = self.cache.hearing();
         hearing
@@ -145,7 +145,7 @@ impl Authenticator {
             .then(|| !self.cache.key_changed_since(&key.id, since))
     }
 
-    /// The same, after catching up where that is needed. False when it cannot be said.
+    /// The same, after catching up where that is needed. False when it cannot be known.
     pub(crate) async fn is_surely_unchanged(&self, key: &VerifiedKey, since: Moment) -> bool {
         if let Some(is_unchanged) = self.is_unchanged(key, since) {
             return is_unchanged;

@@ -21,8 +21,8 @@ use crate::domain::whole;
 use crate::http::error::ApiError;
 use crate::routes::endpoints::schema;
 
-/// An endpoint to be made, or what is to change of one (JSON merge patch): what is left out stays, null is the
-/// default.
+/// The fields of a new endpoint, or of a change (JSON merge patch). In a change, a field that is left out stays, and
+/// null sets the default.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndpointForm {
@@ -32,16 +32,16 @@ pub(crate) struct EndpointForm {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = "uri", max_length = 2_048, pattern = r"^[Hh][Tt][Tt][Pp][Ss]?://")]
     url: Field<String>,
-    /// What its owner calls it, up to 1 000 bytes.
+    /// The owner's description, up to 1 000 bytes.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     description: Field<String>,
-    /// Exact types, or prefixes that end in `*`, up to 100; none at all means every type.
+    /// Event types, exact or as a prefix that ends in `*`, up to 100. An empty list means every type.
     #[serde(default)]
     #[schema(value_type = Option<Vec<EventTypePattern>>, max_items = 100)]
     event_types: Field<Vec<String>>,
-    /// JSON pointers into `data` and what must hold there: a value, or an object of `eq`, `ne`, `in`, `exists`, `gt`,
-    /// `gte`, `lt`, `lte`. A change replaces the whole filter.
+    /// Conditions by JSON pointer into `data`: a value, or an object of `eq`, `ne`, `in`, `exists`, `gt`, `gte`, `lt`,
+    /// `lte`. A change replaces the whole filter.
     #[serde(default)]
     #[schema(schema_with = schema::filter)]
     filter: Field<Box<RawValue>>,
@@ -54,7 +54,7 @@ pub(crate) struct EndpointForm {
     #[serde(default)]
     #[schema(value_type = Option<Format>)]
     format: Field<Format>,
-    /// What overrides the workers' retry policy. For the kind `pull`, only `attempts` and `max_age_seconds`.
+    /// Overrides the workers' retry policy. For the kind `pull`, only `attempts` and `max_age_seconds`.
     #[serde(default)]
     #[schema(value_type = Option<RetryForm>)]
     retry: Field<RetryForm>,
@@ -62,30 +62,30 @@ pub(crate) struct EndpointForm {
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 100, maximum = 30_000)]
     timeout_ms: Field<i32>,
-    /// Deliveries that one worker sends it at once; 64 unless given. Only for the kind `push`.
+    /// Most deliveries that one worker has in flight to it; 64 unless given. Only for the kind `push`.
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 1_000)]
     max_in_flight: Field<i32>,
-    /// What all workers together send it in a second; no limit unless given. Only for the kind `push`.
+    /// Most deliveries a second from all workers together; no limit unless given. Only for the kind `push`.
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 10_000)]
     rate_limit_per_second: Field<i32>,
-    /// Whether events with an ordering key come one after another, by key. Only for the kind `push`.
+    /// Whether the deliveries of one ordering key are sent one after another. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     ordered: Field<bool>,
-    /// What follows then when a delivery is out of attempts; `skip` unless given. Only for the kind `push`.
+    /// What an ordered endpoint does when a delivery is out of attempts; `skip` unless given. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<OnExhausted>)]
     on_exhausted: Field<OnExhausted>,
-    /// Whether it gets deliveries. Enabling closes its circuit and resumes what waits for it.
+    /// Whether the endpoint gets deliveries. Enabling it closes its circuit and resumes its pending deliveries.
     #[serde(default)]
     #[schema(value_type = Option<EndpointStatus>)]
     pub status: Field<EndpointStatus>,
 }
 
-/// An endpoint's own retry policy; what is left out, or null, is the workers'. Deliveries that are pulled are kept without
-/// an end then.
+/// An endpoint's own retry policy. For a field that is left out or null, the workers' policy holds; a pulled delivery
+/// then has no such end.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryForm {
@@ -105,7 +105,7 @@ pub(crate) struct RetryForm {
     #[serde(default)]
     #[schema(value_type = Option<f64>, minimum = 1, maximum = 86_400)]
     max_seconds: Field<f64>,
-    /// Age after which a delivery that fails again is dead. For the kind `pull`, one that nobody holds.
+    /// Age after which a delivery that fails again is dead. For the kind `pull`, a delivery that nobody holds.
     #[serde(default)]
     #[schema(value_type = Option<f64>, minimum = 1, maximum = 2_592_000)]
     max_age_seconds: Field<f64>,

@@ -1,4 +1,4 @@
-//! `GET /v1/events` and `GET /v1/events/{id}`: what became of events.
+//! `GET /v1/events` and `GET /v1/events/{id}`: stored events and their deliveries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,8 +95,8 @@ pub(crate) struct EventPage {
 
 /// Lists events, newest first. An event appears when a worker has stored it, usually milliseconds after its 202.
 ///
-/// A page may hold fewer events than `limit` when their payloads are large. One that is filtered by `type`, `status` or
-/// `endpoint` looks at 10 000 events at the most: it may hold fewer, or none, and there is a next page nevertheless.
+/// A page may hold fewer events than `limit` when their payloads are large. A request that filters by `type`, `status`
+/// or `endpoint` looks at 10 000 events at most: its page may hold fewer events, or none, and still have a next page.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -181,7 +181,7 @@ pub(crate) async fn show(
     LargeJson::new(EventView::new(event, deliveries)?, share)
 }
 
-/// How many attempts of each delivery are shown, when so many deliveries are.
+/// How many attempts are shown of each of `deliveries` deliveries.
 fn attempts_of_each(deliveries: usize) -> i64 {
     let deliveries = i64::try_from(deliveries).unwrap_or(i64::MAX).max(1);
     (MAX_ATTEMPTS / deliveries).clamp(1, MAX_ATTEMPTS_OF_EACH)

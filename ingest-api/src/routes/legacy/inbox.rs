@@ -85,7 +85,7 @@ pub(crate) struct InboxEvent {
     id: EventId,
     /// Its type.
     r#type: String,
-    /// The same.
+    /// Its type, under the other name.
     event_type: String,
     /// Its payload, byte for byte; a payload that is not JSON as a string of base64.
     #[schema(value_type = serde_json::Value)]
@@ -97,7 +97,7 @@ pub(crate) struct InboxEvent {
     created_at: OffsetDateTime,
     /// `pending`, `delivered` or `acknowledged`.
     status: InboxStatus,
-    /// Of the delivery to the webhook: `pending`, `delivered` or `dead`; null when there was no webhook.
+    /// The status of the delivery to the webhook: `pending`, `delivered` or `dead`; null when there was no webhook.
     delivery_status: Option<DeliveryStatus>,
     /// How often the webhook was tried.
     attempts: i32,
@@ -175,7 +175,7 @@ pub(crate) struct InboxAcknowledged {
     status: InboxStatus,
 }
 
-/// Acknowledges an event. Once more changes nothing.
+/// Acknowledges an event. Repeating it changes nothing.
 #[utoipa::path(
     post,
     path = "/api/ack/{id}",

@@ -27,36 +27,36 @@ const MAX_LEASES: usize = 1_000;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AckRequest {
-    /// `lease` of each delivery that is done with.
+    /// The `lease` of each delivery to acknowledge.
     #[schema(min_items = 1, max_items = 1000)]
     leases: Vec<String>,
 }
 
-/// What became of an acknowledgement.
+/// The results of an acknowledgement.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Acknowledged {
-    /// One for each lease, in the order of the request.
+    /// One result for each lease, in the order of the request.
     results: Vec<AckResult>,
 }
 
-/// What became of one lease.
+/// The result for one lease.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AckResult {
-    /// As it was sent.
+    /// The lease, as it was sent.
     lease: String,
-    /// What became of it.
+    /// What the acknowledgement did.
     outcome: AckOutcome,
 }
 
-/// Where a delivery stands after its lease was handed back.
+/// What the acknowledgement of one lease did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AckOutcome {
-    /// It is delivered, now.
+    /// The delivery is delivered now.
     Acknowledged,
-    /// It had been acknowledged before, under this lease or another.
+    /// The delivery was acknowledged before, under this lease or another.
     AlreadyAcknowledged,
-    /// The delivery is not held under this lease, or not any more: it comes again, here or elsewhere, unless it is dead.
+    /// The lease does not hold, or does not hold any more. The delivery comes again, unless it is dead.
     Expired,
     /// The endpoint has no such delivery.
     Unknown,

@@ -39,11 +39,11 @@ pub(crate) struct PullRequest {
     #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 100, default = 10)]
     max: i32,
-    /// How long they are held back from others.
+    /// How long other requests do not get them, in seconds.
     #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 3600, default = 30)]
     lease_seconds: i32,
-    /// How long to wait for the first one.
+    /// How long to wait until a delivery is due, in seconds.
     #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 0, maximum = 20, default = 0)]
     wait_seconds: i32,
@@ -74,24 +74,24 @@ impl PullRequest {
     }
 }
 
-/// What a pull leased.
+/// The deliveries that a pull leased.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Pulled {
-    /// Those due longest first; none when nothing became due in time.
+    /// The deliveries, longest due first. Empty when none became due in time.
     deliveries: Vec<PulledDelivery>,
 }
 
 /// A leased delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PulledDelivery {
-    /// What is delivered.
+    /// The event.
     event: PulledEvent,
-    /// To be handed back, unread, in `POST /v1/endpoints/{id}/ack`.
+    /// The token that `POST /v1/endpoints/{id}/ack` takes.
     lease: String,
-    /// When others may lease it again.
+    /// When the lease ends and others may lease the delivery.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     lease_expires_at: OffsetDateTime,
-    /// Which attempt this is, from 1: each lease that ran out was one.
+    /// The number of this attempt, from 1. Each lease that ran out was an attempt.
     attempt: i32,
 }
 
@@ -159,9 +159,9 @@ impl PulledDelivery {
 
 /// Leases due deliveries of a pull endpoint.
 ///
-/// With `wait_seconds` the answer comes as soon as something is due. It holds up to 4 MiB of payloads, or one event.
-/// What is not acknowledged before `lease_expires_at` comes again, until the endpoint's `retry.attempts` leases have run out
-/// or it is older than `retry.max_age_seconds`: then it is dead.
+/// With `wait_seconds` the answer comes as soon as a delivery is due. The answer holds up to 4 MiB of payloads, or one
+/// event. A delivery that is not acknowledged before `lease_expires_at` comes again. It is dead when the endpoint's
+/// `retry.attempts` leases have run out, or when it is older than `retry.max_age_seconds`.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/pull",
@@ -197,7 +197,7 @@ pub(crate) async fn pull(
         let share = app.answers.reserve().await?;
         admitted.check_unchanged().await?;
         let leased = lease(&app, &pull).await?;
-        // What is leased and not handed out comes back.
+        // Deliveries that are leased and not handed out come due again.
         admitted.check_unchanged().await?;
         Ok::<_, ApiError>((!leased.is_empty()).then_some((share, leased)))
     };

@@ -27,7 +27,7 @@ const RETRY_MAX_SECONDS: RangeInclusive<f64> = 1.0..=86_400.0;
 const RETRY_MAX_AGE_SECONDS: RangeInclusive<f64> = 1.0..=2_592_000.0;
 
 impl EndpointForm {
-    /// Checks the fields that the form names. Those that it leaves out were right when they were set.
+    /// Checks the fields that the form sets. The others were checked when they were set.
     pub(super) fn check(&self, kind: EndpointKind, egress: &EgressConfig, errors: &mut FieldErrors) {
         errors.check("url", self.check_url(kind, egress));
         errors.check(
@@ -70,7 +70,7 @@ impl EndpointForm {
         }
     }
 
-    /// Refuses what only makes sense where something is sent. Null and `ordered: false` set nothing.
+    /// Refuses settings that only matter for webhooks. Null and `ordered: false` are allowed, because they set nothing.
     fn check_pull(&self, errors: &mut FieldErrors) {
         let retry = self.retry.value();
         let is_set =
@@ -116,10 +116,10 @@ fn in_range<T: PartialOrd + std::fmt::Display>(
     each(field, |value| check_range(value, range))
 }
 
-/// Checks where deliveries are to be sent.
+/// Checks the URL of a webhook.
 ///
 /// # Errors
-/// With what is wrong.
+/// The text says what is wrong with it.
 pub(crate) fn check_url(text: &str, egress: &EgressConfig) -> Result<(), String> {
     if text.len() > MAX_URL_BYTES {
         return Err(format!("must not be longer than {MAX_URL_BYTES} bytes"));

@@ -8,8 +8,8 @@ use shared::secret::SecretsKey;
 
 use crate::config::AdminToken;
 use crate::event::recent_ids::RecentIds;
-use crate::http::answer_room::AnswerRoom;
-use crate::http::request_body::BodyLimits;
+use crate::http::body_limits::BodyLimits;
+use crate::http::large_json::AnswerRoom;
 use crate::keys::authenticator::Authenticator;
 use crate::keys::changes::KeyChanges;
 use crate::limits::limiter::RateLimiter;

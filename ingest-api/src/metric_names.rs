@@ -1,4 +1,4 @@
-//! What this service's metrics mean.
+//! The help texts of this service's metrics.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 
@@ -99,7 +99,7 @@ pub(crate) fn describe() {
     counter!("answer_refusals_total").increment(0);
 }
 
-/// What waits in the streams and in the tables, and whether that can be seen.
+/// The gauges of the frames and deliveries that wait in the streams and in the tables.
 fn describe_what_waits() {
     describe_gauge!(
         "event_stream_frames",

@@ -59,8 +59,8 @@ fn with_key() -> Operations {
         routes!(endpoints::recoveries::create),
         routes!(endpoints::recoveries::list),
         routes!(endpoints::recoveries::show, endpoints::recoveries::cancel),
-        routes!(pull::pull),
-        routes!(pull::acknowledge),
+        routes!(pull::lease::pull),
+        routes!(pull::acknowledge::acknowledge),
         routes!(keys::own::create, keys::own::list),
         routes!(keys::own::revoke),
         routes!(keys::own::rotate),
@@ -288,7 +288,7 @@ mod tests {
         let document = document();
         let refusals = &document["paths"]["/v1/events/batch"]["post"]["responses"];
         assert_eq!(refusals["401"]["description"], "No valid API key.");
-        let own = "The rate limit has less left than the batch costs.";
+        let own = "The batch has more events than the rate limit has requests left.";
         assert_eq!(refusals["429"]["description"], own);
     }
 }

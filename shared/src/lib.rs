@@ -37,9 +37,9 @@
 //! | leftover frame | A frame below its consumer's acknowledgement floor that is still in the stream. |
 //! | bulky frame | A frame with more deliveries than one statement should write. |
 //! | quarantine | The table of frames and events that cannot be read or stored, with their bytes. |
-//! | notice | An event that Penstock itself sends about an endpoint (`endpoint.failing`, `delivery.dead`, …). |
+//! | operational event | An event that Penstock itself sends about an endpoint (`endpoint.failing`, `delivery.dead`, …). |
 //! | recovery | A paced return of an endpoint's finished deliveries to `pending`, as its owner asked for. |
-//! | chore | What any worker does now and then: notices, recoveries, retention. |
+//! | chore | What any worker does now and then: operational events, recoveries, retention. |
 //! | room | Memory or descriptors that requests share, with a bound. |
 //! | drain | The time after a stop in which work in progress may end. |
 

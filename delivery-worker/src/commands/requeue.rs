@@ -1,7 +1,8 @@
-//! `delivery-worker requeue`: what was set aside goes back into the event streams, where this build can read it.
+//! `delivery-worker requeue`: puts frames and events from quarantine back into the event streams, if this build can
+//! read them.
 //!
-//! A row is deleted when JetStream has acknowledged its frame. One that was published and not deleted is published again
-//! by the next run, which changes nothing: its events are stored under the ids that they have.
+//! A row is deleted when JetStream has acknowledged its frame. A frame whose row was not deleted is published again by
+//! the next run. That changes nothing, because its events keep their ids.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,10 +28,10 @@ use crate::store::partitions;
 /// Rows that are held at once; each may be as large as a frame.
 const PAGE: usize = 16;
 
-/// Puts back what can be read and prints what became of it.
+/// Puts back all that can be read, and prints the counts.
 ///
 /// # Errors
-/// When NATS or Postgres does not answer or refuses, and when something stays in quarantine.
+/// When NATS or Postgres does not answer or refuses, and when a row stays in quarantine.
 pub(crate) async fn run(options: &RequeueOptions, jetstream: &Context, pool: &PgPool) -> anyhow::Result<()> {
     let mut outcome = Outcome::default();
     let run = requeue(options, jetstream, pool, &mut outcome).await;
@@ -85,7 +86,7 @@ async fn requeue(
             };
             let target = target(&targets, &row.stream, org_id);
             match publish(jetstream, target, row, payload).await {
-                // A worker that sets it aside again finds this row there and adds none.
+                // A worker that puts it into quarantine again finds this row there and adds none.
                 Ok(ack) if row.is_at(&ack) => {
                     outcome.stays(
                         "it came to the same place of a stream that was made again; try again in a minute",
@@ -110,8 +111,8 @@ async fn requeue(
     }
 }
 
-/// The organisation of the first event that can be read. What cannot be read is counted; it stays alone when it has
-/// neighbours that can: a worker sets it aside by itself.
+/// The organisation of the first event that can be read. Counts the events that cannot be read. When another event of
+/// the frame can be read, the frame is put back, and a worker puts each unreadable event into quarantine by itself.
 fn readable(row: &Row, payload: &[u8], outcome: &mut Outcome) -> Option<OrgId> {
     let events = match frame::decode(row.frame_version.as_deref(), payload) {
         Ok(events) if events.is_empty() => {
@@ -161,7 +162,7 @@ async fn targets(jetstream: &Context) -> anyhow::Result<Vec<Target>> {
     Ok(targets)
 }
 
-/// The stream that it came from; if that is gone, the one that the organisation's new events go to.
+/// The stream that it came from. If that is gone, the stream of the organisation's new events.
 fn target<'a>(targets: &'a [Target], from: &str, org_id: OrgId) -> &'a Target {
     let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
     targets
@@ -220,8 +221,8 @@ impl Row {
     }
 }
 
-/// The rows after `last`, of those that were there at `started`: without that bound, what a worker sets aside again would
-/// be put back without end.
+/// The rows after `last` that were there at `started`. Without that bound, a row that a worker puts into quarantine
+/// again would be put back without end.
 async fn next_page(
     pool: &PgPool,
     options: &RequeueOptions,

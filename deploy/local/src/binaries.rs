@@ -26,7 +26,7 @@ const NEEDED: &str = "the local stack needs nats-server 2.14 or newer and Postgr
 struct Wanted {
     /// The program's name, also that of its folder in the cache.
     name: &'static str,
-    /// What must stand next to it.
+    /// Programs that must stand next to it.
     companion: Option<&'static str>,
     minimum: Version,
     /// The pip requirements of its wheels.

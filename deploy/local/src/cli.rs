@@ -68,7 +68,7 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let outcome = runtime.block_on(work);
-    // What still runs, such as the copying of files for a start that was given up, is not waited for.
+    // Work that still runs, such as copying files for a start that was given up, is not waited for.
     runtime.shutdown_background();
     outcome
 }

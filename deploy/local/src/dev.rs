@@ -44,7 +44,7 @@ pub(crate) async fn run(options: DevOptions) -> anyhow::Result<()> {
         workers: options.workers.into(),
         api_port: Some(options.port),
         progress: true,
-        // Whoever can reach this machine's loopback may try the API with an organisation of their own.
+        // Anyone on this machine may try the API with an organisation of their own.
         ingest_env: vec![("ALLOW_SIGNUP".to_owned(), "true".to_owned())],
         ..StackOptions::default()
     };
@@ -60,7 +60,7 @@ pub(crate) async fn run(options: DevOptions) -> anyhow::Result<()> {
         session = session(&mut stack, options.port) => session,
         () = stop.requested() => Ok(()),
     };
-    // A second signal is impatience: what has not ended by then is killed.
+    // A second signal kills the processes that have not ended by then.
     let stopped = tokio::select! {
         stopped = stack.stop() => stopped,
         () = stop.requested() => Ok(()),
@@ -69,7 +69,7 @@ pub(crate) async fn run(options: DevOptions) -> anyhow::Result<()> {
     session.and(stopped)
 }
 
-/// Shows webhooks and starts again what dies; ends with an error only.
+/// Shows webhooks and starts again processes that die. It ends only with an error.
 async fn session(stack: &mut Stack, wanted_port: u16) -> anyhow::Result<()> {
     let (demo, receiver) = demo::prepare(stack).await?;
     if stack.ingest(0).api_port() != Some(wanted_port) {
@@ -148,7 +148,7 @@ fn default_data() -> anyhow::Result<PathBuf> {
     Ok(Path::new("/var/lib/penstock-dev").join(&hash[..8]))
 }
 
-/// What asks a program to stop: Ctrl-C, `kill`, the end of its terminal.
+/// The signals that ask a program to stop: Ctrl-C, `kill`, the end of its terminal.
 #[derive(Debug)]
 pub(crate) struct StopSignals([Signal; 3]);
 

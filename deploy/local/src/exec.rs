@@ -1,6 +1,6 @@
-//! The hidden subcommand `exec`: the last thing that happens in a child before it becomes the program
-//! it was made for. It drops privileges and asks the kernel to end the process with its parent, which
-//! is what keeps servers from being left behind when the parent is killed with no chance to clean up.
+//! The hidden subcommand `exec`, which a child runs before it becomes its program. It drops privileges and asks the
+//! kernel to end the process with its parent. So no server is left behind when the parent is killed and cannot clean
+//! up.
 
 use std::ffi::{CString, OsString};
 use std::os::unix::process::CommandExt;

@@ -72,7 +72,7 @@ impl Folder {
     }
 
     async fn temporary(host: &Host) -> anyhow::Result<Self> {
-        // Between the folder's making and its locking it looks like one left behind.
+        // A folder that is made and not locked yet looks like one that was left behind.
         let _guard = host.lock("temporary").await?;
         remove_left_behind();
         let folder = tempfile::Builder::new()

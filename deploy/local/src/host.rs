@@ -1,5 +1,5 @@
-//! What this machine brings along: the program that starts children, the user that Postgres runs as,
-//! the cache folder.
+//! What a stack needs of this machine: the program that starts children, the user that Postgres runs as, the cache
+//! folder.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};

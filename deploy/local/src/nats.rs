@@ -21,7 +21,7 @@ use crate::ports::{Port, PortBook};
 use crate::process::Process;
 use crate::spawn::Recipe;
 
-/// What `deploy/` gives to every nats-server.
+/// The configuration in `deploy/` for every nats-server.
 const CONFIGURATION: &str = include_str!("../../nats.conf");
 
 /// The line of it that [`NatsSync::Lazy`] changes.
@@ -30,7 +30,7 @@ const SYNC_ALWAYS: &str = "sync_interval: always";
 /// The users that `deploy/` suggests, and what each may do.
 const PERMISSIONS: &str = include_str!("../../nats-permissions.conf");
 
-/// What their passwords are called there.
+/// The names of their passwords there.
 const USERS: [(&str, &str); 3] = [
     ("ingest-api", "INGEST_API_NATS_PASSWORD"),
     ("delivery-worker", "DELIVERY_WORKER_NATS_PASSWORD"),
@@ -59,7 +59,7 @@ pub struct Nats {
     _routes: Arc<[Port]>,
 }
 
-/// What all servers of a stack are started with.
+/// The options of all servers of a stack.
 struct Launcher<'a> {
     host: &'a Host,
     folder: &'a Folder,
@@ -108,7 +108,7 @@ impl Nats {
             .await
     }
 
-    /// `nats://address:port`: whoever does not say who they are may do everything.
+    /// `nats://address:port`, without a user: such a client may do everything.
     pub fn url(&self) -> String {
         format!("nats://{}:{}", self.address, self.port.number())
     }
@@ -153,7 +153,7 @@ impl Launcher<'_> {
         }
     }
 
-    /// Under which a server's ports are remembered.
+    /// The name under which a server's ports are remembered.
     fn name(&self, index: usize) -> String {
         if self.options.nodes == 1 {
             "nats".to_owned()

@@ -1,4 +1,4 @@
-//! What a stack is made of.
+//! The options of a stack.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub enum NatsSync {
     Lazy,
 }
 
-/// What a stack consists of.
+/// The options of a stack.
 #[derive(Debug, Clone)]
 pub struct StackOptions {
     /// Where its data is.
@@ -37,8 +37,7 @@ pub struct StackOptions {
     pub postgres_store: Option<PathBuf>,
     /// The nats-server, or the cluster of them.
     pub nats: NatsOptions,
-    /// What starts every `delivery-worker`: a command to which the program and its arguments are appended. Nothing, if
-    /// empty.
+    /// A command that starts every `delivery-worker`: the program and its arguments are appended to it. Empty for none.
     pub worker_wrapper: Vec<String>,
     /// The port of the first `ingest-api`, if it is free. Any other port if not, or if absent.
     pub api_port: Option<u16>,
@@ -102,7 +101,7 @@ pub struct Namespace {
     pub address: IpAddr,
 }
 
-/// What sets one replica of a service apart from the others.
+/// The options of one replica of a service that differs from the others.
 #[derive(Debug, Clone, Default)]
 pub struct Replica {
     /// Environment variables; they win over all others.

@@ -111,7 +111,7 @@ impl PortBook {
         Ok(port)
     }
 
-    /// What was given out, to be remembered.
+    /// The ports that were given out, to be remembered.
     pub(crate) fn chosen(&self) -> BTreeMap<String, u16> {
         self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

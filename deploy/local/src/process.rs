@@ -69,7 +69,7 @@ impl Process {
         Ok(())
     }
 
-    /// What people call it, such as `delivery-worker 0`.
+    /// Its name in messages, such as `delivery-worker 0`.
     pub fn name(&self) -> &str {
         &self.recipe.name
     }
@@ -201,8 +201,8 @@ impl Process {
         }
     }
 
-    /// Sends its output into a pipe from its next start on, and not into its log: what becomes of a process whose log is
-    /// read by somebody who stands still, or has gone away.
+    /// Sends its output into a pipe from its next start on, and not into its log. For tests of a process whose log has
+    /// a reader that stands still or has gone away.
     pub fn send_output_to(&mut self, pipe: PipeWriter) {
         self.recipe.output = Some(pipe);
     }

@@ -39,7 +39,7 @@ impl Kind {
     }
 }
 
-/// What all services of a stack are started with.
+/// The parts with which all services of a stack are started.
 #[derive(Debug)]
 pub(crate) struct Launcher<'a> {
     pub(crate) host: &'a Host,
@@ -48,7 +48,7 @@ pub(crate) struct Launcher<'a> {
     pub(crate) http: &'a reqwest::Client,
     /// The port that the first ingest-api should have, if it is free.
     pub(crate) api_port: Option<u16>,
-    /// What starts a delivery-worker, if not itself.
+    /// The command that starts a delivery-worker; empty when it starts by itself.
     pub(crate) worker_wrapper: &'a [String],
 }
 

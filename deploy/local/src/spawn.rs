@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 
 /// Everything needed to start one child, any number of times.
 pub(crate) struct Recipe {
-    /// What people call it: `postgres`, `delivery-worker 0`.
+    /// Its name in messages: `postgres`, `delivery-worker 0`.
     pub(crate) name: String,
     /// The program whose subcommand `exec` starts `command`.
     pub(crate) launcher: PathBuf,
@@ -31,8 +31,8 @@ pub(crate) struct Recipe {
     pub(crate) log: PathBuf,
     /// Where its output goes instead, if not there.
     pub(crate) output: Option<PipeWriter>,
-    /// What ends it when nobody waits any more: sent by the kernel when this process dies, and by us
-    /// when its handle is dropped.
+    /// The signal that ends it: the kernel sends it when this process dies, and this process when the handle is
+    /// dropped.
     pub(crate) last_signal: Signal,
 }
 

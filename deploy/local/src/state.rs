@@ -1,4 +1,4 @@
-//! What a data folder remembers between runs besides the servers' own data.
+//! The settings that a data folder keeps between runs, besides the servers' own data.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Starts what died again, so that `kill -9` of any process is an experiment and not the end.
+//! Starts processes again that have died, so that a `kill -9` does not end the stack.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -68,7 +68,7 @@ fn died(process: &mut Process, early: &mut EarlyDeaths) -> anyhow::Result<bool> 
             process.tail()
         );
     }
-    // Who was killed has nothing to say about it.
+    // The log of a killed process does not say why it ended.
     let tail = if status.code().is_some() {
         process.tail()
     } else {

@@ -1,4 +1,4 @@
-//! What an organisation sets of an endpoint.
+//! The settings of an endpoint.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use shared::domain::endpoint::{EndpointStatus, Format, OnExhausted};
 use shared::domain::event_type::EventTypePattern;
 use shared::domain::headers::CustomHeaders;
 
-/// What its owner sets of an endpoint.
+/// The settings of an endpoint, as its owner made them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub url: Option<String>,
@@ -23,7 +23,7 @@ pub(crate) struct Settings {
     pub status: EndpointStatus,
 }
 
-/// An endpoint's own retry policy; what it does not set is the workers'.
+/// An endpoint's own retry policy. For a field that is None, the workers' policy holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RetrySettings {
     pub attempts: Option<i32>,
@@ -33,7 +33,7 @@ pub(crate) struct RetrySettings {
     pub max_age: Option<Duration>,
 }
 
-/// What an attempt, and all of them at once, may take.
+/// How long an attempt may take, and how many may be in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub timeout_ms: i32,

@@ -5,12 +5,12 @@ use serde::{Deserialize, Deserializer};
 /// What a change says about one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Field<T> {
-    /// Nothing: it stays as it is.
+    /// The field stays as it is.
     #[default]
     Absent,
-    /// It goes back to its default.
+    /// The field gets its default.
     Null,
-    /// It becomes this.
+    /// The field gets this value.
     Value(T),
 }
 
@@ -28,7 +28,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Carries the change out on a field with a default.
+    /// Changes a field with a default.
     pub(crate) fn apply(self, field: &mut T, default: T) {
         match self {
             Self::Absent => {}
@@ -37,7 +37,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Carries the change out on a field that may be missing.
+    /// Changes a field that may be missing.
     pub(crate) fn apply_to_option(self, field: &mut Option<T>) {
         match self {
             Self::Absent => {}
@@ -47,7 +47,7 @@ impl<T> Field<T> {
     }
 }
 
-/// A field that is there; serde's `default` gives the absent one.
+/// Reads a field that is there. For an absent one, serde takes the default.
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Value))

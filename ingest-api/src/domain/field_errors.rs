@@ -1,4 +1,4 @@
-//! What is wrong with the fields of a request, and the checks that several requests have in common.
+//! The wrong fields of a request, and the checks that several requests share.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -43,7 +43,7 @@ pub(crate) struct FieldErrors {
 }
 
 impl FieldErrors {
-    /// One more wrong field.
+    /// Adds a wrong field.
     pub(crate) fn push(&mut self, field: &str, detail: impl Into<String>) {
         if self.told.len() < MAX_TOLD {
             self.told.push(FieldError::new(field, detail));
@@ -73,10 +73,10 @@ impl FieldErrors {
     }
 }
 
-/// Checks a number against what is allowed.
+/// Checks that a number is in a range.
 ///
 /// # Errors
-/// With what is allowed.
+/// The text names what is allowed.
 pub(crate) fn check_range<T: PartialOrd + Display>(
     value: &T,
     range: &RangeInclusive<T>,
@@ -88,10 +88,10 @@ pub(crate) fn check_range<T: PartialOrd + Display>(
     }
 }
 
-/// Checks what a key or an organisation is called.
+/// Checks the name of a key or an organisation.
 ///
 /// # Errors
-/// With what is allowed.
+/// The text names what is allowed.
 pub(crate) fn check_display_name(name: &str) -> Result<(), String> {
     let length = name.chars().count();
     if (1..=MAX_NAME_CHARS).contains(&length) && !name.contains('\0') {

@@ -7,8 +7,8 @@ use shared::domain::id::OrgId;
 use crate::domain::limit::Limit;
 use crate::domain::scope::Scopes;
 
-/// A hash of a key's argon2id hash: tells whether a stored hash is still the one that a key was verified
-/// against, and is of no use to anyone else.
+/// A hash of a key's argon2id hash. It tells whether the stored hash is still the one that a key was verified against,
+/// and it does not help to guess the key.
 pub(crate) type Fingerprint = [u8; 32];
 
 /// The fingerprint of a PHC string.
@@ -16,7 +16,7 @@ pub(crate) fn fingerprint(hash: &str) -> Fingerprint {
     blake3::derive_key("penstock 2026 fingerprint of an API key's hash", hash.as_bytes())
 }
 
-/// What Postgres grants to a key that may be used.
+/// The rights of a valid key, as Postgres has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Grant {
     /// The organisation that owns the key.
@@ -27,6 +27,6 @@ pub(crate) struct Grant {
     pub scopes: Scopes,
     /// When it stops being valid.
     pub expires_at: Option<UnixMicros>,
-    /// Of the hash that it was verified against.
+    /// The fingerprint of the hash that the key was verified against.
     pub fingerprint: Fingerprint,
 }

@@ -1,6 +1,6 @@
-//! What is wrong with a value in JSON, in words for whoever sent it.
+//! Errors of JSON values, in words for the client.
 
-/// What is wrong with a value that valid JSON holds and no type of ours can.
+/// The error of a value that is valid JSON and fits no type here.
 pub(crate) fn in_words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
@@ -11,5 +11,5 @@ pub(crate) fn in_words(error: &serde_json::Error) -> String {
     }
 }
 
-/// What is wrong with a string that is no text.
+/// The error of a string that is not Unicode text.
 pub(crate) const HALF_A_PAIR: &str = "holds half of a surrogate pair";

@@ -25,7 +25,7 @@ impl Limit {
         self.per_minute
     }
 
-    /// What one of `replicas` may admit when they cannot tell each other, at least 1.
+    /// The limit of one of `replicas` when they do not hear each other, at least 1.
     #[must_use]
     pub fn share(self, replicas: u32) -> Self {
         Self::per_minute(self.per_minute / u64::from(replicas.max(1)))

@@ -16,6 +16,7 @@ use crate::domain::whole;
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewOrganization {
     /// Its name, 1 to 200 characters.
+    #[schema(min_length = 1, max_length = 200)]
     pub name: String,
     /// Its tier.
     #[serde(default)]
@@ -24,17 +25,18 @@ pub(crate) struct NewOrganization {
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<u32>, minimum = 1)]
     pub rate_limit_per_minute: Option<NonZeroU32>,
-    /// Days after which payloads are removed; as long as events are kept unless given.
+    /// Days after which payloads are removed. Unless given, payloads are kept as long as events.
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 3650)]
     pub payload_retention_days: Option<u32>,
 }
 
-/// What is to change of an organisation; what is left out stays.
+/// A change of an organisation. A field that is left out stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OrganizationChange {
     /// Its name, 1 to 200 characters.
+    #[schema(min_length = 1, max_length = 200)]
     pub name: Option<String>,
     /// Its tier.
     pub tier: Option<Tier>,

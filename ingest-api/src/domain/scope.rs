@@ -61,13 +61,13 @@ impl Scopes {
         Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
     }
 
-    /// From the database. A name that only a newer version knows grants nothing here.
+    /// Reads the names in the database. A name that only a later release knows grants nothing here.
     pub(crate) fn from_names(names: &[String]) -> Self {
         let known = |scope: &Scope| names.iter().any(|name| name == scope.as_str());
         Scope::ALL.into_iter().filter(known).collect()
     }
 
-    /// For the database.
+    /// The names for the database.
     pub(crate) fn to_names(self) -> Vec<String> {
         self.iter().map(|scope| scope.as_str().to_owned()).collect()
     }

@@ -1,4 +1,4 @@
-//! What stands before the handlers: authentication and the rate limit.
+//! Authentication and the rate limit, which a request passes before its handler.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::http::guarded_body::GuardedBody;
 use crate::http::rate_headers;
 use crate::keys::moment::Moment;
 
-/// Bytes that are still read of a body whose request was refused, when it came with a key: its client can then read the
-/// answer and keep the connection.
+/// Most bytes that are read of the body of a refused request with a valid key. Its client can then read the answer and
+/// keep the connection.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Layer of the routes that need a key: lets a request through as [`Admitted`], and writes the rate-limit
@@ -28,7 +28,7 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 pub(crate) struct AdmissionLayer(Arc<App>);
 
 impl AdmissionLayer {
-    /// Admits by what the application knows.
+    /// A layer that uses this application's keys and rate limits.
     pub(crate) fn new(app: Arc<App>) -> Self {
         Self(app)
     }
@@ -45,7 +45,7 @@ impl<S> Layer<S> for AdmissionLayer {
     }
 }
 
-/// What [`AdmissionLayer`] makes of a route. By hand, because `from_fn` costs each request three boxes and not one.
+/// The service of [`AdmissionLayer`]. Written by hand, because `from_fn` costs each request three boxes and not one.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission<S> {
     inner: S,

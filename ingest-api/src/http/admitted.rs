@@ -1,4 +1,4 @@
-//! A request that was let through: whose key it came with, and what its rate limit has left.
+//! An admitted request: its key, and what its organisation's rate limit has left.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +30,7 @@ pub(crate) struct Admittance {
 }
 
 impl Admittance {
-    /// Whether its key is unchanged since it was checked. None when that takes a wait to find out.
+    /// Whether the key is unchanged since it was checked. None when only waiting can tell.
     pub(crate) fn is_unchanged(&self) -> Option<bool> {
         self.app.authenticator.is_unchanged(&self.key, self.at)
     }
@@ -47,7 +47,7 @@ impl Admittance {
 }
 
 impl Admitted {
-    /// Lets a request through that came with `key`, which was looked at after `at`.
+    /// Admits a request with `key`, which was checked after `at`.
     pub(crate) fn new(key: Arc<VerifiedKey>, app: Arc<App>, at: Moment, decision: Decision) -> Self {
         Self(Arc::new(Admittance {
             key,
@@ -132,7 +132,7 @@ impl Admitted {
     }
 }
 
-/// Refuses what is beyond the limit.
+/// Refuses a request beyond the limit.
 ///
 /// # Errors
 /// 429.

@@ -22,9 +22,10 @@ use crate::app::App;
 use crate::domain::json::in_words;
 use crate::event::json::without_mark;
 use crate::http::admitted::KeyChanged;
+use crate::http::body_limits::BodyLimits;
 use crate::http::decompress::{codings, compressed_limit, decompress};
 use crate::http::error::ApiError;
-use crate::http::request_body::{BodyLimits, Gathered};
+use crate::http::room::Held;
 
 /// Largest body of the management routes, in bytes.
 const MAX_FORM_BYTES: usize = 64 * 1024;
@@ -156,11 +157,11 @@ async fn read_plain(body: Body, limit: usize, bodies: &BodyLimits) -> Result<Byt
 
 /// Reads a body to its end, or until it is refused. Most bodies arrive in one piece, which is not copied.
 async fn gather(mut body: Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
-    let mut gathered: Option<Gathered> = None;
+    let mut gathered: Option<Held> = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken(&error))?;
         let Ok(piece) = frame.into_data() else { continue };
-        let length = gathered.as_ref().map_or(0, Gathered::len) + piece.len();
+        let length = gathered.as_ref().map_or(0, Held::len) + piece.len();
         if length > limit {
             return Err(ApiError::TooLarge { limit });
         }

@@ -1,4 +1,4 @@
-//! Who may call: extractors that stand in the signatures of the handlers, which cannot run for anyone else.
+//! Extractors that say in a handler's signature who may call it. The handler cannot run for anyone else.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the API answers to failures of the rooms below it.
+//! The API's answers to errors of the store, the keys and the publisher.
 
 use crate::domain::field_errors::WrongFields;
 use crate::event::error::EventError;

@@ -10,17 +10,18 @@ use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation as _, OutBuffer};
 
+use crate::http::body_limits::BodyLimits;
 use crate::http::error::ApiError;
-use crate::http::request_body::{BodyLimits, Gathered};
+use crate::http::room::Held;
 
 /// Most codings of one body, applied one after the other.
 const MAX_CODINGS: usize = 2;
 
-/// How many times larger than what was sent a body may become. Deflate cannot exceed 1 033; events that differ at all
-/// stay below a tenth of that.
+/// How many times larger a body may become when it is decompressed. Deflate cannot exceed 1 033; events that differ at
+/// all stay below a tenth of that.
 const MAX_RATIO: usize = 500;
 
-/// Bytes that may come out of a body of any size.
+/// A body of any size may be decompressed to this many bytes.
 const FREE_BYTES: usize = 256 * 1024;
 
 /// Window that a Zstandard frame may ask for: 8 MiB (RFC 9659).
@@ -113,7 +114,7 @@ pub(crate) async fn decompress(
 
 /// The bytes that were decoded so far, and their limits.
 struct Output {
-    gathered: Gathered,
+    gathered: Held,
     limit: usize,
     sent: usize,
 }
@@ -197,7 +198,7 @@ impl Decoder {
                     ended: status == Status::StreamEnd,
                 };
                 if step.ended {
-                    // It expects a gzip header again.
+                    // The decoder expects a gzip header again.
                     decoder.reset(true);
                 }
                 Ok(step)

@@ -1,4 +1,4 @@
-//! What the headers of a request say of its event.
+//! The attributes of an event that its request's headers carry.
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName};
@@ -58,7 +58,7 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&str> {
     (well_formed && version != "ff" && !is_zero(trace) && !is_zero(span)).then_some(text)
 }
 
-/// Takes the idempotency key from its header when the body has none in its field, which has this name.
+/// Takes the idempotency key from its header when the body has none. `field` is the name of the body's field.
 ///
 /// # Errors
 /// When the header cannot be read, or says something else than the body.
@@ -90,7 +90,7 @@ pub(crate) fn merge_idempotency_header<'a>(
     }
 }
 
-/// Refuses an idempotency key in a header, where it would name many events, or one that has a name of its own.
+/// Refuses an idempotency key in a header, when the request has many events or one with a key of its own.
 ///
 /// # Errors
 /// 422 with where the key belongs.

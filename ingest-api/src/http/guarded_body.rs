@@ -18,9 +18,9 @@ use crate::http::error::ApiError;
 /// How often the key of a waiting request is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Does work, and drops it when the key of its request is changed before it ends. For work whose effect would outlive the
-/// key, such as a URL that events go to. Work may wait for seconds, for a connection and for locks. A statement outside a
-/// transaction that Postgres has begun still takes effect.
+/// Does work, and drops it when the key of its request is changed before it ends. For work whose effect would outlive
+/// the key, such as an endpoint's new URL: it may wait seconds for a connection and for locks. A statement outside a
+/// transaction still takes effect once Postgres has begun it.
 ///
 /// # Errors
 /// Those of the work, or 503.

@@ -12,7 +12,7 @@ use metrics::{Counter, Histogram};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-/// What is counted of one route, method and status.
+/// The series of one route, method and status.
 #[derive(Clone, Debug)]
 struct Series {
     method: &'static str,
@@ -37,8 +37,8 @@ impl Series {
     }
 }
 
-/// The series so far, by route. They are few and kept here, because looking one up by its labels costs more than the rest
-/// of the bookkeeping of a request.
+/// The series so far, by route. They are kept here because they are few, and because the recorder's look-up by labels
+/// costs more than the rest of a request's bookkeeping.
 #[derive(Debug, Default)]
 pub(crate) struct HttpMetrics(RwLock<HashMap<String, Vec<Series>>>);
 
@@ -75,7 +75,7 @@ impl<S> Layer<S> for RecordLayer {
     }
 }
 
-/// What [`RecordLayer`] makes of a service. By hand, because `from_fn` costs each request two boxes.
+/// The service of [`RecordLayer`]. Written by hand, because `from_fn` costs each request two boxes.
 #[derive(Clone, Debug)]
 pub(crate) struct Record<S> {
     inner: S,

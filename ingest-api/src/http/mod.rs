@@ -1,4 +1,4 @@
-//! What every route shares: errors, extractors, admission, body limits, headers and metrics.
+//! The parts that all routes share: errors, extractors, admission, rooms for bodies and answers, headers and metrics.
 //!
 //! Imports the rooms below the routes; the routes import it.
 
@@ -11,9 +11,10 @@ pub(crate) mod admission;
 pub(crate) mod callers;
 pub(crate) mod guarded_body;
 pub(crate) mod body;
-pub(crate) mod request_body;
+pub(crate) mod room;
+pub(crate) mod body_limits;
 pub(crate) mod decompress;
-pub(crate) mod answer_room;
+pub(crate) mod large_json;
 pub mod rate_headers;
 pub(crate) mod cors;
 pub(crate) mod metrics;

@@ -10,14 +10,14 @@ use crate::limits::gcra::Decision;
 
 const WINDOW_SECONDS: u64 = WINDOW_NANOS / 1_000_000_000;
 
-/// What an organisation has left.
+/// The requests that an organisation has left.
 pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// What an organisation may use.
+/// The requests that an organisation may make.
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Adds the `RateLimit` and `RateLimit-Policy` headers (draft-ietf-httpapi-ratelimit-headers-10).
 pub fn write(decision: &Decision, headers: &mut HeaderMap) {
-    // The draft: `Retry-After`, whatever it is there for, must not come before the end of `t`.
+    // The draft: a `Retry-After` of any reason must not be earlier than the end of `t`.
     let retry_after = headers
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok());

@@ -1,6 +1,6 @@
-//! API keys: `pk_live_<id>_<secret>`, or with `zap_live_` in front. The id is public and is what a key is looked up
-//! by. The secret is 256 random bits, of which only an argon2id hash is stored, and a check: 64 bits of a keyed
-//! hash of prefix, id and random bits, so that a made-up key is refused by arithmetic alone, however many arrive.
+//! API keys: `pk_live_<id>_<secret>`, or with `zap_live_` in front. The id is public, and a key is looked up by it. The
+//! secret holds 256 random bits, of which only an argon2id hash is stored, and a check: 64 bits of a keyed hash of
+//! prefix, id and random bits. Any number of made-up keys are refused by this check, without any I/O.
 //!
 //! The check makes the secret neither stronger nor weaker. A guessed check (2⁶⁴ tries) or a revoked key costs one look-up
 //! in Postgres.
@@ -52,7 +52,7 @@ impl KeyPrefix {
     }
 }
 
-/// A keyed hash of a whole key: what it is remembered by, in memory and between replicas.
+/// A keyed hash of a whole key. Memory and the shared bucket hold a key under it.
 pub type Digest = [u8; 32];
 
 /// A whole key, in the hands of its owner. It cannot be printed by accident.
@@ -79,8 +79,8 @@ impl<'a> ApiKey<'a> {
     }
 }
 
-/// What keys are made and recognised with. It comes from `SECRETS_KEY`, so all replicas agree on it, and a key
-/// made under another one is refused.
+/// The secrets with which keys are made and recognised. They come from `SECRETS_KEY`, so all replicas have the same
+/// ones and refuse a key that was made under another `SECRETS_KEY`.
 #[derive(Clone)]
 pub struct KeySecrets {
     check: Zeroizing<[u8; 32]>,
@@ -94,7 +94,7 @@ impl fmt::Debug for KeySecrets {
 }
 
 impl KeySecrets {
-    /// From the deployment's secret.
+    /// Derives them from the deployment's secret.
     pub fn new(secrets_key: &SecretsKey) -> Self {
         Self {
             check: secrets_key.derive("penstock 2026 check in an API key"),

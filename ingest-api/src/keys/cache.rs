@@ -27,13 +27,13 @@ const CHANGE_MEMORY: Duration = Duration::from_secs(60);
 /// When Postgres, which is asked twice a second, has not answered for this long, it counts as away.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Something in Postgres is no longer what it was.
+/// A change in Postgres that concerns keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum KeyChange {
     /// A key was revoked, or will expire at another time.
     Key(KeyId),
-    /// An organisation's limit is another, which concerns all its keys.
+    /// An organisation's limit was changed, which concerns all its keys.
     Organization(OrgId),
 }
 
@@ -158,7 +158,7 @@ impl KeyCache {
             .insert(digest, Moment::now() + self.config.key_refusal_ttl);
     }
 
-    /// Takes note of a change: what it concerns must be asked for again.
+    /// Notes a change: the keys that it concerns must be looked up again.
     pub(crate) fn change(&self, change: &KeyChange) {
         self.changes.insert(change.clone(), Moment::now());
         match change {
@@ -170,8 +170,8 @@ impl KeyCache {
         }
     }
 
-    /// Changes may have been missed up to now. Answers that were asked for earlier are no longer accepted. Returns the keys
-    /// in memory with their digests, to be asked for again.
+    /// Notes that changes may have been missed up to now. Answers that were asked for earlier are no longer accepted.
+    /// Returns the keys in memory with their digests, to be looked up again.
     pub(crate) fn back_in_touch(&self) -> Vec<(Digest, Arc<VerifiedKey>)> {
         let now = Moment::now();
         *self.in_touch_since.lock().unwrap_or_else(PoisonError::into_inner) = now;

@@ -1,12 +1,13 @@
-//! What makes a key stop working everywhere: signals between the replicas, over core NATS.
+//! Changes of keys, signalled between the replicas over core NATS, so that a revoked key stops working everywhere.
 //!
-//! Whoever changes a key writes Postgres first. Then it publishes the change, and every replica drops what it
-//! holds in memory: the next request with that key asks Postgres. Then it removes the shared verification, and publishes
+//! A replica that changes a key writes Postgres first. Then it publishes the change, and every replica drops the key
+//! from memory: the next request with that key asks Postgres. Then it removes the shared verification, and publishes
 //! the change once more, for a replica that read the verification after the first signal and before its removal.
 //!
-//! A change may be written and never be signalled: its client went away in between, the replica died, or it cannot reach
-//! NATS. So each replica also asks Postgres which keys were changed lately, twice a second, and passes on what it finds. It
-//! is not asked about organisations, whose changes are made and signalled as one ([`KeyChanges::make`]).
+//! A change may be written and never be signalled: its client went away in between, the replica died, or it cannot
+//! reach NATS. So twice a second each replica also asks Postgres which keys were changed lately, and signals the
+//! changes that it finds. It need not ask about organisations, whose changes are written and signalled together
+//! ([`KeyChanges::make`]).
 //!
 //! Core NATS delivers at most once, so a replica must know what it has heard. It sends itself a marker a few times a
 //! second. What comes back shows that it has read all signals from before the marker, since its connection was made; and
@@ -51,8 +52,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How often a replica sends itself a marker.
 const MARKER_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often Postgres is asked for changes, and how far back. A change is written down before it is committed, so only half
-/// of that is known for certain; a replica that did not get an answer for so long asks about all its keys.
+/// How often Postgres is asked for changes, and how far back. A change holds a time before its commit, so only half of
+/// that stretch is known for certain. A replica without an answer for that long asks about all its keys.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const LOOK_BACK: Duration = Duration::from_secs(10);
 
@@ -61,11 +62,11 @@ const LOOK_BACK: Duration = Duration::from_secs(10);
 #[serde(rename_all = "snake_case")]
 enum Signal {
     Changed(KeyChange),
-    /// For the replica that sent it, which knows it by this number.
+    /// A marker for the replica that sent it, which knows it by this number.
     Marker(Uuid),
 }
 
-/// The sending side, and what one replica does with what it hears.
+/// One replica's part: it sends changes, and applies those that it hears.
 #[derive(Debug)]
 pub(crate) struct KeyChanges {
     nats: Nats,
@@ -87,8 +88,8 @@ impl KeyChanges {
         }
     }
 
-    /// Makes a change that replicas do not look for in Postgres, and announces it: both, even when the request that asks for it
-    /// is given up meanwhile. `write` finds nothing where there is nothing to change.
+    /// Makes a change that replicas do not look for in Postgres, and announces it. It does both even when its request
+    /// is given up meanwhile. `write` returns None when there is nothing to change.
     ///
     /// # Errors
     /// Those of `write`. It may have written all the same, so that is announced too.
@@ -123,7 +124,7 @@ impl KeyChanges {
         }
     }
 
-    /// Removes what is shared of changed keys, until the stop.
+    /// Removes changed keys from the shared bucket, until the stop.
     ///
     /// # Errors
     /// Never yet; it returns a result because it runs as a long-lived task.
@@ -159,7 +160,7 @@ impl KeyChanges {
         }
     }
 
-    /// Drops what changed, until the stop.
+    /// Drops changed keys from memory, until the stop.
     ///
     /// # Errors
     /// When the subscription ends.
@@ -171,7 +172,7 @@ impl KeyChanges {
         loop {
             tokio::select! {
                 heard = self.hear(&mut signals, &mut markers) => heard?,
-                // What is sent without a connection would only come late.
+                // A marker that is sent without a connection would only come late.
                 _ = tick.tick() => if self.nats.is_connected() {
                     let marker = markers.next(self.connection(), Moment::now());
                     self.publish(&Signal::Marker(marker)).await;

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::keys::moment::Moment;
 
-/// How long what is known stays true: within this time a revoked key is refused everywhere.
+/// How long a stretch vouches for keys after its end. Within this time a revoked key is refused everywhere.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a request waits for a replica that has to catch up. It takes a round trip to NATS.
@@ -90,7 +90,7 @@ impl Default for Hearing {
 }
 
 impl Hearing {
-    /// Nothing yet.
+    /// A replica that has heard nothing yet.
     pub(crate) fn new() -> Self {
         let nothing = Span {
             from: Moment::START,
@@ -114,7 +114,7 @@ impl Hearing {
         }
         let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
         spans.add(span, Moment::now());
-        // In this order, so that whoever reads the new end reads the new beginning too.
+        // In this order, so that a reader of the new end reads the new beginning too.
         self.from.store(spans.in_force.from.to_nanos(), Ordering::Release);
         self.until
             .store(spans.in_force.until.to_nanos(), Ordering::Release);

@@ -1,4 +1,4 @@
-//! What a replica sends itself to know what it has heard: pure, without the connection.
+//! The markers that a replica sends itself, to know which signals it has heard. Pure: the connection is elsewhere.
 
 use std::collections::VecDeque;
 
@@ -26,7 +26,7 @@ struct Row {
     since: Moment,
 }
 
-/// What a marker shows that came back.
+/// What the return of a marker shows.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Returned {
     /// It is another replica's, or from an earlier connection.
@@ -47,7 +47,7 @@ pub(crate) struct Markers {
 }
 
 impl Markers {
-    /// None was sent.
+    /// A replica that has sent none.
     pub(crate) fn new() -> Self {
         Self {
             own: Uuid::new_v4().as_u64_pair().1,
@@ -71,7 +71,7 @@ impl Markers {
         Uuid::from_u64_pair(self.number, self.own)
     }
 
-    /// A marker came over this connection.
+    /// Notes a marker that came over this connection.
     pub(crate) fn returned(&mut self, marker: Uuid, connection: u64, now: Moment) -> Returned {
         let (number, whose) = marker.as_u64_pair();
         if whose != self.own {

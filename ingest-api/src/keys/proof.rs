@@ -18,7 +18,7 @@ const MAC_LENGTH: usize = 32;
 /// That a key was verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Proof {
-    /// Of the whole key.
+    /// The digest of the whole key.
     pub digest: Digest,
     /// What Postgres granted when it was last asked.
     pub grant: Grant,
@@ -26,7 +26,7 @@ pub(crate) struct Proof {
 }
 
 impl Proof {
-    /// Of a key in memory.
+    /// The proof of a key in memory.
     pub(crate) fn new(digest: Digest, key: &VerifiedKey) -> Self {
         Self {
             digest,
@@ -54,7 +54,7 @@ impl Proof {
         sealed.into()
     }
 
-    /// Reads an entry. Nothing, unless a replica wrote it for this id and this key.
+    /// Reads an entry. None, unless a replica wrote it for this id and this key.
     pub(crate) fn open(sealed: &[u8], id: &KeyId, digest: &Digest, key: &[u8; 32]) -> Option<Self> {
         let (tag, body) = sealed.split_first_chunk::<MAC_LENGTH>()?;
         // `blake3::Hash` compares in constant time.

@@ -1,4 +1,4 @@
-//! Starts what keeps the replicas' knowledge of keys together.
+//! Starts the tasks that keep the replicas' knowledge of keys in step.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::keys::share::{self, KeyShare, Writing};
 use crate::keys::uses;
 use crate::store::Store;
 
-/// What the service knows of API keys.
+/// The parts of the service that know API keys.
 #[derive(Debug)]
 pub(crate) struct Keys {
     pub cache: Arc<KeyCache>,
@@ -23,7 +23,7 @@ pub(crate) struct Keys {
     pub changes: Arc<KeyChanges>,
 }
 
-/// Starts what remembers, shares and saves keys.
+/// Starts the tasks that share keys and save their uses.
 pub(crate) fn start_keys(
     config: &Config,
     store: Store,
@@ -71,7 +71,7 @@ pub(crate) fn start_keys(
     }
 }
 
-/// Starts what makes changed keys forgotten.
+/// Starts the tasks that drop changed keys from memory.
 pub(crate) fn follow_key_changes(keys: &Keys, store: &Store, tasks: &Tasks) {
     let changes = || keys.changes.clone();
     let stop = || tasks.stop().clone();

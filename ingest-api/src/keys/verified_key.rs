@@ -18,9 +18,10 @@ pub(crate) struct VerifiedKey {
     pub grant: Grant,
     /// When Postgres was asked for the grant.
     pub confirmed_at: Moment,
-    /// When this replica asked for it: Postgres, or what others have shared. Not revoked before then.
+    /// When this replica asked for the grant, from Postgres or from the shared bucket. The key was not revoked before
+    /// then.
     pub proved_at: Moment,
-    /// Whether it was another replica that asked, so that this one has yet to.
+    /// Whether another replica asked Postgres for the grant, so that this one must still ask.
     pub is_hearsay: bool,
     refreshing: AtomicBool,
     last_use: AtomicU32,
@@ -42,7 +43,7 @@ impl VerifiedKey {
         }
     }
 
-    /// A key whose grant another replica asked for, and which was not revoked at `proved_at`: `age` later.
+    /// A key whose grant another replica asked for, `age` before `proved_at`. It was not revoked at `proved_at`.
     pub(crate) fn hearsay(id: KeyId, grant: Grant, age: Duration, proved_at: Moment) -> Self {
         Self {
             is_hearsay: true,

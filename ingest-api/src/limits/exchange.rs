@@ -31,7 +31,7 @@ const SUBJECT: &str = "ingest.rate-limits";
 /// The longest time between two messages of a replica.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// A replica that was not heard for so long is not there.
+/// A replica that was not heard for this long counts as gone.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// The least time between two messages of a replica.
@@ -59,7 +59,7 @@ impl Peers {
         }
     }
 
-    /// Takes note of a sign of life. True for a replica that was not there before.
+    /// Notes a sign of life. True for a replica that was not there before.
     fn hear(&mut self, from: ReplicaId, now: Instant) -> bool {
         if from == self.own {
             self.own_heard = now;
@@ -72,7 +72,7 @@ impl Peers {
         self.heard.remove(&from);
     }
 
-    /// Whether this replica is the one of those that were there before `newcomer` that welcomes it.
+    /// Whether this replica welcomes `newcomer`: it has the lowest id of the replicas that were there before.
     fn welcomes(&self, newcomer: ReplicaId) -> bool {
         let mut others = self.heard.keys().filter(|id| **id != newcomer);
         others.all(|id| self.own < *id)
@@ -112,7 +112,7 @@ pub(crate) struct RateExchange {
 }
 
 impl RateExchange {
-    /// Alone, until others are heard.
+    /// A replica that is alone until it hears others.
     pub(crate) fn new(limiter: Arc<RateLimiter>, nats: Nats, interval: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -125,7 +125,7 @@ impl RateExchange {
         }
     }
 
-    /// Tells and listens, until the stop.
+    /// Sends and hears usage, until the stop.
     ///
     /// # Errors
     /// When the subscription ends.
@@ -183,7 +183,7 @@ impl RateExchange {
         cluster
     }
 
-    /// Sends what is untold. Without anyone to hear it, it is dropped.
+    /// Sends the usage that the others do not know yet. Without other replicas it is dropped.
     async fn tell(&mut self) {
         self.due = Instant::now() + self.interval;
         let cluster = self.recount();
@@ -213,7 +213,8 @@ impl RateExchange {
     }
 
     async fn send(&self, body: Body) {
-        // The client would keep it and send it when it is connected again, when nobody needs it any more.
+        // The client would keep the message and send it after it has connected again, when no replica needs it any
+        // more.
         if !self.nats.is_connected() {
             return;
         }

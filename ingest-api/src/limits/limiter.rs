@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 use crate::domain::limit::{Limit, WINDOW_NANOS};
 use crate::limits::gcra::{Decision, gcra};
 
-/// How far other replicas' usage can push an organisation: two windows. Whatever they say, it is admitted again
-/// after that.
+/// How far ahead other replicas' usage can push an organisation: two windows. Whatever they send, the organisation is
+/// admitted again after that time.
 const MAX_AHEAD_NANOS: u64 = 2 * WINDOW_NANOS;
 
 /// All replicas together may run ahead by the window divided by this, before they hurry to tell each other.
@@ -39,7 +39,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Nobody else.
+    /// No other replica.
     pub const ALONE: Self = Self {
         replicas: 1,
         cut_off: false,
@@ -59,7 +59,7 @@ impl Cluster {
         }
     }
 
-    /// The limit that this replica holds an organisation to.
+    /// The limit that this replica applies to an organisation.
     fn limit_here(self, limit: Limit) -> Limit {
         if self.cut_off {
             limit.share(self.replicas)
@@ -112,9 +112,9 @@ impl Account {
 /// A share of an organisation's window, in nanoseconds: what was used of it, or what is left to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Whose.
+    /// The organisation.
     pub org_id: OrgId,
-    /// How much.
+    /// The usage.
     pub nanos: u64,
 }
 
@@ -136,7 +136,7 @@ impl Default for RateLimiter {
 }
 
 impl RateLimiter {
-    /// Nobody has used anything, and there is no other replica.
+    /// A limiter without usage and without other replicas.
     pub fn new() -> Self {
         Self {
             accounts: DashMap::new(),

@@ -1,8 +1,8 @@
-//! What replicas tell each other about rate limits, in bytes.
+//! The messages in which replicas tell each other about rate limits, in bytes.
 //!
-//! A version, a kind, the sender, and any number of entries of 24 bytes: an organisation and a share of its
-//! window. A message of another version or of no known form is nothing to its receiver, so replicas of two
-//! releases can run side by side; they then hold the limit among their own.
+//! A version, a kind, the sender, and any number of entries of 24 bytes: an organisation and a share of its window. A
+//! replica ignores a message of another version or of an unknown form. So replicas of two releases can run side by
+//! side; each release then keeps to the limit by itself.
 
 use shared::domain::id::OrgId;
 use uuid::Uuid;
@@ -29,16 +29,16 @@ impl ReplicaId {
     }
 }
 
-/// What a replica says.
+/// A message of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// Who says it.
+    /// The sender.
     pub from: ReplicaId,
-    /// What.
+    /// The content.
     pub body: Body,
 }
 
-/// What can be said.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     /// `I am here, and admitted this since I last told you.`
@@ -79,7 +79,7 @@ impl Message {
         bytes
     }
 
-    /// Reads a message; nothing when it is none that this version knows.
+    /// Reads a message. None when this version does not know it.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (&[version, kind], rest) = bytes.split_first_chunk()?;
         if version != VERSION || bytes.len() > HEADER_LENGTH + ID_LENGTH + MAX_ENTRIES * ENTRY_LENGTH {

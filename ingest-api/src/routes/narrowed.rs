@@ -1,10 +1,10 @@
-//! Forms of which one operation asks for more than another does.
+//! Schemas of forms for operations that require more than others do.
 
 use utoipa::ToSchema;
 use utoipa::openapi::schema::AllOfBuilder;
 use utoipa::openapi::{Ref, RefOr, Schema};
 
-/// The schema of a form, and what is asked for besides.
+/// The schema of a form, with further requirements.
 pub(crate) fn schema<Form: ToSchema>(besides: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
     let form = Ref::from_schema_name(Form::name());
     AllOfBuilder::new().item(form).item(besides).into()

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::http::error::Problem;
 use crate::routes::legacy::LegacyError;
 
-/// What the document says beside its operations.
+/// The document without its operations.
 #[derive(Debug, utoipa::OpenApi)]
 #[openapi(
     info(
@@ -23,9 +23,9 @@ use crate::routes::legacy::LegacyError;
     components(schemas(Problem, LegacyError)),
     modifiers(&Credentials),
     tags(
-        (name = "events", description = "Sending events, and reading what became of them."),
+        (name = "events", description = "Sending events, and reading them with their deliveries."),
         (name = "endpoints", description = "Where events are delivered."),
-        (name = "keys", description = "What requests are authenticated with."),
+        (name = "keys", description = "API keys, with which requests are authenticated."),
         (name = "zapier", description = "The Zapier Triggers API, for clients of the system that had it. Its errors are `{\"error\": …}`."),
         (name = "admin", description = "For the operator, with the admin token."),
     )
@@ -52,7 +52,7 @@ pub(crate) fn document(operations: impl Iterator<Item = UtoipaMethodRouter<Arc<A
     operations.fold(document, OpenApiRouter::routes).into_openapi()
 }
 
-/// `/openapi.json`, and `/docs`, which needs nothing from elsewhere.
+/// `/openapi.json`, and `/docs`, a page that loads nothing from other hosts.
 pub(crate) fn routes(document: OpenApi) -> Router {
     SwaggerUi::new("/docs").url("/openapi.json", document).into()
 }

@@ -22,7 +22,7 @@ use crate::keys::cache::KeyChange;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
 
-/// How many days payloads are kept by an organisation's own wish: up to ten years.
+/// How many days an organisation may keep its payloads: up to ten years.
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
 
 /// A page of organisations, newest first.

@@ -39,7 +39,7 @@ impl PageParams {
     }
 }
 
-/// Reads the parameters of a list that has others beside them.
+/// Reads the page's parameters of a list that has further ones.
 ///
 /// # Errors
 /// 422 with the wrong one.
@@ -58,7 +58,7 @@ pub(crate) fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(
     Ok(Page { after, limit })
 }
 
-/// The request for a page, from which the one for the next page is made.
+/// The request for this page. The link to the next page is made from it.
 #[derive(Debug)]
 pub(crate) struct ThisPage(Uri);
 

@@ -90,7 +90,7 @@ fn legacy_error(refusal: Refusal) -> (String, RefOr<Response>) {
     answer::<LegacyError>(refusal, JSON)
 }
 
-/// By its status, an answer whose body is a `T`, which is to be among the document's components.
+/// An answer by its status. Its body is a `T`, which the document lists among its components.
 fn answer<T: ToSchema>((status, text): Refusal, media_type: &str) -> (String, RefOr<Response>) {
     let schema = Ref::from_schema_name(T::name());
     let content = ContentBuilder::new().schema(Some(schema)).build();

@@ -1,4 +1,4 @@
-//! One endpoint's deliveries, by where they stand.
+//! One endpoint's deliveries, by status.
 
 use shared::db::limited::Transaction;
 use shared::domain::delivery::{DeliveryStatus, Outcome};
@@ -38,18 +38,18 @@ pub(crate) struct EndpointDeliveryRow {
     pub status: DeliveryStatus,
     pub attempts: i32,
     pub last_outcome: Option<Outcome>,
-    /// Nothing while an attempt is in progress.
+    /// None while an attempt is in progress.
     pub next_attempt_at: Option<OffsetDateTime>,
     pub finished_at: Option<OffsetDateTime>,
-    /// What the list is ordered by.
+    /// The list is ordered by this time.
     pub position: OffsetDateTime,
 }
 
-/// How many deliveries ended alike.
+/// How many deliveries have one last outcome.
 #[derive(Debug)]
 pub(crate) struct OutcomeCount {
     pub status: DeliveryStatus,
-    /// Nothing when there was no attempt.
+    /// None when there was no attempt.
     pub last_outcome: Option<Outcome>,
     pub count: i64,
 }
@@ -127,8 +127,8 @@ impl Store {
     }
 }
 
-/// Each branch reads the one index that holds its rows. Those whose outcome is another are passed over, and 10 000
-/// rows are looked at in all, as below.
+/// Each branch reads the one index that holds its rows, and skips rows with another outcome. It looks at 10 000 rows in
+/// all, as below.
 async fn list_pending(
     snapshot: &mut Transaction,
     filter: &DeliveryFilter,
@@ -179,7 +179,7 @@ async fn list_pending(
     .await
 }
 
-/// The last delivery that `list_pending` looks at; nothing when it looks at all that there are.
+/// The last delivery that `list_pending` looks at. None when it looks at all of them.
 async fn end_of_pending(snapshot: &mut Transaction, filter: &DeliveryFilter) -> Result<Option<Cursor>> {
     let after = filter.after.unwrap_or(Cursor::OLDEST);
     sqlx::query_as!(
@@ -243,7 +243,7 @@ async fn list_dead(snapshot: &mut Transaction, filter: &DeliveryFilter) -> Resul
     .await
 }
 
-/// The last delivery that `list_dead` looks at; nothing when it looks at all that there are.
+/// The last delivery that `list_dead` looks at. None when it looks at all of them.
 async fn end_of_dead(snapshot: &mut Transaction, filter: &DeliveryFilter) -> Result<Option<Cursor>> {
     let after = filter.after.unwrap_or(Cursor::NEWEST);
     sqlx::query_as!(

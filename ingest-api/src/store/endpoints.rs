@@ -43,7 +43,7 @@ pub(crate) struct EndpointRow {
     pub previous_secret_expires_at: Option<OffsetDateTime>,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
-    /// Another one after each change.
+    /// Each change of the endpoint changes it.
     pub version: i64,
     pub consecutive_failures: Option<i32>,
     pub failing_since: Option<OffsetDateTime>,
@@ -55,7 +55,7 @@ pub(crate) struct EndpointRow {
 pub(crate) struct EndpointToStore<'a> {
     /// Its id.
     pub id: EndpointId,
-    /// What its owner set.
+    /// The owner's settings.
     pub settings: &'a Settings,
     /// Its own request headers, sealed.
     pub headers: Option<Vec<u8>>,
@@ -88,8 +88,8 @@ impl Store {
         Ok(Stored::Done(()))
     }
 
-    /// Replaces what its owner sets of an endpoint. False when it is not at `version` any more, or deleted. With
-    /// `close_circuit`, what is known of its failures is forgotten.
+    /// Replaces an endpoint's settings. False when the endpoint has another version than `version`, or is deleted. With
+    /// `close_circuit`, its failures are forgotten.
     pub(crate) async fn update_endpoint(
         &self,
         org_id: OrgId,
@@ -143,8 +143,8 @@ impl Store {
         .await
     }
 
-    /// Deletes an endpoint and stops its recoveries; workers then end its deliveries. With a version, only while it
-    /// is at that one. False when it is not, or is deleted already.
+    /// Deletes an endpoint and stops its recoveries; workers then end its deliveries. With a version, only while the
+    /// endpoint has this one. False when it has another, or is deleted already.
     pub(crate) async fn delete_endpoint(
         &self,
         org_id: OrgId,
@@ -170,8 +170,8 @@ impl Store {
         .await
     }
 
-    /// Gives an endpoint that is sent to another secret. The old one signs too for `overlap_seconds`, in place of
-    /// the one before. False when there is no such endpoint.
+    /// Gives an endpoint of kind `push` a new secret. The old secret signs too for `overlap_seconds`; one from before
+    /// it stops signing. False when there is no such endpoint.
     pub(crate) async fn rotate_secret(
         &self,
         org_id: OrgId,
@@ -216,7 +216,7 @@ impl Store {
         self.find_endpoints(org_id, &ids).await
     }
 
-    /// Those of these endpoints that are there, newest first.
+    /// The endpoints with these ids, newest first. Missing ones are left out.
     async fn find_endpoints(&self, org_id: OrgId, ids: &[Uuid]) -> Result<Vec<EndpointRow>> {
         sqlx::query_as!(
             EndpointRow,
@@ -241,7 +241,7 @@ impl Store {
     }
 }
 
-/// Whether an organisation that is locked has [`MAX_ENDPOINTS`].
+/// Whether an organisation has [`MAX_ENDPOINTS`]. The caller holds its lock.
 pub(super) async fn is_full(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
     let endpoints = sqlx::query_scalar!(
         r#"select count(*) as "count!" from endpoints where org_id = $1 and deleted_at is null"#,

@@ -40,7 +40,7 @@ impl EventFilter<'_> {
         self.from.unwrap_or(ALWAYS.start)..self.to.unwrap_or(ALWAYS.end)
     }
 
-    /// Whether it may pass over events within its times.
+    /// Whether it may skip events within its times.
     fn leaves_out(&self) -> bool {
         self.event_type.is_some() || self.status.is_some() || self.endpoint_id.is_some()
     }
@@ -69,7 +69,7 @@ pub(crate) struct DeliveryRow {
     pub status: DeliveryStatus,
     pub attempts: i32,
     pub last_outcome: Option<Outcome>,
-    /// Nothing while an attempt is in progress.
+    /// None while an attempt is in progress.
     pub next_attempt_at: Option<OffsetDateTime>,
     pub finished_at: Option<OffsetDateTime>,
     /// How many deliveries the event has.
@@ -92,8 +92,8 @@ pub(crate) struct AttemptRow {
 }
 
 impl Store {
-    /// A page of events, newest first, and where the next one begins. It looks at 10 000 events: beyond them it leads on,
-    /// whatever it has found.
+    /// A page of events, newest first, and where the next page begins. The query looks at 10 000 events at most; the
+    /// next page begins after them, however few of them matched.
     pub(crate) async fn list_events(
         &self,
         filter: &EventFilter<'_>,
@@ -167,7 +167,7 @@ impl Store {
         Ok((events, next))
     }
 
-    /// The deliveries of events of one organisation, by event and age of the endpoint, at most so many of each event.
+    /// The deliveries of events of one organisation, by event and age of the endpoint, at most `limit` of each event.
     pub(crate) async fn list_deliveries(
         &self,
         org_id: OrgId,
@@ -197,7 +197,7 @@ impl Store {
         .await
     }
 
-    /// The newest attempts of some deliveries of one event, in order, at most so many of each.
+    /// The newest attempts of some deliveries of one event, in order, at most `limit` of each.
     pub(crate) async fn list_attempts(
         &self,
         org_id: OrgId,
@@ -231,7 +231,7 @@ impl Store {
         .await
     }
 
-    /// One event; the newest of an id that is stored at several places.
+    /// One event. When several are stored under its id, the newest.
     pub(crate) async fn find_event(&self, org_id: OrgId, id: EventId) -> Result<Option<EventRow>> {
         let places = self.find_event_places(org_id, id).await?;
         let Some(newest) = places.first() else {
@@ -251,7 +251,7 @@ impl Store {
     }
 }
 
-/// The last of the 10 000 events older than `before` that a page looks at; nothing when it looks at all that there are.
+/// The last of the 10 000 events older than `before` that a page looks at. None when it looks at all of them.
 pub(super) async fn end_of_events(
     snapshot: &mut Transaction,
     org_id: OrgId,

@@ -14,7 +14,7 @@ use crate::domain::key::KeyId;
 use crate::domain::limit::Limit;
 use crate::domain::scope::Scopes;
 
-/// A key that is neither unknown nor revoked.
+/// A key that exists and is not revoked.
 #[derive(Debug)]
 pub(crate) struct KeyRow {
     /// PHC string of the whole key.
@@ -23,7 +23,7 @@ pub(crate) struct KeyRow {
     pub grant: Grant,
 }
 
-/// What a look-up selects.
+/// The columns that a look-up selects.
 struct Found {
     id: KeyId,
     org_id: OrgId,
@@ -62,7 +62,7 @@ pub(crate) struct ChangedKey {
     pub at: OffsetDateTime,
 }
 
-/// A use of a key that Postgres is to know of.
+/// A use of a key, to be written to Postgres.
 #[derive(Debug)]
 pub(crate) struct KeyUse<'a> {
     /// The key.

@@ -48,41 +48,41 @@ pub(crate) struct KeyToStore<'a> {
     pub new: &'a NewKey,
     /// The organisation that will own it.
     pub org_id: OrgId,
-    /// The key that asks for it; none when the operator does.
+    /// The calling key; None when the operator calls.
     pub caller: Option<&'a KeyId>,
-    /// What its owner calls it.
+    /// The owner's name for it.
     pub name: &'a str,
     /// What it may do.
     pub scopes: Scopes,
-    /// When it will stop being valid, and no later than the key that asks for it.
+    /// When it will stop being valid; no later than the calling key.
     pub expires_at: Option<OffsetDateTime>,
 }
 
-/// What came of storing a key.
+/// The result of storing a key.
 #[derive(Debug)]
 pub(crate) enum KeyStored {
     /// It is stored.
     Done(Key),
-    /// The key that asks for it may not be used any more.
+    /// The calling key is not valid any more.
     Refused,
-    /// What it belongs to, or takes the place of, is not there.
+    /// The organisation, or the key to be replaced, does not exist.
     Missing,
     /// The organisation has [`MAX_LIVE_KEYS`].
     Full,
 }
 
-/// What a rotation does.
+/// The rotation of a key.
 #[derive(Debug)]
 pub(crate) struct Rotation<'a> {
-    /// The key that asks for it.
+    /// The calling key.
     pub caller: &'a KeyId,
     /// The key to be replaced.
     pub old: &'a KeyId,
-    /// How long it stays valid; revoked at once when that is no time.
+    /// How long the old key stays valid. Zero revokes it at once.
     pub overlap: Duration,
-    /// The key that takes its place, its name and its scopes.
+    /// The new key. It gets the old key's name and scopes.
     pub new: &'a NewKey,
-    /// When the new key will stop being valid, and no later than the key that asks for it.
+    /// When the new key will stop being valid; no later than the calling key.
     pub new_expires_at: Option<OffsetDateTime>,
 }
 
@@ -214,14 +214,14 @@ impl Store {
     }
 }
 
-/// A key that asks for a change.
+/// The key that calls for a change.
 struct LockedCaller {
-    /// When it stops being valid: so do the keys that it makes.
+    /// When it stops being valid. The keys that it makes end no later.
     expires_at: Option<OffsetDateTime>,
 }
 
-/// Keeps the key that asks for a change from being revoked before the transaction ends: what a key brought about is there
-/// before its revocation is, or not at all. Nothing when it may not be used any more.
+/// Keeps the calling key from being revoked before the transaction ends. So its change is committed before its
+/// revocation, or not at all. None when the key is not valid any more.
 async fn lock_caller(
     transaction: &mut Transaction,
     org_id: OrgId,
@@ -239,7 +239,7 @@ async fn lock_caller(
     found.fetch_optional(&mut **transaction).await
 }
 
-/// Whether an organisation may have one more key. To be asked under its lock.
+/// Whether an organisation may have one more key. The caller holds the organisation's lock.
 async fn has_room(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
     let keys = sqlx::query_scalar!(
         r#"select count(*) as "count!" from (

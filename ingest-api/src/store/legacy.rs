@@ -1,8 +1,9 @@
-//! What only the Zapier Triggers API knows: the inbox, its acknowledgements, and the one webhook.
+//! The SQL of the Zapier Triggers API: the inbox, its acknowledgements, and the one webhook.
 
 use shared::db::limited::Transaction;
 use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::inbox::InboxStatus;
 use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
@@ -15,7 +16,7 @@ use crate::domain::key::NewKey;
 use crate::domain::organization::Organization;
 use crate::domain::scope::Scopes;
 
-/// Most events that are looked at for a page of those in one status; the rest is left to the next page.
+/// Most events that a page of one status looks at. The next page looks at the rest.
 const MAX_SCANNED: i64 = 10_000;
 
 /// Which events a page of the inbox holds.
@@ -24,10 +25,10 @@ pub(crate) struct InboxFilter {
     /// The organisation's.
     pub org_id: OrgId,
     /// In this status.
-    pub status: Option<&'static str>,
+    pub status: Option<InboxStatus>,
     /// Older than this.
     pub before: Cursor,
-    /// Without the first so many.
+    /// Leaves out this many events at the start.
     pub offset: i64,
     /// At most this many.
     pub limit: i64,
@@ -42,8 +43,8 @@ pub(crate) struct InboxRow {
     pub content_type: String,
     pub idempotency_key: Option<String>,
     pub data: Vec<u8>,
-    pub status: String,
-    /// This and the next are nothing for an event that had no webhook to go to.
+    pub status: InboxStatus,
+    /// This and the next field are None for an event that had no webhook to go to.
     pub delivery_status: Option<DeliveryStatus>,
     pub attempts: Option<i32>,
     /// Of the last attempt.
@@ -117,7 +118,7 @@ impl Store {
             ),
             sized as (select *, sum(size) over (order by number) as total, count(*) over () as found from page)
             select e.id as "id: EventId", e.accepted_at, e.type as event_type, e.content_type, e.idempotency_key,
-                   e.data, s.status as "status!", s.delivery_status as "delivery_status?: DeliveryStatus",
+                   e.data, s.status as "status!: InboxStatus", s.delivery_status as "delivery_status?: DeliveryStatus",
                    s.attempts as "attempts?", t.response_status as "response_status?",
                    case when t.outcome = 'status' then 'the receiver answered ' || t.response_status
                         when t.outcome <> 'delivered' then coalesce(t.error, t.outcome) end as last_error,
@@ -133,7 +134,7 @@ impl Store {
             filter.before.at,
             filter.before.id,
             scanned,
-            filter.status,
+            filter.status as _,
             filter.offset,
             filter.limit,
             MAX_PAGE_BYTES as _,
@@ -169,7 +170,7 @@ impl Store {
         Ok((events, next))
     }
 
-    /// Acknowledges an event, once or again; those that its id names at several places together. False when the
+    /// Acknowledges an event, or all events that are stored under its id. Repeating it changes nothing. False when the
     /// organisation has no such event.
     pub(crate) async fn acknowledge_in_inbox(&self, org_id: OrgId, id: EventId) -> Result<bool> {
         let places = self.find_event_places(org_id, id).await?;
@@ -205,9 +206,9 @@ impl Store {
         found.fetch_optional(&self.pool).await
     }
 
-    /// Makes an endpoint the organisation's webhook of this API. When it has one, that one keeps its id, its secret
-    /// and what waits for it, gets the new URL and is enabled; else it is made, unless the organisation has as many
-    /// endpoints as it may have. Returns the id that it has then.
+    /// Sets the organisation's webhook of this API. A webhook that exists keeps its id, its secret and its deliveries,
+    /// gets the new URL and is enabled. Otherwise it is made, unless the organisation has the most endpoints that it
+    /// may have. Returns the webhook's id.
     pub(crate) async fn set_zapier_webhook(
         &self,
         org_id: OrgId,
@@ -258,7 +259,7 @@ pub(crate) struct OrganizationWithWebhook {
     pub tier: Tier,
     /// A limit of its own.
     pub rate_limit_per_minute: Option<i64>,
-    /// Where its events are sent, when it has a webhook of this API.
+    /// The URL of its webhook of this API, when it has one.
     pub webhook_url: Option<String>,
 }
 

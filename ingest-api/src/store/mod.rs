@@ -40,12 +40,12 @@ type Result<T> = std::result::Result<T, sqlx::Error>;
 /// Connections for changes of keys.
 const KEY_CHANGES: u32 = 2;
 
-/// How much longer than a statement may take its request waits, to take a connection and to hear of the statement's end.
+/// How long a request waits beyond the time limit of its statement: for a connection, and for the end of the statement.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Begins what reads a page and where the page ends: both of the same rows, whatever is written meanwhile. Without bitmap
-/// scans the planner reads the events in the order of their index up to the page's end; with them it may read all events
-/// of an organisation and sort them, because it takes the 10 000 that a page looks at for most of those that there are.
+/// Begins a transaction that reads a page and the page's end from one snapshot. Without bitmap scans the planner reads
+/// the events in the order of their index, up to the page's end. With them it may read and sort all events of an
+/// organisation, because it expects the 10 000 events that a page looks at to be most of them.
 const SNAPSHOT: &str = "begin isolation level repeatable read read only; set local enable_bitmapscan = off";
 
 /// A page, or a pull, ends before the event that would take its payloads beyond this many bytes, but holds one event.
@@ -55,7 +55,8 @@ const MAX_PAGE_BYTES: i64 = 4 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: LimitedPool,
-    // Apart from the others, so that whatever takes all of those keeps no key from being looked up or revoked.
+    // A pool of its own, so that keys can be looked up and revoked while other requests hold all connections of the
+    // first.
     key_lookups: LimitedPool,
     key_changes: LimitedPool,
 }
@@ -66,7 +67,7 @@ impl Store {
     /// # Errors
     /// When the URL is not one of Postgres.
     pub(crate) fn new(config: &DatabaseConfig, key_lookups: u32) -> anyhow::Result<Self> {
-        // Zero would be no limit at all.
+        // For Postgres, zero is no limit.
         let timeout = config.statement_timeout.max(Duration::from_millis(1));
         let milliseconds = timeout.as_millis().to_string();
         let settings = [SESSION_SETTINGS, &[("statement_timeout", &milliseconds)]].concat();
@@ -81,25 +82,25 @@ impl Store {
         })
     }
 
-    /// What reads a page. Dropped, it ends.
+    /// The transaction that reads a page. Dropping it ends it.
     async fn snapshot(&self) -> Result<Transaction> {
         self.pool.begin_with(SNAPSHOT).await
     }
 }
 
-/// What came of storing something of which an organisation may have so many.
+/// The result of an insert under a limit per organisation.
 #[derive(Debug)]
 pub(crate) enum Stored<T> {
-    /// It is stored.
+    /// The row is stored.
     Done(T),
-    /// What it belongs to, or takes the place of, is not there.
+    /// The organisation does not exist.
     Missing,
-    /// There are as many as there may be.
+    /// The organisation has the most rows that it may have.
     Full,
 }
 
-/// Keeps others from storing what is counted for an organisation until the transaction ends: the count of a later
-/// statement holds. False when the organisation does not exist.
+/// Locks an organisation until the transaction ends, so that its counted rows stay as many as a later statement counts.
+/// False when the organisation does not exist.
 async fn lock_organization(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
     let found = sqlx::query_scalar!(
         r#"select true as "there!" from organizations where id = $1 for no key update"#,

@@ -82,7 +82,7 @@ impl Store {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
-    /// Changes what the change names. Nothing when the organisation does not exist.
+    /// Changes the fields that the change names. None when the organisation does not exist.
     pub(crate) async fn change_organization(
         &self,
         org_id: OrgId,

@@ -18,8 +18,8 @@ pub(crate) struct EventPlace {
 }
 
 impl Store {
-    /// Where an event is stored, newest first. An id that tells its time is found by it; a derived one by its own
-    /// index, and at more than one place when its key was used again after a day.
+    /// Where an event is stored, newest first. An id that holds a time is found by that time. An id that is derived
+    /// from an idempotency key has an index of its own, and several places when the key was used again after a day.
     pub(crate) async fn find_event_places(&self, org_id: OrgId, id: EventId) -> Result<Vec<EventPlace>> {
         let times = match id.accepted_millis() {
             None => self.times_of_derived(org_id, id).await?,

@@ -8,16 +8,16 @@ use time::OffsetDateTime;
 use super::{MAX_PAGE_BYTES, Result, Store};
 use crate::domain::lease::Lease;
 
-/// What a consumer wants.
+/// A request to lease deliveries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pull {
     /// The organisation that owns the endpoint.
     pub org_id: OrgId,
-    /// Whose deliveries.
+    /// The endpoint.
     pub endpoint_id: EndpointId,
     /// At most this many.
     pub max: i32,
-    /// For how long, in seconds.
+    /// How long the leases hold, in seconds.
     pub lease_seconds: i32,
 }
 
@@ -38,12 +38,12 @@ pub(crate) struct PulledRow {
     pub lease_expires_at: OffsetDateTime,
 }
 
-/// Where a delivery stands after the attempt to acknowledge it.
+/// The result of acknowledging one delivery.
 #[derive(Debug)]
 pub(crate) struct AcknowledgedRow {
     /// The lease held.
     pub acknowledged: bool,
-    /// The delivery's status before; nothing when there is no such delivery.
+    /// The delivery's status before. None when there is no such delivery.
     pub status: Option<DeliveryStatus>,
 }
 
@@ -64,8 +64,8 @@ impl Store {
         Ok(row.map(|row| (row.kind, row.enabled)))
     }
 
-    /// Leases due deliveries under a token, those that are due longest first. A lease that ran out before counts
-    /// as an attempt. What is out of attempts, or too old, is left to the workers, who end it.
+    /// Leases due deliveries under a token, those that are due longest first. A lease that ran out before counts as an
+    /// attempt. Deliveries that are out of attempts, or too old, are left to the workers, which end them.
     pub(crate) async fn lease_deliveries(&self, pull: &Pull, token: LeaseToken) -> Result<Vec<PulledRow>> {
         sqlx::query_as!(
             PulledRow,

@@ -31,22 +31,22 @@ pub(crate) struct NewRecovery {
     pub id: RecoveryId,
     /// The organisation's.
     pub org_id: OrgId,
-    /// Whose deliveries.
+    /// The endpoint.
     pub endpoint_id: EndpointId,
-    /// Of events accepted at this time or later.
+    /// Deliveries of events that were accepted at this time or later.
     pub since: OffsetDateTime,
-    /// Of events accepted before this time.
+    /// Deliveries of events that were accepted before this time.
     pub until: OffsetDateTime,
-    /// Those that are dead.
+    /// Whether dead deliveries become pending.
     pub dead: bool,
-    /// Those that are delivered.
+    /// Whether delivered ones do.
     pub delivered: bool,
-    /// How many are made pending in a second.
+    /// How many deliveries become pending in a second.
     pub per_second: i32,
 }
 
 impl Store {
-    /// How many deliveries a recovery would make pending now; [`MAX_COUNTED`] when more than that have to be looked at.
+    /// How many deliveries a recovery would make pending now. It is [`MAX_COUNTED`] when more have to be looked at.
     pub(crate) async fn count_recoverable(&self, new: &NewRecovery) -> Result<i64> {
         let counted = sqlx::query!(
             r#"

@@ -1,14 +1,14 @@
-//! Deliveries that are made again, and payloads that are removed.
+//! Replays of deliveries, and the removal of payloads.
 
 use shared::db::limited::Transaction;
 use shared::domain::id::EndpointId;
 
 use super::{EventPlace, Result, Store};
 
-/// What a replay did.
+/// The result of a replay.
 #[derive(Debug)]
 pub(crate) enum Replayed {
-    /// The event's payload was removed: nothing.
+    /// The event's payload was removed, so nothing was replayed.
     Expunged,
     /// These deliveries are pending again. Those with an attempt in progress are not among them.
     Revived(Vec<EndpointId>),
@@ -61,8 +61,8 @@ impl Store {
         Ok(Replayed::Revived(revived))
     }
 
-    /// Makes a delivery of an event to an enabled endpoint that has none. An ordered endpoint gets it apart from the
-    /// order: its place in it is past. Like one that is made again, it is as old as the replay, not as the event.
+    /// Makes a delivery of an event to an enabled endpoint that has none. An ordered endpoint gets it out of order,
+    /// because its place in the order is past. Its age counts from the replay, not from the event.
     pub(crate) async fn add_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<Replayed> {
         let mut transaction = self.pool.begin().await?;
         if !lock_payload(&mut transaction, event).await? {
@@ -85,8 +85,8 @@ impl Store {
         Ok(Replayed::Revived(added))
     }
 
-    /// Removes an event's payload, and what receivers answered, which may repeat it. Its pending deliveries are dead;
-    /// one in progress is not recorded.
+    /// Removes an event's payload, and the receivers' answers, which may repeat it. Its pending deliveries become dead;
+    /// the result of an attempt in progress is not recorded.
     pub(crate) async fn expunge_event(&self, event: EventPlace) -> Result<()> {
         // Two statements, so that the second one sees what a replay wrote that held the event's row.
         let mut transaction = self.pool.begin().await?;

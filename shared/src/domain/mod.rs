@@ -9,6 +9,7 @@ pub mod event;
 pub mod event_type;
 pub mod endpoint;
 pub mod delivery;
+pub mod inbox;
 pub mod tier;
 pub mod json;
 pub mod filter;

@@ -35,7 +35,8 @@ fn message<C: CommandFactory>(error: &clap::Error) -> String {
     }
 }
 
-/// Where a command drops what the program requires otherwise, clap misses what it still needs by the name of the field.
+/// Names a missing setting by its flag. Under a subcommand that needs fewer settings than the program, clap names it by
+/// the field.
 fn with_flag<C: CommandFactory>(message: String) -> String {
     let mut command = C::command();
     command.build();

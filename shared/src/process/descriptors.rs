@@ -2,10 +2,10 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Nothing here needs more, and some programs go through all that there may be.
+/// No program here needs more, and some programs go through all descriptors that they may have.
 const ENOUGH: u64 = 1 << 20;
 
-/// Raises the limit as far as it may be, and says so in the log.
+/// Raises the limit as far as the operating system allows, and logs it.
 pub fn raise() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         let limit = hard.min(ENOUGH).max(soft);

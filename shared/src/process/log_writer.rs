@@ -1,8 +1,8 @@
 //! Log lines on their way out.
 //!
-//! Whoever logs never waits and never fails, whatever has become of the reader of the log: lines go into a bounded buffer,
-//! which a thread of its own writes out. Lines for which there is no room, or that cannot be written, are dropped and
-//! counted.
+//! Logging never waits and never fails, even when the reader of the log stands still or is gone. Lines go into a
+//! bounded buffer, which a thread of its own writes out. Lines that do not fit, or that cannot be written, are dropped
+//! and counted.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub struct LogWriter(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write, or nothing any more.
+    /// Tells that there are lines to write, or that all are written.
     changed: Condvar,
 }
 
@@ -120,7 +120,7 @@ fn write<'a>(output: &mut impl Write, mut lines: &'a [u8]) -> &'a [u8] {
             Ok(0) => return lines,
             Ok(length) => lines = &lines[length..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Somebody who shares it has made it so.
+            // Another process that shares the output has made it so.
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
             Err(_) => return lines,
         }

@@ -1,4 +1,4 @@
-//! What the metrics mean that both services have.
+//! The help texts of the metrics that both services have.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge};
 

@@ -69,12 +69,12 @@ impl Connections {
         }
     }
 
-    /// Takes the last connection for one that was not seen yet.
+    /// Marks the last connection as not seen.
     pub fn mark_changed(&mut self) {
         self.0.mark_changed();
     }
 
-    /// Takes the last connection for seen.
+    /// Marks the last connection as seen.
     pub fn mark_unchanged(&mut self) {
         self.0.mark_unchanged();
     }
@@ -138,8 +138,8 @@ impl Nats {
         self.client.connection_state() == State::Connected
     }
 
-    /// The connection that there is; `None` while it is away. Whatever was received over another one may mean something
-    /// else by now: a server that lost its streams uses their sequence numbers again.
+    /// The current connection; `None` while there is none. A message of an earlier connection may mean something else
+    /// by now: a server that lost its streams uses their sequence numbers again.
     pub fn connection(&self) -> Option<Connection> {
         let server = self.client.server_info();
         self.is_connected().then_some(Connection {
@@ -173,7 +173,7 @@ impl Nats {
     }
 }
 
-/// The first user and password that stand in the URLs, which the client itself does not look at.
+/// The first user and password that stand in the URLs. The client itself ignores them.
 fn user_and_password(servers: &[ServerAddr]) -> anyhow::Result<Option<(String, String)>> {
     let decode = |text: &str| {
         let text = percent_decode_str(text).decode_utf8();
@@ -197,7 +197,7 @@ fn reconnect_delay(attempts: usize) -> Duration {
         .min(MAX_RECONNECT_DELAY)
 }
 
-/// Takes note of what the client tells. A panic would end the client's telling: connections would not be noticed any more.
+/// Notes an event of the client. It must not panic: the client would then report no further connections.
 fn take_note(connected: &watch::Sender<u64>, event: &Event, log: impl FnOnce(&Event)) {
     if matches!(event, Event::Connected) {
         connected.send_modify(|count| *count += 1);

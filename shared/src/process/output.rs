@@ -1,11 +1,11 @@
-//! What commands print. A reader that has gone away, such as `head`, is no reason to panic or to fail.
+//! The output of commands. A reader that has gone away, such as `head`, is no reason to panic or to fail.
 
 use std::io::{ErrorKind, Write as _};
 
 use anyhow::Context as _;
 use tokio::io::AsyncWriteExt as _;
 
-/// Prints to stdout. Whoever waits for it can give up: a reader may stand still.
+/// Prints to stdout. The caller can stop waiting for a reader that stands still.
 ///
 /// # Errors
 /// When it cannot be written for another reason than that nobody reads it any more.
@@ -21,7 +21,7 @@ pub async fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Says on stderr why a program ends, if anybody listens.
+/// Prints on stderr why a program ends. It ignores that nobody may read it.
 pub fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

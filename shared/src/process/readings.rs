@@ -1,5 +1,5 @@
-//! Gauges of what a service reads elsewhere. A reading that is not made again vanishes from `/metrics`: the last value of
-//! something that nobody can see any more looks as if all were well.
+//! Gauges of values that a service reads elsewhere, such as from NATS. A reading that is not repeated vanishes from
+//! `/metrics`: an old value would look as if all were well.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

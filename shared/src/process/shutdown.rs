@@ -53,7 +53,7 @@ impl RuntimeConfig {
     }
 }
 
-/// How long the last log lines may take to be written, and what still runs at the end to see that it is over.
+/// How long the last log lines may take to be written, and how long threads that still run at the end are waited for.
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 const LAST_WORK_WITHIN: Duration = Duration::from_secs(1);
 
@@ -97,7 +97,7 @@ where
     }
 }
 
-/// Has the last lines written before the process ends, also by a panic.
+/// Writes the last log lines before the process ends, also by a panic.
 struct LastLines(LogWriter);
 
 impl Drop for LastLines {
@@ -125,7 +125,7 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// In the signal's handler, so that it ends a process whose threads all hang, too.
+/// It runs in the signal's handler, so that it also ends a process whose threads all hang.
 fn end_at_second_signal() -> std::io::Result<()> {
     let is_second = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -146,7 +146,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks yet; they are to end when `stop` is cancelled.
+    /// A service without tasks. They must end when `stop` is cancelled.
     pub fn new(stop: CancellationToken) -> Self {
         Self {
             tracker: TaskTracker::new(),

@@ -22,14 +22,14 @@ pub use crate::process::log_writer::LogWriter;
 use crate::process::panics::panic_text;
 use crate::process::readings::Readings;
 
-/// Upper bounds, in seconds, of the buckets of every duration histogram. Requests, publishes and attempts all have a time
-/// limit, of which none is above a minute unless somebody sets it so.
+/// Upper bounds, in seconds, of the buckets of every duration histogram. Requests, publishes and attempts all have a
+/// time limit, and none is above a minute by default.
 const DURATION_BUCKETS: &[f64] = &[
     0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     120.0,
 ];
 
-/// Upper bounds, in seconds, of the buckets of what may lie in a stream or a table first: up to a week.
+/// Upper bounds, in seconds, of the buckets of times that include a wait in a stream or a table: up to a week.
 const WAIT_BUCKETS: &[f64] = &[
     0.001,
     0.002,
@@ -68,7 +68,7 @@ const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 5
 /// How often samples are summed up. At 50 000 requests a second that many take 0.8 MB.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How a service tells what it does.
+/// How a service logs.
 #[derive(Args, Clone, Debug)]
 pub struct TelemetryConfig {
     /// What is logged: a level, or levels by module (`info,delivery_worker=debug`).
@@ -118,7 +118,7 @@ impl TelemetryConfig {
     }
 }
 
-/// Logs a panic. The standard library's own way waits for whoever reads stderr.
+/// Logs a panic. The standard library's own hook waits for the reader of stderr.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let (thread, backtrace) = (std::thread::current(), Backtrace::capture());
     let is_captured = backtrace.status() == BacktraceStatus::Captured;
@@ -142,7 +142,7 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
         .context("cannot start the metrics recorder")
 }
 
-/// A full name goes before the end of one.
+/// A full name takes precedence over the end of a name.
 fn metrics_builder() -> Result<PrometheusBuilder, BuildError> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), DURATION_BUCKETS)?

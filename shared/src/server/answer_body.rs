@@ -1,8 +1,8 @@
 //! Bodies of answers on their way out.
 //!
-//! An HTTP/2 connection takes a body in one piece from hyper and keeps it for as long as the client does not open its
-//! window, and nobody is told. So a large body is given out in pieces, each when the one before is out: then it is known
-//! when the client has it all, and one that takes too long can be ended.
+//! An HTTP/2 connection takes a body in one piece from hyper and keeps it until the client opens its window, and does
+//! not tell the service. So a large body goes out in pieces, each after the one before it. Then the service knows when
+//! the client has all of it, and can end an answer that takes too long.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -22,11 +22,11 @@ use crate::server::deadlines::{OpenRequest, Sending};
 /// A body up to this many bytes goes out as it is: a connection may keep a few of these.
 const SMALL_BYTES: u64 = 4 * 1024;
 
-/// What a connection gets of a large one at once.
+/// Bytes of a large body that a connection gets at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
 tokio::task_local! {
-    /// When the answer of this HTTP/2 stream must be out; nothing while there is none, or for a small one.
+    /// When the answer of this HTTP/2 stream must be out. None while there is no answer, or for a small one.
     static DUE: Cell<Option<Instant>>;
 }
 
@@ -34,7 +34,7 @@ tokio::task_local! {
 #[derive(Debug)]
 pub(super) struct Answer {
     body: Body,
-    /// How a large one goes out.
+    /// The pieces of a large body. None for a small one.
     pieces: Option<Pieces>,
     _request: OpenRequest,
 }
@@ -47,7 +47,7 @@ impl Answer {
             .exact()
             .is_some_and(|length| length <= SMALL_BYTES);
         let pieces = (!is_small).then(|| {
-            // Of HTTP/1 the connection looks after it.
+            // On HTTP/1 the connection keeps this deadline.
             let _ = DUE.try_with(|due| due.set(Some(Instant::now() + patience)));
             Pieces {
                 rest: Bytes::new(),
@@ -88,7 +88,7 @@ impl HttpBody for Answer {
         Poll::Ready(Some(Ok(Frame::data(pieces.next()))))
     }
 
-    /// A large one has not ended before its last piece is out.
+    /// A large body has ended only when its last piece is out.
     fn is_end_stream(&self) -> bool {
         self.pieces.is_none() && self.body.is_end_stream()
     }
@@ -102,7 +102,7 @@ impl HttpBody for Answer {
 
 #[derive(Debug)]
 struct Pieces {
-    /// What is left of the body's last frame.
+    /// The rest of the body's last frame.
     rest: Bytes,
     /// Ends when the piece before is out.
     before: Option<oneshot::Receiver<()>>,
@@ -112,7 +112,7 @@ struct Pieces {
 impl Pieces {
     fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(before) = &mut self.before {
-            // Nothing is ever sent: it ends with an error when the piece is dropped.
+            // No value is ever sent: the receiver ends with an error when the piece is dropped.
             let _ = ready!(Pin::new(before).poll(context));
             self.before = None;
         }
@@ -156,7 +156,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 
 async fn until_due(stream: impl Future<Output = ()>) {
     tokio::select! {
-        // The stream first: it says when it is due.
+        // The stream first, because it sets the deadline.
         biased;
         () = stream => {}
         () = due() => tracing::debug!("reset a stream whose client took its answer too slowly"),

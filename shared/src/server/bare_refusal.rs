@@ -1,5 +1,5 @@
-//! What hyper answers by itself to a request that it cannot read: a status, and no word about it. A problem (RFC 9457) is
-//! written in its place, as for every other error.
+//! hyper answers a request that it cannot read with a bare status. A problem (RFC 9457) is written in its place, as for
+//! every other error.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,7 +23,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// What is to be written instead of these bytes: what has been begun, or a new one if they are a bare refusal.
+    /// The answer to write instead of these bytes: the one that was begun, or a new one if they are a bare refusal.
     pub(super) fn instead_of<'a>(
         slices: &[IoSlice<'_>],
         begun: &'a mut Option<Self>,

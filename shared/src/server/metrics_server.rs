@@ -24,16 +24,16 @@ use crate::server::{self, HttpServerConfig};
 /// How often the service's own runtime shows that it runs tasks.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long it may fail to before it counts as dead. No load and no lack of processor time lasts that long; a deadlock
-/// does.
+/// How long the runtime may run no task before it counts as dead. No load and no lack of processor time lasts that
+/// long; a deadlock does.
 const DEAD_AFTER: Duration = Duration::from_mins(2);
 
-/// What a service shows of itself.
+/// The parts of a service that operators see.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// What it counts.
+    /// Its metrics.
     pub metrics: PrometheusHandle,
-    /// What it reads elsewhere.
+    /// The gauges that it reads elsewhere.
     pub readings: Readings,
     /// Whether it can work.
     pub readiness: Readiness,

@@ -132,7 +132,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// What each connection is served with.
+/// The settings that each connection is served with.
 struct Connections {
     builder: auto::Builder<Streams>,
     graceful: GracefulShutdown,
@@ -213,14 +213,14 @@ fn connection_builder(config: &HttpServerConfig) -> auto::Builder<Streams> {
     builder
 }
 
-/// Ends so long after the stop.
+/// Ends this long after the stop.
 async fn closing(stop: &CancellationToken, linger: Duration) {
     stop.cancelled().await;
     tokio::time::sleep(linger).await;
 }
 
-/// The next connection; after the stop only those that are in the queue, where a client may have sent its request
-/// already, and none after `closing`, which new ones could put off for ever.
+/// The next connection. After the stop it comes only from the queue, where a client may have sent its request already.
+/// After `closing` there is none: new connections could put off the end for ever.
 async fn accept(
     listener: &TcpListener,
     stop: &CancellationToken,

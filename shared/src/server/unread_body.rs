@@ -1,8 +1,8 @@
-//! What is left unread of a request's body.
+//! The part of a request's body that the handler did not read.
 //!
-//! A connection that is closed on data in flight is reset, and its client might never see the answer. So what a handler did
-//! not want is read all the same, within limits, and dropped, while the answer is on its way. HTTP/2 needs none of this: a
-//! stream ends alone.
+//! A connection that is closed on data in flight is reset, and its client might never see the answer. So the rest of
+//! the body is read all the same, within limits, and dropped, while the answer is on its way. HTTP/2 needs none of
+//! this: a stream ends alone.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,11 +17,11 @@ use axum::http::{Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
-/// What is read of a body that nobody wants, unless its answer says otherwise.
+/// Bytes that are read of an unwanted body, unless its answer says otherwise.
 const UNWANTED_BYTES: usize = 256 * 1024;
 
-/// An extension of an answer: what may be read of its request's body although nobody wants it. Without it that is little:
-/// strangers are answered too.
+/// An extension of an answer: how much of its request's unwanted body may be read. Without it that is little, because
+/// requests without a key are answered too.
 #[derive(Clone, Copy, Debug)]
 pub struct Discard {
     /// Bytes beyond which the rest stays unread.
@@ -31,8 +31,8 @@ pub struct Discard {
 }
 
 impl Discard {
-    /// What an answer allows: unless it says so, what is allowed to strangers, who get `patience`. Nothing of a body that has
-    /// had its time.
+    /// The limits that an answer allows. Without the extension, they are those of requests without a key, which get
+    /// `patience`. Nothing is read of a body that did not arrive in time.
     pub fn of<B>(answer: &Response<B>, patience: Duration) -> Self {
         if answer.status() == StatusCode::REQUEST_TIMEOUT {
             return Self {
@@ -60,12 +60,12 @@ impl Discard {
     }
 }
 
-/// Where one HTTP/1 connection's body that was not read to its end is put.
+/// The place for the body of one HTTP/1 connection that was not read to its end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leftover(Arc<Mutex<Option<Incoming>>>);
 
 impl Leftover {
-    /// What the handler of the last request has left.
+    /// The rest of the last request's body.
     pub(super) fn take(&self) -> Option<Incoming> {
         self.slot().take()
     }
@@ -82,7 +82,7 @@ pub(super) struct RequestBody {
     incoming: Option<Incoming>,
     /// Where it goes when it is not read to its end.
     leftover: Option<Leftover>,
-    /// Whether its client sends it: some wait for a word, which they get when it is read.
+    /// Whether the client sends the body. After `Expect: 100-continue` it waits until the body is read.
     is_sent: bool,
     has_ended: bool,
 }

@@ -9,7 +9,8 @@ use e2e::until;
 use tokio::process::{Child, Command};
 
 use crate::faults::power::Loss;
-use crate::machine::{AMPLE, Disk, require_root};
+use crate::machine::disk::{AMPLE, Disk};
+use crate::machine::require_root;
 
 /// Bytes of the disk, which lies on another one that can hold it up.
 const BYTES: u64 = 64 << 20;

@@ -1,6 +1,7 @@
-//! `delivery-worker audit`: the streams and the tables, reconciled. What is not finished is counted by the reason why.
+//! `delivery-worker audit`: compares the streams with the tables, and counts unfinished deliveries by reason.
 //!
-//! The streams are read before the tables: a frame that is stored in between is counted in both, and none in neither.
+//! The streams are read before the tables: a frame that is stored in between is counted in both, and no frame is
+//! missed.
 
 mod print;
 
@@ -18,7 +19,7 @@ use crate::config::AuditOptions;
 use crate::intake::streams::{event_streams, workers_consumer};
 use crate::store::partitions;
 
-/// Prints what there is.
+/// Prints the audit.
 ///
 /// # Errors
 /// When NATS or Postgres does not answer, and, after printing, when something is stuck.
@@ -64,24 +65,24 @@ struct Stream {
     /// Frames that no worker has acknowledged.
     frames: u64,
     bytes: u64,
-    /// Those that no worker was given; none is known before the first worker came.
+    /// Frames that were given to no worker. None before the first worker came.
     pending: Option<u64>,
-    /// Those that a worker was given.
+    /// Frames that were given to a worker.
     ack_pending: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
 struct Tables {
     events: i64,
-    /// Those that no endpoint wanted.
+    /// Events that no endpoint wanted.
     events_without_deliveries: i64,
     deliveries: Vec<Count>,
     overdue: Vec<Overdue>,
-    /// What keeps days that are older than `RETENTION`.
+    /// The pending deliveries that keep days older than `RETENTION`.
     keeping_days: Vec<Keeping>,
     /// Dead deliveries by the outcome of their last attempt.
     dead: Vec<Count>,
-    /// What was set aside, by the reason.
+    /// Frames and events in quarantine, by reason.
     quarantine: Vec<Count>,
 }
 
@@ -150,7 +151,7 @@ async fn streams(jetstream: &jetstream::Context) -> anyhow::Result<Vec<Stream>> 
     Ok(streams)
 }
 
-/// All of it as of one moment.
+/// Reads the tables as of one moment.
 async fn tables(
     pool: &PgPool,
     since: OffsetDateTime,
@@ -199,8 +200,8 @@ async fn tables(
     })
 }
 
-/// A lease ends when its delivery comes due, so what is overdue is leased by nobody; a token says that somebody died
-/// or was late.
+/// A lease ends when its delivery comes due, so an overdue delivery has no lease. A token in its row shows that a
+/// worker died or was late.
 async fn overdue(snapshot: &mut PgConnection) -> Result<Vec<Overdue>, sqlx::Error> {
     let query = sqlx::query_as!(
         Overdue,

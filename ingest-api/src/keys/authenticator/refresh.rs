@@ -1,4 +1,4 @@
-//! Keys in memory, asked for again.
+//! Asking Postgres again about keys in memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
 use crate::store::KeyRow;
 
-/// Keys that are asked for again in one statement.
+/// Most keys in one statement.
 const BATCH: usize = 500;
 
 impl Authenticator {
@@ -32,7 +32,7 @@ impl Authenticator {
         });
     }
 
-    /// Takes what Postgres says of a key in memory. The verification stands while the hash is the same.
+    /// Applies Postgres's answer to a key in memory. The verification stands while the hash is the same.
     fn refreshed(&self, digest: Digest, key: &VerifiedKey, row: Option<KeyRow>, asked_at: Moment) {
         let row = row.filter(|row| row.grant.fingerprint == key.grant.fingerprint);
         let Some(row) = row else {

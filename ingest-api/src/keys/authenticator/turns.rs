@@ -1,4 +1,4 @@
-//! Turns at what only few requests may do at once: asking Postgres for a key, and argon2.
+//! Turns for the two steps that only few requests may do at once: asking Postgres for a key, and argon2.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +27,8 @@ pub(super) async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, K
     }
 }
 
-/// Runs what takes 7 MiB and a core for a while: where blocking is allowed, and as many at once as the semaphore
-/// says.
+/// Runs work with argon2 on the blocking pool. It takes 7 MiB and a core for a while, so the semaphore bounds how much
+/// runs at once.
 ///
 /// # Errors
 /// When no turn comes in time, and those of the work.

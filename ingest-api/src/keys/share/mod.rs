@@ -1,19 +1,19 @@
 //! Verifications, shared between replicas through a NATS key-value bucket, so that a replica that starts does
 //! not run argon2 for every key in use.
 //!
-//! An entry stands under the key's public id, so that a revocation finds it without the key. It says that the
-//! key with this keyed digest was verified against the hash with this fingerprint. That stays true for ever; what
-//! the key may do comes from Postgres, as at every look-up. Only when Postgres does not answer soon is the grant
-//! in the entry trusted: until it does answer, and at most until `KEY_OUTAGE_TTL` has passed since it last confirmed the
-//! grant to anyone. So a revocation must remove the entry, and none may come back: an entry is written over the revision
-//! that was read before it was judged, and not for a minute after a removal. What cannot be removed at once is removed
-//! later ([`crate::keys::changes::KeyChanges::unshare`]).
+//! An entry stands under the key's public id, so that a revocation finds it without the key. It says that the key with
+//! this keyed digest was verified against the hash with this fingerprint. That stays true for ever; what the key may do
+//! comes from Postgres, as at every look-up. Only when Postgres does not answer soon is the grant in the entry trusted:
+//! until it does answer, and at most until `KEY_OUTAGE_TTL` has passed since it last confirmed the grant to anyone. So
+//! a revocation must remove the entry, and none may come back: an entry is written over the revision that was read
+//! before it was judged, and not for a minute after a removal. An entry that cannot be removed at once is removed later
+//! ([`crate::keys::changes::KeyChanges::unshare`]).
 //!
-//! What the bucket gives to an attacker: one who reads NATS sees ids, organisations and limits, but neither
-//! keys nor their hashes, and cannot test a guess without `SECRETS_KEY` (with it, 256 random bits remain). One
-//! who writes NATS cannot make an entry, because entries carry a MAC under a key from `SECRETS_KEY`, which covers
-//! the id too; can put back an old one, which is as true as it was, and grants what it granted only within the
-//! bounds above; and can delete entries, which costs argon2 runs.
+//! An attacker who reads NATS sees ids, organisations and limits, but neither keys nor their hashes, and cannot test a
+//! guess without `SECRETS_KEY` (with it, 256 random bits remain). An attacker who writes to NATS cannot make an entry,
+//! because entries carry a MAC under a key from `SECRETS_KEY`, which covers the id too. An old entry that is put back
+//! holds a verification that is still true, and its grant is trusted only within the bounds above. A deleted entry
+//! costs a run of argon2.
 //!
 //! Each write is a disk sync in the same nats-server that stores the events, so writes are few and paced: when
 //! a key was verified, and then at most twice in a time to live by whichever replica comes first.
@@ -131,7 +131,7 @@ impl KeyShare {
         }
     }
 
-    /// Removes what is shared of a key. False when that must be tried again.
+    /// Removes a key's entry. False when that must be tried again.
     pub(crate) async fn remove(&self, id: &KeyId) -> bool {
         let Some(bucket) = self.bucket.get().filter(|_| self.nats.is_connected()) else {
             return false;
@@ -144,7 +144,7 @@ impl KeyShare {
         false
     }
 
-    /// Whether what was shared of a key has just been removed, perhaps by another replica.
+    /// Whether a key's entry has just been removed, perhaps by another replica.
     pub(crate) async fn is_removed(&self, id: &KeyId) -> bool {
         match self.bucket.get().filter(|_| self.nats.is_connected()) {
             Some(bucket) => matches!(entry(bucket, id).await, Some(Place::Removed)),
@@ -152,7 +152,7 @@ impl KeyShare {
         }
     }
 
-    /// Has what is shared of a key removed soon.
+    /// Asks for a key's entry to be removed soon.
     pub(crate) fn discard(&self, id: KeyId) {
         self.unwanted().insert(id);
         self.has_unwanted.notify_one();
@@ -169,7 +169,7 @@ impl KeyShare {
         }
     }
 
-    /// A key that was to be removed is.
+    /// Notes that a key's entry is removed.
     pub(crate) fn has_removed(&self, id: &KeyId) {
         self.unwanted().remove(id);
     }
@@ -178,8 +178,8 @@ impl KeyShare {
         self.unwanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the bucket in being and writes the entries that are offered, until the stop. Fulfils
-    /// [`KEYS_SHARED`] once NATS has answered, whatever it said: without the bucket there is only more to verify.
+    /// Makes the bucket where it is missing and writes the entries that are offered, until the stop. Fulfils
+    /// [`KEYS_SHARED`] once NATS has answered, even with an error: without the bucket only more keys must be verified.
     ///
     /// # Errors
     /// Never yet; it returns a result because it runs as a long-lived task.

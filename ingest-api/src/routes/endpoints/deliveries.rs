@@ -1,4 +1,4 @@
-//! `/v1/endpoints/{id}/deliveries`: what an endpoint has, waits for and lost, and why.
+//! `/v1/endpoints/{id}/deliveries`: the deliveries of one endpoint, and how their last attempts ended.
 
 use std::sync::Arc;
 
@@ -27,10 +27,10 @@ use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCoun
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DeliveryParams {
-    /// Those in this status; `dead` unless given.
+    /// Only deliveries in this status; `dead` unless given.
     #[param(inline)]
     status: Option<DeliveryStatus>,
-    /// Those whose last attempt ended like this.
+    /// Only deliveries whose last attempt ended like this.
     #[param(inline)]
     outcome: Option<Outcome>,
     /// `next_cursor` of the page before.
@@ -91,8 +91,8 @@ impl From<EndpointDeliveryRow> for EndpointDelivery {
 
 /// Lists an endpoint's deliveries by status and by how their last attempt ended.
 ///
-/// A page of delivered ones looks at 10 000 events at the most, and one of others by `outcome` at 10 000 deliveries: it may
-/// hold fewer than `limit`, or none, and there is a next page nevertheless.
+/// A request for `delivered` looks at 10 000 events at most. A request for another status with an `outcome` looks at 10
+/// 000 deliveries at most. So a page may hold fewer than `limit`, or none, and still have a next page.
 #[utoipa::path(
     get,
     path = "/v1/endpoints/{id}/deliveries",
@@ -129,12 +129,12 @@ pub(crate) async fn list(
     Ok((links, Json(DeliveryPage { data, next_cursor })))
 }
 
-/// An endpoint's unfinished and lost deliveries, counted by reason.
+/// An endpoint's pending and dead deliveries, counted by their last outcome.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeliverySummary {
-    /// Those that are to be tried, or tried again.
+    /// Deliveries that wait for their first attempt or for the next one.
     pending: OutcomeCounts,
-    /// Those that were given up.
+    /// Deliveries that get no further attempt.
     dead: OutcomeCounts,
 }
 
@@ -143,16 +143,16 @@ pub(crate) struct DeliverySummary {
 pub(crate) struct OutcomeCounts {
     /// How many there are; 10 000 when there are more.
     total: i64,
-    /// Whether there are more: then any 10 000 of them were counted.
+    /// Whether there are more than 10 000. Then an arbitrary 10 000 of them were counted.
     capped: bool,
-    /// Most frequent first.
+    /// The counts by outcome, most frequent first.
     outcomes: Vec<CountedOutcome>,
 }
 
-/// Deliveries whose last attempts ended alike.
+/// The number of deliveries whose last attempt ended in one way.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CountedOutcome {
-    /// How; null when there was no attempt yet.
+    /// How the last attempt ended; null when there was none yet.
     outcome: Option<Outcome>,
     /// How many there are.
     count: i64,

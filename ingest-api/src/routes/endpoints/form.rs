@@ -1,40 +1,28 @@
-//! The body that makes or changes an endpoint, and the checks of its fields.
+//! The body that makes or changes an endpoint.
 
-use std::ops::RangeInclusive;
+mod checks;
+
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
-use shared::domain::event_type::{EventTypePattern, NoPattern};
-use shared::domain::filter::PayloadFilter;
+use shared::domain::event_type::EventTypePattern;
 use shared::domain::headers::HeaderChanges;
 use shared::egress::EgressConfig;
-use url::Url;
 use utoipa::ToSchema;
 
+pub(crate) use self::checks::check_url;
+use self::checks::event_types;
 use crate::domain::endpoint::{Limits, RetrySettings, Settings};
 use crate::domain::field::Field;
-use crate::domain::field_errors::{FieldErrors, check_range};
+use crate::domain::field_errors::FieldErrors;
 use crate::domain::whole;
 use crate::http::error::ApiError;
 use crate::routes::endpoints::schema;
 
-const MAX_URL_BYTES: usize = 2_048;
-const MAX_DESCRIPTION_BYTES: usize = 1_000;
-const MAX_EVENT_TYPES: usize = 100;
-
-const MAX_IN_FLIGHT: RangeInclusive<i32> = 1..=1_000;
-const TIMEOUT_MS: RangeInclusive<i32> = 100..=30_000;
-const RATE_LIMIT_PER_SECOND: RangeInclusive<i32> = 1..=10_000;
-const RETRY_ATTEMPTS: RangeInclusive<i32> = 1..=100;
-const RETRY_INITIAL_SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
-const RETRY_FACTOR: RangeInclusive<f64> = 1.0..=10.0;
-const RETRY_MAX_SECONDS: RangeInclusive<f64> = 1.0..=86_400.0;
-const RETRY_MAX_AGE_SECONDS: RangeInclusive<f64> = 1.0..=2_592_000.0;
-
-/// An endpoint to be made, or what is to change of one (JSON merge patch): what is left out stays, null is the
-/// default.
+/// The fields of a new endpoint, or of a change (JSON merge patch). In a change, a field that is left out stays, and
+/// null sets the default.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndpointForm {
@@ -44,16 +32,16 @@ pub(crate) struct EndpointForm {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = "uri", max_length = 2_048, pattern = r"^[Hh][Tt][Tt][Pp][Ss]?://")]
     url: Field<String>,
-    /// What its owner calls it, up to 1 000 bytes.
+    /// The owner's description, up to 1 000 bytes.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     description: Field<String>,
-    /// Exact types, or prefixes that end in `*`, up to 100; none at all means every type.
+    /// Event types, exact or as a prefix that ends in `*`, up to 100. An empty list means every type.
     #[serde(default)]
     #[schema(value_type = Option<Vec<EventTypePattern>>, max_items = 100)]
     event_types: Field<Vec<String>>,
-    /// JSON pointers into `data` and what must hold there: a value, or an object of `eq`, `ne`, `in`, `exists`, `gt`,
-    /// `gte`, `lt`, `lte`. A change replaces the whole filter.
+    /// Conditions by JSON pointer into `data`: a value, or an object of `eq`, `ne`, `in`, `exists`, `gt`, `gte`, `lt`,
+    /// `lte`. A change replaces the whole filter.
     #[serde(default)]
     #[schema(schema_with = schema::filter)]
     filter: Field<Box<RawValue>>,
@@ -66,7 +54,7 @@ pub(crate) struct EndpointForm {
     #[serde(default)]
     #[schema(value_type = Option<Format>)]
     format: Field<Format>,
-    /// What overrides the workers' retry policy. For the kind `pull`, only `attempts` and `max_age_seconds`.
+    /// Overrides the workers' retry policy. For the kind `pull`, only `attempts` and `max_age_seconds`.
     #[serde(default)]
     #[schema(value_type = Option<RetryForm>)]
     retry: Field<RetryForm>,
@@ -74,30 +62,30 @@ pub(crate) struct EndpointForm {
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 100, maximum = 30_000)]
     timeout_ms: Field<i32>,
-    /// Deliveries that one worker sends it at once; 64 unless given. Only for the kind `push`.
+    /// Most deliveries that one worker has in flight to it; 64 unless given. Only for the kind `push`.
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 1_000)]
     max_in_flight: Field<i32>,
-    /// What all workers together send it in a second; no limit unless given. Only for the kind `push`.
+    /// Most deliveries a second from all workers together; no limit unless given. Only for the kind `push`.
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 10_000)]
     rate_limit_per_second: Field<i32>,
-    /// Whether events with an ordering key come one after another, by key. Only for the kind `push`.
+    /// Whether the deliveries of one ordering key are sent one after another. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     ordered: Field<bool>,
-    /// What follows then when a delivery is out of attempts; `skip` unless given. Only for the kind `push`.
+    /// What an ordered endpoint does when a delivery is out of attempts; `skip` unless given. Only for the kind `push`.
     #[serde(default)]
     #[schema(value_type = Option<OnExhausted>)]
     on_exhausted: Field<OnExhausted>,
-    /// Whether it gets deliveries. Enabling closes its circuit and resumes what waits for it.
+    /// Whether the endpoint gets deliveries. Enabling it closes its circuit and resumes its pending deliveries.
     #[serde(default)]
     #[schema(value_type = Option<EndpointStatus>)]
     pub status: Field<EndpointStatus>,
 }
 
-/// An endpoint's own retry policy; what is left out, or null, is the workers'. Deliveries that are pulled are kept without
-/// an end then.
+/// An endpoint's own retry policy. For a field that is left out or null, the workers' policy holds; a pulled delivery
+/// then has no such end.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryForm {
@@ -117,7 +105,7 @@ pub(crate) struct RetryForm {
     #[serde(default)]
     #[schema(value_type = Option<f64>, minimum = 1, maximum = 86_400)]
     max_seconds: Field<f64>,
-    /// Age after which a delivery that fails again is dead. For the kind `pull`, one that nobody holds.
+    /// Age after which a delivery that fails again is dead. For the kind `pull`, a delivery that nobody holds.
     #[serde(default)]
     #[schema(value_type = Option<f64>, minimum = 1, maximum = 2_592_000)]
     max_age_seconds: Field<f64>,
@@ -199,83 +187,6 @@ impl EndpointForm {
         errors.finish()?;
         Ok(settings)
     }
-
-    /// Checks the fields that the form names. Those that it leaves out were right when they were set.
-    fn check(&self, kind: EndpointKind, egress: &EgressConfig, errors: &mut FieldErrors) {
-        errors.check("url", self.check_url(kind, egress));
-        errors.check(
-            "description",
-            each(&self.description, |text| check_description(text)),
-        );
-        errors.check(
-            "event_types",
-            each(&self.event_types, |texts| event_types(texts).map(drop)),
-        );
-        errors.check("filter", each(&self.filter, |filter| check_filter(filter)));
-        errors.check("max_in_flight", in_range(&self.max_in_flight, &MAX_IN_FLIGHT));
-        errors.check("timeout_ms", in_range(&self.timeout_ms, &TIMEOUT_MS));
-        errors.check(
-            "rate_limit_per_second",
-            in_range(&self.rate_limit_per_second, &RATE_LIMIT_PER_SECOND),
-        );
-        if let Field::Value(retry) = &self.retry {
-            errors.check("retry.attempts", in_range(&retry.attempts, &RETRY_ATTEMPTS));
-            let fields = [
-                (
-                    "retry.initial_seconds",
-                    &retry.initial_seconds,
-                    RETRY_INITIAL_SECONDS,
-                ),
-                ("retry.factor", &retry.factor, RETRY_FACTOR),
-                ("retry.max_seconds", &retry.max_seconds, RETRY_MAX_SECONDS),
-                (
-                    "retry.max_age_seconds",
-                    &retry.max_age_seconds,
-                    RETRY_MAX_AGE_SECONDS,
-                ),
-            ];
-            for (field, value, range) in fields {
-                errors.check(field, in_range(value, &range));
-            }
-        }
-        if kind == EndpointKind::Pull {
-            self.check_pull(errors);
-        }
-    }
-
-    /// Refuses what only makes sense where something is sent. Null and `ordered: false` set nothing.
-    fn check_pull(&self, errors: &mut FieldErrors) {
-        let retry = self.retry.value();
-        let is_set =
-            |field: fn(&RetryForm) -> &Field<f64>| retry.is_some_and(|retry| field(retry).value().is_some());
-        let set = [
-            ("headers", self.headers.value().is_some()),
-            ("format", self.format.value().is_some()),
-            ("retry.initial_seconds", is_set(|retry| &retry.initial_seconds)),
-            ("retry.factor", is_set(|retry| &retry.factor)),
-            ("retry.max_seconds", is_set(|retry| &retry.max_seconds)),
-            ("timeout_ms", self.timeout_ms.value().is_some()),
-            ("max_in_flight", self.max_in_flight.value().is_some()),
-            (
-                "rate_limit_per_second",
-                self.rate_limit_per_second.value().is_some(),
-            ),
-            ("ordered", self.ordered == Field::Value(true)),
-            ("on_exhausted", self.on_exhausted.value().is_some()),
-        ];
-        for (field, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
-            errors.push(field, "must not stand beside the kind `pull`");
-        }
-    }
-
-    fn check_url(&self, kind: EndpointKind, egress: &EgressConfig) -> Result<(), String> {
-        match (kind, &self.url) {
-            (EndpointKind::Push, Field::Value(url)) => check_url(url, egress),
-            (EndpointKind::Push, Field::Null) => Err("must not be null".to_owned()),
-            (EndpointKind::Pull, Field::Value(_)) => Err("must not stand beside the kind `pull`".to_owned()),
-            (EndpointKind::Push, Field::Absent) | (EndpointKind::Pull, _) => Ok(()),
-        }
-    }
 }
 
 impl RetryForm {
@@ -291,54 +202,4 @@ impl RetryForm {
         duration(self.max_seconds, &mut retry.max);
         duration(self.max_age_seconds, &mut retry.max_age);
     }
-}
-
-fn each<T>(field: &Field<T>, check: impl FnOnce(&T) -> Result<(), String>) -> Result<(), String> {
-    field.value().map_or(Ok(()), check)
-}
-
-fn in_range<T: PartialOrd + std::fmt::Display>(
-    field: &Field<T>,
-    range: &RangeInclusive<T>,
-) -> Result<(), String> {
-    each(field, |value| check_range(value, range))
-}
-
-/// Checks where deliveries are to be sent.
-///
-/// # Errors
-/// With what is wrong.
-pub(crate) fn check_url(text: &str, egress: &EgressConfig) -> Result<(), String> {
-    if text.len() > MAX_URL_BYTES {
-        return Err(format!("must not be longer than {MAX_URL_BYTES} bytes"));
-    }
-    if text.contains(char::is_control) {
-        return Err("must not contain control characters".to_owned());
-    }
-    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
-    egress.check_url(&url).map_err(|refused| refused.to_string())
-}
-
-fn check_description(text: &str) -> Result<(), String> {
-    if text.len() > MAX_DESCRIPTION_BYTES || text.contains('\0') {
-        return Err(format!(
-            "must have at most {MAX_DESCRIPTION_BYTES} bytes, none of them NUL"
-        ));
-    }
-    Ok(())
-}
-
-fn event_types(texts: &[String]) -> Result<Vec<EventTypePattern>, String> {
-    if texts.len() > MAX_EVENT_TYPES {
-        return Err(format!("must not name more than {MAX_EVENT_TYPES} types"));
-    }
-    let patterns = texts.iter().map(|text| text.parse());
-    patterns
-        .collect::<Result<_, _>>()
-        .map_err(|error: NoPattern| error.to_string())
-}
-
-fn check_filter(filter: &RawValue) -> Result<(), String> {
-    let filter = PayloadFilter::parse(filter.get());
-    filter.map(drop).map_err(|error| error.to_string())
 }

@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 use super::Endpoint;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::http::answer_room::LargeJson;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::Params;
+use crate::http::large_json::LargeJson;
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{KeyRefusals, ListRefusals};
 
@@ -46,7 +46,7 @@ pub(crate) async fn list(
     Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, LargeJson), ApiError> {
     let page = params.page()?;
-    let room = app.answers.reserve().await?;
+    let share = app.answers.reserve().await?;
     let mut rows = app.store.list_endpoints(org_id, &page).await?;
     let next_cursor = page.cut(&mut rows, |last| Cursor {
         at: last.created_at,
@@ -55,5 +55,5 @@ pub(crate) async fn list(
     let links = this_page.links(next_cursor.as_deref());
     let data = rows.into_iter().map(|row| Endpoint::new(&app, row));
     let data = data.collect::<Result<_, _>>()?;
-    Ok((links, room.json(EndpointPage { data, next_cursor })?))
+    Ok((links, LargeJson::new(EndpointPage { data, next_cursor }, share)?))
 }

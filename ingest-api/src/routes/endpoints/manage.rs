@@ -25,12 +25,12 @@ use crate::routes::endpoints::new_endpoint::NewEndpoint;
 use crate::routes::refusals::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
 use crate::store::{EndpointRow, EndpointToStore, MAX_ENDPOINTS, Stored};
 
-/// How often a change starts over because another one came first.
+/// Most tries of a change while other requests change the same endpoint.
 const MAX_TRIES: usize = 5;
 
 const DISABLED_BY_OWNER: &str = "disabled through the API";
 
-/// The answer to an endpoint too many.
+/// The answer when the organisation has the most endpoints that it may have.
 pub(crate) const TOO_MANY_ENDPOINTS: ApiError = ApiError::LimitReached {
     what: "endpoints",
     limit: MAX_ENDPOINTS,
@@ -42,7 +42,7 @@ pub(crate) const TOO_MANY_ENDPOINTS: ApiError = ApiError::LimitReached {
 pub(crate) struct CreatedEndpoint {
     #[serde(flatten)]
     pub endpoint: Endpoint,
-    /// Nothing for the kind `pull`: only what is sent is signed.
+    /// None for the kind `pull`: only webhooks are signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub secret: Option<String>,
@@ -146,9 +146,9 @@ pub(crate) async fn show(
     show_stored(&app, org_id, id).await
 }
 
-/// Changes an endpoint. What the body leaves out stays, null is the default (JSON merge patch).
+/// Changes an endpoint (JSON merge patch). A field that the body leaves out stays, and null sets the default.
 ///
-/// An event that is accepted after the answer is delivered with the change.
+/// The change holds for every event that is accepted after the answer.
 #[utoipa::path(
     patch,
     path = "/v1/endpoints/{id}",
@@ -157,7 +157,7 @@ pub(crate) async fn show(
     security(("api_key" = []), ("bearer" = [])),
     params(
         ("id" = String, Path, format = Uuid),
-        ("If-Match" = Option<String>, Header, description = "An `ETag`: the change is made only while it is the endpoint's."),
+        ("If-Match" = Option<String>, Header, description = "An `ETag`. The endpoint is changed only while it has this one."),
     ),
     request_body(content(
         (EndpointForm = "application/json"),
@@ -166,8 +166,8 @@ pub(crate) async fn show(
     responses(
         (status = 200, description = "The endpoint as it is now.", body = Endpoint, headers(("etag" = String, description = "Its version."))),
         KeyRefusals, FormRefusals, NoEndpoint,
-        (status = 409, description = "Others change it at the same time.", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "It was changed since its `ETag` was `If-Match`.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Other requests change it at the same time.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The endpoint has another `ETag` than `If-Match` names.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn change(
@@ -188,7 +188,7 @@ pub(crate) async fn change(
     Err(ApiError::Conflict("the endpoint is being changed by others"))
 }
 
-/// False when the row is not the stored one any more.
+/// False when the stored row has changed since it was read.
 async fn change_row(
     app: &App,
     org_id: OrgId,
@@ -210,7 +210,7 @@ async fn change_row(
     Ok(stored)
 }
 
-/// Deletes an endpoint. It gets nothing more; what waited for it is given up.
+/// Deletes an endpoint. It gets no further deliveries, and its pending deliveries become dead.
 #[utoipa::path(
     delete,
     path = "/v1/endpoints/{id}",
@@ -219,7 +219,7 @@ async fn change_row(
     security(("api_key" = []), ("bearer" = [])),
     params(
         ("id" = String, Path, format = Uuid),
-        ("If-Match" = Option<String>, Header, description = "An `ETag`: it is deleted only while it is the endpoint's."),
+        ("If-Match" = Option<String>, Header, description = "An `ETag`. The endpoint is deleted only while it has this one."),
     ),
     responses(
         (status = 204, description = "It is deleted."),

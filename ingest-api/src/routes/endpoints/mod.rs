@@ -1,4 +1,4 @@
-//! `/v1/endpoints`: where an organisation's events are delivered, and what becomes of them there.
+//! `/v1/endpoints`: an organisation's endpoints, with their deliveries and recoveries.
 
 pub(crate) mod form;
 mod schema;
@@ -43,51 +43,51 @@ pub(crate) struct Endpoint {
     kind: EndpointKind,
     /// Where deliveries are sent; null when they are fetched.
     url: Option<String>,
-    /// What its owner calls it.
+    /// The owner's description.
     description: String,
-    /// The types it gets; none at all means every type.
+    /// The event types that it gets. An empty list means every type.
     event_types: Vec<EventTypePattern>,
-    /// What must hold for a payload; null means every payload.
+    /// The conditions that a payload must meet; null means every payload.
     #[schema(value_type = Option<serde_json::Value>)]
     filter: Option<Box<RawValue>>,
-    /// The names of its own request headers. Their values are not shown. Only of the kind `push`, as `format`, `timeout_ms`,
-    /// `max_in_flight`, `rate_limit_per_second`, `ordered` and `on_exhausted`.
+    /// The names of its own request headers. Their values are not shown. Only for the kind `push`, like `format`,
+    /// `timeout_ms`, `max_in_flight`, `rate_limit_per_second`, `ordered` and `on_exhausted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Vec<String>)]
     header_names: Option<Vec<String>>,
-    /// What the body of a webhook is.
+    /// The form of a webhook's body.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Format)]
     format: Option<Format>,
-    /// Its own retry policy; null is what the workers have, and for the kind `pull` no end.
+    /// Its own retry policy. Where a field is null, the workers' policy holds; a pulled delivery then has no such end.
     retry: RetryView,
     /// How long one attempt may take, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = i32)]
     timeout_ms: Option<i32>,
-    /// Deliveries that one worker sends it at once.
+    /// Most deliveries that one worker has in flight to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = i32)]
     max_in_flight: Option<i32>,
-    /// What all workers together send it in a second; null is no limit.
+    /// Most deliveries a second from all workers together; null is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<i32>)]
     rate_limit_per_second: Option<Option<i32>>,
-    /// Whether events with an ordering key come one after another, by key.
+    /// Whether the deliveries of one ordering key are sent one after another.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = bool)]
     ordered: Option<bool>,
-    /// What follows then when a delivery is out of attempts.
+    /// What an ordered endpoint does when a delivery is out of attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = OnExhausted)]
     on_exhausted: Option<OnExhausted>,
-    /// Whether it gets deliveries.
+    /// Whether the endpoint gets deliveries.
     status: EndpointStatus,
     /// Why it is disabled.
     disabled_reason: Option<String>,
-    /// How its deliveries have ended of late.
+    /// How its last deliveries ended.
     health: Health,
-    /// Until when the secret before the last rotation signs too.
+    /// Until when deliveries are also signed with the secret from before the last rotation.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     previous_secret_expires_at: Option<OffsetDateTime>,
     /// When it was made.
@@ -107,7 +107,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct RetryView {
     /// Attempts after which a delivery is dead.
     attempts: Option<i32>,
-    /// Longest wait after the first attempt. Only of the kind `push`, as `factor` and `max_seconds`.
+    /// Longest wait after the first attempt. Only for the kind `push`, like `factor` and `max_seconds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<f64>)]
     initial_seconds: Option<Option<f64>>,
@@ -123,17 +123,17 @@ pub(crate) struct RetryView {
     max_age_seconds: Option<f64>,
 }
 
-/// How an endpoint's deliveries have ended of late.
+/// How an endpoint's last deliveries ended.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// Whether the last one succeeded.
+    /// Whether the last delivery succeeded.
     state: HealthState,
     /// Failures since the last success.
     consecutive_failures: i32,
-    /// When the first of them was.
+    /// When the first of these failures was.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     failing_since: Option<OffsetDateTime>,
-    /// Nothing is sent before this time; then one delivery is, to see whether it succeeds.
+    /// The circuit is open until this time, and no delivery is sent. Then one delivery is sent as a probe.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     circuit_open_until: Option<OffsetDateTime>,
 }
@@ -142,9 +142,9 @@ pub(crate) struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum HealthState {
-    /// It did, or there was none.
+    /// It succeeded, or there was none.
     Healthy,
-    /// It did not.
+    /// It failed.
     Failing,
 }
 
@@ -175,7 +175,7 @@ impl Endpoint {
             circuit_open_until: row.open_until,
         };
         let settings = settings(app, &row)?;
-        // What is stored of a pull endpoint has no meaning where nothing is sent.
+        // The stored values of these fields mean nothing for a pull endpoint.
         let is_sent = row.kind == EndpointKind::Push;
         let filter = settings.filter.map(RawValue::from_string).transpose();
         Ok(Self {
@@ -203,7 +203,7 @@ impl Endpoint {
     }
 }
 
-/// What its owner set of a stored endpoint.
+/// The settings of a stored endpoint.
 fn settings(app: &App, row: &EndpointRow) -> Result<Settings, ApiError> {
     let headers = CustomHeaders::unseal(row.headers.as_deref(), &app.secrets_key, row.id);
     let duration = |ms: Option<i64>| {

@@ -1,4 +1,4 @@
-//! What the OpenAPI document says of making an endpoint.
+//! The schema of a new endpoint, for the OpenAPI document.
 
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -8,7 +8,7 @@ use crate::routes::endpoints::form::EndpointForm;
 use crate::routes::endpoints::schema::{named, pattern};
 use crate::routes::narrowed;
 
-/// The form with which an endpoint is made: one that is pushed to has a URL, and one that is pulled has few settings.
+/// The form of a new endpoint. The kind `push` needs a URL, and the kind `pull` has fewer settings.
 #[derive(Debug)]
 pub(crate) enum NewEndpoint {}
 

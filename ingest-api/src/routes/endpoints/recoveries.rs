@@ -1,5 +1,5 @@
-//! `/v1/endpoints/{id}/recover` and `/recoveries`: making an endpoint's deliveries again, at a pace. The API writes
-//! down what is to be done; workers do it.
+//! `/v1/endpoints/{id}/recover` and `/recoveries`: finished deliveries of an endpoint become pending again, at a pace.
+//! The API stores the recovery, and workers carry it out.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -30,31 +30,31 @@ use crate::store::{NewRecovery, RecoveryRow};
 
 const PER_SECOND: RangeInclusive<i32> = 1..=10_000;
 
-/// Deliveries that can be made again.
+/// The status of deliveries that a recovery makes pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RecoverableStatus {
-    /// They were given up.
+    /// They are dead.
     Dead,
-    /// The receiver has them, and gets them once more.
+    /// They were delivered, and the receiver gets them once more.
     Delivered,
 }
 
-/// Which deliveries to make again.
+/// Which deliveries to make pending.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RecoveryRequest {
-    /// Those of events accepted at this time or later (RFC 3339).
+    /// Deliveries of events that were accepted at this time or later (RFC 3339).
     #[schema(value_type = OffsetDateTime)]
     since: UtcTime,
-    /// Those of events accepted before this time (RFC 3339); now unless given.
+    /// Deliveries of events that were accepted before this time (RFC 3339); now unless given.
     #[schema(value_type = Option<OffsetDateTime>)]
     until: Option<UtcTime>,
-    /// Those in these statuses; the dead ones unless given.
+    /// Deliveries in these statuses; dead deliveries unless given.
     #[serde(default = "only_dead")]
     #[schema(min_items = 1)]
     statuses: Vec<RecoverableStatus>,
-    /// How many are made due in a second.
+    /// How many deliveries become due in a second.
     #[serde(default = "default_per_second", deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 10_000, default = 100)]
     per_second: i32,
@@ -68,28 +68,28 @@ fn default_per_second() -> i32 {
     100
 }
 
-/// A recovery and how far it is.
+/// A recovery and its progress.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Recovery {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
     id: RecoveryId,
-    /// Whose deliveries.
+    /// The endpoint.
     #[schema(value_type = String, format = Uuid)]
     endpoint_id: EndpointId,
     /// `running`, `finished` or `cancelled`.
     status: RecoveryStatus,
-    /// Of events accepted at this time or later.
+    /// Deliveries of events that were accepted at this time or later.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     since: OffsetDateTime,
-    /// Of events accepted before this time.
+    /// Deliveries of events that were accepted before this time.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     until: OffsetDateTime,
     /// `dead`, `delivered`, or both.
     statuses: Vec<DeliveryStatus>,
-    /// How many are made due in a second.
+    /// How many deliveries become due in a second.
     per_second: i32,
-    /// Deliveries that matched at the start; 10 000 when more than so many had to be looked at.
+    /// Deliveries that matched at the start. It is 10 000 when more than 10 000 had to be looked at.
     matched: i64,
     /// Deliveries made due so far.
     recovered: i64,
@@ -154,7 +154,8 @@ impl RecoveryRequest {
     }
 }
 
-/// Makes an endpoint's deliveries again, oldest first and at a pace. Those whose payload was removed are left out.
+/// Makes finished deliveries of an endpoint pending again, oldest first and at a pace. Events whose payload was removed
+/// are left out.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/recover",
@@ -220,7 +221,7 @@ pub(crate) async fn list(
     Ok((links, Json(RecoveryPage { data, next_cursor })))
 }
 
-/// Shows a recovery and how far it is.
+/// Shows a recovery and its progress.
 #[utoipa::path(
     get,
     path = "/v1/endpoints/{id}/recoveries/{recovery_id}",
@@ -231,7 +232,7 @@ pub(crate) async fn list(
     responses(
         (status = 200, description = "The recovery.", body = Recovery),
         KeyRefusals,
-        (status = 404, description = "The organisation has no such endpoint, or it no such recovery.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such endpoint, or the endpoint has no such recovery.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn show(
@@ -243,7 +244,7 @@ pub(crate) async fn show(
     row.map(|row| Json(row.into())).ok_or(ApiError::NotFound)
 }
 
-/// Cancels a recovery. What it has made due stays due; one that has ended stays as it is.
+/// Cancels a recovery. Deliveries that it has made due stay due. A recovery that has ended stays as it is.
 #[utoipa::path(
     delete,
     path = "/v1/endpoints/{id}/recoveries/{recovery_id}",
@@ -252,7 +253,7 @@ pub(crate) async fn show(
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, format = Uuid), ("recovery_id" = String, Path, format = Uuid)),
     responses(
-        (status = 204, description = "It does not run any more."),
+        (status = 204, description = "The recovery does not run any more."),
         KeyRefusals,
         (status = 404, description = "The organisation has no such endpoint, or it no such recovery.", body = Problem, content_type = "application/problem+json"),
     ),

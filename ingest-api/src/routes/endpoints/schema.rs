@@ -1,4 +1,4 @@
-//! What the OpenAPI document says of the maps in an endpoint's form.
+//! The schemas of the maps in an endpoint's form, for the OpenAPI document.
 
 use utoipa::openapi::schema::{
     AdditionalProperties, AnyOfBuilder, ArrayBuilder, ObjectBuilder, SchemaType, Type,

@@ -24,7 +24,7 @@ use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 
-/// At most a week.
+/// The overlap is at most a week.
 const OVERLAP_SECONDS: RangeInclusive<i32> = 0..=604_800;
 
 /// How a signing secret is replaced by a new one.
@@ -64,8 +64,8 @@ impl SecretRotation {
 
 /// Replaces an endpoint's signing secret.
 ///
-/// For the overlap every delivery carries two signatures, one of each secret. A secret that an earlier rotation left
-/// valid stops signing at once.
+/// During the overlap every delivery carries two signatures, one of each secret. A secret that is still valid from an
+/// earlier rotation stops signing at once.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/rotate-secret",

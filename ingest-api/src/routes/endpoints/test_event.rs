@@ -39,7 +39,7 @@ pub(crate) struct TestEvent {
     data: Option<Box<RawValue>>,
 }
 
-/// Sends an event to this endpoint alone, whatever its filters say. It goes the way of all events.
+/// Sends an event to this endpoint alone, whatever its filters say. The event is stored and delivered like any other.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/test",

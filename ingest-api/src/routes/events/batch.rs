@@ -1,4 +1,4 @@
-//! `POST /v1/events/batch`: many events in one request, each with an outcome of its own.
+//! `POST /v1/events/batch`: many events in one request, each with a result of its own.
 
 use std::sync::Arc;
 
@@ -27,22 +27,22 @@ use crate::routes::refusals::IngestRefusals;
 /// Largest batch, in bytes.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// What became of a batch.
+/// The results of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BatchOutcome {
     /// How many events are on disk.
     accepted: usize,
-    /// How many are not.
+    /// How many events were refused.
     refused: usize,
-    /// One for each event, in the order of the request.
+    /// One result for each event, in the order of the request.
     results: Vec<ItemOutcome>,
 }
 
-/// What became of one event of a batch.
+/// The result of one event of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum ItemOutcome {
-    /// It is on disk.
+    /// The event is on disk.
     Accepted {
         /// 202.
         status: u16,
@@ -50,14 +50,14 @@ pub(crate) enum ItemOutcome {
         #[schema(value_type = String, format = Uuid)]
         id: EventId,
     },
-    /// It was refused; the others were not spoiled.
+    /// The event was refused. The others are not affected.
     Refused(Problem),
 }
 
 /// Sends up to 1 000 events, or 4 MiB, at once.
 ///
-/// 202 when all were accepted, 207 when some were refused: `results` tells which, in the order of the request. A
-/// batch costs the rate limit its number of events.
+/// The answer is 202 when all events were accepted, and 207 when some were refused. `results` tells which, in the order
+/// of the request. Each event counts as one request of the rate limit.
 #[utoipa::path(
     post,
     path = "/v1/events/batch",
@@ -65,7 +65,7 @@ pub(crate) enum ItemOutcome {
     tag = "events",
     security(("api_key" = []), ("bearer" = [])),
     params(
-        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` is none. Limits count what comes out, of which more than 256 KiB must not be more than 500 times what was sent."),
+        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` means none. Limits count the decompressed bytes. A decompressed body of more than 256 KiB may be at most 500 times as large as the compressed one."),
     ),
     request_body(content(
         (Vec<EventRequest> = "application/json"),
@@ -78,8 +78,8 @@ pub(crate) enum ItemOutcome {
         IngestRefusals,
         (status = 413, description = "Larger than 4 MiB, or more than 1 000 events.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not a media type that carries a batch, or a content coding other than gzip and zstd.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The body is not an array, or is empty; or there is an `Idempotency-Key`, which stands in each event.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The rate limit has less left than the batch costs.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The body is not an array, or is an empty one, or the request has an `Idempotency-Key` header: in a batch each event has a key of its own.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The batch has more events than the rate limit has requests left.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "No event can be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -115,7 +115,8 @@ pub(crate) async fn accept(
         "would name every event of the batch: put it into the events",
     )?;
     let waiting: Vec<_> = {
-        // The queue counts its own copy. A body of little but white space would be held while that waits and cost nothing.
+        // The queue counts its own copy, so the body is dropped before the events wait. Otherwise a body that is mostly
+        // white space would hold memory that nobody counts.
         let bytes = body.read(MAX_BATCH_BYTES).await?;
         let events = batch::parse(&bytes, form)?;
         producer.admitted.charge(events.len() as u64 - 1)?;

@@ -28,7 +28,7 @@ use crate::routes::events::batch::{self, BatchOutcome};
 use crate::routes::events::request::{CLOUDEVENT, CLOUDEVENT_BATCH, CloudEventRequest, EventRequest};
 use crate::routes::refusals::IngestRefusals;
 
-/// What every other media type of CloudEvents starts with.
+/// The beginning of every media type of CloudEvents.
 const CLOUDEVENTS_PREFIX: &str = "application/cloudevents";
 
 /// The answer to an accepted event.
@@ -45,13 +45,13 @@ pub(crate) struct Accepted {
 #[serde(untagged)]
 #[expect(dead_code, reason = "it documents that one route has two kinds of answer")]
 pub(crate) enum AcceptedOrOutcome {
-    /// To one event.
+    /// The answer to one event.
     Event(Accepted),
-    /// To a batch of CloudEvents.
+    /// The answer to a batch of CloudEvents.
     Batch(BatchOutcome),
 }
 
-/// What a request carries.
+/// The form of a request's body.
 enum Carried {
     One(Form),
     Batch,
@@ -95,7 +95,7 @@ fn carried(body: &RequestBody) -> Result<Carried, ApiError> {
     params(
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r"^[!-~]+$", description = "As `idempotency_key` in the body: a quoted string (RFC 9651), or bare. Not for CloudEvents, whose `source` and `id` are the key."),
         ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to receivers."),
-        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` is none. Limits count what comes out, of which more than 256 KiB must not be more than 500 times what was sent."),
+        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` means none. Limits count the decompressed bytes. A decompressed body of more than 256 KiB may be at most 500 times as large as the compressed one."),
     ),
     request_body(content(
         (EventRequest = "application/json"),
@@ -153,7 +153,7 @@ pub(crate) async fn handshake(headers: HeaderMap) -> Response {
     answer.insert(ALLOW, HeaderValue::from_static("POST"));
     if let Some(origin) = headers.get("webhook-request-origin") {
         answer.insert(ALLOWED_ORIGIN, origin.clone());
-        // What a sender may send is its organisation's rate limit, which every answer states.
+        // The handshake has no key, so it names no rate. Every answer to an event states the organisation's rate limit.
         answer.insert(ALLOWED_RATE, HeaderValue::from_static("*"));
     }
     answer.remove(CONTENT_TYPE);

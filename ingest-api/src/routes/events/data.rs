@@ -14,8 +14,8 @@ use crate::routes::refusals::{KeyRefusals, NoEvent};
 
 /// Removes an event's payload for good.
 ///
-/// What receivers answered to it is removed too. What was not delivered yet is given up. The event, its attributes and
-/// the record of its deliveries stay.
+/// The receivers' answers are removed too, and pending deliveries become dead. The event, its attributes and the record
+/// of its deliveries stay.
 #[utoipa::path(
     delete,
     path = "/v1/events/{id}/data",
@@ -24,7 +24,7 @@ use crate::routes::refusals::{KeyRefusals, NoEvent};
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, format = Uuid)),
     responses(
-        (status = 204, description = "It is removed."),
+        (status = 204, description = "The payload is removed."),
         KeyRefusals, NoEvent,
     ),
 )]

@@ -1,4 +1,4 @@
-//! `GET /v1/events` and `GET /v1/events/{id}`: what became of events.
+//! `GET /v1/events` and `GET /v1/events/{id}`: stored events and their deliveries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::domain::utc::UtcTime;
-use crate::http::answer_room::LargeJson;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
+use crate::http::large_json::LargeJson;
 use crate::routes::events::view::{Attempts, Deliveries, EventView};
 use crate::routes::page::{ThisPage, page};
 use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEvent};
@@ -95,8 +95,8 @@ pub(crate) struct EventPage {
 
 /// Lists events, newest first. An event appears when a worker has stored it, usually milliseconds after its 202.
 ///
-/// A page may hold fewer events than `limit` when their payloads are large. One that is filtered by `type`, `status` or
-/// `endpoint` looks at 10 000 events at the most: it may hold fewer, or none, and there is a next page nevertheless.
+/// A page may hold fewer events than `limit` when their payloads are large. A request that filters by `type`, `status`
+/// or `endpoint` looks at 10 000 events at most: its page may hold fewer events, or none, and still have a next page.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -116,7 +116,7 @@ pub(crate) async fn list(
     Manager { org_id, .. }: Manager,
 ) -> Result<(HeaderMap, LargeJson), ApiError> {
     let filter = params.filter(org_id)?;
-    let room = app.answers.reserve().await?;
+    let share = app.answers.reserve().await?;
     let (events, next) = app.store.list_events(&filter).await?;
     let rows = app
         .store
@@ -137,7 +137,7 @@ pub(crate) async fn list(
     });
     let data = data.collect::<Result<_, _>>()?;
     let links = this_page.links(next_cursor.as_deref());
-    Ok((links, room.json(EventPage { data, next_cursor })?))
+    Ok((links, LargeJson::new(EventPage { data, next_cursor }, share)?))
 }
 
 /// Shows an event with its deliveries and their attempts.
@@ -158,7 +158,7 @@ pub(crate) async fn show(
     PathId(id): PathId<EventId>,
     Manager { org_id, .. }: Manager,
 ) -> Result<LargeJson, ApiError> {
-    let room = app.answers.reserve().await?;
+    let share = app.answers.reserve().await?;
     let event = app
         .store
         .find_event(org_id, id)
@@ -178,10 +178,10 @@ pub(crate) async fn show(
         let attempts = attempts.remove(&row.endpoint_id).unwrap_or_default();
         deliveries.add(row, Some(attempts));
     }
-    room.json(EventView::new(event, deliveries)?)
+    LargeJson::new(EventView::new(event, deliveries)?, share)
 }
 
-/// How many attempts of each delivery are shown, when so many deliveries are.
+/// How many attempts are shown of each of `deliveries` deliveries.
 fn attempts_of_each(deliveries: usize) -> i64 {
     let deliveries = i64::try_from(deliveries).unwrap_or(i64::MAX).max(1);
     (MAX_ATTEMPTS / deliveries).clamp(1, MAX_ATTEMPTS_OF_EACH)

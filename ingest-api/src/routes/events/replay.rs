@@ -20,16 +20,16 @@ use crate::store::{EventPlace, Replayed};
 const EXPUNGED: ApiError = ApiError::Conflict("the event's payload was removed");
 const IN_PROGRESS: ApiError = ApiError::Conflict("an attempt of this delivery is in progress");
 
-/// Which deliveries to make again.
+/// Which deliveries to repeat.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ReplayRequest {
-    /// Only the delivery to this endpoint, which need not have had one; else all that the event has.
+    /// Only the delivery to this endpoint, which gets one if it had none. Unless given, all deliveries of the event.
     #[schema(value_type = Option<String>, format = Uuid)]
     endpoint_id: Option<EndpointId>,
 }
 
-/// What is delivered again.
+/// The deliveries that are due again.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayOutcome {
     /// The event. Its deliveries carry the same `webhook-id` as before.
@@ -40,7 +40,7 @@ pub(crate) struct ReplayOutcome {
     endpoint_ids: Vec<EndpointId>,
 }
 
-/// Delivers an event again, whatever became of its deliveries.
+/// Delivers an event again, whatever the status of its deliveries.
 ///
 /// The retry policy starts over. With `endpoint_id`, an enabled endpoint that had no delivery gets one.
 #[utoipa::path(
@@ -72,7 +72,7 @@ pub(crate) async fn replay(
     Ok((StatusCode::ACCEPTED, Json(ReplayOutcome { id, endpoint_ids })))
 }
 
-/// Tries a delivery again now, also one that is dead, or was delivered.
+/// Tries a delivery again now. It may be pending, dead or delivered.
 #[utoipa::path(
     post,
     path = "/v1/events/{id}/deliveries/{endpoint_id}/retry",
@@ -83,7 +83,7 @@ pub(crate) async fn replay(
     responses(
         (status = 202, description = "It is due now.", body = ReplayOutcome),
         KeyRefusals,
-        (status = 404, description = "The organisation has no such event, or it has no delivery to such an endpoint.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such event, or the event has no delivery to such an endpoint.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Its payload was removed, or an attempt is in progress.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -132,7 +132,8 @@ fn revived(replayed: Replayed) -> Result<Vec<EndpointId>, ApiError> {
     }
 }
 
-/// Where an event is stored; the newest place, when its key was used again after a day.
+/// Where an event is stored. There are several places when its idempotency key was used again after a day; this is the
+/// newest.
 async fn find_place(app: &App, org_id: OrgId, id: EventId) -> Result<EventPlace, ApiError> {
     let places = app.store.find_event_places(org_id, id).await?;
     places.first().copied().ok_or(ApiError::NotFound)

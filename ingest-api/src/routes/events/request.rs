@@ -20,7 +20,7 @@ pub(crate) struct EventRequest {
     event_type: String,
     /// The payload: any JSON, up to 64 levels deep. It is delivered byte for byte.
     data: serde_json::Value,
-    /// Makes a repeat within 24 hours a repeat: it gets the same id and is delivered once.
+    /// An event that repeats the key within 24 hours gets the id of the first one and is not delivered again.
     #[schema(
         required = false,
         nullable,
@@ -47,7 +47,7 @@ pub(crate) struct EventRequest {
     reason = "it documents what `cloudevents` reads without building it"
 )]
 pub(crate) struct CloudEventRequest {
-    /// With `source` it names the event: a repeat within 24 hours is a repeat.
+    /// With `source` it names the event. An event that repeats both within 24 hours is not delivered again.
     #[schema(min_length = 1, max_length = 4096)]
     id: String,
     /// Where the event came from: a URI reference.

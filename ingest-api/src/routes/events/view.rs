@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::http::error::ApiError;
 use crate::store::{AttemptRow, DeliveryRow, EventRow};
 
-/// An event and what became of it.
+/// An event and its deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventView {
     /// Its id.
@@ -49,8 +49,8 @@ pub(crate) struct EventView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     data_base64: Option<String>,
-    /// One for each endpoint that wanted the event, the oldest endpoints first: 100 at the most in a list, 1 000 when one
-    /// event is asked for.
+    /// One delivery for each endpoint that wanted the event, oldest endpoint first. At most 100 in a list, and 1 000
+    /// when one event is asked for.
     deliveries: Vec<DeliveryView>,
     /// How many there are.
     deliveries_total: i64,
@@ -66,8 +66,8 @@ pub(crate) struct DeliveryView {
     status: DeliveryStatus,
     /// How many attempts have ended.
     attempts: i32,
-    /// How the last attempt ended: `delivered`, or the class of the failure. `expunged`, `endpoint_deleted` and
-    /// `filter` and `unacknowledged` when it was given up for these.
+    /// How the last attempt ended: `delivered`, or the class of the failure. Or why the delivery ended without an
+    /// attempt: `expunged`, `endpoint_deleted`, `filter` or `unacknowledged`.
     last_outcome: Option<Outcome>,
     /// When the next attempt begins; null when there is none, or one is in progress.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
@@ -123,7 +123,7 @@ impl From<AttemptRow> for AttemptView {
     }
 }
 
-/// What is shown of an event's deliveries.
+/// The shown deliveries of an event, while they are collected.
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     shown: Vec<DeliveryView>,
@@ -131,7 +131,7 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    /// The next delivery, with its attempts when they are shown.
+    /// Adds the next delivery, with its attempts when they are shown.
     pub(crate) fn add(&mut self, row: DeliveryRow, attempts: Option<Attempts>) {
         let (log, recorded) = attempts.map(|attempts| (attempts.shown, attempts.total)).unzip();
         self.total = row.of_event;
@@ -148,7 +148,7 @@ impl Deliveries {
     }
 }
 
-/// What is shown of a delivery's attempts.
+/// The shown attempts of a delivery, while they are collected.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     shown: Vec<AttemptView>,
@@ -156,7 +156,7 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// The next attempt.
+    /// Adds the next attempt.
     pub(crate) fn add(&mut self, row: AttemptRow) {
         self.total = row.of_delivery;
         self.shown.push(row.into());
@@ -190,8 +190,8 @@ impl EventView {
     }
 }
 
-/// A stored payload as it is shown: byte for byte when it is JSON, else in base64. JSON is never empty, so what is was
-/// removed, and shown as null.
+/// A stored payload as it is shown: byte for byte when it is JSON, else in base64. An empty JSON payload was removed,
+/// and is shown as null.
 ///
 /// # Errors
 /// When the stored bytes are not what their media type says.

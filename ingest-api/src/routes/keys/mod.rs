@@ -1,4 +1,4 @@
-//! API keys: what is the same for an organisation, which has its own, and the operator, who has all.
+//! API keys: the forms and steps that an organisation's routes and the operator's routes share.
 
 pub(crate) mod own;
 pub(crate) mod admin;
@@ -28,10 +28,10 @@ use crate::keys::error::KeyError;
 use crate::routes::page::ThisPage;
 use crate::store::{KeyStored, KeyToStore, MAX_LIVE_KEYS};
 
-/// The answer to who wants to replace a key that is past it.
+/// The answer when the key to be replaced is not valid any more.
 pub(crate) const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
 
-/// The answer to a key too many.
+/// The answer when the organisation has the most keys that it may have.
 pub(crate) const TOO_MANY_KEYS: ApiError = ApiError::LimitReached {
     what: "valid API keys",
     limit: MAX_LIVE_KEYS,
@@ -45,15 +45,15 @@ const OVERLAP_SECONDS: RangeInclusive<u32> = 0..=2_592_000;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyRequest {
-    /// What its owner calls it, 1 to 200 characters.
+    /// The owner's name for it, 1 to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     name: String,
-    /// What it may do: nothing that the key which makes it may not do. The operator may leave it out for all
+    /// What it may do. The calling key must have each of these scopes. The operator may leave the field out for all
     /// scopes.
     #[schema(value_type = Option<Vec<Scope>>, min_items = 1)]
     scopes: Option<Scopes>,
-    /// When it stops being valid; never unless given, but no later than the key which makes it: what is later is
-    /// brought forward, and the answer shows it.
+    /// When it stops being valid; never unless given. It ends no later than the calling key: a later time is brought
+    /// forward, and the answer shows it.
     #[schema(value_type = Option<OffsetDateTime>)]
     expires_at: Option<UtcTime>,
 }
@@ -66,8 +66,8 @@ pub(crate) struct RotationRequest {
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(maximum = 2_592_000)]
     overlap_seconds: u32,
-    /// When the new key stops being valid. Unless given, it is valid as long as the old one was to be in all. In either
-    /// case no later than the key that the request comes with: what is later is brought forward, and the answer shows it.
+    /// When the new key stops being valid. Unless given, it is valid for as long as the old key was from its first day
+    /// to its end. It ends no later than the calling key: a later time is brought forward, and the answer shows it.
     #[schema(value_type = Option<OffsetDateTime>)]
     expires_at: Option<UtcTime>,
 }
@@ -113,7 +113,7 @@ async fn create_for(
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))
 }
 
-/// The key that was stored, or why it was not: `missing` says what was not there.
+/// The stored key, or why it was not stored. `missing` is the error for a missing organisation or old key.
 fn stored(outcome: KeyStored, missing: ApiError) -> Result<Key, ApiError> {
     match outcome {
         KeyStored::Done(key) => Ok(key),
@@ -143,7 +143,7 @@ async fn revoke_for(app: &App, org_id: OrgId, id: KeyId) -> Result<StatusCode, A
     if let Ok(false) = revoked {
         return Err(ApiError::NotFound);
     }
-    // Also when the answer did not come: it may have been done.
+    // Also after an error: Postgres may have revoked the key and not answered.
     app.key_changes.announce(KeyChange::Key(id)).await;
     revoked?;
     Ok(StatusCode::NO_CONTENT)

@@ -28,7 +28,7 @@ use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::store::Rotation;
 
-/// A new key of the organisation's own, which says what it may do.
+/// A new key that another key makes: its scopes are required.
 #[derive(Debug)]
 pub(crate) enum OwnKeyRequest {}
 
@@ -164,8 +164,8 @@ pub(crate) async fn rotate(
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))
 }
 
-/// When a key that is made now ends, if it is to be valid as long as `old` was from its first day. A key that is
-/// rotated every 90 days because it expires after them would otherwise be replaced by one that never does.
+/// The end of a key that is made now and valid for as long as `old` was from its first day. Otherwise a key that
+/// expires after 90 days, and is rotated for that, would be replaced by one that never expires.
 fn same_lifetime(old: &Key, now: OffsetDateTime) -> Option<OffsetDateTime> {
     old.expires_at
         .and_then(|expires_at| now.checked_add(expires_at - old.created_at))

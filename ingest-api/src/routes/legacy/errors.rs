@@ -16,7 +16,7 @@ pub(crate) struct LegacyError {
     pub error: String,
 }
 
-/// Gives an error that has the form of the other APIs the form of this one; status and headers stay.
+/// Gives an error of the main API the form of this one. Status and headers stay.
 pub(crate) async fn rewrite(mut response: Response) -> Response {
     if let Some(ErrorText(error)) = response.extensions_mut().remove() {
         *response.body_mut() = Json(LegacyError { error }).into_response().into_body();

@@ -38,7 +38,7 @@ pub(crate) struct LegacyEvent {
     event_type: String,
     #[serde(flatten)]
     payload: LegacyPayload,
-    /// Makes a repeat within 24 hours a repeat: it is delivered once.
+    /// An event that repeats it within 24 hours is not delivered again.
     #[schema(
         required = false,
         nullable,
@@ -86,7 +86,7 @@ pub(crate) struct Duplicate {
     security(("api_key" = [])),
     params(
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r"^[!-~]+$", description = "As on `POST /v1/events`: a quoted string (RFC 9651), or bare. A repeat is answered 202 with the same id, unless it has a `dedup_id`."),
-        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` is none. Limits count what comes out, of which more than 256 KiB must not be more than 500 times what was sent."),
+        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` means none. Limits count the decompressed bytes. A decompressed body of more than 256 KiB may be at most 500 times as large as the compressed one."),
     ),
     request_body = LegacyEvent,
     responses(
@@ -156,7 +156,7 @@ fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     let payload = errors.check(payload_name, payload(&fields, payload_name));
     let dedup_id = errors.check("dedup_id", dedup_id).flatten();
     errors.finish()?;
-    // What is missing or wrong was refused: no default is taken.
+    // A missing or wrong field was refused above, so no default is used.
     Ok(NewEvent {
         event_type: event_type.unwrap_or_default().into(),
         content_type: JSON.into(),

@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EventId, OrgId};
+use shared::domain::inbox::InboxStatus;
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::LegacyError;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::http::answer_room::LargeJson;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
+use crate::http::large_json::LargeJson;
 use crate::routes::events::view::payload;
 use crate::routes::refusals::LegacyKeyRefusals;
 use crate::store::{InboxFilter, InboxRow};
@@ -25,28 +26,6 @@ use crate::store::{InboxFilter, InboxRow};
 const LIMITS: std::ops::RangeInclusive<i64> = 1..=1_000;
 const DEFAULT_LIMIT: i64 = 100;
 const MAX_OFFSET: i64 = 10_000;
-
-/// Where an event stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum InboxStatus {
-    /// Neither acknowledged nor delivered to the webhook.
-    Pending,
-    /// The webhook took it; it was not acknowledged.
-    Delivered,
-    /// It was acknowledged.
-    Acknowledged,
-}
-
-impl InboxStatus {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Acknowledged => "acknowledged",
-        }
-    }
-}
 
 /// Which events to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -81,7 +60,7 @@ impl InboxParams {
         };
         Ok(InboxFilter {
             org_id,
-            status: self.status.map(InboxStatus::name),
+            status: self.status,
             before,
             offset,
             limit,
@@ -106,7 +85,7 @@ pub(crate) struct InboxEvent {
     id: EventId,
     /// Its type.
     r#type: String,
-    /// The same.
+    /// Its type, under the other name.
     event_type: String,
     /// Its payload, byte for byte; a payload that is not JSON as a string of base64.
     #[schema(value_type = serde_json::Value)]
@@ -117,8 +96,8 @@ pub(crate) struct InboxEvent {
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     created_at: OffsetDateTime,
     /// `pending`, `delivered` or `acknowledged`.
-    status: String,
-    /// Of the delivery to the webhook: `pending`, `delivered` or `dead`; null when there was no webhook.
+    status: InboxStatus,
+    /// The status of the delivery to the webhook: `pending`, `delivered` or `dead`; null when there was no webhook.
     delivery_status: Option<DeliveryStatus>,
     /// How often the webhook was tried.
     attempts: i32,
@@ -174,13 +153,14 @@ pub(crate) async fn list(
     Manager { org_id, .. }: Manager,
 ) -> Result<LargeJson, ApiError> {
     let filter = params.filter(org_id)?;
-    let room = app.answers.reserve().await?;
+    let share = app.answers.reserve().await?;
     let (rows, next) = app.store.list_inbox(&filter).await?;
     let events = rows.into_iter().map(InboxEvent::new);
-    room.json(Inbox {
+    let inbox = Inbox {
         events: events.collect::<Result<_, _>>()?,
         next_cursor: next.as_ref().map(Cursor::encode),
-    })
+    };
+    LargeJson::new(inbox, share)
 }
 
 /// The answer to an acknowledgement.
@@ -192,10 +172,10 @@ pub(crate) struct InboxAcknowledged {
     #[schema(value_type = String, format = Uuid)]
     id: EventId,
     /// `acknowledged`.
-    status: &'static str,
+    status: InboxStatus,
 }
 
-/// Acknowledges an event. Once more changes nothing.
+/// Acknowledges an event. Repeating it changes nothing.
 #[utoipa::path(
     post,
     path = "/api/ack/{id}",
@@ -220,6 +200,6 @@ pub(crate) async fn acknowledge(
     Ok(Json(InboxAcknowledged {
         success: true,
         id,
-        status: InboxStatus::Acknowledged.name(),
+        status: InboxStatus::Acknowledged,
     }))
 }

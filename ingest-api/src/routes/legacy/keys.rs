@@ -33,7 +33,7 @@ const MAX_KEYS: i64 = 1_000;
 
 const WARNING: &str = "Keep this key: it is shown this once.";
 
-/// Who wants to use the API.
+/// A new organisation that signs up.
 #[derive(Debug, Deserialize)]
 struct SignUp {
     #[serde(alias = "org_name")]
@@ -42,7 +42,7 @@ struct SignUp {
     tier: Tier,
 }
 
-/// Who wants to use the API.
+/// A new organisation that signs up.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = SignUp)]
 #[expect(dead_code, reason = "it documents what `SignUp` reads")]
@@ -71,7 +71,7 @@ enum SignUpName {
 /// A key, shown this once, and its organisation.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct IssuedKey {
-    /// What requests are authenticated with.
+    /// The key, with which requests are authenticated.
     #[schema(value_type = String)]
     api_key: KeyText,
     #[schema(value_type = String, format = Uuid)]
@@ -83,7 +83,7 @@ pub(crate) struct IssuedKey {
     /// When the organisation was made.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     created_at: OffsetDateTime,
-    /// To keep the key.
+    /// A reminder to keep the key.
     warning: &'static str,
 }
 
@@ -112,7 +112,7 @@ impl IssuedKey {
     responses(
         (status = 201, description = "The key and its organisation.", body = IssuedKey),
         LegacyFormRefusals,
-        (status = 403, description = "The operator makes the organisations here.", body = LegacyError),
+        (status = 403, description = "Only the operator makes organisations here.", body = LegacyError),
         (status = 503, description = "The database is not available, or too many keys are being made.", body = LegacyError),
     ),
 )]
@@ -142,9 +142,9 @@ pub(crate) struct KeyList {
     tier: Tier,
     /// Requests that the organisation may make in a minute.
     rate_limit_per_minute: u64,
-    /// Where `POST /api/webhook/config` has all events sent; null when there is no such webhook.
+    /// The URL of the webhook of `POST /api/webhook/config`; null when there is none.
     webhook_url: Option<String>,
-    /// Revoked and expired ones included, 1 000 at the most; the keys themselves are nowhere but with their owner.
+    /// The keys, revoked and expired ones included, 1 000 at most. Only their public parts are shown.
     keys: Vec<Key>,
 }
 
@@ -164,7 +164,7 @@ impl KeyList {
     }
 }
 
-/// Lists the organisation's keys, and says what organisation it is.
+/// Shows the organisation and its keys.
 #[utoipa::path(
     get,
     path = "/api/keys",

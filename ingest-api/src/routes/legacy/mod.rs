@@ -1,22 +1,22 @@
-//! The Zapier Triggers API, an older system's, on top of this one: its clients keep working. Everything that only it
-//! knows is here, in `store/legacy.rs` and in the migrations that name the inbox and `zapier`.
+//! The Zapier Triggers API of an older system, on top of this one, so that its clients keep working. All of its code is
+//! here, in `store/legacy.rs` and in the migrations that name the inbox and `zapier`.
 //!
 //! - Its events are ordinary events: they go through the same stream to the same endpoints, and show under
 //!   `/v1/events`. `dedup_id` is the idempotency key.
-//! - A `dedup_id` that this replica has accepted within 24 hours is answered 409. Otherwise a repeat is answered 202
-//!   with the id of the first, and is not stored or delivered again: no request asks the database, so a replica
-//!   that has just started, or another one, cannot know.
-//! - The header `Idempotency-Key` is that of `POST /v1/events`: without a `dedup_id`, a repeat is answered 202.
+//! - A `dedup_id` that this replica has accepted within 24 hours is answered 409. No request asks the database, so
+//!   another replica, or one that has just started, does not know the `dedup_id`. It answers 202 with the id of the
+//!   first event, which is not stored or delivered again.
+//! - The header `Idempotency-Key` works as on `POST /v1/events`: without a `dedup_id`, a repeat is answered 202.
 //! - The inbox holds all events of the organisation, newest first, in one of three statuses. `acknowledged`: by
 //!   `POST /api/ack/{id}`. `delivered`: not acknowledged, but this API's webhook took it. `pending`: neither;
 //!   `delivery_status` tells whether the webhook is still tried, was given up (`dead`), or was never there (null).
 //!   Deliveries to other endpoints do not count here.
 //! - An acknowledgement is a row of `inbox_acknowledgements`. It stops no delivery: one in progress cannot be stopped
 //!   either.
-//! - A page of the inbox holds up to 4 MiB of payloads. Of a status, a page looks at 10 000 events: it may be short,
-//!   or empty, and have a `next_cursor` all the same.
+//! - A page of the inbox holds up to 4 MiB of payloads. A request for one status looks at 10 000 events: its page may
+//!   be short, or empty, and still have a `next_cursor`.
 //! - The webhook is an ordinary endpoint, one for each organisation: what it gets is signed and has the form of every
-//!   webhook here. A new URL keeps its id, its secret and what waits for it.
+//!   webhook here. When it gets a new URL, it keeps its id, its secret and its pending deliveries.
 //! - Errors are `{"error": …}`, with the statuses and headers that they have elsewhere.
 
 mod errors;

@@ -23,7 +23,8 @@ use crate::store::Stored;
 /// Body of `POST /api/webhook/config`.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct WebhookConfig {
-    /// Where all events of the organisation are sent.
+    /// The URL to which all events of the organisation are sent.
+    #[schema(format = "uri", max_length = 2_048, pattern = r"^[Hh][Tt][Tt][Pp][Ss]?://")]
     webhook_url: String,
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct ConfiguredWebhook {
     /// Its id under `/v1/endpoints`.
     #[schema(value_type = String, format = Uuid)]
     endpoint_id: EndpointId,
-    /// What deliveries are signed with. Shown when the webhook is made, not when its URL is replaced.
+    /// The secret with which deliveries are signed. Shown when the webhook is made, not when its URL is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     secret: Option<String>,

@@ -25,8 +25,8 @@ const NOTHING: u64 = u64::MAX;
 const BODY: u64 = u64::MAX - 1;
 const HTTP2: u64 = u64::MAX - 2;
 
-/// Bytes after which other connections get their turn. What stands before a chunk of a body may be of any length, and hyper
-/// reads it for as long as some comes.
+/// Bytes after which other connections get their turn. The line before a chunk of a body may be of any length, and
+/// hyper reads it for as long as bytes come.
 const TURN: u64 = 32 * 1024;
 
 /// What one connection is doing. Its first head is due from the start.
@@ -39,7 +39,7 @@ struct State {
     opened: Instant,
     /// Since when a head is read, or one of the constants.
     reading: AtomicU64,
-    /// Since when the client has taken nothing of what is to be written, or `NOTHING`.
+    /// Since when the client has taken none of the bytes to be written, or `NOTHING`.
     blocked: AtomicU64,
     /// Requests that are not answered or not read to their end, and when one last was.
     open: AtomicU32,
@@ -49,14 +49,14 @@ struct State {
     sending_since: AtomicU64,
 }
 
-/// What a connection may take its time for.
+/// What a connection has a deadline for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
-    /// For the head of a request, and for taking nothing of what is to be written.
+    /// For the head of a request, and for a client that takes none of the bytes to be written.
     pub patience: Duration,
-    /// For being without requests.
+    /// For a connection without requests.
     pub idle: Duration,
-    /// For taking a large answer over HTTP/1.
+    /// For a client that takes a large answer over HTTP/1.
     pub answer: Duration,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct OpenRequest {
 }
 
 impl Progress {
-    /// Of a connection that was just accepted.
+    /// The state of a connection that was just accepted.
     pub(super) fn new() -> Self {
         Self(Arc::new(State {
             opened: Instant::now(),
@@ -81,9 +81,10 @@ impl Progress {
         }))
     }
 
-    /// A request's head is there. It is answered, or given up, when what is returned is dropped.
+    /// Notes that a request's head has arrived. The request is answered, or given up, when the returned value is
+    /// dropped.
     pub(super) fn request(&self, is_http1: bool) -> OpenRequest {
-        // HTTP/2 mixes requests: what comes from now on is no matter of heads.
+        // HTTP/2 mixes requests, so that later bytes have no deadline for heads.
         let reading = if is_http1 { BODY } else { HTTP2 };
         self.0.reading.store(reading, Ordering::Relaxed);
         self.0.open.fetch_add(1, Ordering::Relaxed);
@@ -108,7 +109,7 @@ impl Progress {
     }
 
     fn change(&self, from: u64, to: u64) {
-        // A failure says that something else came first.
+        // It fails when another change came first.
         let _ = self
             .0
             .reading
@@ -119,7 +120,7 @@ impl Progress {
         u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(0)
     }
 
-    /// Ends when the connection has taken longer for something than it may.
+    /// Ends when the connection has missed a deadline.
     pub(super) async fn late(self, deadlines: Deadlines) {
         let Deadlines {
             patience,
@@ -141,7 +142,7 @@ impl Progress {
                 NOTHING => {}
                 since => due = due.min(at(since, patience)),
             }
-            // A stream of HTTP/2 is ended alone.
+            // A late stream of HTTP/2 ends alone, without its connection.
             if reading != HTTP2 && state.sending.load(Ordering::Relaxed) > 0 {
                 due = due.min(at(state.sending_since.load(Ordering::Relaxed), answer));
             }
@@ -154,7 +155,7 @@ impl Progress {
 }
 
 impl OpenRequest {
-    /// Its answer is a large one. It is out when what is returned is dropped.
+    /// Notes that its answer is a large one. The answer is out when the returned value is dropped.
     pub(super) fn sending(&self) -> Sending {
         let (progress, state) = (self.progress.clone(), &*self.progress.0);
         if state.sending.load(Ordering::Relaxed) == 0 {
@@ -181,7 +182,7 @@ impl Drop for OpenRequest {
         progress.0.answered.store(progress.now(), Ordering::Relaxed);
         let open = progress.0.open.fetch_sub(1, Ordering::Relaxed) - 1;
         if self.is_http1 && open == 0 {
-            // What comes next is the next head.
+            // The next bytes are the next head.
             progress.change(BODY, NOTHING);
         }
     }
@@ -192,11 +193,11 @@ impl Drop for OpenRequest {
 pub(super) struct WatchedStream<S> {
     /// The stream, of which the rest of this turn is read.
     stream: Take<S>,
-    /// Where they are noted.
+    /// The notes of its reads and writes.
     progress: Progress,
-    /// What counts the frames among them.
+    /// The count of its frames.
     frames: FrameMeter,
-    /// What is written in place of a bare refusal.
+    /// The answer that is written in place of a bare refusal.
     refusal: Option<Problem>,
 }
 

@@ -1,12 +1,12 @@
 //! How many HTTP/2 frames a client may send that belong to no request: pings, settings, window updates and the like cost
 //! work, and the protocol sets no bound on them.
 //!
-//! Requests, the bytes of their bodies and the bytes of their answers earn the frames that go along with them; a few more
-//! may come at any time. HTTP/1 knows no frames, and is not looked at.
+//! Requests, the bytes of their bodies and the bytes of their answers earn the frames that go along with them; a few
+//! more may come at any time. HTTP/1 has no frames, and is not counted.
 
 use tokio::time::Instant;
 
-/// What every HTTP/2 client sends first.
+/// The bytes that every HTTP/2 client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEAD_BYTES: usize = 9;
@@ -21,17 +21,17 @@ const RESET: u8 = 3;
 const BURST: i64 = 2_000;
 const EACH_SECOND: i64 = 200;
 
-/// What a request earns: the frames around it.
+/// Frames that a request earns.
 const REQUEST_EARNS: i64 = 4;
 
 /// A request that is taken back at once has cost work for nothing.
 const RESET_COSTS: i64 = 5;
 
-/// Bytes of a body, and of what is written to the client, that earn a frame.
+/// Bytes of a body, or of an answer, that earn a frame.
 const BODY_BYTES: i64 = 64;
 const WRITTEN_BYTES: i64 = 1_024;
 
-/// Bytes of another frame that cost as much as a frame more.
+/// Bytes of any other frame that cost as much as one more frame.
 const PAYLOAD_BYTES: i64 = 256;
 
 /// Too many frames came.
@@ -52,21 +52,21 @@ pub(super) struct FrameMeter {
     written: i64,
 }
 
-/// Where the bytes that come next belong.
+/// The part of the stream to which the next bytes belong.
 #[derive(Debug)]
 enum Place {
-    /// In the preface, of which so much has come.
+    /// The preface, of which this many bytes have come.
     Preface(usize),
-    /// In the head of a frame, of which so much has come.
+    /// The head of a frame, of which this many bytes have come.
     Head([u8; HEAD_BYTES], usize),
-    /// In the payload of a frame, of which so much is to come.
+    /// The payload of a frame, of which this many bytes are to come.
     Payload(usize),
-    /// It is not HTTP/2.
+    /// The connection does not speak HTTP/2.
     Elsewhere,
 }
 
 impl FrameMeter {
-    /// Of a connection that was just accepted.
+    /// The count of a connection that was just accepted.
     pub(super) fn new() -> Self {
         Self {
             place: Place::Preface(0),
@@ -77,10 +77,10 @@ impl FrameMeter {
         }
     }
 
-    /// Counts what came.
+    /// Counts bytes that the client sent.
     ///
     /// # Errors
-    /// When there is too much that belongs to no request.
+    /// When too many frames belong to no request.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
         while !bytes.is_empty() {
             let taken = match &mut self.place {
@@ -119,7 +119,7 @@ impl FrameMeter {
         Ok(())
     }
 
-    /// Counts what was written.
+    /// Counts bytes that were written to the client.
     pub(super) fn wrote(&mut self, bytes: usize) {
         if matches!(self.place, Place::Elsewhere) {
             return;

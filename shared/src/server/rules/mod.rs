@@ -1,8 +1,8 @@
 //! Rules of HTTP that hyper leaves to the application, because it serves proxies too: which host a request is for, how its
 //! body is framed, and what its client expects before it sends it (RFC 9110, 9112, 9113).
 //!
-//! They are looked at before anything is read of a body. Whoever breaks one is answered with a problem (RFC 9457), and the
-//! connection is closed: where its next request begins is not certain.
+//! They are checked before anything is read of a body. A request that breaks one is answered with a problem (RFC 9457),
+//! and its connection is closed, because it is not certain where the next request begins.
 
 use std::task::{Context, Poll};
 
@@ -17,13 +17,14 @@ use futures_util::future::{Either, Ready, ready};
 use serde_json::json;
 use tower::{Layer, Service};
 
-/// Headers besides `Host` that mean one thing and may be there only once: of two, each reader would take another.
+/// Headers besides `Host` that may be there only once: of two, one program takes the first and another takes the
+/// second.
 const SINGLE: [HeaderName; 3] = [AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-api-key")];
 
 /// The media type of problems.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// A problem that its status says all about, and a text for a person.
+/// A problem without a type of its own: its status, and a text for a person.
 pub(crate) fn problem(status: StatusCode, detail: &str) -> String {
     let problem = json!({
         "type": "about:blank",
@@ -64,7 +65,7 @@ impl Refusal {
     }
 }
 
-/// Why a request may not be served, if so.
+/// Why a request may not be served. None when it may.
 fn refusal<B>(request: &Request<B>) -> Option<Refusal> {
     let (version, headers) = (request.version(), request.headers());
     let checks = check_host(version, request.uri(), headers)
@@ -74,7 +75,7 @@ fn refusal<B>(request: &Request<B>) -> Option<Refusal> {
     checks.err()
 }
 
-/// One host, which is one. HTTP/1.0 needs none; HTTP/2 has a field of its own for it.
+/// Checks that a request names one host in a valid form. HTTP/1.0 needs none; HTTP/2 has a field of its own for it.
 fn check_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next();
@@ -202,7 +203,7 @@ fn check_single(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// The members of a header that is a list. What is not text is one that nobody knows.
+/// The members of a header that is a list. A value that is not text is an unknown member.
 fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).iter();
     let members = lines.flat_map(|line| line.to_str().unwrap_or("?").split(','));
@@ -221,7 +222,7 @@ impl<S> Layer<S> for RulesLayer {
     }
 }
 
-/// What [`RulesLayer`] makes of a service.
+/// The service of [`RulesLayer`].
 #[derive(Clone, Debug)]
 pub struct Rules<S>(S);
 

@@ -10,7 +10,8 @@ use shared::wire::stream;
 
 use super::Moments;
 use super::nats::refusals_are_polite;
-use crate::machine::{Network, require_root};
+use crate::machine::network::Network;
+use crate::machine::require_root;
 use crate::report::{Outcome, Tried, p99};
 use crate::stage::Stage;
 use crate::trial::{Trial, times_to_accept};

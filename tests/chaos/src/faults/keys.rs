@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::{Answer, Organization, Receiver, Verdict, Webhook, World, until_within};
 use serde_json::{Value, json};
 
-use crate::machine::processor_time;
+use crate::machine::process::processor_time;
 use crate::report::{Outcome, Report, Tried, p50, p99};
 use crate::stage::Stage;
 use crate::trial::SETTLE;

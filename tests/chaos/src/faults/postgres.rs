@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use e2e::{Answered, Manners, Shutdown};
 
 use super::Moments;
-use crate::machine::{Disk, SCARCE, require_root};
+use crate::machine::disk::{Disk, SCARCE};
+use crate::machine::require_root;
 use crate::report::{Outcome, Report, Tried};
 use crate::stage::Stage;
 use crate::trial::{SETTLE, Trial};

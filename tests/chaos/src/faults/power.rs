@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use e2e::{Answered, Manners, NatsOptions, NatsSync, Signal, World};
 
-use crate::machine::{AMPLE, Disk, require_root, signal, stop};
+use crate::machine::disk::{AMPLE, Disk};
+use crate::machine::process::{signal, stop};
+use crate::machine::require_root;
 use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::Trial;

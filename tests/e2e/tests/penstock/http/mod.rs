@@ -3,6 +3,7 @@
 mod browsers;
 pub(crate) mod contract;
 mod edges;
+mod generated;
 pub(crate) mod hostile;
 mod large;
 mod openapi;

@@ -1,14 +1,10 @@
 //! The OpenAPI document is what the API does: routes, answers, and who may see what.
 
-use std::process::Stdio;
-
 use e2e::{Event, Organization, World};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
-use tokio::process::Command;
 
-use crate::operating::audit::execute;
-use crate::{python, setup};
+use crate::setup;
 
 /// Methods that OpenAPI knows.
 const METHODS: [&str; 6] = ["get", "post", "put", "patch", "delete", "options"];
@@ -139,88 +135,4 @@ async fn call(
         .expect("ingest-api answers")
         .status()
         .as_u16()
-}
-
-/// What every answer is checked for. What a valid request may be refused for (an URL that is no public address,
-/// say) is more than a schema can say, so that is not checked.
-const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
-                      response_schema_conformance,response_headers_conformance,ignored_auth,unsupported_method";
-
-/// What makes the key dead that all requests come with, once it hits that key.
-const DEADLY: [&str; 3] = ["/api/keys/rotate", "/v1/keys/{id}", "/v1/keys/{id}/rotate"];
-
-/// Generates requests for a part of the document, with a header, and checks every answer against it.
-async fn schemathesis(world: &World, header: &str, part: &[&str]) {
-    let packages = python::packages(&["schemathesis==4.32.5"]).await;
-    let output = Command::new("python3")
-        .args(["-m", "schemathesis.cli", "run", &world.url("/openapi.json")])
-        .args(["--header", header, "--checks", CHECKS])
-        .args(part)
-        // Longer than a pull may wait.
-        .args(["--request-timeout", "25", "--max-examples", "20", "--seed", "1"])
-        .args([
-            "--phases",
-            "examples,coverage,fuzzing",
-            "--workers",
-            "1",
-            "--no-color",
-        ])
-        .env("PYTHONPATH", &packages)
-        .current_dir(env!("CARGO_TARGET_TMPDIR"))
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .expect("python3 is there: it installed the packages");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}{errors}");
-    assert!(text.contains("generated"), "{text}");
-}
-
-/// An organisation that no limit stops, and the header with its key.
-async fn unlimited(world: &World) -> (Organization, String) {
-    let body = json!({"name": "schemathesis", "rate_limit_per_minute": 1_000_000_000});
-    let organization = world.organization_with(&body).await;
-    let header = format!("X-API-Key: {}", organization.key);
-    (organization, header)
-}
-
-async fn list_status(world: &World, organization: &Organization) -> u16 {
-    let list = world.http().get(world.url("/v1/events"));
-    let list = list.bearer_auth(&organization.key).send().await;
-    list.expect("ingest-api answers").status().as_u16()
-}
-
-#[tokio::test]
-async fn schemathesis_finds_no_server_error_and_no_answer_that_the_document_does_not_describe() {
-    let world = setup().ingest_env("ALLOW_SIGNUP", "true").start().await;
-    let admin = format!("Authorization: Bearer {}", world.stack().admin_token());
-    let (organization, key) = unlimited(&world).await;
-    let (_, older) = unlimited(&world).await;
-    for (header, paths) in [(&key, "^/v1"), (&older, "^/(api|health)"), (&admin, "^/admin")] {
-        let mut part = vec!["--include-path-regex", paths];
-        part.extend(DEADLY.iter().flat_map(|path| ["--exclude-path", path]));
-        schemathesis(&world, header, &part).await;
-    }
-    assert_eq!(
-        list_status(&world, &organization).await,
-        200,
-        "the key is still valid: its requests were not all answered 401"
-    );
-    // Hundreds of endpoints have hosts that nobody can look up: nothing waits for them.
-    execute(&world, "update endpoints set status = 'disabled'").await;
-    world.finish().await;
-}
-
-/// The operations that end keys, each with a key of its own.
-#[tokio::test]
-async fn schemathesis_finds_nothing_in_the_operations_that_may_end_its_key() {
-    let world = setup().replicas(1, 0).start().await;
-    for path in DEADLY {
-        let (organization, header) = unlimited(&world).await;
-        schemathesis(&world, &header, &["--include-path", path]).await;
-        let expected = if path.contains("{id}") { 200 } else { 401 };
-        assert_eq!(list_status(&world, &organization).await, expected, "after {path}");
-    }
-    world.finish().await;
 }

@@ -1,9 +1,5 @@
-//! `/v1/endpoints/{id}/pull` and `/ack`: deliveries that their owner fetches instead of being sent them.
-//!
-//! A pull leases due deliveries for some time. What is acknowledged under its lease is delivered; the rest comes
-//! due again by itself when the lease ends, as after the death of a worker. So delivery is at least once here too.
+//! `POST /v1/endpoints/{id}/pull`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use shared::domain::delivery::DeliveryStatus;
-use shared::domain::endpoint::EndpointKind;
-use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::id::{EndpointId, EventId, LeaseToken};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -27,16 +21,15 @@ use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
+use crate::http::large_json::LargeJson;
 use crate::routes::events::view::{payload, raw_json};
+use crate::routes::pull::check_is_pull;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
-use crate::store::{AcknowledgedRow, Pull, PulledRow};
+use crate::store::{Pull, PulledRow};
 
 const MAX_DELIVERIES: std::ops::RangeInclusive<i32> = 1..=100;
 const LEASE_SECONDS: std::ops::RangeInclusive<i32> = 1..=3_600;
 const WAIT_SECONDS: std::ops::RangeInclusive<i32> = 0..=20;
-
-/// Most leases in one acknowledgement.
-const MAX_LEASES: usize = 1_000;
 
 /// Body of `POST /v1/endpoints/{id}/pull`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -46,11 +39,11 @@ pub(crate) struct PullRequest {
     #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 100, default = 10)]
     max: i32,
-    /// How long they are held back from others.
+    /// How long other requests do not get them, in seconds.
     #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 3600, default = 30)]
     lease_seconds: i32,
-    /// How long to wait for the first one.
+    /// How long to wait until a delivery is due, in seconds.
     #[serde(deserialize_with = "whole::read")]
     #[schema(minimum = 0, maximum = 20, default = 0)]
     wait_seconds: i32,
@@ -81,24 +74,24 @@ impl PullRequest {
     }
 }
 
-/// What a pull leased.
+/// The deliveries that a pull leased.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Pulled {
-    /// Those due longest first; none when nothing became due in time.
+    /// The deliveries, longest due first. Empty when none became due in time.
     deliveries: Vec<PulledDelivery>,
 }
 
 /// A leased delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PulledDelivery {
-    /// What is delivered.
+    /// The event.
     event: PulledEvent,
-    /// To be handed back, unread, in `POST /v1/endpoints/{id}/ack`.
+    /// The token that `POST /v1/endpoints/{id}/ack` takes.
     lease: String,
-    /// When others may lease it again.
+    /// When the lease ends and others may lease the delivery.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     lease_expires_at: OffsetDateTime,
-    /// Which attempt this is, from 1: each lease that ran out was one.
+    /// The number of this attempt, from 1. Each lease that ran out was an attempt.
     attempt: i32,
 }
 
@@ -137,7 +130,7 @@ pub(crate) struct PulledEvent {
 }
 
 impl PulledDelivery {
-    fn new(row: PulledRow, token: shared::domain::id::LeaseToken) -> Result<Self, ApiError> {
+    fn new(row: PulledRow, token: LeaseToken) -> Result<Self, ApiError> {
         let lease = Lease {
             event_id: row.event_id,
             accepted_at: row.accepted_at,
@@ -166,9 +159,9 @@ impl PulledDelivery {
 
 /// Leases due deliveries of a pull endpoint.
 ///
-/// With `wait_seconds` the answer comes as soon as something is due. It holds up to 4 MiB of payloads, or one event.
-/// What is not acknowledged before `lease_expires_at` comes again, until the endpoint's `retry.attempts` leases have run out
-/// or it is older than `retry.max_age_seconds`: then it is dead.
+/// With `wait_seconds` the answer comes as soon as a delivery is due. The answer holds up to 4 MiB of payloads, or one
+/// event. A delivery that is not acknowledged before `lease_expires_at` comes again. It is dead when the endpoint's
+/// `retry.attempts` leases have run out, or when it is older than `retry.max_age_seconds`.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/pull",
@@ -201,24 +194,24 @@ pub(crate) async fn pull(
         lease_seconds: request.lease_seconds,
     };
     let look = async || {
-        let room = app.answers.reserve().await?;
+        let share = app.answers.reserve().await?;
         admitted.check_unchanged().await?;
         let leased = lease(&app, &pull).await?;
-        // What is leased and not handed out comes back.
+        // Deliveries that are leased and not handed out come due again.
         admitted.check_unchanged().await?;
-        Ok::<_, ApiError>((!leased.is_empty()).then_some((room, leased)))
+        Ok::<_, ApiError>((!leased.is_empty()).then_some((share, leased)))
     };
     let mut found = look().await?;
     if found.is_none() && request.wait_seconds > 0 {
         let place = app.waiters.enter(org_id, endpoint_id);
         found = place.look_until(Instant::now() + request.wait(), look).await?;
     }
-    let Some((room, deliveries)) = found else {
+    let Some((share, deliveries)) = found else {
         let deliveries = Vec::new();
         return Ok(Json(Pulled { deliveries }).into_response());
     };
     metrics::counter!("deliveries_pulled_total").increment(deliveries.len() as u64);
-    Ok(room.json(Pulled { deliveries })?.into_response())
+    Ok(LargeJson::new(Pulled { deliveries }, share)?.into_response())
 }
 
 async fn lease(app: &App, pull: &Pull) -> Result<Vec<PulledDelivery>, ApiError> {
@@ -227,128 +220,4 @@ async fn lease(app: &App, pull: &Pull) -> Result<Vec<PulledDelivery>, ApiError> 
     rows.into_iter()
         .map(|row| PulledDelivery::new(row, token))
         .collect()
-}
-
-/// Whether a pull endpoint is enabled; an error when it is not one, or another organisation's.
-async fn check_is_pull(app: &App, org_id: OrgId, id: EndpointId) -> Result<bool, ApiError> {
-    match app.store.find_endpoint_kind(org_id, id).await? {
-        None => Err(ApiError::NotFound),
-        Some((EndpointKind::Push, _)) => Err(ApiError::Conflict(
-            "the endpoint is of kind `push`: its deliveries are sent to its URL",
-        )),
-        Some((EndpointKind::Pull, enabled)) => Ok(enabled),
-    }
-}
-
-/// Body of `POST /v1/endpoints/{id}/ack`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AckRequest {
-    /// `lease` of each delivery that is done with.
-    #[schema(min_items = 1, max_items = 1000)]
-    leases: Vec<String>,
-}
-
-/// What became of an acknowledgement.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Acknowledged {
-    /// One for each lease, in the order of the request.
-    results: Vec<AckResult>,
-}
-
-/// What became of one lease.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AckResult {
-    /// As it was sent.
-    lease: String,
-    /// What became of it.
-    outcome: AckOutcome,
-}
-
-/// Where a delivery stands after its lease was handed back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum AckOutcome {
-    /// It is delivered, now.
-    Acknowledged,
-    /// It had been acknowledged before, under this lease or another.
-    AlreadyAcknowledged,
-    /// The delivery is not held under this lease, or not any more: it comes again, here or elsewhere, unless it is dead.
-    Expired,
-    /// The endpoint has no such delivery.
-    Unknown,
-}
-
-impl AckOutcome {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Acknowledged => "acknowledged",
-            Self::AlreadyAcknowledged => "already_acknowledged",
-            Self::Expired => "expired",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl From<AcknowledgedRow> for AckOutcome {
-    fn from(row: AcknowledgedRow) -> Self {
-        match (row.acknowledged, row.status) {
-            (true, _) => Self::Acknowledged,
-            (false, Some(DeliveryStatus::Delivered)) => Self::AlreadyAcknowledged,
-            (false, Some(_)) => Self::Expired,
-            (false, None) => Self::Unknown,
-        }
-    }
-}
-
-/// Acknowledges pulled deliveries: they are delivered and do not come again.
-///
-/// A lease that ran out is still good while nobody else has leased the delivery. Repeating an acknowledgement
-/// changes nothing.
-#[utoipa::path(
-    post,
-    path = "/v1/endpoints/{id}/ack",
-    operation_id = "acknowledge_deliveries",
-    tag = "endpoints",
-    security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, format = Uuid, description = "A pull endpoint.")),
-    request_body = AckRequest,
-    responses(
-        (status = 200, description = "An outcome for each lease.", body = Acknowledged),
-        KeyRefusals, FormRefusals, NoEndpoint,
-        (status = 409, description = "The endpoint's deliveries are sent to its URL.", body = Problem, content_type = "application/problem+json"),
-    ),
-)]
-pub(crate) async fn acknowledge(
-    State(app): State<Arc<App>>,
-    PathId(endpoint_id): PathId<EndpointId>,
-    Manager { org_id, .. }: Manager,
-    mut body: RequestBody,
-) -> Result<Json<Acknowledged>, ApiError> {
-    check_is_pull(&app, org_id, endpoint_id).await?;
-    let AckRequest { leases } = body.form().await?;
-    if !(1..=MAX_LEASES).contains(&leases.len()) {
-        let detail = format!("must hold 1 to {MAX_LEASES} leases");
-        return Err(ApiError::invalid("leases", detail));
-    }
-    let known: BTreeSet<_> = leases.iter().filter_map(|text| Lease::decode(text)).collect();
-    let known = Vec::from_iter(known);
-    let rows = app
-        .store
-        .acknowledge_deliveries(org_id, endpoint_id, &known)
-        .await?;
-    let outcomes: BTreeMap<_, AckOutcome> = known.iter().zip(rows.into_iter().map(Into::into)).collect();
-    for outcome in outcomes.values() {
-        metrics::counter!("pull_acknowledgements_total", "outcome" => outcome.name()).increment(1);
-    }
-    let results = leases.into_iter().map(|text| {
-        let outcome = Lease::decode(&text).and_then(|lease| outcomes.get(&lease).copied());
-        AckResult {
-            lease: text,
-            outcome: outcome.unwrap_or(AckOutcome::Unknown),
-        }
-    });
-    Ok(Json(Acknowledged {
-        results: results.collect(),
-    }))
 }

@@ -1,0 +1,137 @@
+//! `POST /v1/endpoints/{id}/ack`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use shared::domain::delivery::DeliveryStatus;
+use shared::domain::id::EndpointId;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::lease::Lease;
+use crate::http::body::RequestBody;
+use crate::http::callers::Manager;
+use crate::http::error::{ApiError, Problem};
+use crate::http::extract::PathId;
+use crate::routes::pull::check_is_pull;
+use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
+use crate::store::AcknowledgedRow;
+
+/// Most leases in one acknowledgement.
+const MAX_LEASES: usize = 1_000;
+
+/// Body of `POST /v1/endpoints/{id}/ack`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AckRequest {
+    /// The `lease` of each delivery to acknowledge.
+    #[schema(min_items = 1, max_items = 1000)]
+    leases: Vec<String>,
+}
+
+/// The results of an acknowledgement.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Acknowledged {
+    /// One result for each lease, in the order of the request.
+    results: Vec<AckResult>,
+}
+
+/// The result for one lease.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AckResult {
+    /// The lease, as it was sent.
+    lease: String,
+    /// What the acknowledgement did.
+    outcome: AckOutcome,
+}
+
+/// What the acknowledgement of one lease did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AckOutcome {
+    /// The delivery is delivered now.
+    Acknowledged,
+    /// The delivery was acknowledged before, under this lease or another.
+    AlreadyAcknowledged,
+    /// The lease does not hold, or does not hold any more. The delivery comes again, unless it is dead.
+    Expired,
+    /// The endpoint has no such delivery.
+    Unknown,
+}
+
+impl AckOutcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Acknowledged => "acknowledged",
+            Self::AlreadyAcknowledged => "already_acknowledged",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<AcknowledgedRow> for AckOutcome {
+    fn from(row: AcknowledgedRow) -> Self {
+        match (row.acknowledged, row.status) {
+            (true, _) => Self::Acknowledged,
+            (false, Some(DeliveryStatus::Delivered)) => Self::AlreadyAcknowledged,
+            (false, Some(_)) => Self::Expired,
+            (false, None) => Self::Unknown,
+        }
+    }
+}
+
+/// Acknowledges pulled deliveries: they are delivered and do not come again.
+///
+/// A lease that ran out is still good while nobody else has leased the delivery. Repeating an acknowledgement
+/// changes nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/endpoints/{id}/ack",
+    operation_id = "acknowledge_deliveries",
+    tag = "endpoints",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, format = Uuid, description = "A pull endpoint.")),
+    request_body = AckRequest,
+    responses(
+        (status = 200, description = "An outcome for each lease.", body = Acknowledged),
+        KeyRefusals, FormRefusals, NoEndpoint,
+        (status = 409, description = "The endpoint's deliveries are sent to its URL.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn acknowledge(
+    State(app): State<Arc<App>>,
+    PathId(endpoint_id): PathId<EndpointId>,
+    Manager { org_id, .. }: Manager,
+    mut body: RequestBody,
+) -> Result<Json<Acknowledged>, ApiError> {
+    check_is_pull(&app, org_id, endpoint_id).await?;
+    let AckRequest { leases } = body.form().await?;
+    if !(1..=MAX_LEASES).contains(&leases.len()) {
+        let detail = format!("must hold 1 to {MAX_LEASES} leases");
+        return Err(ApiError::invalid("leases", detail));
+    }
+    let known: BTreeSet<_> = leases.iter().filter_map(|text| Lease::decode(text)).collect();
+    let known = Vec::from_iter(known);
+    let rows = app
+        .store
+        .acknowledge_deliveries(org_id, endpoint_id, &known)
+        .await?;
+    let outcomes: BTreeMap<_, AckOutcome> = known.iter().zip(rows.into_iter().map(Into::into)).collect();
+    for outcome in outcomes.values() {
+        metrics::counter!("pull_acknowledgements_total", "outcome" => outcome.name()).increment(1);
+    }
+    let results = leases.into_iter().map(|text| {
+        let outcome = Lease::decode(&text).and_then(|lease| outcomes.get(&lease).copied());
+        AckResult {
+            lease: text,
+            outcome: outcome.unwrap_or(AckOutcome::Unknown),
+        }
+    });
+    Ok(Json(Acknowledged {
+        results: results.collect(),
+    }))
+}

@@ -39,7 +39,7 @@ fn with<'a>(organization: &Organization, key: Option<&'a str>, order: Option<&'a
 
 #[tokio::test]
 async fn an_event_that_is_delivered_at_once_is_written_once() {
-    let (mut world, organization, receiver) = start().await;
+    let (world, organization, receiver) = start().await;
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
     receiver.wait_for(1).await;
     world.until_delivery_is(id, "delivered").await;
@@ -61,7 +61,7 @@ async fn an_event_that_is_delivered_at_once_is_written_once() {
 
 #[tokio::test]
 async fn the_attempts_before_the_last_have_rows_of_their_own() {
-    let (mut world, organization, receiver) = start().await;
+    let (world, organization, receiver) = start().await;
     let seen = AtomicU32::new(0);
     receiver.answer(move |_| {
         Answer::status(if seen.fetch_add(1, Ordering::Relaxed) < 2 {
@@ -91,7 +91,7 @@ async fn the_attempts_before_the_last_have_rows_of_their_own() {
 
 #[tokio::test]
 async fn an_event_may_arrive_before_it_can_be_stored() {
-    let (mut world, organization, receiver) = start().await;
+    let (world, organization, receiver) = start().await;
     let held = nothing_is_stored(&world).await;
     world.publish_events(&[with(&organization, None, None)]).await;
     receiver.wait_for(1).await;
@@ -104,7 +104,7 @@ async fn an_event_may_arrive_before_it_can_be_stored() {
 
 #[tokio::test]
 async fn an_event_with_a_key_is_stored_before_it_is_sent() {
-    let (mut world, organization, receiver) = start().await;
+    let (world, organization, receiver) = start().await;
     let events = [
         with(&organization, Some("k"), None),
         with(&organization, None, Some("o")),
@@ -122,7 +122,7 @@ async fn an_event_with_a_key_is_stored_before_it_is_sent() {
 
 #[tokio::test]
 async fn a_frame_that_was_sent_before_is_stored_before_its_events_are_sent() {
-    let (mut world, organization, receiver) = start().await;
+    let (world, organization, receiver) = start().await;
     let held = nothing_is_stored(&world).await;
     world
         .publish_events_again(&[with(&organization, None, None)])
@@ -152,7 +152,7 @@ async fn a_frame_that_lay_in_the_stream_at_the_start_is_stored_before_its_events
 /// One of an event's deliveries cannot begin, because its endpoint has a pace.
 #[tokio::test]
 async fn an_event_with_a_delivery_that_must_wait_is_stored_first() {
-    let (mut world, organization, receiver) = start().await;
+    let (world, organization, receiver) = start().await;
     let paced = json!({"rate_limit_per_second": 100});
     world.endpoint_with(&organization, &receiver, paced).await;
     let held = nothing_is_stored(&world).await;

@@ -1,5 +1,5 @@
-//! What an event costs from its acceptance to its webhooks, at more than can be done: processor time of each process, WAL
-//! and rows, of this build and of another one in alternation.
+//! What an event costs from its acceptance to its webhooks, at a rate at which they keep up: processor time of each process,
+//! WAL and rows, of this build and of another one in alternation.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,12 +16,6 @@ use crate::usage::Snapshot;
 
 const NAME: &str = "cost";
 
-/// Events a second that are sent: more than these machines deliver.
-const RATE: f64 = 12_000.0;
-
-/// Part of a measurement's time in which they are sent; the rest is spent on delivering them.
-const SENDING: f64 = 0.5;
-
 const DRAIN: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -35,6 +29,8 @@ struct Case {
     name: &'static str,
     event_type: &'static str,
     endpoints: usize,
+    /// Events a second.
+    rate: f64,
     /// Of ten events, how many fail at first.
     failing: u64,
 }
@@ -44,18 +40,21 @@ const CASES: [Case; 3] = [
         name: "one endpoint",
         event_type: "load.one",
         endpoints: 1,
+        rate: 3_000.0,
         failing: 0,
     },
     Case {
         name: "three endpoints",
         event_type: "load.three",
         endpoints: 3,
+        rate: 1_200.0,
         failing: 0,
     },
     Case {
         name: "30 % fail at first",
         event_type: "load.failing",
         endpoints: 1,
+        rate: 1_500.0,
         failing: 3,
     },
 ];
@@ -101,7 +100,7 @@ async fn compare(
     case: &Case,
 ) -> anyhow::Result<()> {
     let mut rounds: Vec<Vec<Round>> = subjects.iter().map(|_| Vec::new()).collect();
-    let length = bench.effort.slice.mul_f64(SENDING);
+    let length = bench.effort.slice;
     for round in 1..=bench.effort.rounds {
         for (subject, rounds) in subjects.iter_mut().zip(&mut rounds) {
             bench.step(format!("{}, {}, round {round}", case.name, subject.name));
@@ -158,7 +157,7 @@ impl Subject {
         reason = "counts of events and bytes are far below 2^52"
     )]
     async fn round(&mut self, number: usize, case: &Case, length: Duration) -> anyhow::Result<Round> {
-        let events = (RATE * length.as_secs_f64()) as u64 + 1;
+        let events = (case.rate * length.as_secs_f64()) as u64 + 1;
         let sinks = &self.sinks[number];
         let ledgers: Vec<_> = sinks
             .iter()
@@ -178,7 +177,7 @@ impl Subject {
         let watched = self.site.watched();
         let (wal, rows) = self.bytes().await?;
         let (before, started) = (Snapshot::take(&watched), Instant::now());
-        let mut driven = drive::open_loop(&target, RATE, length, ledgers.first().cloned()).await?;
+        let mut driven = drive::open_loop(&target, case.rate, length, ledgers.first().cloned()).await?;
         ensure!(
             driven.failed == 0,
             "{} requests were not answered 202",

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::domain::id::EndpointId;
@@ -27,7 +27,12 @@ pub(crate) struct Gate {
     backlogged: AtomicBool,
     // The endpoint fails: all its deliveries go through the table, where probes are chosen.
     circuit_open: AtomicBool,
+    // When a delivery last failed.
+    failed: Mutex<Option<Instant>>,
 }
+
+/// How long an endpoint counts as one that fails after a failure.
+const FAILURE_MEMORY: Duration = Duration::from_secs(1);
 
 impl Gate {
     /// Lets `slots` deliveries through at once.
@@ -38,7 +43,22 @@ impl Gate {
             leases: Arc::new(Semaphore::new(2 * slots)),
             backlogged: AtomicBool::new(false),
             circuit_open: AtomicBool::new(false),
+            failed: Mutex::new(None),
         }
+    }
+
+    /// Says that a delivery has failed just now.
+    pub(crate) fn note_failure(&self) {
+        *self.failed() = Some(Instant::now());
+    }
+
+    /// Whether one has failed a short time ago. A hint too.
+    pub(crate) fn has_failed_lately(&self) -> bool {
+        self.failed().is_some_and(|at| at.elapsed() < FAILURE_MEMORY)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says whether due deliveries of this endpoint wait in the table. A hint: the table is searched anyway.

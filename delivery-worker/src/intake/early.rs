@@ -66,8 +66,9 @@ pub(crate) enum Progress {
         #[expect(dead_code, reason = "it is held, not read")]
         permit: Permit,
     },
-    /// The recorder says what follows, once the delivery is stored.
-    Failed(Box<Report>),
+    /// The recorder says what follows, once the delivery is stored: it failed, or others to its endpoint fail, and their count
+    /// begins anew.
+    ForRecorder(Box<Report>),
 }
 
 impl Early {
@@ -162,8 +163,12 @@ impl Early {
 
 impl Progress {
     fn of(report: Report) -> Self {
+        let gate = &report.job.endpoint.gate;
         if report.next != Next::Delivered {
-            return Self::Failed(Box::new(report));
+            gate.note_failure();
+        }
+        if gate.has_failed_lately() {
+            return Self::ForRecorder(Box::new(report));
         }
         let latency = report.latency();
         let attempt = report.attempt;
@@ -183,7 +188,7 @@ impl Progress {
     pub(crate) fn success(&self) -> Option<&Arc<Success>> {
         match self {
             Self::Delivered { success, .. } => Some(success),
-            Self::Running | Self::Failed(_) => None,
+            Self::Running | Self::ForRecorder(_) => None,
         }
     }
 }

@@ -27,6 +27,7 @@ use futures_util::stream::FuturesUnordered;
 use shared::process::nats::Nats;
 use shared::process::shutdown::Tasks;
 use shared::process::telemetry::Readiness;
+use shared::wire;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,9 +48,10 @@ pub(crate) const STREAMS_FOUND: &str = "event streams";
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_DISCOVERY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A pause after a batch has come, in which frames gather: under load one statement does the work of several. A frame that
-/// comes alone does not meet it.
-const PAUSE: Duration = Duration::from_millis(4);
+/// A pause after a batch has come, in which frames gather: under load one statement does the work of several. It grows with
+/// the events of the batch; a single one is followed by none.
+const PAUSE_PER_EVENT: Duration = Duration::from_micros(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
 /// Batches of one stream that are being stored at once, or wait for the receivers of early attempts.
 const MAX_OPEN: usize = 32;
@@ -174,8 +176,7 @@ impl Intake {
                 next = next, if open.len() < MAX_OPEN => match next {
                     Ok((batch, then)) => {
                         crash::reach(Point::Fetched);
-                        let is_full = batch.len() >= MAX_BATCH_FRAMES;
-                        next_at = Instant::now() + if is_full { Duration::ZERO } else { PAUSE };
+                        next_at = Instant::now() + pause(&batch);
                         open.push(self.take_in(&acks, batch, known_through, bulky));
                         outcome = then;
                     }
@@ -244,6 +245,19 @@ impl Intake {
             }
         }
     }
+}
+
+/// How long the next batch gathers after this one.
+fn pause(batch: &[Message]) -> Duration {
+    if batch.len() >= MAX_BATCH_FRAMES {
+        return Duration::ZERO;
+    }
+    let events: usize = batch
+        .iter()
+        .map(|message| wire::frame::count(&message.payload))
+        .sum();
+    let others = u32::try_from(events.saturating_sub(1)).unwrap_or(u32::MAX);
+    PAUSE_PER_EVENT.saturating_mul(others).min(LONGEST_PAUSE)
 }
 
 /// A batch that is not being stored any more.

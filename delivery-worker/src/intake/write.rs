@@ -181,7 +181,9 @@ impl Writer {
         loop {
             let endpoints = self.directory.snapshot();
             let plan = self.planner.plan(&endpoints, &candidates, None).await;
-            let starts = plan.into_starts();
+            let mut starts = plan.into_starts();
+            // The database would say so.
+            starts.retain(|(_, starts)| !starts.iter().any(|start| start.endpoint.gate.has_failed_lately()));
             if starts.is_empty() {
                 return Ok(());
             }
@@ -189,7 +191,10 @@ impl Writer {
                 Some(failing) => {
                     let version = endpoints.version;
                     for (event, starts) in starts {
-                        if !starts.iter().any(|start| failing.contains(&start.endpoint.id)) {
+                        let fails = |start: &&Start| failing.contains(&start.endpoint.id);
+                        if let Some(start) = starts.iter().find(fails) {
+                            start.endpoint.gate.note_failure();
+                        } else {
                             self.begin_event(&candidates[event].event, version, starts, early);
                         }
                     }
@@ -332,7 +337,7 @@ impl Writer {
             {
                 match progress {
                     Progress::Delivered { latency, .. } => count_first_success(&endpoint, latency),
-                    Progress::Failed(report) => self.dispatcher.record(*report),
+                    Progress::ForRecorder(report) => self.dispatcher.record(*report),
                     // Its report goes to the recorder.
                     Progress::Running => {}
                 }

@@ -171,6 +171,9 @@ fn count(group: &[Report], recorded: &Recorded) {
         if !report.was_tried() {
             continue;
         }
+        if report.next != Next::Delivered {
+            report.job.endpoint.gate.note_failure();
+        }
         metrics::counter!("delivery_results_total", "status" => report.status().as_str()).increment(1);
         if report.next == Next::Dead {
             let (event_id, endpoint_id) = (report.job.event.id, report.job.endpoint.id);

@@ -79,6 +79,11 @@ pub fn encode<'a>(events: impl ExactSizeIterator<Item = &'a EncodedEvent> + Clon
     bytes.into()
 }
 
+/// How many events a message payload says that it has; 0 when it is no frame.
+pub fn count(mut payload: &[u8]) -> usize {
+    rmp::decode::read_array_len(&mut payload).map_or(0, |count| count as usize)
+}
+
 /// Why a whole frame cannot be read.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum FrameError {

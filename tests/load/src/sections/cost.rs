@@ -40,21 +40,21 @@ const CASES: [Case; 3] = [
         name: "one endpoint",
         event_type: "load.one",
         endpoints: 1,
-        rate: 3_000.0,
+        rate: 2_500.0,
         failing: 0,
     },
     Case {
         name: "three endpoints",
         event_type: "load.three",
         endpoints: 3,
-        rate: 1_200.0,
+        rate: 600.0,
         failing: 0,
     },
     Case {
         name: "30 % fail at first",
         event_type: "load.failing",
         endpoints: 1,
-        rate: 1_500.0,
+        rate: 800.0,
         failing: 3,
     },
 ];
@@ -184,7 +184,7 @@ impl Subject {
             driven.failed
         );
         let is_done = || ledgers.iter().all(|ledger| ledger.counts().1 >= driven.events);
-        while !is_done() || self.pending().await? > 0 {
+        while !is_done() || self.is_pending().await? {
             ensure!(started.elapsed() < DRAIN, "webhooks are missing after {DRAIN:?}");
             tokio::time::sleep(LOOK).await;
         }
@@ -200,8 +200,10 @@ impl Subject {
         })
     }
 
-    async fn pending(&self) -> anyhow::Result<i64> {
-        let pending = "select count(*) from deliveries where status = 'pending'";
+    /// Whether a delivery is not recorded as finished. It must cost little: an index has those that are not.
+    async fn is_pending(&self) -> anyhow::Result<bool> {
+        let pending = "select exists (select from deliveries
+                                      where status = 'pending' and not pull and ordering_key is null)";
         Ok(sqlx::query_scalar(pending).fetch_one(&self.site.database).await?)
     }
 

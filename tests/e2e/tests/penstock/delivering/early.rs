@@ -163,3 +163,28 @@ async fn an_event_with_a_delivery_that_must_wait_is_stored_first() {
     receiver.wait_for(2).await;
     world.finish().await;
 }
+
+/// Nobody fails ten times in a row here.
+#[tokio::test]
+async fn every_success_begins_the_count_of_failures_anew() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let fields = json!({"max_in_flight": 64});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    let seen = AtomicU32::new(0);
+    receiver.answer(move |_| {
+        let number = seen.fetch_add(1, Ordering::Relaxed);
+        Answer::status(if number < 45 && number.is_multiple_of(3) {
+            500
+        } else {
+            204
+        })
+    });
+    let events: Vec<_> = (0..45).map(|_| with(&organization, None, None)).collect();
+    world.publish_events(&events).await;
+    world.until_deliveries_are(45, "delivered").await;
+    let log = world.stack().worker(0).log();
+    assert!(!log.contains("its circuit is open"), "{log}");
+    world.finish().await;
+}

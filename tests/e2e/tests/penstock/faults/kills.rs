@@ -65,6 +65,7 @@ async fn a_worker_killed_before_any_answer_leaves_everything_to_the_next_one() {
     world.endpoint_with(&organization, &receiver, fields).await;
     let accepted = send(&world.producer(&organization), 50).await;
     receiver.wait_for(50).await;
+    world.until_deliveries_are(50, "pending").await;
     world.stack_mut().worker_mut(0).kill().await.unwrap();
     let deliveries = world.deliveries().await;
     assert_eq!(deliveries.iter().filter(|delivery| delivery.leased).count(), 50);

@@ -61,6 +61,7 @@ async fn a_result_whose_lease_was_lost_is_no_result() {
     world.endpoint_with(&organization, &receiver, patient).await;
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
     receiver.wait_for(1).await;
+    world.until_delivery_is(id, "pending").await;
     // As if another worker had it, and died.
     let lose = "update deliveries set lease_token = gen_random_uuid()";
     sqlx::query(lose).execute(world.database()).await.unwrap();

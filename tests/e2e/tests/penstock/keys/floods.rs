@@ -87,7 +87,7 @@ async fn counted(world: &World, flood: impl Future<Output = u64>) -> [u64; 3] {
 async fn flood(world: &World, valid: &str, keys: impl Iterator<Item = String>) -> u64 {
     let busy = AtomicU64::new(0);
     let answered = async |key: &str| loop {
-        match tried(world, 0, key).await {
+        match tried(world, 0, key).await.as_u16() {
             503 => _ = busy.fetch_add(1, Ordering::Relaxed),
             answer => return answer,
         }
@@ -99,7 +99,7 @@ async fn flood(world: &World, valid: &str, keys: impl Iterator<Item = String>) -
     let mut used = 0;
     let valid_use = async {
         loop {
-            match tried(world, 0, valid).await {
+            match tried(world, 0, valid).await.as_u16() {
                 404 => used += 1,
                 answer => assert_eq!(answer, 503),
             }

@@ -19,8 +19,9 @@ const LOADED: usize = 4;
 const SHORT_WAIT: Duration = Duration::from_millis(1);
 
 /// Under more load a frame waits longer, because it costs NATS a message and a sync however many events it has. The wait ends
-/// when no event comes for [`SHORT_WAIT`]: then all who send may be waiting for this very frame.
+/// when no event comes for [`GAP`]: then all who send may be waiting for this very frame.
 const LONG_WAIT: Duration = Duration::from_millis(4);
+const GAP: Duration = Duration::from_millis(2);
 
 /// A long wait has paid when the frame has this many events, and half as many again as before. After one that has not, so
 /// many frames go by without.
@@ -110,7 +111,7 @@ impl Gathering {
             return;
         }
         let before = self.gathered.len();
-        let gap = || (Instant::now() + SHORT_WAIT).min(begun + LONG_WAIT);
+        let gap = || (Instant::now() + GAP).min(begun + LONG_WAIT);
         while self.gathered.len() < frame::MAX_EVENTS && self.receive(gap()).await {}
         if self.gathered.len() < FULL.max(before + before / 2) {
             self.without = FRAMES_WITHOUT;
@@ -212,11 +213,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn frames_grow_while_many_events_come_and_not_while_few_do() {
         let start = [Duration::ZERO; LOADED];
-        let steady = |pause, count| [&start[..], &vec![pause; count]].concat();
-        let many = frame_sizes(&steady(LONG_WAIT / 20, 2_000)).await;
+        // So many events every millisecond, which is as fine as the runtime's clock is.
+        let steady = |events: usize| {
+            let mut each = vec![Duration::ZERO; events];
+            each[0] = Duration::from_millis(1);
+            [&start[..], &each.repeat(200)].concat()
+        };
+        let many = frame_sizes(&steady(5)).await;
         let last = &many[many.len() - 20..many.len() - 1];
         assert!(last.iter().all(|size| *size >= 15), "{many:?}");
-        let few = frame_sizes(&steady(LONG_WAIT / 5, 200)).await;
+        let few = frame_sizes(&steady(1)).await;
         assert!(few.iter().all(|size| *size < FULL), "{few:?}");
         assert!(few.len() > 100, "{few:?}");
     }

@@ -48,9 +48,10 @@ pub(crate) const STREAMS_FOUND: &str = "event streams";
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_DISCOVERY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A pause after a batch has come, in which frames gather: under load one statement does the work of several. It grows with
-/// the events of the batch; a single one is followed by none.
+/// A pause after a batch has come, in which frames gather: one statement does the work of several. It grows with the events
+/// of the batch. A frame that comes alone does not meet it.
 const PAUSE_PER_EVENT: Duration = Duration::from_micros(500);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(3);
 const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
 /// Batches of one stream that are being stored at once, or wait for the receivers of early attempts.
@@ -256,8 +257,10 @@ fn pause(batch: &[Message]) -> Duration {
         .iter()
         .map(|message| wire::frame::count(&message.payload))
         .sum();
-    let others = u32::try_from(events.saturating_sub(1)).unwrap_or(u32::MAX);
-    PAUSE_PER_EVENT.saturating_mul(others).min(LONGEST_PAUSE)
+    let events = u32::try_from(events).unwrap_or(u32::MAX);
+    PAUSE_PER_EVENT
+        .saturating_mul(events)
+        .clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// A batch that is not being stored any more.

@@ -26,18 +26,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Bulky {
     writer: Writer,
     tasks: Tasks,
-    /// A third of how long a frame may be held: so often the stream is told that it is worked on.
-    progress_interval: Duration,
     slots: Arc<Semaphore>,
 }
 
 impl Bulky {
-    /// Within `tasks`. A frame may be held for `ack_wait` without a word.
-    pub(crate) fn new(writer: Writer, tasks: Tasks, ack_wait: Duration) -> Self {
+    /// Within `tasks`.
+    pub(crate) fn new(writer: Writer, tasks: Tasks) -> Self {
         Self {
             writer,
             tasks,
-            progress_interval: ack_wait / 3,
             slots: Arc::new(Semaphore::new(MAX_FRAMES)),
         }
     }
@@ -67,19 +64,8 @@ impl Bulky {
 
     async fn store(&self, acks: Acks, message: &Message, _slot: OwnedSemaphorePermit) {
         let begun = Instant::now();
-        let progress = async {
-            let mut tick = tokio::time::interval(self.progress_interval);
-            loop {
-                tick.tick().await;
-                acks.keep([message]).await;
-            }
-        };
-        let storing = async {
-            tokio::select! {
-                stored = self.store_until_it_is(&acks.stream, message) => stored,
-                () = progress => false,
-            }
-        };
+        let storing = Box::pin(self.store_until_it_is(&acks.stream, message));
+        let storing = acks.keep_during(std::slice::from_ref(message), storing);
         let stored = self.tasks.stop().run_until_cancelled(storing).await;
         match stored {
             // An error means that it comes again, and storing it again changes nothing.

@@ -3,7 +3,7 @@
 use shared::wire::frame;
 
 use crate::intake::frame::{Frame, Located};
-use crate::store::events::Unreadable;
+use crate::store::quarantine::Unreadable;
 
 /// What stands in some frames.
 #[derive(Debug, Default)]

@@ -8,7 +8,8 @@ use async_nats::jetstream::message::StreamMessage;
 use shared::domain::event::Event;
 use shared::wire::frame;
 
-use crate::store::events::{Order, Unreadable};
+use crate::store::events::Order;
+use crate::store::quarantine::Unreadable;
 
 /// A frame of an unknown version is offered this often, to whichever worker can read it, before it is set aside.
 const UNKNOWN_VERSION_TRIES: i64 = 5;

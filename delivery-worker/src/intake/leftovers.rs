@@ -53,7 +53,8 @@ impl Leftovers {
         }
     }
 
-    /// Stores and removes what the consumers have been done with since the look before, and what they handed out long ago.
+    /// Stores and removes what the consumers have been done with since the look before, and what they handed out long ago. Time
+    /// in which Postgres is away does not count: workers hold frames then, whose deliveries may have begun.
     ///
     /// # Errors
     /// When NATS or Postgres does not answer or refuses. What was not removed is found again.
@@ -63,6 +64,10 @@ impl Leftovers {
         writer: &Writer,
         streams: &[Info],
     ) -> anyhow::Result<()> {
+        if let Err(error) = writer.directory.refresh().await {
+            self.streams.clear();
+            return Err(error.into());
+        }
         for info in streams {
             let name = &info.config.name;
             if info.state.messages == 0 {

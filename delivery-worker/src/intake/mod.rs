@@ -6,6 +6,7 @@
 
 pub(crate) mod session;
 pub(crate) mod batch;
+pub(crate) mod begin;
 pub(crate) mod frame;
 pub(crate) mod decode;
 pub(crate) mod early;
@@ -80,7 +81,7 @@ impl Intake {
         let mut known = HashSet::new();
         let mut leftovers = Leftovers::new(self.ack_wait);
         // One for all streams: it bounds what the worker holds.
-        let bulky = Bulky::new(self.writer.clone(), tasks.clone(), self.ack_wait);
+        let bulky = Bulky::new(self.writer.clone(), tasks.clone());
         while !tasks.stop().is_cancelled() {
             let looking = self.discover(&mut known, &mut leftovers, &bulky, &readiness);
             if let Some(Err(error)) = tasks.stop().run_until_cancelled(looking).await {
@@ -208,15 +209,16 @@ impl Intake {
         }
     }
 
-    /// Stores a batch and acknowledges it.
+    /// Stores a batch and acknowledges it. Meanwhile nobody else gets its frames, whose deliveries may have begun.
     async fn take_in(&self, acks: &Acks, batch: Vec<Message>, known_through: u64, bulky: &Bulky) -> Ended {
         let early = Early::new(known_through);
-        let outcome = self.store(acks, &batch, &early, bulky).await;
+        let storing = Box::pin(self.store(acks, &batch, &early, bulky));
+        let outcome = acks.keep_during(&batch, storing).await;
         self.writer.end(&early).await;
         Ended { batch, outcome }
     }
 
-    /// The same. While Postgres is away it tries again and keeps the frames; false when the stop came first.
+    /// The same. While Postgres is away it tries again; false when the stop came first.
     async fn store(
         &self,
         acks: &Acks,
@@ -236,7 +238,6 @@ impl Intake {
                 }
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, frames = batch.len(), "cannot store events, trying again");
-                    acks.keep(batch).await;
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -13,6 +13,7 @@ use async_nats::jetstream::{AckKind, Message};
 use futures_util::{FutureExt as _, StreamExt as _};
 use shared::process::nats::{Connection, Connections, Nats};
 use shared::wire::stream;
+use tokio::time::Instant;
 
 use crate::crash::{self, Point};
 use crate::intake::batch::{MAX_BATCH_FRAMES, next_batch};
@@ -55,6 +56,8 @@ pub(crate) struct Acks {
     nats: Nats,
     connection: Connection,
     consumer: Arc<Consumer<pull::Config>>,
+    /// A third of how long a frame may be held without a word.
+    keep_interval: Duration,
 }
 
 impl Session {
@@ -91,6 +94,7 @@ impl Session {
             nats: nats.clone(),
             connection,
             consumer: Arc::new(consumer),
+            keep_interval: ack_wait / 3,
         };
         Ok(Self {
             acks,
@@ -177,11 +181,23 @@ impl Acks {
         Ok(())
     }
 
-    /// Tells the server that these frames are still wanted.
-    pub(crate) async fn keep<'a>(&self, frames: impl IntoIterator<Item = &'a Message>) {
-        if self.is_current() {
-            for message in frames {
-                let _ = message.ack_with(AckKind::Progress).await;
+    /// Does what takes long with frames, and tells the server again and again that they are worked on: nobody else is
+    /// offered them meanwhile.
+    pub(crate) async fn keep_during<T>(
+        &self,
+        frames: &[Message],
+        mut work: impl Future<Output = T> + Unpin,
+    ) -> T {
+        let mut tick = tokio::time::interval_at(Instant::now() + self.keep_interval, self.keep_interval);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = tick.tick() => {}
+            }
+            if self.is_current() {
+                for message in frames {
+                    let _ = message.ack_with(AckKind::Progress).await;
+                }
             }
         }
     }

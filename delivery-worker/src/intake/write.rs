@@ -8,22 +8,21 @@ use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{AckKind, Message};
-use shared::domain::event::Event;
-use shared::domain::id::{EndpointId, EventId};
+use shared::domain::id::EventId;
 
 use crate::crash::{self, Point};
 use crate::endpoints::directory::Directory;
 use crate::intake::decode::{Decoded, decode};
-use crate::intake::early::{Begun, Early, EarlyDelivery, Progress};
+use crate::intake::early::Early;
 use crate::intake::frame::{Frame, Located, split_repeats};
 use crate::intake::isolate::{Faulty, isolate};
-use crate::intake::plan::{Plan, Planned, Planner, Start};
+use crate::intake::plan::{Plan, Planned, Planner};
 use crate::intake::put_off::PutOff;
-use crate::record::count_first_success;
 use crate::send::Dispatcher;
 use crate::send::body::Outgoing;
 use crate::send::job::Job;
-use crate::store::events::{self, Stored, Unreadable};
+use crate::store::events::{self, Stored};
+use crate::store::quarantine::{Unreadable, quarantine};
 use crate::store::warm::WarmPool;
 
 /// Pause before a frame that may be for a worker of another release is offered again.
@@ -152,97 +151,18 @@ impl Writer {
         crash::reach(Point::Decoded);
         while !events.is_empty() {
             let (first, repeats) = split_repeats(events);
-            let Some(early) = early else {
-                self.store(&first, None).await?;
-                events = repeats;
-                continue;
+            let (begun, others) = match early {
+                Some(early) => self.begin(first, early).await?,
+                None => (Vec::new(), first),
             };
-            self.begin(&first, early).await?;
-            let is_begun = |located: &Located<'_>| early.contains(located.event.id);
-            let (begun, others): (Vec<_>, Vec<_>) = first.into_iter().partition(is_begun);
-            self.store(&others, Some(early)).await?;
-            if !begun.is_empty() {
+            self.store(&others, early).await?;
+            if let Some(early) = early.filter(|_| !begun.is_empty()) {
                 early.wait().await;
                 self.store(&begun, Some(early)).await?;
             }
             events = repeats;
         }
         Ok(())
-    }
-
-    /// Starts the deliveries of events that may begin early, if all of an event's deliveries can start, to endpoints that do not
-    /// fail. The database is asked whether the endpoints are still those in memory: one that was disabled gets nothing.
-    async fn begin(&self, events: &[Located<'_>], early: &Early) -> Result<(), sqlx::Error> {
-        let candidates = events.iter().filter(|located| early.may_begin(located));
-        let candidates: Vec<_> = candidates.copied().collect();
-        if candidates.is_empty() || !early.begin_once() {
-            return Ok(());
-        }
-        loop {
-            let endpoints = self.directory.snapshot();
-            let plan = self.planner.plan(&endpoints, &candidates, None).await;
-            let mut starts = plan.into_starts();
-            // The database would say so.
-            starts.retain(|(_, starts)| !starts.iter().any(|start| start.endpoint.gate.has_failed_lately()));
-            if starts.is_empty() {
-                return Ok(());
-            }
-            match self.failing(endpoints.version, &starts).await? {
-                Some(failing) => {
-                    let version = endpoints.version;
-                    for (event, starts) in starts {
-                        let fails = |start: &&Start| failing.contains(&start.endpoint.id);
-                        if let Some(start) = starts.iter().find(fails) {
-                            start.endpoint.gate.note_failure();
-                        } else {
-                            self.begin_event(&candidates[event].event, version, starts, early);
-                        }
-                    }
-                    crash::reach(Point::Begun);
-                    return Ok(());
-                }
-                None => _ = self.directory.refresh().await?,
-            }
-        }
-    }
-
-    fn begin_event(&self, event: &Event<'_>, version: i64, starts: Vec<Start>, early: &Early) {
-        let outgoing = Arc::new(Outgoing::from(event));
-        let mut deliveries = Vec::new();
-        for Start {
-            endpoint,
-            permit,
-            lease,
-        } in starts
-        {
-            let job = Job::first(outgoing.clone(), endpoint.clone(), lease);
-            deliveries.push(EarlyDelivery {
-                endpoint,
-                lease,
-                progress: Progress::Running,
-            });
-            self.dispatcher.begin(job, permit, early.reports().clone());
-        }
-        early.begun().insert(event.id, Begun { version, deliveries });
-    }
-
-    /// The endpoints among these that fail; `None` when the endpoints have changed.
-    async fn failing(
-        &self,
-        version: i64,
-        starts: &[(usize, Vec<Start>)],
-    ) -> Result<Option<HashSet<EndpointId>>, sqlx::Error> {
-        let ids = starts.iter().flat_map(|(_, starts)| starts);
-        let ids: HashSet<_> = ids.map(|start| start.endpoint.id).collect();
-        let ids: Vec<_> = ids.into_iter().collect();
-        let looking = async {
-            let mut connection = self.database.acquire().await?;
-            let failing = events::failing(&mut connection, version, &ids).await?;
-            connection.keep();
-            Ok(failing)
-        };
-        let failing = self.database.pool().within(looking).await?;
-        Ok(failing.map(|failing| failing.into_iter().collect()))
     }
 
     /// Stores events with different ids; sets those aside that cannot be.
@@ -320,38 +240,6 @@ impl Writer {
         }
     }
 
-    /// What follows from early attempts, now that they are stored. The results of events that were stored before are dropped:
-    /// they were delivered twice.
-    fn conclude(&self, events: &[Located<'_>], early: &Early, new: &HashSet<EventId>) {
-        for Located { event, .. } in events {
-            let Some(begun) = early.begun().remove(&event.id) else {
-                continue;
-            };
-            if !new.contains(&event.id) {
-                tracing::warn!(event_id = %event.id, "an event was delivered that another worker had stored");
-                continue;
-            }
-            for EarlyDelivery {
-                endpoint, progress, ..
-            } in begun.deliveries
-            {
-                match progress {
-                    Progress::Delivered { latency, .. } => count_first_success(&endpoint, latency),
-                    Progress::ForRecorder(report) => self.dispatcher.record(*report),
-                    // Its report goes to the recorder.
-                    Progress::Running => {}
-                }
-            }
-        }
-    }
-
-    /// Ends a batch: hands the late results of early attempts to the recorder.
-    pub(crate) async fn end(&self, early: &Early) {
-        for report in early.end().await {
-            self.dispatcher.record(report);
-        }
-    }
-
     /// Says for which endpoints deliveries are written that do not start at once.
     fn note_waiting(&self, plan: &Plan<'_>) {
         let permits = &self.planner.permits;
@@ -367,7 +255,7 @@ impl Writer {
     }
 
     async fn set_aside(&self, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
-        if !events::quarantine(self.database.pool(), unreadable).await? {
+        if !quarantine(self.database.pool(), unreadable).await? {
             return Ok(());
         }
         metrics::counter!("quarantined_total").increment(1);

@@ -23,8 +23,8 @@ pub(crate) struct Recorded {
 }
 
 /// Writes the results whose lease still holds, with their attempts: the last one stands in the delivery, those before in
-/// `attempts`. Forgets the failures of endpoints that succeeded;
-/// and writes down the operational events that follow, for those who want them.
+/// `attempts`. Forgets the failures of endpoints that succeeded, and writes down the operational events that follow, for
+/// those who want them.
 ///
 /// # Errors
 /// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.

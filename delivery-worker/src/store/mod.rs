@@ -4,4 +4,5 @@
 
 pub(crate) mod events;
 pub(crate) mod partitions;
+pub(crate) mod quarantine;
 pub(crate) mod warm;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use clap::{Arg, Args, Command};
+use ignore::WalkBuilder;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 /// The document with the tables of settings.
@@ -125,24 +126,19 @@ fn resolved(path: &Path) -> Option<PathBuf> {
     Some(target)
 }
 
-/// Every Markdown file of the project, as a path from its root. Folders that are hidden, or hold what a build made, are
-/// no part of it.
+/// Every Markdown file of the project, as a path from its root. Files that are hidden, or that `.gitignore` names, are no
+/// part of it.
 fn documents() -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(root().join(&folder)).expect("a folder can be listed") {
-            let entry = entry.expect("a folder can be listed");
-            let name = entry.file_name();
-            let path = folder.join(&name);
-            let hidden = name.to_string_lossy().starts_with('.');
-            if entry.file_type().expect("an entry has a type").is_dir() {
-                let built = root().join(&path).join("CACHEDIR.TAG").exists();
-                folders.extend((!hidden && !built && name != "node_modules").then_some(path));
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                found.push(path);
-            }
-        }
-    }
+    let root = root();
+    let mut found: Vec<_> = WalkBuilder::new(&root)
+        .require_git(false)
+        .git_global(false)
+        .parents(false)
+        .build()
+        .map(|entry| entry.expect("a folder can be listed").into_path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .map(|path| path.strip_prefix(&root).expect("it is below the root").to_owned())
+        .collect();
     found.sort();
     assert!(found.len() > 1, "the documents are found");
     found

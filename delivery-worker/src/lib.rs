@@ -219,6 +219,7 @@ impl Worker {
             chores::start(
                 &tasks,
                 &self.pool,
+                self.nats.clone(),
                 self.directory.clone(),
                 self.permits.clone(),
                 config.retention,

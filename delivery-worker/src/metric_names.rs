@@ -11,6 +11,10 @@ pub(crate) fn describe() {
         "Events taken out of the streams and stored, or found to be stored already."
     );
     describe_counter!(
+        "tenant_events_without_endpoint_total",
+        "Events of tenants that had no enabled endpoint of their own: unknown, disabled, or without one."
+    );
+    describe_counter!(
         "quarantined_total",
         "Frames and events set aside because they cannot be read or stored."
     );

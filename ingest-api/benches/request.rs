@@ -6,7 +6,7 @@ use ingest_api::event::envelope;
 use ingest_api::http::rate_headers;
 use ingest_api::keys::api_key::{KeyPrefix, KeySecrets};
 use ingest_api::keys::moment::Moment;
-use ingest_api::limits::limiter::RateLimiter;
+use ingest_api::limits::limiter::{AccountId, RateLimiter};
 use shared::domain::id::OrgId;
 
 fn main() {
@@ -44,7 +44,9 @@ fn a_key_that_is_not_in_memory_is_recognised(bencher: Bencher<'_, '_>) {
 fn an_organisation_is_charged(bencher: Bencher<'_, '_>, organisations: usize) {
     let limiter = RateLimiter::new();
     let limit = Limit::per_minute(60_000_000);
-    let organisations: Vec<_> = (0..organisations).map(|_| OrgId::generate()).collect();
+    let organisations: Vec<_> = (0..organisations)
+        .map(|_| AccountId::from(OrgId::generate()))
+        .collect();
     let mut turns = organisations.iter().cycle();
     bencher.bench_local(|| {
         let org_id = turns.next().expect("a cycle has no end");
@@ -54,7 +56,7 @@ fn an_organisation_is_charged(bencher: Bencher<'_, '_>, organisations: usize) {
 
 #[divan::bench]
 fn the_headers_of_a_limit_are_written(bencher: Bencher<'_, '_>) {
-    let decision = RateLimiter::new().check(OrgId::generate(), Limit::per_minute(1_000), 1);
+    let decision = RateLimiter::new().check(OrgId::generate().into(), Limit::per_minute(1_000), 1);
     bencher.bench_local(|| {
         let mut headers = axum::http::HeaderMap::with_capacity(8);
         rate_headers::write(&decision, &mut headers);

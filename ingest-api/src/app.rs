@@ -13,6 +13,7 @@ use crate::http::large_json::AnswerRoom;
 use crate::keys::authenticator::Authenticator;
 use crate::keys::changes::KeyChanges;
 use crate::limits::limiter::RateLimiter;
+use crate::limits::tenants::TenantLimits;
 use crate::publish::Publisher;
 use crate::pulling::Waiters;
 use crate::store::Store;
@@ -23,6 +24,7 @@ pub(crate) struct App {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) key_changes: Arc<KeyChanges>,
     pub(crate) rate_limiter: Arc<RateLimiter>,
+    pub(crate) tenant_limits: Arc<TenantLimits>,
     pub(crate) publisher: Publisher,
     pub(crate) store: Store,
     pub(crate) waiters: Arc<Waiters>,

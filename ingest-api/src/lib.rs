@@ -19,6 +19,7 @@ pub mod http;
 mod routes;
 mod app;
 mod router;
+mod tenant_limits;
 mod metric_names;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ use crate::keys::share::KEYS_SHARED;
 use crate::keys::start::{follow_key_changes, start_keys};
 use crate::limits::exchange::RateExchange;
 use crate::limits::limiter::RateLimiter;
+use crate::limits::tenants::TenantLimits;
 use crate::publish::Publisher;
 use crate::publish::streams::STREAMS_READY;
 use crate::pulling::Waiters;
@@ -123,10 +125,14 @@ pub async fn run(
     let keys = start_keys(&config, store.clone(), &nats, &readiness, &tasks);
     follow_key_changes(&keys, &store, &lasting);
     let rate_limiter = start_rate_limits(&config, &nats, &tasks);
+    let tenant_limits = Arc::new(TenantLimits::default());
+    let following = tenant_limits::follow(store.clone(), tenant_limits.clone(), stop.clone());
+    tasks.spawn_long_lived("limits of tenants", following);
     let app = Arc::new(App {
         authenticator: keys.authenticator,
         key_changes: keys.changes,
         rate_limiter: rate_limiter.clone(),
+        tenant_limits,
         publisher,
         store: store.clone(),
         waiters: Arc::new(Waiters::new(stop.clone())),

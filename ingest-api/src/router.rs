@@ -29,7 +29,7 @@ use crate::http::error::ApiError;
 use crate::http::metrics::RecordLayer;
 use crate::keys::cache::KeyCache;
 use crate::limits::limiter::RateLimiter;
-use crate::routes::{endpoints, events, keys, legacy, openapi, organizations, pull};
+use crate::routes::{endpoints, events, keys, legacy, openapi, organizations, pull, tenants};
 
 /// How often caches drop what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -61,6 +61,8 @@ fn with_key() -> Operations {
         routes!(endpoints::recoveries::show, endpoints::recoveries::cancel),
         routes!(pull::lease::pull),
         routes!(pull::acknowledge::acknowledge),
+        routes!(tenants::list),
+        routes!(tenants::put, tenants::show, tenants::change, tenants::delete),
         routes!(keys::own::create, keys::own::list),
         routes!(keys::own::revoke),
         routes!(keys::own::rotate),

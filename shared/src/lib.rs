@@ -10,13 +10,15 @@
 //!
 //! | word | what it is |
 //! |---|---|
-//! | organisation | The tenant that owns keys, endpoints, events and deliveries. |
+//! | organisation | Who owns keys, endpoints, events and deliveries. |
+//! | tenant | One of an organisation's own customers, with events, endpoints and keys of its own. |
+//! | realm | What a key is for: all of an organisation, or one of its tenants. |
 //! | key | A secret with which a client of an organisation calls the API. |
 //! | scope | What a key may do. |
 //! | tier | What an organisation pays for: its rate limit. |
 //! | event | Something that a producer reported: an id, a type and a payload (`data`). It is never changed. |
 //! | frame | Events that travel together in one message of a stream. |
-//! | stream | A JetStream stream of frames, `EVENTS-n`. An organisation's events are all in one. |
+//! | stream | A JetStream stream of frames, `EVENTS-n`. The events of one ordering key are all in one. |
 //! | lane | The ingest API's way to one stream: one frame is in flight, and the next one gathers behind it. |
 //! | endpoint | Where an organisation wants events, which of them, and how. |
 //! | target | Whether an endpoint's deliveries go to its URL (webhook) or are fetched by its owner (pull). |

@@ -135,7 +135,10 @@ async fn end_some(pool: &PgPool, id: EndpointId, org_id: OrgId) -> Result<u64, s
     let done = sqlx::query!(
         "update deliveries d
          set status = 'dead', next_attempt_at = null, lease_token = null, finished_at = now(),
-             last_outcome = 'endpoint_deleted'
+             last_outcome = case when exists (
+                 select from endpoints e join tenants t on t.org_id = e.org_id and t.uid = e.tenant
+                 where e.id = $1 and t.deleting_since is not null
+             ) then 'tenant_deleted' else 'endpoint_deleted' end
          from (
              select * from (
                  select event_id, accepted_at from deliveries

@@ -3,6 +3,7 @@
 pub(crate) mod notices;
 pub(crate) mod recoveries;
 pub(crate) mod deleted_endpoints;
+pub(crate) mod deleted_tenants;
 pub(crate) mod unacknowledged;
 pub(crate) mod retention;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::db::limited::within;
+use shared::process::nats::Nats;
 use shared::process::shutdown::Tasks;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 pub(crate) fn start(
     tasks: &Tasks,
     pool: &PgPool,
+    nats: Nats,
     directory: Arc<Directory>,
     permits: Permits,
     retention: RetentionConfig,
@@ -45,6 +48,11 @@ pub(crate) fn start(
     let ending = deleted_endpoints::Ending::default();
     let end = async move || ending.take_round(&db).await;
     let rounds = repeat(name, deleted_endpoints::INTERVAL, LIMIT, stop.clone(), end);
+    tasks.spawn_long_lived(name, rounds);
+
+    let (name, db) = ("deleted tenants", pool.clone());
+    let remove = async move || deleted_tenants::take_round(&db, &nats).await;
+    let rounds = repeat(name, deleted_tenants::INTERVAL, LIMIT, stop.clone(), remove);
     tasks.spawn_long_lived(name, rounds);
 
     let (name, db) = ("unacknowledged deliveries", pool.clone());

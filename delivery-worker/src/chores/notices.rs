@@ -29,6 +29,8 @@ struct Notice {
     org_id: OrgId,
     kind: String,
     endpoint_id: EndpointId,
+    /// The endpoint's.
+    tenant: Option<String>,
     data: String,
 }
 
@@ -43,9 +45,10 @@ pub(crate) async fn store(
 ) -> Result<(), sqlx::Error> {
     let notices = sqlx::query_as!(
         Notice,
-        r#"select id as "id: EventId", created_at, org_id as "org_id: OrgId", type as kind,
-                  endpoint_id as "endpoint_id: EndpointId", data
-           from operational_events order by id limit $1"#,
+        r#"select o.id as "id: EventId", o.created_at, o.org_id as "org_id: OrgId", o.type as kind,
+                  o.endpoint_id as "endpoint_id: EndpointId", e.tenant as "tenant?", o.data
+           from operational_events o left join endpoints e on e.id = o.endpoint_id and e.org_id = o.org_id
+           order by o.id limit $1"#,
         MAX_BATCH,
     )
     .fetch_all(pool)
@@ -117,6 +120,7 @@ impl Notice {
             cloudevent: None,
             ordering_key: None,
             only_to: None,
+            tenant: self.tenant.as_deref(),
             data: self.data.as_bytes(),
         }
     }

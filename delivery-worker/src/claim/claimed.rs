@@ -27,6 +27,7 @@ pub(super) struct Claimed {
     pub(super) traceparent: Option<String>,
     pub(super) cloudevent: Option<String>,
     pub(super) ordering_key: Option<String>,
+    pub(super) tenant: Option<String>,
     pub(super) data: Vec<u8>,
 }
 
@@ -42,6 +43,7 @@ impl Claimed {
             traceparent: self.traceparent,
             cloudevent: self.cloudevent,
             ordering_key: self.ordering_key,
+            tenant: self.tenant,
             data: self.data,
             bodies: Bodies::default(),
         };

@@ -242,7 +242,7 @@ async fn lease(connection: &mut PgConnection, heads: &[(&Due, i64)]) -> Result<V
                   d.org_id as "org_id: OrgId", d.accepted_at, d.attempts - d.attempts_before as "attempts!",
                   extract(epoch from now() - coalesce(d.revived_at, d.created_at))::float8 as "age_seconds!",
                   d.ordering_key is not null as "ordered!", d.lease_token as "lease_token!: LeaseToken",
-                  e.type as event_type, e.content_type, e.traceparent, e.cloudevent, e.ordering_key, e.data
+                  e.type as event_type, e.content_type, e.traceparent, e.cloudevent, e.ordering_key, e.tenant, e.data
         "#,
         &heads.iter().map(|(head, _)| head.org_id.as_uuid()).collect::<Vec<_>>(),
         &heads.iter().map(|(head, _)| head.event_id.as_uuid()).collect::<Vec<_>>(),

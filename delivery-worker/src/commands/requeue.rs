@@ -14,10 +14,9 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use shared::domain::id::OrgId;
 use shared::process::output::print;
-use shared::wire::frame::{self, EncodedEvent};
-use shared::wire::stream;
+use shared::wire::frame;
+use shared::wire::stream::Spread;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
@@ -81,10 +80,10 @@ async fn requeue(
         let mut page = page.await.context("cannot read the quarantine")?;
         for row in &page {
             let payload = row.payload();
-            let Some(org_id) = readable(row, &payload, outcome) else {
+            let Some(spread) = readable(row, &payload, outcome) else {
                 continue;
             };
-            let target = target(&targets, &row.stream, org_id);
+            let target = target(&targets, &row.stream, spread);
             match publish(jetstream, target, row, payload).await {
                 // A worker that puts it into quarantine again finds this row there and adds none.
                 Ok(ack) if row.is_at(&ack) => {
@@ -111,9 +110,9 @@ async fn requeue(
     }
 }
 
-/// The organisation of the first event that can be read. Counts the events that cannot be read. When another event of
+/// Where the first event that can be read goes. Counts the events that cannot be read. When another event of
 /// the frame can be read, the frame is put back, and a worker puts each unreadable event into quarantine by itself.
-fn readable(row: &Row, payload: &[u8], outcome: &mut Outcome) -> Option<OrgId> {
+fn readable(row: &Row, payload: &[u8], outcome: &mut Outcome) -> Option<Spread> {
     let events = match frame::decode(row.frame_version.as_deref(), payload) {
         Ok(events) if events.is_empty() => {
             outcome.stays("a frame without events");
@@ -128,7 +127,7 @@ fn readable(row: &Row, payload: &[u8], outcome: &mut Outcome) -> Option<OrgId> {
     let mut first = None;
     for event in events {
         match event {
-            Ok(event) => first = first.or(Some(event.org_id)),
+            Ok(event) => first = first.or(Some(Spread::of(&event))),
             Err(error) => outcome.stays(error),
         }
     }
@@ -162,13 +161,13 @@ async fn targets(jetstream: &Context) -> anyhow::Result<Vec<Target>> {
     Ok(targets)
 }
 
-/// The stream that it came from. If that is gone, the stream of the organisation's new events.
-fn target<'a>(targets: &'a [Target], from: &str, org_id: OrgId) -> &'a Target {
+/// The stream that it came from. If that is gone, the stream that its first event would go to now.
+fn target<'a>(targets: &'a [Target], from: &str, spread: Spread) -> &'a Target {
     let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
     targets
         .iter()
         .find(|target| target.stream == from)
-        .unwrap_or_else(|| &targets[stream::partition(org_id, count) as usize])
+        .unwrap_or_else(|| &targets[spread.partition(count) as usize])
 }
 
 async fn publish(
@@ -201,7 +200,7 @@ impl Row {
         if self.position < 0 {
             bytes.into()
         } else {
-            frame::encode([EncodedEvent::of_frame(bytes)].iter())
+            frame::pack([bytes.as_slice()].into_iter())
         }
     }
 

@@ -1,19 +1,23 @@
 //! Which endpoints an event goes to.
 //!
 //! The endpoints are held in memory. The database counts their changes, and the statement that stores events
-//! compares the count: a worker that is behind stores nothing, reads the changes and tries again. So an event
-//! that was accepted after a change is always fanned out with it, with no message that could be lost.
+//! compares the count: a worker that has not read a change of an endpoint that they may go to stores nothing, reads the
+//! changes and tries again. So an event that was accepted after a change is always fanned out with it, with no message
+//! that could be lost.
+//!
+//! A change costs the same however many other endpoints there are: maps share what is not changed.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rpds::HashTrieMapSync;
 use shared::domain::endpoint::{EndpointKind, Format, OnExhausted};
 use shared::domain::event::Event;
 use shared::domain::event_type::EventTypePattern;
 use shared::domain::id::{EndpointId, OrgId};
+use shared::domain::name::Tenant;
 use shared::secret::SecretsKey;
 
-use crate::endpoints::endpoint::{Endpoint, EndpointRow};
+use crate::endpoints::endpoint::{Endpoint, EndpointRow, EventsOf};
 use crate::endpoints::event_types::EventTypes;
 use crate::endpoints::retry::RetryPolicy;
 use crate::endpoints::subscribers::{Subscriber, Subscribers, Taker, Target};
@@ -27,8 +31,38 @@ pub(crate) struct Snapshot {
     pub version: i64,
     /// The most that the filters of one event may take.
     filter_steps: u32,
-    by_id: HashMap<EndpointId, Arc<Endpoint>>,
-    by_organization: HashMap<OrgId, Arc<Subscribers>>,
+    by_id: HashTrieMapSync<EndpointId, Arc<Endpoint>>,
+    by_organization: HashTrieMapSync<OrgId, Organization>,
+}
+
+/// The endpoints of an organisation, by whose events they get.
+#[derive(Clone, Debug, Default)]
+struct Organization {
+    /// Those of no tenant.
+    own: Arc<Subscribers>,
+    /// Those of one tenant.
+    by_tenant: HashTrieMapSync<Tenant, Arc<Subscribers>>,
+    /// All of them.
+    of_all: Arc<Subscribers>,
+}
+
+impl Organization {
+    /// Changes the endpoints that get these events.
+    fn change(&mut self, events: &EventsOf, change: impl FnOnce(&mut Subscribers)) {
+        match events {
+            EventsOf::NoTenant => change(Arc::make_mut(&mut self.own)),
+            EventsOf::AllTenants => change(Arc::make_mut(&mut self.of_all)),
+            EventsOf::Tenant(tenant) => {
+                let mut subscribers = self.by_tenant.get(tenant).cloned().unwrap_or_default();
+                change(Arc::make_mut(&mut subscribers));
+                if subscribers.len() == 0 {
+                    self.by_tenant.remove_mut(tenant);
+                } else {
+                    self.by_tenant.insert_mut(tenant.clone(), subscribers);
+                }
+            }
+        }
+    }
 }
 
 impl Snapshot {
@@ -46,19 +80,33 @@ impl Snapshot {
         self.version >= 0
     }
 
-    /// The endpoints of an organisation, if it has any.
-    pub(crate) fn of(&self, org_id: OrgId) -> Option<&Subscribers> {
-        self.by_organization
-            .get(&org_id)
-            .map(|subscribers| &**subscribers)
+    /// The endpoints that an event may go to: those of its tenant, or of no tenant, and those of all.
+    pub(crate) fn of(&self, event: &Event<'_>) -> impl Iterator<Item = &Subscribers> {
+        let organization = self.by_organization.get(&event.org_id);
+        let those = organization.and_then(|organization| match event.tenant {
+            Some(tenant) => organization.by_tenant.get(tenant),
+            None => Some(&organization.own),
+        });
+        let of_all = organization.map(|organization| &organization.of_all);
+        let both = those.into_iter().chain(of_all).map(|subscribers| &**subscribers);
+        both.filter(|subscribers| subscribers.len() > 0)
+    }
+
+    /// Whether an event is of a tenant that has no endpoint of its own.
+    pub(crate) fn has_no_endpoint_of_tenant(&self, event: &Event<'_>) -> bool {
+        event.tenant.is_some_and(|tenant| {
+            let organization = self.by_organization.get(&event.org_id);
+            organization.is_none_or(|organization| !organization.by_tenant.contains_key(tenant))
+        })
     }
 
     /// The endpoints that an event goes to: see [`Subscribers::takers`].
     pub(crate) async fn takers(&self, event: &Event<'_>, slices: &mut Slices) -> Vec<Taker<'_>> {
-        match self.of(event.org_id) {
-            Some(subscribers) => subscribers.takers(event, self.filter_steps, slices).await,
-            None => Vec::new(),
+        let (mut takers, mut steps) = (Vec::new(), self.filter_steps);
+        for subscribers in self.of(event) {
+            takers.append(&mut subscribers.takers(event, &mut steps, slices).await);
         }
+        takers
     }
 
     /// An endpoint that deliveries are sent to, when it is enabled.
@@ -71,18 +119,24 @@ impl Snapshot {
         self.by_id.values()
     }
 
-    fn remove(&mut self, org_id: OrgId, id: EndpointId) -> Option<Arc<Endpoint>> {
-        if let Some(subscribers) = self.by_organization.get_mut(&org_id) {
-            Arc::make_mut(subscribers).remove(id);
+    /// Puts an endpoint in the place of what is known of it: `None` takes it out.
+    fn replace(&mut self, row: &EndpointRow, subscriber: Option<Subscriber>) {
+        match subscriber
+            .as_ref()
+            .and_then(|subscriber| subscriber.target.webhook())
+        {
+            Some(endpoint) => self.by_id.insert_mut(row.id, endpoint.clone()),
+            None => _ = self.by_id.remove_mut(&row.id),
         }
-        self.by_id.remove(&id)
-    }
-
-    fn insert(&mut self, org_id: OrgId, subscriber: Subscriber) {
-        if let Some(endpoint) = subscriber.target.webhook() {
-            self.by_id.insert(endpoint.id, endpoint.clone());
-        }
-        Arc::make_mut(self.by_organization.entry(org_id).or_default()).insert(subscriber);
+        let known = self.by_organization.get(&row.org_id).cloned();
+        let mut organization = known.unwrap_or_default();
+        organization.change(&row.events_of(), |subscribers| {
+            subscribers.remove(row.id);
+            if let Some(subscriber) = subscriber {
+                subscribers.insert(subscriber);
+            }
+        });
+        self.by_organization.insert_mut(row.org_id, organization);
     }
 }
 
@@ -157,7 +211,8 @@ impl Directory {
                       previous_secret_expires_at, headers, format as "format: Format", max_in_flight, timeout_ms,
                       rate_limit_per_second, ordered, on_exhausted as "on_exhausted: OnExhausted",
                       retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
-                      (status = 'enabled' and deleted_at is null) as "enabled!"
+                      tenant as "tenant: Tenant", all_tenants,
+                      (status = 'enabled' and tenant_enabled and deleted_at is null) as "enabled!"
                from endpoints where version > $1"#,
             before.version,
         )
@@ -177,24 +232,27 @@ impl Directory {
     }
 
     fn apply(&self, snapshot: &mut Snapshot, row: &EndpointRow) -> Result<(), sqlx::Error> {
-        let known = snapshot.remove(row.org_id, row.id);
+        let mut subscriber = None;
         if row.enabled {
+            let known = snapshot.get(row.id);
             let filter = row.filter().map_err(|error| {
                 let text = format!("endpoint {}: the filter cannot be read: {error:#}", row.id);
                 sqlx::Error::Decode(text.into())
             })?;
-            let subscriber = Subscriber {
+            subscriber = Some(Subscriber {
                 endpoint_id: row.id,
                 target: match row.kind {
                     EndpointKind::Pull => Target::Pull,
-                    EndpointKind::Push => Target::Webhook(self.endpoint(row, known.as_deref()).map(Arc::new)),
+                    EndpointKind::Push => {
+                        Target::Webhook(self.endpoint(row, known.map(|known| &**known)).map(Arc::new))
+                    }
                 },
                 ordered: row.ordered,
                 types: Arc::new(EventTypes::new(&row.event_types)),
                 filter: filter.map(Arc::new),
-            };
-            snapshot.insert(row.org_id, subscriber);
+            });
         }
+        snapshot.replace(row, subscriber);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use shared::domain::event_type::EventTypePattern;
 use shared::domain::filter::PayloadFilter;
 use shared::domain::headers::CustomHeaders;
 use shared::domain::id::{EndpointId, OrgId};
+use shared::domain::name::Tenant;
 use shared::secret::{SecretsKey, SigningSecret};
 use time::OffsetDateTime;
 use url::Url;
@@ -32,6 +33,8 @@ pub(crate) struct Endpoint {
     pub headers: HeaderMap,
     /// The form of its deliveries.
     pub format: Format,
+    /// Its deliveries say whose event it is.
+    pub names_tenant: bool,
     /// When its failed deliveries are tried again.
     pub retry: RetryPolicy,
     /// Most deliveries a second of all workers together.
@@ -69,8 +72,21 @@ pub(crate) struct EndpointRow {
     pub retry_factor: Option<f64>,
     pub retry_max_ms: Option<i64>,
     pub retry_max_age_ms: Option<i64>,
-    /// Neither disabled nor deleted.
+    pub tenant: Option<Tenant>,
+    pub all_tenants: bool,
+    /// Neither disabled nor deleted, and its tenant is not disabled.
     pub enabled: bool,
+}
+
+/// Whose events an endpoint gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EventsOf {
+    /// The organisation's own.
+    NoTenant,
+    /// Those of one of its tenants.
+    Tenant(Tenant),
+    /// All.
+    AllTenants,
 }
 
 impl Endpoint {
@@ -83,6 +99,15 @@ impl Endpoint {
 }
 
 impl EndpointRow {
+    /// Whose events it gets.
+    pub(crate) fn events_of(&self) -> EventsOf {
+        match &self.tenant {
+            _ if self.all_tenants => EventsOf::AllTenants,
+            Some(tenant) => EventsOf::Tenant(tenant.clone()),
+            None => EventsOf::NoTenant,
+        }
+    }
+
     /// The endpoint's payload filter.
     ///
     /// # Errors
@@ -112,6 +137,7 @@ impl EndpointRow {
             signer: self.signer(key)?,
             headers: CustomHeaders::unseal(self.headers.as_deref(), key, self.id)?.to_map()?,
             format: self.format,
+            names_tenant: self.all_tenants,
             retry: self.retry(policy)?,
             rate_limit: self.rate_limit_per_second.map(u32::try_from).transpose()?,
             ordered: self.ordered,
@@ -190,6 +216,8 @@ mod tests {
             retry_factor: None,
             retry_max_ms: None,
             retry_max_age_ms: None,
+            tenant: None,
+            all_tenants: false,
             enabled: true,
         }
     }

@@ -1,4 +1,4 @@
-//! An organisation's endpoints, and which of them an event goes to.
+//! The endpoints that get the events of one tenant, of no tenant or of all, and which of them an event goes to.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +16,7 @@ const MANY_POINTERS: usize = 500;
 /// Steps of finding out whether a type matches an endpoint's patterns.
 pub(crate) const STEPS_OF_TYPES: usize = 5;
 
-/// An enabled endpoint of either kind, and which of its organisation's events it wants.
+/// An enabled endpoint of either kind, and which of the events it wants.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     /// The endpoint.
@@ -55,7 +55,7 @@ impl Target {
     }
 }
 
-/// An organisation's enabled endpoints.
+/// Enabled endpoints that get the events of the same tenants.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Subscribers {
     all: Vec<Subscriber>,
@@ -105,8 +105,13 @@ impl Subscribers {
     }
 
     /// Those that want an event, or the one that it is for. Its payload is read when one that wants its type has a
-    /// filter, once for all of them. Their evaluation takes at most `steps`: what is left then is undecided.
-    pub(crate) async fn takers(&self, event: &Event<'_>, steps: u32, slices: &mut Slices) -> Vec<Taker<'_>> {
+    /// filter, once for all of them. Their evaluation is taken off `steps`: what those do not suffice for is undecided.
+    pub(crate) async fn takers(
+        &self,
+        event: &Event<'_>,
+        steps: &mut u32,
+        slices: &mut Slices,
+    ) -> Vec<Taker<'_>> {
         if let Some(id) = event.only_to {
             let target = self.all.iter().filter(|subscriber| subscriber.endpoint_id == id);
             return target.map(Taker::of).collect();
@@ -136,7 +141,7 @@ impl Subscribers {
         &'a self,
         wanting: Vec<(&'a Subscriber, Option<Numbered<'a>>)>,
         event: &Event<'_>,
-        mut steps: u32,
+        steps: &mut u32,
         slices: &mut Slices,
     ) -> Vec<Taker<'a>> {
         let set = self.filter_set().await;
@@ -149,7 +154,7 @@ impl Subscribers {
                 let Some(values) = &values else { continue };
                 slices.spend(filter.steps() as usize).await;
                 match steps.checked_sub(filter.steps()) {
-                    Some(left) => steps = left,
+                    Some(left) => *steps = left,
                     None => taker.is_undecided = true,
                 }
                 if !taker.is_undecided && !set.matches(number, values) {

@@ -14,7 +14,7 @@ use crate::intake::write::Writer;
 use crate::record::count_first_success;
 use crate::send::body::Outgoing;
 use crate::send::job::Job;
-use crate::store::events;
+use crate::store::events::{self, Owners};
 
 impl Writer {
     /// Starts the deliveries of events with different ids that may begin early, and returns those that have begun and the
@@ -49,7 +49,7 @@ impl Writer {
             if starts.is_empty() {
                 return Ok(());
             }
-            match self.failing(endpoints.version, &starts).await? {
+            match self.failing(endpoints.version, &candidates, &starts).await? {
                 Some(failing) => {
                     let version = endpoints.version;
                     for (event, starts) in starts {
@@ -88,10 +88,11 @@ impl Writer {
         early.begun().insert(event.id, Begun { version, deliveries });
     }
 
-    /// The endpoints among these that fail; `None` when the endpoints have changed.
+    /// The endpoints among these that fail; `None` when those that these events may go to have changed.
     async fn failing(
         &self,
         version: i64,
+        events: &[Located<'_>],
         starts: &[(usize, Vec<Start>)],
     ) -> Result<Option<HashSet<EndpointId>>, sqlx::Error> {
         let ids = starts.iter().flat_map(|(_, starts)| starts);
@@ -99,7 +100,8 @@ impl Writer {
         let ids: Vec<_> = ids.into_iter().collect();
         let looking = async {
             let mut connection = self.database.acquire().await?;
-            let failing = events::failing(&mut connection, version, &ids).await?;
+            let owners = Owners::of(events.iter().map(|located| &located.event));
+            let failing = events::failing(&mut connection, version, &owners, &ids).await?;
             connection.keep();
             Ok(failing)
         };

@@ -73,7 +73,7 @@ impl<'a> Frame<'a> {
 
     /// Whether a worker of another release may be able to read it.
     pub(crate) fn is_for_others(&self) -> bool {
-        self.version != Some(frame::VERSION) && self.delivered < UNKNOWN_VERSION_TRIES
+        !frame::is_known(self.version) && self.delivered < UNKNOWN_VERSION_TRIES
     }
 
     /// Whether nobody can have stored its events yet: it was never handed out, nor sent, before. A server that lost its power
@@ -116,7 +116,11 @@ impl<'a> Located<'a> {
         let (sequence, position) = (i64::try_from(self.frame.sequence), i64::try_from(self.position));
         let ordinal = sequence.unwrap_or(i64::MAX).saturating_mul(PLACES);
         self.event.ordering_key.map(|key| Order {
-            key,
+            // No control character stands in either name.
+            key: match self.event.tenant {
+                Some(tenant) => format!("{tenant}\n{key}").into(),
+                None => key.into(),
+            },
             stream: self.frame.stream,
             ordinal: ordinal.saturating_add(position.unwrap_or(PLACES)),
         })

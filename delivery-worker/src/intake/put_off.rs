@@ -19,7 +19,7 @@ pub(crate) struct PutOff(Mutex<HashSet<u64>>);
 impl PutOff {
     /// Takes out the events of organisations that have more deliveries among these than one statement writes.
     pub(crate) async fn take_out(&self, events: &mut Vec<Located<'_>>, endpoints: &Snapshot) {
-        let all = |event: &Event<'_>| endpoints.of(event.org_id).map_or(0, Subscribers::len);
+        let all = |event: &Event<'_>| endpoints.of(event).map(Subscribers::len).sum();
         let at_most = bulky(
             events
                 .iter()
@@ -50,12 +50,13 @@ impl PutOff {
 
 /// The deliveries of an event at the most.
 fn count(event: &Event<'_>, endpoints: &Snapshot) -> usize {
-    match event.only_to {
-        Some(_) => 1,
-        None => endpoints
-            .of(event.org_id)
-            .map_or(0, |subscribers| subscribers.count(event.event_type)),
+    if event.only_to.is_some() {
+        return 1;
     }
+    let counts = endpoints
+        .of(event)
+        .map(|subscribers| subscribers.count(event.event_type));
+    counts.sum()
 }
 
 /// The organisations whose deliveries are too many for one statement.

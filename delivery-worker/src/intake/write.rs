@@ -11,7 +11,7 @@ use async_nats::jetstream::{AckKind, Message};
 use shared::domain::id::EventId;
 
 use crate::crash::{self, Point};
-use crate::endpoints::directory::Directory;
+use crate::endpoints::directory::{Directory, Snapshot};
 use crate::intake::decode::{Decoded, decode};
 use crate::intake::early::Early;
 use crate::intake::frame::{Frame, Located, split_repeats};
@@ -186,6 +186,7 @@ impl Writer {
                 Stored::New(new) => {
                     crash::reach(Point::Stored);
                     metrics::counter!("intake_events_total").increment(planned.len() as u64);
+                    count_without_endpoint(&endpoints, planned);
                     let new = new.into_iter().collect();
                     self.start(planned, plan, &new);
                     if let Some(early) = early {
@@ -268,5 +269,14 @@ impl Writer {
             "set aside in quarantine"
         );
         Ok(())
+    }
+}
+
+/// Counts the events of tenants that have no endpoint of their own.
+fn count_without_endpoint(endpoints: &Snapshot, events: &[Located<'_>]) {
+    let lost = |located: &&Located<'_>| endpoints.has_no_endpoint_of_tenant(&located.event);
+    let lost = events.iter().filter(lost).count();
+    if lost > 0 {
+        metrics::counter!("tenant_events_without_endpoint_total").increment(lost as u64);
     }
 }

@@ -109,7 +109,7 @@ impl Sender {
             let outbound = Outbound {
                 url: &endpoint.url,
                 headers: &|| headers(event, endpoint, started_at),
-                body: event.body(endpoint.format),
+                body: event.body(endpoint.format, endpoint.names_tenant),
             };
             let sent = on_behalf_of(endpoint.org_id, self.client.send(outbound));
             match tokio::time::timeout_at(deadline, sent).await {
@@ -128,7 +128,7 @@ impl Sender {
 
 fn headers(event: &Outgoing, endpoint: &Endpoint, now: OffsetDateTime) -> HeaderMap {
     let timestamp = now.unix_timestamp();
-    let body = event.body(endpoint.format);
+    let body = event.body(endpoint.format, endpoint.names_tenant);
     // The owner's headers first: ours replace those of the same name.
     let mut headers = endpoint.headers.clone();
     let mut set = |name, value: String| {

@@ -30,6 +30,8 @@ pub(crate) struct Outgoing {
     pub cloudevent: Option<String>,
     /// The producer's ordering key.
     pub ordering_key: Option<String>,
+    /// The organisation's customer whose event it is.
+    pub tenant: Option<String>,
     /// Its payload.
     pub data: Vec<u8>,
     /// What was rendered so far.
@@ -41,6 +43,8 @@ pub(crate) struct Outgoing {
 pub(crate) struct Bodies {
     standard: OnceLock<Bytes>,
     cloudevents: OnceLock<Bytes>,
+    standard_with_tenant: OnceLock<Bytes>,
+    cloudevents_with_tenant: OnceLock<Bytes>,
 }
 
 impl From<&Event<'_>> for Outgoing {
@@ -54,6 +58,7 @@ impl From<&Event<'_>> for Outgoing {
             traceparent: event.traceparent.map(str::to_owned),
             cloudevent: event.cloudevent.map(str::to_owned),
             ordering_key: event.ordering_key.map(str::to_owned),
+            tenant: event.tenant.map(str::to_owned),
             data: event.data.to_vec(),
             bodies: Bodies::default(),
         }
@@ -61,21 +66,31 @@ impl From<&Event<'_>> for Outgoing {
 }
 
 impl Outgoing {
-    /// The body in a format. `data` stands in it byte for byte, or in base64 when it is not JSON.
-    pub(crate) fn body(&self, format: Format) -> &Bytes {
-        match format {
-            Format::Standard => self.bodies.standard.get_or_init(|| self.render_standard()),
-            Format::CloudEvents => self.bodies.cloudevents.get_or_init(|| self.render_cloudevent()),
+    /// The body in a format. `data` stands in it byte for byte, or in base64 when it is not JSON. An endpoint that gets the
+    /// events of all tenants is told whose it is.
+    pub(crate) fn body(&self, format: Format, names_tenant: bool) -> &Bytes {
+        let (bodies, tenant) = (&self.bodies, self.tenant.as_deref().filter(|_| names_tenant));
+        match (format, tenant) {
+            (Format::Standard, None) => bodies.standard.get_or_init(|| self.render_standard(None)),
+            (Format::CloudEvents, None) => bodies.cloudevents.get_or_init(|| self.render_cloudevent(None)),
+            (Format::Standard, tenant) => bodies
+                .standard_with_tenant
+                .get_or_init(|| self.render_standard(tenant)),
+            (Format::CloudEvents, tenant) => bodies
+                .cloudevents_with_tenant
+                .get_or_init(|| self.render_cloudevent(tenant)),
         }
     }
 
-    /// `{"id","type","timestamp","data"}`, or `"content_type","data_base64"` instead of `data`.
-    fn render_standard(&self) -> Bytes {
+    /// `{"id","type","timestamp","tenant","data"}`, or `"content_type","data_base64"` instead of `data`.
+    fn render_standard(&self, tenant: Option<&str>) -> Bytes {
         #[derive(Serialize)]
         struct Envelope<'a> {
             id: EventId,
             r#type: &'a str,
             timestamp: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            tenant: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             content_type: Option<&'a str>,
         }
@@ -83,18 +98,22 @@ impl Outgoing {
             id: self.id,
             r#type: &self.event_type,
             timestamp: self.timestamp(),
+            tenant,
             content_type: (!self.is_json()).then_some(&self.content_type),
         })
     }
 
     /// A structured CloudEvent. One that came as a CloudEvent keeps the attributes that its producer gave it.
-    fn render_cloudevent(&self) -> Bytes {
+    fn render_cloudevent(&self, tenant: Option<&str>) -> Bytes {
         let own = self.cloudevent.as_deref().and_then(own_attributes);
         let mut attributes = own.unwrap_or_else(|| self.attributes());
         if !self.is_json() {
             // Without the attribute it would be taken for JSON.
             let content_type = attributes.entry("datacontenttype");
             content_type.or_insert_with(|| self.content_type.clone().into());
+        }
+        if let Some(tenant) = tenant {
+            attributes.insert("tenant".to_owned(), tenant.into());
         }
         self.around_data(&attributes)
     }
@@ -167,7 +186,7 @@ mod tests {
     }
 
     fn body(event: &Event<'_>, format: Format) -> String {
-        String::from_utf8(Outgoing::from(event).body(format).to_vec()).unwrap()
+        String::from_utf8(Outgoing::from(event).body(format, true).to_vec()).unwrap()
     }
 
     #[test]
@@ -224,10 +243,37 @@ mod tests {
     }
 
     #[test]
+    fn only_an_endpoint_of_all_tenants_is_told_whose_event_it_is() {
+        let event = Event {
+            tenant: Some("acme"),
+            ..event("a", b"1")
+        };
+        insta::assert_snapshot!(
+            body(&event, Format::Standard),
+            @r#"{"id":"01890a5d-ac96-774b-bcce-b302099a8057","type":"a","timestamp":"2023-11-14T22:13:20.123456Z","tenant":"acme","data":1}"#
+        );
+        insta::assert_snapshot!(
+            body(&event, Format::CloudEvents),
+            @r#"{"datacontenttype":"application/json","id":"01890a5d-ac96-774b-bcce-b302099a8057","source":"urn:penstock:organization:01890a5d-0000-774b-bcce-b302099a8057","specversion":"1.0","tenant":"acme","time":"2023-11-14T22:13:20.123456Z","type":"a","data":1}"#
+        );
+        let (of_tenant, of_none) = (
+            Outgoing::from(&event),
+            Outgoing::from(&Event {
+                tenant: None,
+                ..event
+            }),
+        );
+        for format in [Format::Standard, Format::CloudEvents] {
+            assert_eq!(of_tenant.body(format, false), of_none.body(format, true));
+        }
+    }
+
+    #[test]
     fn a_body_is_rendered_once() {
         let outgoing = Outgoing::from(&event("a", b"1"));
         for format in [Format::Standard, Format::CloudEvents] {
-            assert_eq!(outgoing.body(format).as_ptr(), outgoing.body(format).as_ptr());
+            let body = || outgoing.body(format, false).as_ptr();
+            assert_eq!(body(), body());
         }
     }
 

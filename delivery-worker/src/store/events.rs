@@ -1,5 +1,7 @@
 //! Writing events and their deliveries: one statement, and writing the same events again changes nothing.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,10 +105,10 @@ impl NewDelivery<'_> {
 }
 
 /// The place of a delivery among those of its endpoint and key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Order<'a> {
-    /// The producer's ordering key.
-    pub key: &'a str,
+    /// The producer's ordering key, after its tenant if it has one.
+    pub key: Cow<'a, str>,
     /// The stream that its event came in.
     pub stream: &'a str,
     /// Its event's place in that stream.
@@ -116,35 +118,65 @@ pub(crate) struct Order<'a> {
 /// Result of a write.
 #[derive(Debug)]
 pub(crate) enum Stored {
-    /// No event was written: the endpoints have changed since the deliveries were planned.
+    /// No event was written: endpoints that they may go to have changed since the deliveries were planned.
     Stale,
     /// These events were new, and are now stored with their deliveries. The others were repeats.
     New(Vec<EventId>),
 }
 
-/// Which of these endpoints fail, when the endpoints have not changed since `version`; `None` when they have.
+/// Whose endpoints some events may go to, each once: an organisation's own, and those of a tenant.
+#[derive(Debug, Default)]
+pub(crate) struct Owners<'a> {
+    org_ids: Vec<Uuid>,
+    /// The organisation's own have the empty text.
+    tenants: Vec<&'a str>,
+}
+
+impl<'a> Owners<'a> {
+    /// Of these events.
+    pub(crate) fn of<'e>(events: impl Iterator<Item = &'e Event<'a>>) -> Self
+    where
+        'a: 'e,
+    {
+        let (mut seen, mut owners) = (HashSet::new(), Self::default());
+        for event in events {
+            for tenant in std::iter::once("").chain(event.tenant) {
+                if seen.insert((event.org_id, tenant)) {
+                    owners.org_ids.push(event.org_id.as_uuid());
+                    owners.tenants.push(tenant);
+                }
+            }
+        }
+        owners
+    }
+}
+
+/// Which of these endpoints fail, when those of `owners` have not changed since `version`; `None` when they have.
 ///
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn failing(
     connection: &mut PgConnection,
     version: i64,
+    owners: &Owners<'_>,
     endpoints: &[EndpointId],
 ) -> Result<Option<Vec<EndpointId>>, sqlx::Error> {
     let ids: Vec<_> = endpoints.iter().map(|id| id.as_uuid()).collect();
     sqlx::query_scalar!(
         r#"select array(select endpoint_id from endpoint_health where endpoint_id = any($2))
                       as "failing!: Vec<EndpointId>"
-           from endpoint_version where version = $1"#,
+           from endpoint_version where version = $1 or version > $1 and not have_endpoints_changed($1, $3, $4)"#,
         version,
         &ids,
+        &owners.org_ids,
+        &owners.tenants as _,
     )
     .fetch_optional(connection)
     .await
 }
 
-/// Writes events, which must differ in their ids, and their deliveries, unless the endpoints have changed since
-/// `version`. Events that are stored already, and repeats of an idempotency key within 24 hours, are left out.
+/// Writes events, which must differ in their ids, and their deliveries, unless the endpoints that they may go to have changed
+/// since `version`, or the database was restored and counts from an earlier one. Events that are stored already, and repeats of an idempotency key within 24 hours, are left out.
 ///
 /// # Errors
 /// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.
@@ -154,7 +186,11 @@ pub(crate) async fn store(
     events: &[&Event<'_>],
     deliveries: &[&NewDelivery<'_>],
 ) -> Result<Stored, sqlx::Error> {
-    let orders: Vec<_> = deliveries.iter().map(|delivery| delivery.order).collect();
+    let owners = Owners::of(events.iter().copied());
+    let orders: Vec<_> = deliveries
+        .iter()
+        .map(|delivery| delivery.order.as_ref())
+        .collect();
     let successes: Vec<_> = deliveries
         .iter()
         .map(|delivery| delivery.success.as_deref())
@@ -163,13 +199,13 @@ pub(crate) async fn store(
     let row = sqlx::query!(
         r#"
         with current as materialized (
-            select version, version = $1 as matches from endpoint_version
+            select version = $1 or version > $1 and not have_endpoints_changed($1, $29, $30) as matches from endpoint_version
         ),
         incoming as materialized (
             select * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[],
-                                 $8::text[], $9::text[], $10::text[], $11::text[])
+                                 $8::text[], $9::text[], $10::text[], $11::text[], $28::text[])
                 as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
-                      ordering_key)
+                      ordering_key, tenant)
             where (select matches from current)
         ),
         first_of_key as (
@@ -181,9 +217,9 @@ pub(crate) async fn store(
         ),
         new_events as (
             insert into events (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent,
-                                cloudevent, ordering_key)
+                                cloudevent, ordering_key, tenant)
             select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
-                   ordering_key
+                   ordering_key, tenant
             from incoming i
             where idempotency_key is null or id in (select event_id from first_of_key)
             order by org_id, accepted_at, id
@@ -228,7 +264,7 @@ pub(crate) async fn store(
         &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| lease_ms(delivery)).collect::<Vec<_>>() as _,
         &deliveries.iter().map(|delivery| lease_token(delivery)).collect::<Vec<_>>() as _,
-        &orders.iter().map(|order| order.map(|order| order.key)).collect::<Vec<_>>() as _,
+        &orders.iter().map(|order| order.map(|order| &*order.key)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
         &deliveries.iter().map(|delivery| delivery.status()).collect::<Vec<_>>() as _,
@@ -237,6 +273,9 @@ pub(crate) async fn store(
         &successes.iter().map(|success| Some(millis((*success)?.duration))).collect::<Vec<_>>() as _,
         &successes.iter().map(|success| status((*success)?.status)).collect::<Vec<_>>() as _,
         &successes.iter().map(|success| Some((*success)?.response.as_slice())).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.tenant).collect::<Vec<_>>() as _,
+        &owners.org_ids,
+        &owners.tenants as _,
     )
     .fetch_one(connection)
     .await?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
@@ -109,6 +110,8 @@ pub(crate) struct Key {
     /// What it may do.
     #[schema(value_type = Vec<Scope>)]
     pub scopes: Scopes,
+    /// The tenant that it is bound to; null for the whole organisation.
+    pub tenant: Option<Tenant>,
     /// When it was made.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     pub created_at: OffsetDateTime,

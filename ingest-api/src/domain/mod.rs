@@ -5,9 +5,12 @@
 
 pub mod limit;
 pub(crate) mod scope;
+pub(crate) mod realm;
+pub(crate) mod maximum;
 pub(crate) mod grant;
 pub(crate) mod key;
 pub(crate) mod organization;
+pub(crate) mod tenant;
 pub(crate) mod endpoint;
 pub(crate) mod lease;
 pub(crate) mod cursor;

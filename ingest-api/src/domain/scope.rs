@@ -24,6 +24,11 @@ impl Scope {
         }
     }
 
+    fn name(self, of_tenant: bool) -> String {
+        let prefix = if of_tenant { "tenant:" } else { "" };
+        format!("{prefix}{}", self.as_str())
+    }
+
     fn bit(self) -> u8 {
         match self {
             Self::Ingest => 1,
@@ -62,14 +67,15 @@ impl Scopes {
     }
 
     /// Reads the names in the database. A name that only a later release knows grants nothing here.
-    pub(crate) fn from_names(names: &[String]) -> Self {
-        let known = |scope: &Scope| names.iter().any(|name| name == scope.as_str());
+    pub(crate) fn from_names(names: &[String], of_tenant: bool) -> Self {
+        let known = |scope: &Scope| names.contains(&scope.name(of_tenant));
         Scope::ALL.into_iter().filter(known).collect()
     }
 
-    /// The names for the database.
-    pub(crate) fn to_names(self) -> Vec<String> {
-        self.iter().map(|scope| scope.as_str().to_owned()).collect()
+    /// The names for the database. Those of a key that is bound to a tenant grant nothing to an earlier release, which would
+    /// take them for the whole organisation.
+    pub(crate) fn to_names(self, of_tenant: bool) -> Vec<String> {
+        self.iter().map(|scope| scope.name(of_tenant)).collect()
     }
 }
 
@@ -99,8 +105,15 @@ mod tests {
     fn a_set_keeps_what_it_was_made_of_and_says_what_it_lacks() {
         let (ingest, manage) = ([Scope::Ingest], [Scope::Manage]);
         let (ingest, manage): (Scopes, Scopes) = (ingest.into_iter().collect(), manage.into_iter().collect());
-        assert_eq!(Scopes::from_names(&Scopes::all().to_names()), Scopes::all());
-        assert_eq!(Scopes::from_names(&["manage".into(), "fly".into()]), manage);
+        for of_tenant in [true, false] {
+            let names = Scopes::all().to_names(of_tenant);
+            assert_eq!(Scopes::from_names(&names, of_tenant), Scopes::all());
+            assert!(Scopes::from_names(&names, !of_tenant).is_empty());
+        }
+        assert_eq!(
+            Scopes::from_names(&["manage".into(), "fly".into()], false),
+            manage
+        );
         assert_eq!(ingest.lacking(Scopes::all()), Some(Scope::Manage));
         assert_eq!(Scopes::all().lacking(manage), None);
         assert!(Scopes::default().is_empty() && !manage.contains(Scope::Ingest));

@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shared::domain::event::{JSON, is_json};
+use shared::domain::name::check_name;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -16,10 +17,13 @@ use crate::domain::json::HALF_A_PAIR;
 use crate::event::error::EventError;
 use crate::event::json::{RawFields, check_depth, is_string, without_mark};
 use crate::event::quoted::unquote;
-use crate::event::{Identity, NewEvent, check_event_type, check_word};
+use crate::event::{Identity, NewEvent, check_event_type};
 
 /// The extension attribute of CloudEvents' partitioning, which is our ordering key.
 const PARTITION_KEY: &str = "partitionkey";
+
+/// The extension attribute that names the event's tenant.
+const TENANT: &str = "tenant";
 
 const HEADER_PREFIX: &str = "ce-";
 
@@ -236,6 +240,7 @@ impl Reader {
                 id: text("id").into(),
             },
             ordering_key: self.text(PARTITION_KEY).map(|key| key.to_owned().into()),
+            tenant: self.text(TENANT).map(|tenant| tenant.to_owned().into()),
             only_to: None,
             cloudevent: Some(Value::Object(self.attributes).to_string()),
         })
@@ -258,6 +263,7 @@ fn check_attribute(name: &str, value: &Value) -> Result<(), String> {
             "dataschema",
             "datacontenttype",
             PARTITION_KEY,
+            TENANT,
         ];
         return if must_be_text.contains(&name) {
             Err("must be a string".to_owned())
@@ -274,7 +280,7 @@ fn check_attribute(name: &str, value: &Value) -> Result<(), String> {
     match name {
         "specversion" if text != "1.0" => Err("must be \"1.0\"".to_owned()),
         "type" => check_event_type(text).map_err(str::to_owned),
-        PARTITION_KEY => check_word(text).map_err(str::to_owned),
+        PARTITION_KEY | TENANT => check_name(text).map_err(str::to_owned),
         "id" | "source" | "subject" | "dataschema" | "datacontenttype" if text.is_empty() => {
             Err("must not be empty".to_owned())
         }

@@ -1,16 +1,17 @@
-//! Penstock's own event form: `{"type", "data", "idempotency_key", "ordering_key"}`. The envelope is read, `data` is not: it stays
-//! the bytes that the producer sent.
+//! Penstock's own event form: `{"type", "data", "idempotency_key", "ordering_key", "tenant"}`. The envelope is read, `data` is
+//! not: it stays the bytes that the producer sent.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use shared::domain::name::check_name;
 
 use crate::domain::field_errors::FieldErrors;
 use crate::domain::json::HALF_A_PAIR;
 use crate::event::error::EventError;
 use crate::event::json::{RawFields, check_depth, without_mark};
-use crate::event::{Identity, NewEvent, check_event_type, check_word};
+use crate::event::{Identity, NewEvent, check_event_type};
 
 /// An event as its producer described it.
 #[derive(Debug, Deserialize)]
@@ -24,6 +25,8 @@ struct Envelope<'a> {
     idempotency_key: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     ordering_key: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tenant: Option<Cow<'a, str>>,
 }
 
 /// Reads and checks an event.
@@ -36,21 +39,22 @@ pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, EventError> {
     let mut errors = FieldErrors::default();
     errors.check("type", check_event_type(&envelope.event_type));
     errors.check("data", check_depth(envelope.data.get()));
-    if let Some(key) = &envelope.idempotency_key {
-        errors.check("idempotency_key", check_word(key));
-    }
-    if let Some(key) = &envelope.ordering_key {
-        errors.check("ordering_key", check_word(key));
+    let names = [
+        ("idempotency_key", &envelope.idempotency_key),
+        ("ordering_key", &envelope.ordering_key),
+        ("tenant", &envelope.tenant),
+    ];
+    for (field, name) in names {
+        if let Some(name) = name {
+            errors.check(field, check_name(name));
+        }
     }
     errors.finish()?;
     Ok(NewEvent {
-        event_type: envelope.event_type,
-        content_type: shared::domain::event::JSON.into(),
-        data: envelope.data.get().as_bytes().into(),
         identity: envelope.idempotency_key.map_or(Identity::Unique, Identity::Key),
-        cloudevent: None,
         ordering_key: envelope.ordering_key,
-        only_to: None,
+        tenant: envelope.tenant,
+        ..NewEvent::of_json(envelope.event_type, envelope.data.get().as_bytes())
     })
 }
 
@@ -69,7 +73,7 @@ fn explain(body: &[u8], error: serde_json::Error) -> EventError {
         let outcome = match name.as_ref() {
             "type" => fields.string(name).and_then(is_text),
             "data" => fields.value(name),
-            "idempotency_key" | "ordering_key" => fields.nullable_string(name).and_then(is_text),
+            "idempotency_key" | "ordering_key" | "tenant" => fields.nullable_string(name).and_then(is_text),
             _ => fields.value(name).and(Err("is not a field of an event")),
         };
         errors.check(name, outcome);
@@ -130,6 +134,8 @@ mod tests {
         insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"idempotency_key":7}"#), @"422 idempotency_key: must be a string");
         insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":[]}"#), @"422 ordering_key: must be a string");
         insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":""}"#), @"422 ordering_key: must not be empty");
+        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"tenant":7}"#), @"422 tenant: must be a string");
+        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"tenant":"a b"}"#), @"422 tenant: must not contain white space or control characters");
         insta::assert_snapshot!(fields(r#"{"type":"a\ud800","data":1}"#), @"422 type: holds half of a surrogate pair");
         insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":"\udc00","k\ud83d":1}"#), @"422 k���: is not a field of an event; ordering_key: holds half of a surrogate pair");
         insta::assert_snapshot!(fields(r#"{"type":"delivery.dead","data":1}"#), @"422 type: is reserved for Penstock's own events");

@@ -13,15 +13,13 @@ pub(crate) mod recent_ids;
 use std::borrow::Cow;
 
 use shared::domain::clock::UnixMicros;
-use shared::domain::event::{Event, OPERATIONAL_TYPES};
+use shared::domain::event::{Event, JSON, OPERATIONAL_TYPES};
 use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::name::check_name;
 use shared::wire::frame::EncodedEvent;
 
 /// Largest event, envelope included, in bytes.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
-
-/// Longest event type, idempotency key and ordering key, in bytes.
-const MAX_WORD_BYTES: usize = 255;
 
 /// What makes a repeat of an event a repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +54,24 @@ pub struct NewEvent<'a> {
     pub ordering_key: Option<Cow<'a, str>>,
     /// The only endpoint that gets it. None: every endpoint that wants it.
     pub only_to: Option<EndpointId>,
+    /// The organisation's customer whose event it is.
+    pub tenant: Option<Cow<'a, str>>,
+}
+
+impl<'a> NewEvent<'a> {
+    /// A JSON event for every endpoint of no tenant, in no order and unlike any other.
+    pub fn of_json(event_type: impl Into<Cow<'a, str>>, data: impl Into<Cow<'a, [u8]>>) -> Self {
+        Self {
+            event_type: event_type.into(),
+            content_type: JSON.into(),
+            data: data.into(),
+            identity: Identity::Unique,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            tenant: None,
+        }
+    }
 }
 
 impl NewEvent<'_> {
@@ -66,12 +82,19 @@ impl NewEvent<'_> {
         accepted_at: UnixMicros,
         traceparent: Option<&str>,
     ) -> (EventId, EncodedEvent) {
+        let tenant = self.tenant.as_deref();
         let (id, key) = match &self.identity {
             Identity::Unique => (EventId::at(accepted_at), None),
-            Identity::Key(key) => (EventId::for_key(org_id, key), Some(Cow::Borrowed(key.as_ref()))),
+            Identity::Key(key) => (
+                EventId::for_key(org_id, tenant, key),
+                Some(Cow::Borrowed(key.as_ref())),
+            ),
             Identity::CloudEvent { source, id } => {
                 let key = serde_json::to_string(&[source, id]).expect("strings can be written as JSON");
-                (EventId::for_cloudevent(org_id, source, id), Some(Cow::Owned(key)))
+                (
+                    EventId::for_cloudevent(org_id, tenant, source, id),
+                    Some(Cow::Owned(key)),
+                )
             }
         };
         let event = Event {
@@ -85,6 +108,7 @@ impl NewEvent<'_> {
             cloudevent: self.cloudevent.as_deref(),
             ordering_key: self.ordering_key.as_deref(),
             only_to: self.only_to,
+            tenant,
             data: &self.data,
         };
         (id, EncodedEvent::new(&event))
@@ -96,7 +120,7 @@ impl NewEvent<'_> {
 /// # Errors
 /// With what is wrong.
 pub fn check_event_type(event_type: &str) -> Result<(), &'static str> {
-    check_word(event_type)?;
+    check_name(event_type)?;
     if event_type.contains(['*', '>']) {
         return Err("must not contain `*` or `>`: they are wildcards in filters");
     }
@@ -104,22 +128,6 @@ pub fn check_event_type(event_type: &str) -> Result<(), &'static str> {
         return Err("is reserved for Penstock's own events");
     }
     Ok(())
-}
-
-/// Checks what idempotency keys, ordering keys and event types have in common.
-///
-/// # Errors
-/// With what is wrong.
-pub fn check_word(word: &str) -> Result<(), &'static str> {
-    if word.is_empty() {
-        Err("must not be empty")
-    } else if word.len() > MAX_WORD_BYTES {
-        Err("must not be longer than 255 bytes")
-    } else if word.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        Err("must not contain white space or control characters")
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -132,13 +140,9 @@ mod tests {
     fn the_ordering_key_and_the_only_endpoint_travel_with_the_event() {
         let endpoint_id = EndpointId::generate();
         let event = NewEvent {
-            event_type: "a".into(),
-            content_type: shared::domain::event::JSON.into(),
-            data: b"1".as_slice().into(),
-            identity: Identity::Unique,
-            cloudevent: None,
             ordering_key: Some("k".into()),
             only_to: Some(endpoint_id),
+            ..NewEvent::of_json("a", b"1".as_slice())
         };
         let (_, encoded) = event.encode(OrgId::generate(), UnixMicros::now(), None);
         let payload = frame::encode([&encoded].into_iter());
@@ -151,16 +155,36 @@ mod tests {
     }
 
     #[test]
+    fn two_tenants_equal_keys_name_two_events() {
+        let org_id = OrgId::generate();
+        let identities = [
+            Identity::Key("k".into()),
+            Identity::CloudEvent {
+                source: "/s".into(),
+                id: "1".into(),
+            },
+        ];
+        for identity in identities {
+            let id = |tenant: Option<&'static str>| {
+                let event = NewEvent {
+                    identity: identity.clone(),
+                    tenant: tenant.map(Into::into),
+                    ..NewEvent::of_json("a", b"1".as_slice())
+                };
+                event.encode(org_id, UnixMicros::now(), None).0
+            };
+            assert_eq!(id(Some("one")), id(Some("one")));
+            assert_ne!(id(Some("one")), id(Some("other")));
+            assert_ne!(id(Some("one")), id(None));
+        }
+    }
+
+    #[test]
     fn a_key_and_a_cloudevent_of_the_same_text_are_different_events() {
         let org_id = OrgId::generate();
         let event = |identity| NewEvent {
-            event_type: "a".into(),
-            content_type: shared::domain::event::JSON.into(),
-            data: b"1".as_slice().into(),
             identity,
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
+            ..NewEvent::of_json("a", b"1".as_slice())
         };
         let id = |identity| event(identity).encode(org_id, UnixMicros::now(), None).0;
         let cloudevent = || Identity::CloudEvent {

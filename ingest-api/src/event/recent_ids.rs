@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn the_window_begins_with_the_first_acceptance() {
         let (recent, start) = (RecentIds::default(), Instant::now());
-        let (event, almost) = (EventId::for_key(OrgId::generate(), "a"), Duration::from_nanos(1));
+        let (event, almost) = (
+            EventId::for_key(OrgId::generate(), None, "a"),
+            Duration::from_nanos(1),
+        );
         assert!(!recent.holds(event, start));
         recent.remember(event, start);
         recent.remember(event, start + WINDOW / 2);

@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use shared::domain::id::OrgId;
 
 use crate::app::App;
 use crate::domain::key::KeyId;
+use crate::domain::realm::Realm;
 use crate::domain::scope::{Scope, Scopes};
+use crate::http::admission::{check_limits, check_tenant};
 use crate::http::error::ApiError;
 use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
@@ -70,13 +71,13 @@ impl Admitted {
         Ok(self.0.check_unchanged().await?)
     }
 
-    /// The organisation, when its key has the scope.
+    /// What the key is for, when it has the scope.
     ///
     /// # Errors
     /// 403 when it has not.
-    pub(crate) fn organization_with(&self, scope: Scope) -> Result<OrgId, ApiError> {
+    pub(crate) fn realm_with(&self, scope: Scope) -> Result<&Realm, ApiError> {
         match (self.0.key.grant.scopes.contains(scope), scope) {
-            (true, _) => Ok(self.0.key.grant.org_id),
+            (true, _) => Ok(&self.0.key.grant.realm),
             (false, Scope::Ingest) => Err(ApiError::Forbidden("the API key lacks the scope `ingest`")),
             (false, Scope::Manage) => Err(ApiError::Forbidden("the API key lacks the scope `manage`")),
         }
@@ -118,11 +119,25 @@ impl Admitted {
             );
             return Err(ApiError::invalid("body", detail));
         }
-        let mut decision = self.0.app.rate_limiter.check(grant.org_id, grant.limit, cost);
+        let mut decision = check_limits(&self.0.app, grant, cost);
         if !decision.admitted {
             decision = decision.for_a_repeat();
         }
         *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner) = decision;
+        within_limit(&decision)
+    }
+
+    /// Takes one request out of the own limit of a tenant that the key is not bound to.
+    ///
+    /// # Errors
+    /// 429 when the limit is used up.
+    pub(crate) fn charge_tenant(&self, tenant: &str) -> Result<(), ApiError> {
+        let org_id = self.0.key.grant.realm.org_id;
+        let Some(decision) = check_tenant(&self.0.app, org_id, tenant, 1) else {
+            return Ok(());
+        };
+        let mut last = self.0.decision.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = last.nearer(decision);
         within_limit(&decision)
     }
 

@@ -9,33 +9,53 @@ use axum::http::request::Parts;
 use shared::domain::id::OrgId;
 
 use crate::app::App;
+use crate::domain::realm::{OtherTenant, Realm};
 use crate::domain::scope::Scope;
+use crate::event::NewEvent;
 use crate::http::admitted::Admitted;
 use crate::http::error::ApiError;
 
 /// A request whose key may send events.
 #[derive(Clone, Debug)]
 pub(crate) struct Producer {
-    /// The organisation that owns the key.
-    pub org_id: OrgId,
+    /// Whose events.
+    pub realm: Realm,
     /// The request as it was let through.
     pub admitted: Admitted,
+}
+
+impl Producer {
+    /// Makes an event the tenant's that the key is bound to, if it is bound. Otherwise counts it in its tenant's own limit.
+    ///
+    /// # Errors
+    /// 422 when the event names another tenant than that of the key; 429 when its tenant's limit is used up.
+    pub(crate) fn own(&self, event: &mut NewEvent<'_>) -> Result<(), ApiError> {
+        match (self.realm.tenant(), event.tenant.as_deref()) {
+            (Some(own), named) if named.is_none_or(|named| named == own) => {
+                event.tenant = Some(own.to_owned().into());
+                Ok(())
+            }
+            (Some(_), _) => Err(OtherTenant.into()),
+            (None, Some(named)) => self.admitted.charge_tenant(named),
+            (None, None) => Ok(()),
+        }
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Producer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let (org_id, admitted) = admitted_with(Scope::Ingest, parts, state).await?;
-        Ok(Self { org_id, admitted })
+        let (realm, admitted) = admitted_with(Scope::Ingest, parts, state).await?;
+        Ok(Self { realm, admitted })
     }
 }
 
-/// A request whose key may read and change what its organisation has.
+/// A request whose key may read and change what its organisation, or its tenant, has.
 #[derive(Clone, Debug)]
 pub(crate) struct Manager {
-    /// The organisation that owns the key.
-    pub org_id: OrgId,
+    /// What the key is for.
+    pub realm: Realm,
     /// The request as it was let through.
     pub admitted: Admitted,
 }
@@ -44,8 +64,28 @@ impl<S: Sync> FromRequestParts<S> for Manager {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let (org_id, admitted) = admitted_with(Scope::Manage, parts, state).await?;
-        Ok(Self { org_id, admitted })
+        let (realm, admitted) = admitted_with(Scope::Manage, parts, state).await?;
+        Ok(Self { realm, admitted })
+    }
+}
+
+/// A request whose key may manage the whole organisation. For a key that is bound to a tenant there is nothing here.
+#[derive(Clone, Debug)]
+pub(crate) struct OrganizationManager {
+    /// The organisation that owns the key.
+    pub org_id: OrgId,
+    /// The request as it was let through.
+    pub admitted: Admitted,
+}
+
+impl<S: Sync> FromRequestParts<S> for OrganizationManager {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match admitted_with(Scope::Manage, parts, state).await? {
+            (Realm { org_id, tenant: None }, admitted) => Ok(Self { org_id, admitted }),
+            _ => Err(ApiError::NotFound),
+        }
     }
 }
 
@@ -53,9 +93,9 @@ async fn admitted_with<S: Sync>(
     scope: Scope,
     parts: &mut Parts,
     state: &S,
-) -> Result<(OrgId, Admitted), ApiError> {
+) -> Result<(Realm, Admitted), ApiError> {
     let admitted = Admitted::from_request_parts(parts, state).await?;
-    Ok((admitted.organization_with(scope)?, admitted))
+    Ok((admitted.realm_with(scope)?.clone(), admitted))
 }
 
 /// A request with the admin token.

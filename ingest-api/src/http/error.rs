@@ -10,6 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::field_errors::FieldError;
+use crate::domain::maximum::Maximum;
+use crate::domain::realm::OtherTenant;
 
 /// Problem type of RFC 9457's registry for an exceeded quota.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -32,15 +34,8 @@ pub(crate) enum ApiError {
     MethodNotAllowed,
     /// 409: the state of the resource does not allow it.
     Conflict(&'static str),
-    /// 409: the organisation has reached a limit.
-    LimitReached {
-        /// What is limited.
-        what: &'static str,
-        /// The limit.
-        limit: i64,
-        /// The verb that makes room.
-        remedy: &'static str,
-    },
+    /// 409: there are as many as there may be.
+    LimitReached(Maximum),
     /// 412: the resource has another version than the request names.
     PreconditionFailed,
     /// 408: the body did not arrive in time.
@@ -104,6 +99,12 @@ pub(crate) struct Problem {
 #[derive(Clone, Debug)]
 pub(crate) struct ErrorText(pub String);
 
+impl From<OtherTenant> for ApiError {
+    fn from(_: OtherTenant) -> Self {
+        Self::invalid("tenant", OtherTenant::DETAIL)
+    }
+}
+
 impl ApiError {
     /// 422 with one wrong field.
     pub(crate) fn invalid(field: &str, detail: impl Into<String>) -> Self {
@@ -123,7 +124,7 @@ impl ApiError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict(_) | Self::LimitReached { .. } => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::LimitReached(_) => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } | Self::TooManyEvents { .. } | Self::OutOfProportion { .. } => {
@@ -141,10 +142,12 @@ impl ApiError {
         match self {
             Self::Malformed(detail) => detail.clone().into(),
             Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::Conflict(detail) => (*detail).into(),
-            Self::LimitReached { what, limit, remedy } => {
-                format!("the organisation has {limit} {what}, the most it may have: {remedy} some first")
-                    .into()
-            }
+            Self::LimitReached(Maximum {
+                owner,
+                what,
+                count,
+                remedy,
+            }) => format!("{owner} has {count} {what}, the most it may have: {remedy} some first").into(),
             Self::NotFound => "there is nothing here under this path".into(),
             Self::MethodNotAllowed => "this path does not know this method".into(),
             Self::PreconditionFailed => "it was changed since: `If-Match` names another version".into(),

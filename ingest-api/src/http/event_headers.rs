@@ -3,10 +3,12 @@
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName};
 
+use shared::domain::name::check_name;
+
 use crate::event::cloudevents::{self, Header};
 use crate::event::error::EventError;
 use crate::event::quoted::unquote;
-use crate::event::{Identity, NewEvent, check_word};
+use crate::event::{Identity, NewEvent};
 use crate::http::error::ApiError;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -79,7 +81,7 @@ pub(crate) fn merge_idempotency_header<'a>(
     // RFC 9651, 3.3.3.
     let key = unquote(text, |c| matches!(c, '"' | '\\'))
         .ok_or_else(|| invalid("a quote or backslash is not closed or not escaped"))?;
-    check_word(&key).map_err(invalid)?;
+    check_name(&key).map_err(invalid)?;
     match &event.identity {
         Identity::Key(body) if *body != key => Err(invalid(&format!("differs from `{field}` in the body"))),
         Identity::Unique => {

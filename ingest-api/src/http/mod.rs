@@ -4,6 +4,7 @@
 
 pub(crate) mod error;
 pub(crate) mod causes;
+pub(crate) mod etag;
 pub(crate) mod extract;
 pub(crate) mod event_headers;
 pub(crate) mod admitted;

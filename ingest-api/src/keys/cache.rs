@@ -143,7 +143,7 @@ impl KeyCache {
         }
         // After the entry: an id without an entry may be removed at any time, so a change might not find the entry.
         self.by_id.insert(key.id.clone(), digest);
-        if self.changed_since(&key.id, key.grant.org_id, asked_at) {
+        if self.changed_since(&key.id, key.grant.realm.org_id, asked_at) {
             self.verified.remove(&digest);
             self.forget_id(&key.id);
             return None;
@@ -164,7 +164,7 @@ impl KeyCache {
         match change {
             KeyChange::Key(id) => self.forget_key(id),
             KeyChange::Organization(org_id) => {
-                self.verified.retain(|_, key| key.grant.org_id != *org_id);
+                self.verified.retain(|_, key| key.grant.realm.org_id != *org_id);
                 self.by_id.retain(|_, digest| self.verified.contains_key(digest));
             }
         }

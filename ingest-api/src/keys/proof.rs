@@ -87,11 +87,12 @@ mod tests {
 
     use super::*;
     use crate::domain::limit::Limit;
+    use crate::domain::realm::Realm;
     use crate::domain::scope::Scopes;
 
     fn proof(digest: Digest, expires_at: Option<i64>) -> Proof {
         let grant = Grant {
-            org_id: OrgId::generate(),
+            realm: Realm::of_organization(OrgId::generate()),
             limit: Limit::per_minute(100),
             scopes: Scopes::all(),
             expires_at: expires_at.map(UnixMicros::new),
@@ -124,6 +125,27 @@ mod tests {
         let sealed = proof(random_bytes(), Some(i64::MAX)).seal(&id('a'), &random_bytes());
         // The stream adds its own header, the subject and an index entry.
         assert!((200..350).contains(&sealed.len()), "{}", sealed.len());
+    }
+
+    #[test]
+    fn a_release_without_tenants_reads_no_right_in_the_grant_of_a_tenants_key() {
+        #[derive(Deserialize)]
+        struct Earlier {
+            grant: EarlierGrant,
+        }
+        #[derive(Deserialize)]
+        struct EarlierGrant {
+            scopes: Scopes,
+        }
+        let mut proof = proof(random_bytes(), None);
+        let earlier = |proof: &Proof| {
+            let body = rmp_serde::to_vec_named(proof).unwrap();
+            assert_eq!(rmp_serde::from_slice::<Proof>(&body).unwrap(), *proof);
+            rmp_serde::from_slice::<Earlier>(&body).unwrap().grant.scopes
+        };
+        assert_eq!(earlier(&proof), Scopes::all());
+        proof.grant.realm.tenant = Some("acme".parse().unwrap());
+        assert!(earlier(&proof).is_empty());
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) async fn save(cache: &KeyCache, store: &Store) {
         let uses = batch.iter().zip(&seconds).filter_map(|(key, second)| {
             Some(KeyUse {
                 id: &key.id,
-                org_id: key.grant.org_id,
+                org_id: key.grant.realm.org_id,
                 at: wall_time(cache.time_of((*second)?)),
             })
         });

@@ -27,6 +27,13 @@ impl Decision {
             .unwrap_or(u64::MAX)
     }
 
+    /// Of two decisions on one request, a refusal, or that with less remaining.
+    #[must_use]
+    pub fn nearer(self, other: Self) -> Self {
+        let place = |decision: &Self| (decision.admitted, decision.remaining);
+        std::cmp::min_by_key(self, other, place)
+    }
+
     /// The refusal of a batch's further cost. Admission took one request and takes one again when the batch is repeated, so
     /// the reset is later by one.
     #[must_use]

@@ -1,6 +1,6 @@
-//! Rate limits per organisation, held by all replicas together: GCRA, one map operation a request.
+//! Rate limits of organisations and tenants, held by all replicas together: GCRA, one map operation a request.
 //!
-//! An organisation's state is one integer, its theoretical arrival time. Every replica keeps its own, and moves
+//! An account's state is one integer, its theoretical arrival time. Every replica keeps its own, and moves
 //! it by what it admits and, a few times a second, by what the others say that they admitted
 //! ([`crate::limits::exchange`]). Usage is counted in nanoseconds of the window, so that replicas agree on it also
 //! while a changed limit is on its way to them. What is admitted anywhere moves the state everywhere, once; so
@@ -18,6 +18,7 @@ use std::time::Instant;
 use dashmap::DashMap;
 use shared::domain::id::OrgId;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::domain::limit::{Limit, WINDOW_NANOS};
 use crate::limits::gcra::{Decision, gcra};
@@ -74,7 +75,41 @@ impl Cluster {
     }
 }
 
-/// One organisation's state on one replica.
+/// Who has a limit: an organisation, or a tenant with a limit of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AccountId(Uuid);
+
+impl AccountId {
+    /// Of a tenant: the same on every replica.
+    pub fn of_tenant(org_id: OrgId, tenant: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("penstock 2026 rate limit of a tenant");
+        hasher
+            .update(org_id.as_uuid().as_bytes())
+            .update(tenant.as_bytes());
+        let mut bytes = [0; 16];
+        hasher.finalize_xof().fill(&mut bytes);
+        Self(Uuid::new_v8(bytes))
+    }
+
+    /// As replicas tell each other.
+    pub(crate) fn as_uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl From<OrgId> for AccountId {
+    fn from(org_id: OrgId) -> Self {
+        Self(org_id.as_uuid())
+    }
+}
+
+impl From<Uuid> for AccountId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+/// One account's state on one replica.
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
     arrival: u64,
@@ -112,19 +147,19 @@ impl Account {
 /// A share of an organisation's window, in nanoseconds: what was used of it, or what is left to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// The organisation.
-    pub org_id: OrgId,
+    /// Whose.
+    pub id: AccountId,
     /// The usage.
     pub nanos: u64,
 }
 
-/// The state of every organisation that sent something lately.
+/// The state of every account that was used lately.
 #[derive(Debug)]
 pub struct RateLimiter {
-    accounts: DashMap<OrgId, Account>,
+    accounts: DashMap<AccountId, Account>,
     cluster: AtomicU32,
     // Organisations with something untold, each once.
-    to_tell: Mutex<Vec<OrgId>>,
+    to_tell: Mutex<Vec<AccountId>>,
     hurry: Notify,
     started: Instant,
 }
@@ -147,16 +182,16 @@ impl RateLimiter {
         }
     }
 
-    /// Takes `cost` requests out of an organisation's limit, or refuses and takes none.
-    pub fn check(&self, org_id: OrgId, limit: Limit, cost: u64) -> Decision {
+    /// Takes `cost` requests out of a limit, or refuses and takes none.
+    pub fn check(&self, id: AccountId, limit: Limit, cost: u64) -> Decision {
         let cluster = Cluster::unpack(self.cluster.load(Ordering::Relaxed));
-        let mut account = self.accounts.entry(org_id).or_default();
+        let mut account = self.accounts.entry(id).or_default();
         let before = account.untold;
         let decision = account.check(self.now(), cluster, limit, cost);
         let after = account.untold;
         drop(account);
         if before == 0 && after > 0 {
-            self.to_tell().push(org_id);
+            self.to_tell().push(id);
         }
         let hurry_at = cluster.hurry_at();
         if before < hurry_at && after >= hurry_at {
@@ -177,14 +212,14 @@ impl RateLimiter {
 
     /// Takes what this replica admitted and has not told, for at most `most` organisations; it counts as told.
     pub fn take_untold(&self, most: usize) -> Vec<Usage> {
-        let org_ids: Vec<_> = {
+        let ids: Vec<_> = {
             let mut to_tell = self.to_tell();
             let rest = to_tell.len().saturating_sub(most);
             to_tell.drain(rest..).collect()
         };
-        let usage = org_ids.into_iter().filter_map(|org_id| {
-            let nanos = std::mem::take(&mut self.accounts.get_mut(&org_id)?.untold);
-            Some(Usage { org_id, nanos })
+        let usage = ids.into_iter().filter_map(|id| {
+            let nanos = std::mem::take(&mut self.accounts.get_mut(&id)?.untold);
+            Some(Usage { id, nanos })
         });
         usage.collect()
     }
@@ -192,8 +227,8 @@ impl RateLimiter {
     /// Takes in what another replica admitted.
     pub fn add(&self, usage: &[Usage]) {
         let now = self.now();
-        for Usage { org_id, nanos } in usage {
-            self.accounts.entry(*org_id).or_default().add(now, *nanos);
+        for Usage { id, nanos } in usage {
+            self.accounts.entry(*id).or_default().add(now, *nanos);
         }
     }
 
@@ -202,7 +237,7 @@ impl RateLimiter {
         let now = self.now();
         let accounts = self.accounts.iter();
         let state = accounts.map(|account| Usage {
-            org_id: *account.key(),
+            id: *account.key(),
             nanos: account.told_ahead(now),
         });
         state.filter(|usage| usage.nanos > 0).collect()
@@ -211,8 +246,8 @@ impl RateLimiter {
     /// Takes over the state of a replica that has been there for longer.
     pub fn raise(&self, state: &[Usage]) {
         let now = self.now();
-        for Usage { org_id, nanos } in state {
-            self.accounts.entry(*org_id).or_default().raise(now, *nanos);
+        for Usage { id, nanos } in state {
+            self.accounts.entry(*id).or_default().raise(now, *nanos);
         }
     }
 
@@ -223,7 +258,7 @@ impl RateLimiter {
             .retain(|_, account| account.arrival > now || account.untold > 0);
     }
 
-    fn to_tell(&self) -> std::sync::MutexGuard<'_, Vec<OrgId>> {
+    fn to_tell(&self) -> std::sync::MutexGuard<'_, Vec<AccountId>> {
         self.to_tell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

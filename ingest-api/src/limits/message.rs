@@ -4,10 +4,9 @@
 //! replica ignores a message of another version or of an unknown form. So replicas of two releases can run side by
 //! side; each release then keeps to the limit by itself.
 
-use shared::domain::id::OrgId;
 use uuid::Uuid;
 
-use crate::limits::limiter::Usage;
+use crate::limits::limiter::{AccountId, Usage};
 
 const VERSION: u8 = 1;
 
@@ -72,8 +71,8 @@ impl Message {
                 entries
             }
         };
-        for Usage { org_id, nanos } in entries {
-            bytes.extend_from_slice(org_id.as_uuid().as_bytes());
+        for Usage { id, nanos } in entries {
+            bytes.extend_from_slice(id.as_uuid().as_bytes());
             bytes.extend_from_slice(&nanos.to_be_bytes());
         }
         bytes
@@ -110,9 +109,9 @@ fn entries(bytes: &[u8]) -> Option<Vec<Usage>> {
         return None;
     }
     let entries = bytes.chunks_exact(ENTRY_LENGTH).map(|entry| {
-        let (org_id, nanos) = split_uuid(entry)?;
+        let (id, nanos) = split_uuid(entry)?;
         Some(Usage {
-            org_id: OrgId::from(org_id),
+            id: AccountId::from(id),
             nanos: u64::from_be_bytes(nanos.try_into().ok()?),
         })
     });
@@ -123,11 +122,13 @@ fn entries(bytes: &[u8]) -> Option<Vec<Usage>> {
 mod tests {
     use proptest::prelude::*;
 
+    use shared::domain::id::OrgId;
+
     use super::*;
 
     fn usage() -> impl Strategy<Value = Vec<Usage>> {
-        let entry = (any::<u128>(), any::<u64>()).prop_map(|(org_id, nanos)| Usage {
-            org_id: Uuid::from_u128(org_id).into(),
+        let entry = (any::<u128>(), any::<u64>()).prop_map(|(id, nanos)| Usage {
+            id: Uuid::from_u128(id).into(),
             nanos,
         });
         proptest::collection::vec(entry, 0..50)
@@ -168,7 +169,7 @@ mod tests {
             from: ReplicaId::generate(),
             body: Body::Admitted(vec![
                 Usage {
-                    org_id: OrgId::generate(),
+                    id: AccountId::from(OrgId::generate()),
                     nanos: 1
                 };
                 count

@@ -135,7 +135,7 @@ fn log(message: &Message, ack: &PublishAck) {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
-    let events = frame::decode(Some(frame::VERSION), &message.payload).unwrap_or_default();
+    let events = frame::decode(Some(message.version), &message.payload).unwrap_or_default();
     let events: Vec<_> = events
         .into_iter()
         .flatten()
@@ -151,6 +151,7 @@ fn log(message: &Message, ack: &PublishAck) {
 
 /// A frame, ready to be sent any number of times.
 struct Message {
+    version: &'static str,
     payload: Bytes,
     headers: HeaderMap,
 }
@@ -158,9 +159,12 @@ struct Message {
 impl Message {
     fn new(frame: &[Pending]) -> Self {
         let mut headers = HeaderMap::new();
-        headers.insert(frame::VERSION_HEADER, frame::VERSION);
+        let events = frame.iter().map(|pending| &pending.event);
+        let version = frame::version(events.clone());
+        headers.insert(frame::VERSION_HEADER, version);
         Self {
-            payload: frame::encode(frame.iter().map(|pending| &pending.event)),
+            version,
+            payload: frame::encode(events),
             headers,
         }
     }

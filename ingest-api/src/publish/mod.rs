@@ -14,7 +14,6 @@ pub(crate) mod streams;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::domain::id::OrgId;
 use shared::process::nats::Nats;
 use shared::process::shutdown::Tasks;
 use shared::wire::frame::EncodedEvent;
@@ -62,16 +61,16 @@ impl Publisher {
     ///
     /// # Errors
     /// [`PublishError`].
-    pub(crate) async fn publish(&self, org_id: OrgId, event: EncodedEvent) -> Result<(), PublishError> {
-        self.enqueue(org_id, event).stored().await
+    pub(crate) async fn publish(&self, event: EncodedEvent) -> Result<(), PublishError> {
+        self.enqueue(event).stored().await
     }
 
-    /// Hands an event over. The events of one organisation are published in the order in which they are handed over.
-    pub(crate) fn enqueue(&self, org_id: OrgId, event: EncodedEvent) -> Enqueued {
-        Enqueued(self.try_enqueue(org_id, event))
+    /// Hands an event over. The events of one ordering key are published in the order in which they are handed over.
+    pub(crate) fn enqueue(&self, event: EncodedEvent) -> Enqueued {
+        Enqueued(self.try_enqueue(event))
     }
 
-    fn try_enqueue(&self, org_id: OrgId, event: EncodedEvent) -> Result<Answer, PublishError> {
+    fn try_enqueue(&self, event: EncodedEvent) -> Result<Answer, PublishError> {
         let cost = u32::try_from(event.len() + QUEUE_OVERHEAD).map_err(|_| PublishError::QueueFull)?;
         let room = self
             .room
@@ -80,7 +79,7 @@ impl Publisher {
             .map_err(|_| PublishError::QueueFull)?;
         let count =
             u32::try_from(self.partitions.len()).expect("the configuration allows 256 streams at most");
-        let partition = stream::partition(org_id, count);
+        let partition = event.spread().partition(count);
         let (answer, answered) = oneshot::channel();
         let pending = Pending {
             event,

@@ -7,6 +7,7 @@ pub(crate) mod page;
 pub(crate) mod refusals;
 pub(crate) mod events;
 pub(crate) mod organizations;
+pub(crate) mod tenants;
 pub(crate) mod keys;
 pub(crate) mod endpoints;
 pub(crate) mod pull;

@@ -25,6 +25,7 @@ use crate::routes::legacy::LegacyError;
     tags(
         (name = "events", description = "Sending events, and reading them with their deliveries."),
         (name = "endpoints", description = "Where events are delivered."),
+        (name = "tenants", description = "The organisation's own customers, each with events, endpoints and keys of its own."),
         (name = "keys", description = "API keys, with which requests are authenticated."),
         (name = "zapier", description = "The Zapier Triggers API, for clients of the system that had it. Its errors are `{\"error\": …}`."),
         (name = "admin", description = "For the operator, with the admin token."),

@@ -7,6 +7,7 @@ use axum::http::header::LINK;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
+use shared::domain::name::Tenant;
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
@@ -29,6 +30,31 @@ pub(crate) struct PageParams {
     limit: Option<i64>,
 }
 
+/// Which page to list, of whose.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct TenantParams {
+    /// Only what belongs to this tenant.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 255)]
+    pub tenant: Option<Tenant>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Most rows on the page.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: Option<i64>,
+}
+
+impl TenantParams {
+    /// Reads the page's parameters.
+    ///
+    /// # Errors
+    /// 422 with the wrong one.
+    pub(crate) fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(&self) -> Result<Page<Id>, ApiError> {
+        page(self.cursor.as_deref(), self.limit)
+    }
+}
+
 impl PageParams {
     /// Reads the parameters.
     ///
@@ -47,15 +73,24 @@ pub(crate) fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(
     cursor: Option<&str>,
     limit: Option<i64>,
 ) -> Result<Page<Id>, ApiError> {
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(ApiError::invalid("limit", "must be 1 to 100"));
-    }
+    let limit = self::limit(limit)?;
     let wrong = || ApiError::invalid("cursor", "is not a `next_cursor`");
     let after = cursor
         .map(|text| Cursor::decode(text).ok_or_else(wrong))
         .transpose()?;
     Ok(Page { after, limit })
+}
+
+/// Reads how many rows a page may hold.
+///
+/// # Errors
+/// 422 when it is not 1 to 100.
+pub(crate) fn limit(limit: Option<i64>) -> Result<i64, ApiError> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(ApiError::invalid("limit", "must be 1 to 100"));
+    }
+    Ok(limit)
 }
 
 /// The request for this page. The link to the next page is made from it.

@@ -20,6 +20,7 @@ const NO_KEY: Refusal = (401, "No valid API key.");
 const NO_ADMIN_TOKEN: Refusal = (401, "Not the admin token.");
 const MAY_NOT_MANAGE: Refusal = (403, "The key lacks the scope `manage`.");
 const MAY_NOT_INGEST: Refusal = (403, "The key lacks the scope `ingest`.");
+const BOUND: Refusal = (404, "The key is bound to a tenant.");
 const NO_ADMIN_API: Refusal = (404, "The admin API is switched off.");
 const LATE: Refusal = (408, "The body did not arrive in time.");
 const LARGE: Refusal = (413, "Larger than 64 KiB.");
@@ -66,6 +67,9 @@ refusals! {
     /// Of an endpoint's id.
     NoEndpoint = problem[(404, "The organisation has no such endpoint.")];
 
+    /// Of a tenant's id.
+    NoTenant = problem[(404, "The organisation has no such tenant, or the key is bound to one.")];
+
     /// Of an event's id.
     NoEvent = problem[(404, "The organisation has no such event, or no worker has stored it yet.")];
 
@@ -76,7 +80,7 @@ refusals! {
     NoNewKey = problem[(503, "The database is not available, or too many keys are being made.")];
 
     /// [`KeyRefusals`] of the Zapier Triggers API.
-    LegacyKeyRefusals = legacy_error[NO_KEY, MAY_NOT_MANAGE, LIMITED, NO_DATABASE];
+    LegacyKeyRefusals = legacy_error[NO_KEY, MAY_NOT_MANAGE, BOUND, LIMITED, NO_DATABASE];
 
     /// [`FormRefusals`] of the Zapier Triggers API, whose errors name the field in their text.
     LegacyFormRefusals = legacy_error[NOT_JSON, LATE, LARGE, NOT_OF_JSON_TYPE, (422, "A field is wrong.")];

@@ -3,6 +3,7 @@
 use shared::db::limited::Transaction;
 use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 
 use super::events::{ALWAYS, end_of_events};
@@ -17,6 +18,8 @@ pub(crate) const MAX_COUNTED: i64 = 10_000;
 pub(crate) struct DeliveryFilter {
     /// The organisation's.
     pub org_id: OrgId,
+    /// The endpoint's tenant, if it gets only that one's events.
+    pub tenant: Option<Tenant>,
     /// Those to this endpoint.
     pub endpoint_id: EndpointId,
     /// In this status.
@@ -27,6 +30,12 @@ pub(crate) struct DeliveryFilter {
     pub after: Option<Cursor>,
     /// At most this many.
     pub limit: i64,
+}
+
+impl DeliveryFilter {
+    fn tenant(&self) -> Option<&str> {
+        self.tenant.as_ref().map(Tenant::as_str)
+    }
 }
 
 /// A delivery with what its endpoint's owner knows it by.
@@ -79,7 +88,7 @@ impl Store {
         let next = match (filter.status, filter.outcome) {
             (DeliveryStatus::Delivered, _) => {
                 let after = filter.after.unwrap_or(Cursor::NEWEST);
-                end_of_events(&mut snapshot, filter.org_id, ALWAYS, after).await?
+                end_of_events(&mut snapshot, filter.org_id, filter.tenant(), ALWAYS, after).await?
             }
             (DeliveryStatus::Pending, Some(_)) => end_of_pending(&mut snapshot, filter).await?,
             (DeliveryStatus::Dead, Some(_)) => end_of_dead(&mut snapshot, filter).await?,
@@ -261,8 +270,8 @@ async fn end_of_dead(snapshot: &mut Transaction, filter: &DeliveryFilter) -> Res
     .await
 }
 
-/// Goes through the organisation's events, newest first, and looks at 10 000 of them: there is no index by
-/// endpoint.
+/// Goes through the events of the organisation, or of the endpoint's tenant, newest first, and looks at 10 000 of them: there
+/// is no index by endpoint.
 async fn list_delivered(
     snapshot: &mut Transaction,
     filter: &DeliveryFilter,
@@ -271,12 +280,17 @@ async fn list_delivered(
     sqlx::query_as!(
         EndpointDeliveryRow,
         r#"
-        select d.event_id as "event_id: EventId", e.type as event_type, d.accepted_at,
-               d.status as "status: DeliveryStatus", d.attempts, d.last_outcome as "last_outcome: Outcome", d.next_attempt_at, d.finished_at, d.accepted_at as position
+        select d.event_id as "event_id: EventId", e.type as "event_type!", d.accepted_at,
+               d.status as "status: DeliveryStatus", d.attempts, d.last_outcome as "last_outcome: Outcome",
+               d.next_attempt_at, d.finished_at, d.accepted_at as position
         from (
-            select id, accepted_at, type from events
-            where org_id = $1 and accepted_at <= $3 and (accepted_at, id) < ($3, $4::uuid)
-            order by accepted_at desc, id desc limit 10000
+            (select id, accepted_at, type from events
+             where $7::text is null and org_id = $1 and accepted_at <= $3 and (accepted_at, id) < ($3, $4::uuid)
+             order by accepted_at desc, id desc limit 10000)
+            union all
+            (select id, accepted_at, type from events
+             where org_id = $1 and tenant = $7 and accepted_at <= $3 and (accepted_at, id) < ($3, $4::uuid)
+             order by accepted_at desc, id desc limit 10000)
         ) e
         join deliveries d on d.event_id = e.id and d.endpoint_id = $2 and d.accepted_at = e.accepted_at
                          and d.org_id = $1 and d.status = 'delivered'
@@ -289,6 +303,7 @@ async fn list_delivered(
         after.id,
         filter.outcome as _,
         filter.limit + 1,
+        filter.tenant(),
     )
     .fetch_all(&mut **snapshot)
     .await

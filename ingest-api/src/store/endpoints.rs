@@ -6,21 +6,42 @@ use shared::db::limited::Transaction;
 use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
 use shared::domain::event_type::EventTypePattern;
 use shared::domain::id::{EndpointId, OrgId};
+use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::tenants::MAX_TENANTS;
 use super::{Result, Store, Stored, lock_organization};
 use crate::domain::endpoint::Settings;
+use crate::domain::maximum::Maximum;
 use crate::domain::page::Page;
+use crate::domain::realm::Realm;
+use crate::domain::tenant::TenantStatus;
 
-/// Most endpoints of an organisation that are not deleted: workers hold them all in memory, and an event may go to each.
-pub(crate) const MAX_ENDPOINTS: i64 = 1_000;
+/// Most endpoints that are not deleted: of a tenant, and of an organisation besides those of its tenants. An event may go to
+/// each.
+pub(crate) const MAX_ENDPOINTS: Maximum = Maximum {
+    owner: "the organisation",
+    what: "endpoints",
+    count: 1_000,
+    remedy: "delete",
+};
+
+/// Most endpoints of an organisation and all its tenants: workers hold them in memory.
+const MAX_ENDPOINTS_IN_ALL: Maximum = Maximum {
+    owner: "the organisation",
+    what: "endpoints, those of tenants included",
+    count: 100_000,
+    remedy: "delete",
+};
 
 /// A stored endpoint.
 #[derive(Debug)]
 pub(crate) struct EndpointRow {
     pub id: EndpointId,
     pub kind: EndpointKind,
+    pub tenant: Option<Tenant>,
+    pub all_tenants: bool,
     pub url: Option<String>,
     pub description: String,
     pub event_types: Vec<EventTypePattern>,
@@ -63,16 +84,29 @@ pub(crate) struct EndpointToStore<'a> {
     pub disabled_reason: &'static str,
 }
 
+/// What is fixed when an endpoint is made.
+#[derive(Debug)]
+pub(crate) struct Fixed<'a> {
+    /// Whether its owner fetches its deliveries.
+    pub kind: EndpointKind,
+    /// The tenant that it belongs to.
+    pub tenant: Option<&'a Tenant>,
+    /// Whether it gets the events of all tenants.
+    pub all_tenants: bool,
+    /// Whether a tenant that is missing is made.
+    pub create_tenant: bool,
+}
+
 fn millis(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl Store {
-    /// Stores a new endpoint with its sealed signing secret, unless the organisation has [`MAX_ENDPOINTS`].
+    /// Stores a new endpoint with its sealed signing secret, unless there are [`MAX_ENDPOINTS`].
     pub(crate) async fn create_endpoint(
         &self,
         org_id: OrgId,
-        kind: EndpointKind,
+        fixed: &Fixed<'_>,
         new: &EndpointToStore<'_>,
         secret: &[u8],
     ) -> Result<Stored<()>> {
@@ -80,10 +114,21 @@ impl Store {
         if !lock_organization(&mut transaction, org_id).await? {
             return Ok(Stored::Missing);
         }
-        if is_full(&mut transaction, org_id).await? {
-            return Ok(Stored::Full);
+        let owner = look_at_owner(&mut transaction, org_id, fixed.tenant).await?;
+        let mut is_new_tenant = false;
+        if fixed.tenant.is_some() {
+            match owner.tenant {
+                Some(TenantStatus::Deleting) => return Ok(Stored::OwnerLeaves),
+                Some(_) => {}
+                None if !fixed.create_tenant => return Ok(Stored::Missing),
+                None if owner.tenants >= MAX_TENANTS.count => return Ok(Stored::Full(MAX_TENANTS)),
+                None => is_new_tenant = true,
+            }
         }
-        insert(&mut transaction, org_id, kind, new, secret).await?;
+        if let Some(most) = owner.reached(fixed.tenant) {
+            return Ok(Stored::Full(most));
+        }
+        insert(&mut transaction, org_id, fixed, is_new_tenant, new, secret).await?;
         transaction.commit().await?;
         Ok(Stored::Done(()))
     }
@@ -195,33 +240,40 @@ impl Store {
     }
 
     /// One endpoint.
-    pub(crate) async fn find_endpoint(&self, org_id: OrgId, id: EndpointId) -> Result<Option<EndpointRow>> {
-        let mut found = self.find_endpoints(org_id, &[id.as_uuid()]).await?;
+    pub(crate) async fn find_endpoint(&self, realm: &Realm, id: EndpointId) -> Result<Option<EndpointRow>> {
+        let mut found = self.find_endpoints(realm, &[id.as_uuid()]).await?;
         Ok(found.pop())
     }
 
-    /// A page of an organisation's endpoints, newest first, with one more when there are more.
-    pub(crate) async fn list_endpoints(&self, org_id: OrgId, page: &Page<Uuid>) -> Result<Vec<EndpointRow>> {
+    /// A page of endpoints, newest first, with one more when there are more.
+    pub(crate) async fn list_endpoints(&self, realm: &Realm, page: &Page<Uuid>) -> Result<Vec<EndpointRow>> {
+        // Two branches, each with an index of its own.
         let ids = sqlx::query_scalar!(
-            "select id from endpoints
-             where org_id = $1 and deleted_at is null
-               and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
-             order by created_at desc, id desc limit $4",
-            org_id.as_uuid(),
+            r#"(select id as "id!" from endpoints
+                where $5::text is null and org_id = $1 and deleted_at is null
+                  and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
+                order by created_at desc, id desc limit $4)
+               union all
+               (select id from endpoints
+                where org_id = $1 and tenant = $5 and deleted_at is null
+                  and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
+                order by created_at desc, id desc limit $4)"#,
+            realm.org_id.as_uuid(),
             page.after.as_ref().map(|cursor| cursor.at),
             page.after.as_ref().map(|cursor| cursor.id),
             page.limit + 1,
+            realm.tenant(),
         );
         let ids = ids.fetch_all(&self.pool).await?;
-        self.find_endpoints(org_id, &ids).await
+        self.find_endpoints(realm, &ids).await
     }
 
     /// The endpoints with these ids, newest first. Missing ones are left out.
-    async fn find_endpoints(&self, org_id: OrgId, ids: &[Uuid]) -> Result<Vec<EndpointRow>> {
+    async fn find_endpoints(&self, realm: &Realm, ids: &[Uuid]) -> Result<Vec<EndpointRow>> {
         sqlx::query_as!(
             EndpointRow,
-            r#"select e.id as "id: EndpointId", e.kind as "kind: EndpointKind", e.url, e.description,
-                      e.event_types as "event_types: Vec<EventTypePattern>", e.filter, e.headers, e.format as "format: Format", e.retry_attempts, e.retry_initial_ms,
+            r#"select e.id as "id: EndpointId", e.kind as "kind: EndpointKind", e.tenant as "tenant: Tenant",
+                      e.all_tenants, e.url, e.description, e.event_types as "event_types: Vec<EventTypePattern>", e.filter, e.headers, e.format as "format: Format", e.retry_attempts, e.retry_initial_ms,
                       e.retry_factor, e.retry_max_ms, e.retry_max_age_ms, e.timeout_ms, e.max_in_flight,
                       e.rate_limit_per_second, e.ordered, e.on_exhausted as "on_exhausted: OnExhausted",
                       e.status as "status: EndpointStatus", e.disabled_reason,
@@ -231,43 +283,88 @@ impl Store {
                       h.failing_since as "failing_since?", h.open_until
                from unnest($2::uuid[]) as wanted (id)
                join endpoints e on e.id = wanted.id and e.org_id = $1 and e.deleted_at is null
+                               and ($3::text is null or e.tenant = $3)
                left join endpoint_health h on h.endpoint_id = e.id and h.org_id = e.org_id
                order by e.created_at desc, e.id desc"#,
-            org_id.as_uuid(),
+            realm.org_id.as_uuid(),
             ids,
+            realm.tenant(),
         )
         .fetch_all(&self.pool)
         .await
     }
 }
 
-/// Whether an organisation has [`MAX_ENDPOINTS`]. The caller holds its lock.
-pub(super) async fn is_full(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
-    let endpoints = sqlx::query_scalar!(
-        r#"select count(*) as "count!" from endpoints where org_id = $1 and deleted_at is null"#,
+/// An organisation, or its tenant, that is to have one more endpoint.
+pub(super) struct Owner {
+    /// Endpoints of the organisation and all its tenants.
+    in_all: i64,
+    /// Endpoints beside the new one.
+    here: i64,
+    /// Tenants of the organisation.
+    tenants: i64,
+    /// The tenant's status, if there is such a tenant.
+    tenant: Option<TenantStatus>,
+}
+
+impl Owner {
+    /// The limit that one more endpoint would exceed.
+    pub(super) fn reached(&self, tenant: Option<&Tenant>) -> Option<Maximum> {
+        let limits = [
+            (self.here, MAX_ENDPOINTS.of_tenant(tenant.is_some())),
+            (self.in_all, MAX_ENDPOINTS_IN_ALL),
+        ];
+        let reached = limits.into_iter().find(|(count, most)| *count >= most.count);
+        reached.map(|(_, most)| most)
+    }
+}
+
+/// Looks at what limits a new endpoint. The caller holds the organisation's lock.
+pub(super) async fn look_at_owner(
+    transaction: &mut Transaction,
+    org_id: OrgId,
+    tenant: Option<&Tenant>,
+) -> Result<Owner> {
+    sqlx::query_as!(
+        Owner,
+        r#"select o.endpoints::bigint as "in_all!", o.tenants::bigint as "tenants!", t.status as "tenant?: TenantStatus",
+                  case when $2::text is null then (
+                      select count(*) from endpoints e where e.org_id = $1 and e.tenant is null and e.deleted_at is null
+                  ) else (
+                      select count(*) from endpoints e where e.org_id = $1 and e.tenant = $2 and e.deleted_at is null
+                  ) end as "here!"
+           from organizations o left join tenants t on t.org_id = o.id and t.uid = $2
+           where o.id = $1"#,
         org_id.as_uuid(),
-    );
-    Ok(endpoints.fetch_one(&mut **transaction).await? >= MAX_ENDPOINTS)
+        tenant.map(Tenant::as_str),
+    )
+    .fetch_one(&mut **transaction)
+    .await
 }
 
 async fn insert(
     transaction: &mut Transaction,
     org_id: OrgId,
-    kind: EndpointKind,
+    fixed: &Fixed<'_>,
+    is_new_tenant: bool,
     new: &EndpointToStore<'_>,
     secret: &[u8],
 ) -> Result<()> {
     let settings = new.settings;
     sqlx::query!(
-        "insert into endpoints (id, org_id, kind, secret, url, description, event_types, filter, headers, format,
+        "with made as (insert into tenants (org_id, uid) select $2, $23 where $25)
+         insert into endpoints (id, org_id, kind, secret, url, description, event_types, filter, headers, format,
                                 retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
                                 timeout_ms, max_in_flight, rate_limit_per_second, ordered, on_exhausted, status,
-                                disabled_reason)
+                                disabled_reason, tenant, all_tenants, tenant_enabled)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                 case when $21 = 'disabled' then $22 end)",
+                 case when $21 = 'disabled' then $22 end, $23, $24,
+                 $23::text is null or $25 or exists (
+                     select from tenants where org_id = $2 and uid = $23 and status = 'enabled'
+                 ))",
         new.id.as_uuid(),
         org_id.as_uuid(),
-        kind as _,
+        fixed.kind as _,
         secret,
         settings.url,
         settings.description,
@@ -287,6 +384,9 @@ async fn insert(
         settings.on_exhausted as _,
         settings.status as _,
         new.disabled_reason,
+        fixed.tenant.map(Tenant::as_str),
+        fixed.all_tenants,
+        is_new_tenant,
     )
     .execute(&mut **transaction)
     .await?;

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::{MAX_PAGE_BYTES, Result, Store};
 use crate::domain::cursor::Cursor;
+use crate::domain::realm::Realm;
 
 /// All times at which an event may have been accepted.
 pub(super) const ALWAYS: Range<OffsetDateTime> = OffsetDateTime::UNIX_EPOCH..Cursor::NEWEST.at;
@@ -16,8 +17,8 @@ pub(super) const ALWAYS: Range<OffsetDateTime> = OffsetDateTime::UNIX_EPOCH..Cur
 /// Which events a page holds.
 #[derive(Debug)]
 pub(crate) struct EventFilter<'a> {
-    /// The organisation's.
-    pub org_id: OrgId,
+    /// Whose.
+    pub realm: Realm,
     /// Of this type.
     pub event_type: Option<&'a str>,
     /// Accepted at this time or later.
@@ -56,6 +57,7 @@ pub(crate) struct EventRow {
     pub idempotency_key: Option<String>,
     pub cloudevent: Option<String>,
     pub ordering_key: Option<String>,
+    pub tenant: Option<String>,
     pub expunged_at: Option<OffsetDateTime>,
     pub data: Vec<u8>,
 }
@@ -106,11 +108,18 @@ impl Store {
                 select e.id, e.accepted_at, e.size,
                        row_number() over (order by e.accepted_at desc, e.id desc) as number
                 from (
-                    select id, accepted_at, type, octet_length(data) as size from events
-                    where org_id = $1
-                      and accepted_at >= $3 and accepted_at < $4
-                      and accepted_at <= $5 and (accepted_at, id) < ($5, $6::uuid)
-                    order by accepted_at desc, id desc limit 10000
+                    -- Two branches, each with an index of its own.
+                    (select id, accepted_at, type, octet_length(data) as size from events
+                     where $11::text is null and org_id = $1
+                       and accepted_at >= $3 and accepted_at < $4
+                       and accepted_at <= $5 and (accepted_at, id) < ($5, $6::uuid)
+                     order by accepted_at desc, id desc limit 10000)
+                    union all
+                    (select id, accepted_at, type, octet_length(data) as size from events
+                     where org_id = $1 and tenant = $11
+                       and accepted_at >= $3 and accepted_at < $4
+                       and accepted_at <= $5 and (accepted_at, id) < ($5, $6::uuid)
+                     order by accepted_at desc, id desc limit 10000)
                 ) e
                 where ($2::text is null or e.type = $2)
                   and (($7::text is null and $8::uuid is null) or exists (
@@ -122,12 +131,12 @@ impl Store {
             ),
             sized as (select *, sum(size) over (order by number) as total from page)
             select e.id as "id: EventId", e.accepted_at, e.type as event_type, e.content_type, e.idempotency_key,
-                   e.cloudevent, e.ordering_key, e.expunged_at, e.data, (select count(*) from page) as "found!"
+                   e.cloudevent, e.ordering_key, e.tenant, e.expunged_at, e.data, (select count(*) from page) as "found!"
             from sized s join events e on e.org_id = $1 and e.accepted_at = s.accepted_at and e.id = s.id
             where s.number <= $9 and (s.total <= $10 or s.number = 1)
             order by s.number
             "#,
-            filter.org_id.as_uuid(),
+            filter.realm.org_id.as_uuid(),
             filter.event_type,
             times.start,
             times.end,
@@ -137,6 +146,7 @@ impl Store {
             filter.endpoint_id.map(EndpointId::as_uuid),
             filter.limit,
             MAX_PAGE_BYTES as _,
+            filter.realm.tenant(),
         )
         .fetch_all(&mut *snapshot)
         .await?;
@@ -152,6 +162,7 @@ impl Store {
                 idempotency_key: row.idempotency_key,
                 cloudevent: row.cloudevent,
                 ordering_key: row.ordering_key,
+                tenant: row.tenant,
                 expunged_at: row.expunged_at,
                 data: row.data,
             })
@@ -161,16 +172,25 @@ impl Store {
                 at: last.accepted_at,
                 id: last.id.as_uuid(),
             }),
-            _ if filter.leaves_out() => end_of_events(&mut snapshot, filter.org_id, times, after).await?,
+            _ if filter.leaves_out() => {
+                end_of_events(
+                    &mut snapshot,
+                    filter.realm.org_id,
+                    filter.realm.tenant(),
+                    times,
+                    after,
+                )
+                .await?
+            }
             _ => None,
         };
         Ok((events, next))
     }
 
-    /// The deliveries of events of one organisation, by event and age of the endpoint, at most `limit` of each event.
+    /// The deliveries of events to the endpoints of a realm, by event and age of the endpoint, at most `limit` of each event.
     pub(crate) async fn list_deliveries(
         &self,
-        org_id: OrgId,
+        realm: &Realm,
         events: &[EventRow],
         limit: i64,
     ) -> Result<Vec<DeliveryRow>> {
@@ -185,13 +205,17 @@ impl Store {
                cross join lateral (
                    select *, count(*) over () as of_event from deliveries
                    where event_id = e.id and accepted_at = e.accepted_at and org_id = $1
+                     and ($5::text is null or endpoint_id in (
+                         select id from endpoints where org_id = $1 and tenant = $5
+                     ))
                    order by endpoint_id limit $4
                ) d
                order by d.event_id, d.endpoint_id"#,
-            org_id.as_uuid(),
+            realm.org_id.as_uuid(),
             &events.iter().map(|event| event.id.as_uuid()).collect::<Vec<_>>(),
             &events.iter().map(|event| event.accepted_at).collect::<Vec<_>>(),
             limit,
+            realm.tenant(),
         )
         .fetch_all(&self.pool)
         .await
@@ -232,17 +256,17 @@ impl Store {
     }
 
     /// One event. When several are stored under its id, the newest.
-    pub(crate) async fn find_event(&self, org_id: OrgId, id: EventId) -> Result<Option<EventRow>> {
-        let places = self.find_event_places(org_id, id).await?;
+    pub(crate) async fn find_event(&self, realm: &Realm, id: EventId) -> Result<Option<EventRow>> {
+        let places = self.find_event_places(realm, id).await?;
         let Some(newest) = places.first() else {
             return Ok(None);
         };
         sqlx::query_as!(
             EventRow,
             r#"select id as "id: EventId", accepted_at, type as event_type, content_type, idempotency_key,
-                      cloudevent, ordering_key, expunged_at, data
+                      cloudevent, ordering_key, tenant, expunged_at, data
                from events where org_id = $1 and accepted_at = $2 and id = $3"#,
-            org_id.as_uuid(),
+            realm.org_id.as_uuid(),
             newest.accepted_at,
             id.as_uuid(),
         )
@@ -251,24 +275,31 @@ impl Store {
     }
 }
 
-/// The last of the 10 000 events older than `before` that a page looks at. None when it looks at all of them.
+/// The last of the 10 000 events, or of its tenant's, older than `before` that a page looks at. None when it looks at all of them.
 pub(super) async fn end_of_events(
     snapshot: &mut Transaction,
     org_id: OrgId,
+    tenant: Option<&str>,
     times: Range<OffsetDateTime>,
     before: Cursor,
 ) -> Result<Option<Cursor>> {
     sqlx::query_as!(
         Cursor,
-        "select accepted_at as at, id from events
-         where org_id = $1 and accepted_at >= $2 and accepted_at < $3
-           and accepted_at <= $4 and (accepted_at, id) < ($4, $5::uuid)
-         order by accepted_at desc, id desc offset 9999 limit 1",
+        r#"(select accepted_at as "at!", id as "id!" from events
+            where $6::text is null and org_id = $1 and accepted_at >= $2 and accepted_at < $3
+              and accepted_at <= $4 and (accepted_at, id) < ($4, $5::uuid)
+            order by accepted_at desc, id desc offset 9999 limit 1)
+           union all
+           (select accepted_at, id from events
+            where org_id = $1 and tenant = $6 and accepted_at >= $2 and accepted_at < $3
+              and accepted_at <= $4 and (accepted_at, id) < ($4, $5::uuid)
+            order by accepted_at desc, id desc offset 9999 limit 1)"#,
         org_id.as_uuid(),
         times.start,
         times.end,
         before.at,
         before.id,
+        tenant,
     )
     .fetch_optional(&mut **snapshot)
     .await

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::OrgId;
+use shared::domain::name::Tenant;
 use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
@@ -12,6 +13,7 @@ use super::{Result, Store};
 use crate::domain::grant::{Grant, fingerprint};
 use crate::domain::key::KeyId;
 use crate::domain::limit::Limit;
+use crate::domain::realm::Realm;
 use crate::domain::scope::Scopes;
 
 /// A key that exists and is not revoked.
@@ -27,6 +29,7 @@ pub(crate) struct KeyRow {
 struct Found {
     id: KeyId,
     org_id: OrgId,
+    tenant: Option<Tenant>,
     hash: String,
     scopes: Vec<String>,
     expires_at: Option<OffsetDateTime>,
@@ -42,9 +45,12 @@ impl From<Found> for KeyRow {
         let limit = own.unwrap_or_else(|| found.tier.rate_limit_per_minute());
         Self {
             grant: Grant {
-                org_id: found.org_id,
+                scopes: Scopes::from_names(&found.scopes, found.tenant.is_some()),
+                realm: Realm {
+                    org_id: found.org_id,
+                    tenant: found.tenant,
+                },
                 limit: Limit::per_minute(limit),
-                scopes: Scopes::from_names(&found.scopes),
                 expires_at: found.expires_at.map(UnixMicros::from),
                 fingerprint: fingerprint(&found.hash),
             },
@@ -78,7 +84,7 @@ impl Store {
     pub(crate) async fn find_key(&self, id: &KeyId) -> Result<Option<KeyRow>> {
         let found = sqlx::query_as!(
             Found,
-            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at,
+            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.tenant as "tenant: Tenant", k.hash, k.scopes, k.expires_at,
                       o.tier as "tier: Tier", o.rate_limit_per_minute
                from api_keys k join organizations o on o.id = k.org_id
                where k.id = $1 and k.revoked_at is null"#,
@@ -98,7 +104,7 @@ impl Store {
             .unzip();
         let found = sqlx::query_as!(
             Found,
-            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.hash, k.scopes, k.expires_at,
+            r#"select k.id as "id: KeyId", k.org_id as "org_id: OrgId", k.tenant as "tenant: Tenant", k.hash, k.scopes, k.expires_at,
                       o.tier as "tier: Tier", o.rate_limit_per_minute
                from unnest($1::text[], $2::uuid[]) as wanted (id, org_id)
                join api_keys k on k.id = wanted.id and k.org_id = wanted.org_id

@@ -4,21 +4,32 @@ use std::time::Duration;
 
 use shared::db::limited::Transaction;
 use shared::domain::id::OrgId;
+use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 
+use super::tenants::lock_tenant;
 use super::{Result, Store, lock_organization};
 use crate::domain::key::{Key, KeyId, NewKey};
+use crate::domain::maximum::Maximum;
 use crate::domain::page::Page;
+use crate::domain::realm::Realm;
 use crate::domain::scope::Scopes;
+use crate::domain::tenant::TenantStatus;
 
-/// Most keys of an organisation that are neither revoked nor expired.
-pub(crate) const MAX_LIVE_KEYS: i64 = 1_000;
+/// Most keys that are neither revoked nor expired: of a tenant, and of an organisation besides those of its tenants.
+const MAX_LIVE_KEYS: Maximum = Maximum {
+    owner: "the organisation",
+    what: "valid API keys",
+    count: 1_000,
+    remedy: "revoke",
+};
 
 /// A key, as its owner sees it.
 struct KeyView {
     id: KeyId,
     name: String,
     scopes: Vec<String>,
+    tenant: Option<Tenant>,
     created_at: OffsetDateTime,
     expires_at: Option<OffsetDateTime>,
     last_used_at: Option<OffsetDateTime>,
@@ -31,7 +42,8 @@ impl From<KeyView> for Key {
         Self {
             id: row.id,
             name: row.name,
-            scopes: Scopes::from_names(&row.scopes),
+            scopes: Scopes::from_names(&row.scopes, row.tenant.is_some()),
+            tenant: row.tenant,
             created_at: row.created_at,
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,
@@ -46,8 +58,8 @@ impl From<KeyView> for Key {
 pub(crate) struct KeyToStore<'a> {
     /// The key.
     pub new: &'a NewKey,
-    /// The organisation that will own it.
-    pub org_id: OrgId,
+    /// What it will be for. Its tenant must exist.
+    pub realm: &'a Realm,
     /// The calling key; None when the operator calls.
     pub caller: Option<&'a KeyId>,
     /// The owner's name for it.
@@ -65,10 +77,10 @@ pub(crate) enum KeyStored {
     Done(Key),
     /// The calling key is not valid any more.
     Refused,
-    /// The organisation, or the key to be replaced, does not exist.
+    /// The organisation, the tenant or the key to be replaced does not exist.
     Missing,
-    /// The organisation has [`MAX_LIVE_KEYS`].
-    Full,
+    /// There are as many keys as there may be.
+    Full(Maximum),
 }
 
 /// The rotation of a key.
@@ -87,107 +99,130 @@ pub(crate) struct Rotation<'a> {
 }
 
 impl Store {
-    /// Stores a new key, unless the organisation has [`MAX_LIVE_KEYS`].
+    /// Stores a new key, unless there are [`MAX_LIVE_KEYS`].
     pub(crate) async fn create_key(&self, key: KeyToStore<'_>) -> Result<KeyStored> {
+        let Realm { org_id, tenant } = key.realm;
         let mut transaction = self.key_changes.begin().await?;
-        if !lock_organization(&mut transaction, key.org_id).await? {
+        if !lock_organization(&mut transaction, *org_id).await? {
             return Ok(KeyStored::Missing);
+        }
+        if let Some(tenant) = tenant {
+            let status = lock_tenant(&mut transaction, *org_id, tenant).await?;
+            if status.is_none_or(|status| status == TenantStatus::Deleting) {
+                return Ok(KeyStored::Missing);
+            }
         }
         let mut latest = None;
         if let Some(caller) = key.caller {
-            match lock_caller(&mut transaction, key.org_id, caller).await? {
+            match lock_caller(&mut transaction, *org_id, caller).await? {
                 Some(caller) => latest = caller.expires_at,
                 None => return Ok(KeyStored::Refused),
             }
         }
-        if !has_room(&mut transaction, key.org_id).await? {
-            return Ok(KeyStored::Full);
+        if !has_room(&mut transaction, key.realm).await? {
+            return Ok(KeyStored::Full(MAX_LIVE_KEYS.of_tenant(tenant.is_some())));
         }
         let row = sqlx::query_as!(
             KeyView,
-            r#"insert into api_keys (id, org_id, name, hash, scopes, expires_at)
-               values ($1, $2, $3, $4, $5, least($6, $7::timestamptz))
-               returning id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
+            r#"insert into api_keys (id, org_id, name, hash, scopes, expires_at, tenant)
+               values ($1, $2, $3, $4, $5, least($6, $7::timestamptz), $8)
+               returning id as "id: KeyId", name, scopes, tenant as "tenant: Tenant", created_at, expires_at, last_used_at, revoked_at,
                          replaced_by as "replaced_by: KeyId""#,
             key.new.id.as_str(),
-            key.org_id.as_uuid(),
+            org_id.as_uuid(),
             key.name,
             key.new.hash,
-            &key.scopes.to_names(),
+            &key.scopes.to_names(tenant.is_some()),
             key.expires_at,
             latest,
+            key.realm.tenant(),
         );
         let row = row.fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(KeyStored::Done(row.into()))
     }
 
-    /// An organisation's key, also a revoked one.
-    pub(crate) async fn get_key(&self, org_id: OrgId, id: &KeyId) -> Result<Option<Key>> {
+    /// A key, also a revoked one.
+    pub(crate) async fn get_key(&self, realm: &Realm, id: &KeyId) -> Result<Option<Key>> {
         let row = sqlx::query_as!(
             KeyView,
-            r#"select id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
-                      replaced_by as "replaced_by: KeyId"
-               from api_keys where org_id = $1 and id = $2"#,
-            org_id.as_uuid(),
+            r#"select id as "id: KeyId", name, scopes, tenant as "tenant: Tenant", created_at, expires_at, last_used_at,
+                      revoked_at, replaced_by as "replaced_by: KeyId"
+               from api_keys where org_id = $1 and id = $2 and ($3::text is null or tenant = $3)"#,
+            realm.org_id.as_uuid(),
             id.as_str(),
+            realm.tenant(),
         );
         Ok(row.fetch_optional(&self.key_changes).await?.map(Key::from))
     }
 
-    /// A page of an organisation's keys, newest first, with one more when there are more.
-    pub(crate) async fn list_keys(&self, org_id: OrgId, page: &Page<KeyId>) -> Result<Vec<Key>> {
+    /// A page of keys, newest first, with one more when there are more.
+    pub(crate) async fn list_keys(&self, realm: &Realm, page: &Page<KeyId>) -> Result<Vec<Key>> {
+        // Two branches, each with an index of its own.
         let rows = sqlx::query_as!(
             KeyView,
-            r#"select id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
+            r#"select id as "id!: KeyId", name as "name!", scopes as "scopes!", tenant as "tenant: Tenant",
+                      created_at as "created_at!", expires_at, last_used_at, revoked_at,
                       replaced_by as "replaced_by: KeyId"
-               from api_keys
-               where org_id = $1 and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
-               order by created_at desc, id desc
-               limit $4"#,
-            org_id.as_uuid(),
+               from (
+                   (select * from api_keys
+                    where $5::text is null and org_id = $1
+                      and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
+                    order by created_at desc, id desc limit $4)
+                   union all
+                   (select * from api_keys
+                    where org_id = $1 and tenant = $5
+                      and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
+                    order by created_at desc, id desc limit $4)
+               ) k
+               order by created_at desc, id desc"#,
+            realm.org_id.as_uuid(),
             page.after.as_ref().map(|cursor| cursor.at),
             page.after.as_ref().map(|cursor| cursor.id.as_str()),
             page.limit + 1,
+            realm.tenant(),
         );
         let rows = rows.fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(Key::from).collect())
     }
 
-    /// Revokes a key; one that is revoked already stays so. False when the organisation has no such key.
-    pub(crate) async fn revoke_key(&self, org_id: OrgId, id: &KeyId) -> Result<bool> {
+    /// Revokes a key; one that is revoked already stays so. False when there is no such key.
+    pub(crate) async fn revoke_key(&self, realm: &Realm, id: &KeyId) -> Result<bool> {
         let done = sqlx::query!(
-            "update api_keys set revoked_at = coalesce(revoked_at, now()) where org_id = $1 and id = $2",
-            org_id.as_uuid(),
+            "update api_keys set revoked_at = coalesce(revoked_at, now())
+             where org_id = $1 and id = $2 and ($3::text is null or tenant = $3)",
+            realm.org_id.as_uuid(),
             id.as_str(),
+            realm.tenant(),
         );
         Ok(done.execute(&self.key_changes).await?.rows_affected() == 1)
     }
 
     /// Replaces a key that may still be used and was not replaced before. One that stays valid for a while counts beside
     /// its successor: not while the organisation has [`MAX_LIVE_KEYS`].
-    pub(crate) async fn rotate_key(&self, org_id: OrgId, rotation: &Rotation<'_>) -> Result<KeyStored> {
+    pub(crate) async fn rotate_key(&self, realm: &Realm, rotation: &Rotation<'_>) -> Result<KeyStored> {
         let mut transaction = self.key_changes.begin().await?;
-        if !lock_organization(&mut transaction, org_id).await? {
+        if !lock_organization(&mut transaction, realm.org_id).await? {
             return Ok(KeyStored::Missing);
         }
-        let Some(caller) = lock_caller(&mut transaction, org_id, rotation.caller).await? else {
+        let Some(caller) = lock_caller(&mut transaction, realm.org_id, rotation.caller).await? else {
             return Ok(KeyStored::Refused);
         };
-        if !rotation.overlap.is_zero() && !has_room(&mut transaction, org_id).await? {
-            return Ok(KeyStored::Full);
+        if !rotation.overlap.is_zero() && !has_room(&mut transaction, realm).await? {
+            return Ok(KeyStored::Full(MAX_LIVE_KEYS.of_tenant(realm.tenant.is_some())));
         }
         let row = sqlx::query_as!(
             KeyView,
             r#"with old as (
-                   select name, scopes from api_keys
-                   where org_id = $1 and id = $2 and revoked_at is null and replaced_by is null
+                   select name, scopes, tenant from api_keys
+                   where org_id = $1 and id = $2 and ($8::text is null or tenant = $8)
+                     and revoked_at is null and replaced_by is null
                      and (expires_at is null or expires_at > now())
                    for update
                ),
                new as (
-                   insert into api_keys (id, org_id, name, hash, scopes, expires_at)
-                   select $3, $1, name, $4, scopes, least($5, $7::timestamptz) from old
+                   insert into api_keys (id, org_id, name, hash, scopes, expires_at, tenant)
+                   select $3, $1, name, $4, scopes, least($5, $7::timestamptz), tenant from old
                    returning *
                ),
                replaced as (
@@ -197,16 +232,17 @@ impl Store {
                        revoked_at = case when $6 = 0 then now() end
                    from new where k.org_id = $1 and k.id = $2
                )
-               select id as "id: KeyId", name, scopes, created_at, expires_at, last_used_at, revoked_at,
-                      replaced_by as "replaced_by: KeyId"
+               select id as "id: KeyId", name, scopes, tenant as "tenant: Tenant", created_at, expires_at, last_used_at,
+                      revoked_at, replaced_by as "replaced_by: KeyId"
                from new"#,
-            org_id.as_uuid(),
+            realm.org_id.as_uuid(),
             rotation.old.as_str(),
             rotation.new.id.as_str(),
             rotation.new.hash,
             rotation.new_expires_at,
             rotation.overlap.as_secs_f64(),
             caller.expires_at,
+            realm.tenant(),
         );
         let row = row.fetch_optional(&mut *transaction).await?;
         transaction.commit().await?;
@@ -239,15 +275,17 @@ async fn lock_caller(
     found.fetch_optional(&mut **transaction).await
 }
 
-/// Whether an organisation may have one more key. The caller holds the organisation's lock.
-async fn has_room(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
+/// Whether there may be one more key. The caller holds the organisation's lock.
+async fn has_room(transaction: &mut Transaction, realm: &Realm) -> Result<bool> {
     let keys = sqlx::query_scalar!(
         r#"select count(*) as "count!" from (
                select from api_keys
-               where org_id = $1 and revoked_at is null and (expires_at is null or expires_at > now()) limit $2
+               where org_id = $1 and tenant is not distinct from $3
+                 and revoked_at is null and (expires_at is null or expires_at > now()) limit $2
            ) live"#,
-        org_id.as_uuid(),
-        MAX_LIVE_KEYS,
+        realm.org_id.as_uuid(),
+        MAX_LIVE_KEYS.count,
+        realm.tenant(),
     );
-    Ok(keys.fetch_one(&mut **transaction).await? < MAX_LIVE_KEYS)
+    Ok(keys.fetch_one(&mut **transaction).await? < MAX_LIVE_KEYS.count)
 }

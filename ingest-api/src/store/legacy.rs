@@ -7,13 +7,14 @@ use shared::domain::inbox::InboxStatus;
 use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
-use super::endpoints::is_full;
+use super::endpoints::look_at_owner;
 use super::events::{ALWAYS, end_of_events};
 use super::{MAX_PAGE_BYTES, Result, Store, Stored, lock_organization};
 use crate::domain::cursor::Cursor;
 use crate::domain::endpoint::Limits;
 use crate::domain::key::NewKey;
 use crate::domain::organization::Organization;
+use crate::domain::realm::Realm;
 use crate::domain::scope::Scopes;
 
 /// Most events that a page of one status looks at. The next page looks at the rest.
@@ -71,7 +72,7 @@ impl Store {
             tier as _,
             key.id.as_str(),
             key.hash,
-            &Scopes::all().to_names(),
+            &Scopes::all().to_names(false),
         );
         Ok(Organization {
             id: org_id,
@@ -164,7 +165,7 @@ impl Store {
                 at: last.accepted_at,
                 id: last.id.as_uuid(),
             }),
-            (_, Some(_)) => end_of_events(&mut snapshot, filter.org_id, ALWAYS, filter.before).await?,
+            (_, Some(_)) => end_of_events(&mut snapshot, filter.org_id, None, ALWAYS, filter.before).await?,
             _ => None,
         };
         Ok((events, next))
@@ -173,7 +174,9 @@ impl Store {
     /// Acknowledges an event, or all events that are stored under its id. Repeating it changes nothing. False when the
     /// organisation has no such event.
     pub(crate) async fn acknowledge_in_inbox(&self, org_id: OrgId, id: EventId) -> Result<bool> {
-        let places = self.find_event_places(org_id, id).await?;
+        let places = self
+            .find_event_places(&Realm::of_organization(org_id), id)
+            .await?;
         if places.is_empty() {
             return Ok(false);
         }
@@ -221,8 +224,10 @@ impl Store {
         if !lock_organization(&mut transaction, org_id).await? {
             return Ok(Stored::Missing);
         }
-        if is_full(&mut transaction, org_id).await? && !has_webhook(&mut transaction, org_id).await? {
-            return Ok(Stored::Full);
+        if let Some(most) = look_at_owner(&mut transaction, org_id, None).await?.reached(None)
+            && !has_webhook(&mut transaction, org_id).await?
+        {
+            return Ok(Stored::Full(most));
         }
         let id = sqlx::query_scalar!(
             r#"with webhook as (

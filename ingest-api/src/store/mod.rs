@@ -6,6 +6,7 @@ mod error;
 mod key_lookups;
 mod keys;
 mod organizations;
+mod tenants;
 mod endpoints;
 mod deliveries;
 mod recoveries;
@@ -22,18 +23,20 @@ use shared::db::{self, SESSION_SETTINGS};
 use shared::domain::id::OrgId;
 
 use crate::config::DatabaseConfig;
+use crate::domain::maximum::Maximum;
 
 pub(crate) use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
-pub(crate) use self::endpoints::{EndpointRow, EndpointToStore, MAX_ENDPOINTS};
+pub(crate) use self::endpoints::{EndpointRow, EndpointToStore, Fixed};
 pub(crate) use self::error::{RETRY_AFTER, unavailable};
 pub(crate) use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
 pub(crate) use self::key_lookups::{KeyRow, KeyUse};
-pub(crate) use self::keys::{KeyStored, KeyToStore, MAX_LIVE_KEYS, Rotation};
+pub(crate) use self::keys::{KeyStored, KeyToStore, Rotation};
 pub(crate) use self::legacy::{InboxFilter, InboxRow, OrganizationWithWebhook};
 pub(crate) use self::places::EventPlace;
 pub(crate) use self::pull::{AcknowledgedRow, Pull, PulledRow};
 pub(crate) use self::recoveries::{NewRecovery, RecoveryRow};
 pub(crate) use self::replay::Replayed;
+pub(crate) use self::tenants::{TenantFilter, TenantRow, TenantWritten};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -93,10 +96,12 @@ impl Store {
 pub(crate) enum Stored<T> {
     /// The row is stored.
     Done(T),
-    /// The organisation does not exist.
+    /// Its owner does not exist.
     Missing,
-    /// The organisation has the most rows that it may have.
-    Full,
+    /// Its owner is being deleted.
+    OwnerLeaves,
+    /// There are as many rows as there may be.
+    Full(Maximum),
 }
 
 /// Locks an organisation until the transaction ends, so that its counted rows stay as many as a later statement counts.

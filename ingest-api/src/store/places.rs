@@ -5,6 +5,7 @@ use shared::domain::id::{EventId, OrgId};
 use time::{Duration, OffsetDateTime};
 
 use super::{Result, Store};
+use crate::domain::realm::Realm;
 
 /// A stored event: its id may have been stored more than once, a day and more apart.
 #[derive(Clone, Copy, Debug)]
@@ -20,31 +21,33 @@ pub(crate) struct EventPlace {
 impl Store {
     /// Where an event is stored, newest first. An id that holds a time is found by that time. An id that is derived
     /// from an idempotency key has an index of its own, and several places when the key was used again after a day.
-    pub(crate) async fn find_event_places(&self, org_id: OrgId, id: EventId) -> Result<Vec<EventPlace>> {
+    pub(crate) async fn find_event_places(&self, realm: &Realm, id: EventId) -> Result<Vec<EventPlace>> {
         let times = match id.accepted_millis() {
-            None => self.times_of_derived(org_id, id).await?,
-            Some(millis) => self.times_within(org_id, id, millis).await?,
+            None => self.times_of_derived(realm, id).await?,
+            Some(millis) => self.times_within(realm, id, millis).await?,
         };
         let place = |accepted_at| EventPlace {
-            org_id,
+            org_id: realm.org_id,
             id,
             accepted_at,
         };
         Ok(times.into_iter().map(place).collect())
     }
 
-    async fn times_of_derived(&self, org_id: OrgId, id: EventId) -> Result<Vec<OffsetDateTime>> {
+    async fn times_of_derived(&self, realm: &Realm, id: EventId) -> Result<Vec<OffsetDateTime>> {
         sqlx::query_scalar!(
             "select accepted_at from events
-             where id = $1 and org_id = $2 and idempotency_key is not null order by accepted_at desc",
+             where id = $1 and org_id = $2 and ($3::text is null or tenant = $3) and idempotency_key is not null
+             order by accepted_at desc",
             id.as_uuid(),
-            org_id.as_uuid(),
+            realm.org_id.as_uuid(),
+            realm.tenant(),
         )
         .fetch_all(&self.pool)
         .await
     }
 
-    async fn times_within(&self, org_id: OrgId, id: EventId, millis: i64) -> Result<Vec<OffsetDateTime>> {
+    async fn times_within(&self, realm: &Realm, id: EventId, millis: i64) -> Result<Vec<OffsetDateTime>> {
         let from = UnixMicros::new(millis * 1_000).to_date_time();
         let Some(to) = from.checked_add(Duration::MILLISECOND) else {
             // A client may name the last millisecond there is; no event was accepted then.
@@ -52,11 +55,13 @@ impl Store {
         };
         sqlx::query_scalar!(
             "select accepted_at from events
-             where org_id = $1 and accepted_at >= $2 and accepted_at < $3 and id = $4",
-            org_id.as_uuid(),
+             where org_id = $1 and accepted_at >= $2 and accepted_at < $3 and id = $4
+               and ($5::text is null or tenant = $5)",
+            realm.org_id.as_uuid(),
             from,
             to,
             id.as_uuid(),
+            realm.tenant(),
         )
         .fetch_all(&self.pool)
         .await

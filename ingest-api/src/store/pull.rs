@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::{MAX_PAGE_BYTES, Result, Store};
 use crate::domain::lease::Lease;
+use crate::domain::realm::Realm;
 
 /// A request to lease deliveries.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,7 @@ pub(crate) struct PulledRow {
     pub data: Vec<u8>,
     pub idempotency_key: Option<String>,
     pub ordering_key: Option<String>,
+    pub tenant: Option<String>,
     pub traceparent: Option<String>,
     pub cloudevent: Option<String>,
     /// Attempts that have ended, and leases that have run out.
@@ -51,14 +53,16 @@ impl Store {
     /// An endpoint's kind, and whether it is enabled.
     pub(crate) async fn find_endpoint_kind(
         &self,
-        org_id: OrgId,
+        realm: &Realm,
         endpoint_id: EndpointId,
     ) -> Result<Option<(EndpointKind, bool)>> {
         let row = sqlx::query!(
-            r#"select kind as "kind: EndpointKind", status = 'enabled' as "enabled!"
-               from endpoints where id = $1 and org_id = $2 and deleted_at is null"#,
+            r#"select kind as "kind: EndpointKind", status = 'enabled' and tenant_enabled as "enabled!"
+               from endpoints
+               where id = $1 and org_id = $2 and ($3::text is null or tenant = $3) and deleted_at is null"#,
             endpoint_id.as_uuid(),
-            org_id.as_uuid(),
+            realm.org_id.as_uuid(),
+            realm.tenant(),
         );
         let row = row.fetch_optional(&self.pool).await?;
         Ok(row.map(|row| (row.kind, row.enabled)))
@@ -72,7 +76,7 @@ impl Store {
             r#"
             with endpoint as materialized (
                 select retry_attempts, retry_max_age_ms from endpoints
-                where id = $2 and org_id = $1 and status = 'enabled' and deleted_at is null
+                where id = $2 and org_id = $1 and status = 'enabled' and tenant_enabled and deleted_at is null
             ),
             due as materialized (
                 select event_id, accepted_at, next_attempt_at from deliveries
@@ -102,7 +106,7 @@ impl Store {
                 returning d.event_id, d.accepted_at, d.attempts, d.next_attempt_at, s.number
             )
             select l.event_id as "event_id: EventId", l.accepted_at, e.type as event_type, e.content_type, e.data,
-                   e.idempotency_key, e.ordering_key, e.traceparent, e.cloudevent, l.attempts, l.next_attempt_at as "lease_expires_at!"
+                   e.idempotency_key, e.ordering_key, e.tenant, e.traceparent, e.cloudevent, l.attempts, l.next_attempt_at as "lease_expires_at!"
             from leased l join events e on e.org_id = $1 and e.accepted_at = l.accepted_at and e.id = l.event_id
             order by l.number
             "#,

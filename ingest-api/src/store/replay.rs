@@ -4,6 +4,7 @@ use shared::db::limited::Transaction;
 use shared::domain::id::EndpointId;
 
 use super::{EventPlace, Result, Store};
+use crate::domain::realm::Realm;
 
 /// The result of a replay.
 #[derive(Debug)]
@@ -31,11 +32,29 @@ impl Store {
         .await
     }
 
-    /// Makes an event's deliveries pending and due, all of them or that to one endpoint. Those that a worker or a
+    /// Whether an endpoint gets the events of an event's tenant.
+    pub(crate) async fn may_get(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<bool> {
+        sqlx::query_scalar!(
+            r#"select exists (
+                   select from endpoints n
+                   join events e on e.org_id = $1 and e.accepted_at = $3 and e.id = $2
+                   where n.id = $4 and n.org_id = $1 and (n.all_tenants or n.tenant is not distinct from e.tenant)
+               ) as "may!""#,
+            event.org_id.as_uuid(),
+            event.id.as_uuid(),
+            event.accepted_at,
+            endpoint_id.as_uuid(),
+        )
+        .fetch_one(&self.pool)
+        .await
+    }
+
+    /// Makes an event's deliveries to the endpoints of a realm pending and due, all of them or that to one endpoint. Those that a worker or a
     /// consumer holds stay as they are, those to deleted endpoints too.
     pub(crate) async fn replay_event(
         &self,
         event: EventPlace,
+        realm: &Realm,
         endpoint: Option<EndpointId>,
     ) -> Result<Replayed> {
         let mut transaction = self.pool.begin().await?;
@@ -50,11 +69,13 @@ impl Store {
                where d.event_id = $2 and d.accepted_at = $3 and d.org_id = $1 and d.lease_token is null
                  and ($4::uuid is null or d.endpoint_id = $4)
                  and e.id = d.endpoint_id and e.org_id = $1 and e.deleted_at is null
+                 and ($5::text is null or e.tenant = $5)
                returning d.endpoint_id as "endpoint_id: EndpointId""#,
             event.org_id.as_uuid(),
             event.id.as_uuid(),
             event.accepted_at,
             endpoint.map(EndpointId::as_uuid),
+            realm.tenant(),
         );
         let revived = revived.fetch_all(&mut *transaction).await?;
         transaction.commit().await?;

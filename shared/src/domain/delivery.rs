@@ -43,6 +43,8 @@ words! {
         Expunged = "expunged",
         /// No attempt: the endpoint was removed before.
         EndpointDeleted = "endpoint_deleted",
+        /// No attempt: the event's or the endpoint's tenant was removed before.
+        TenantDeleted = "tenant_deleted",
         /// No attempt: the filters of the event's endpoints would have taken too many steps.
         Filter = "filter",
         /// Nobody acknowledged a pulled delivery before its end.

@@ -72,6 +72,9 @@ pub struct Event<'a> {
     /// The one endpoint that it goes to, whatever its filters say; else it goes to all that want it.
     #[serde(default, rename = "to", skip_serializing_if = "Option::is_none")]
     pub only_to: Option<EndpointId>,
+    /// The organisation's customer whose event it is. It goes to that one's endpoints, and to those of all tenants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<&'a str>,
     /// The payload, byte for byte as the producer sent it.
     #[serde(with = "serde_bytes")]
     pub data: &'a [u8],
@@ -93,6 +96,7 @@ impl Event<'static> {
             cloudevent: None,
             ordering_key: None,
             only_to: None,
+            tenant: None,
             data: b"1",
         }
     }

@@ -48,7 +48,7 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// An organisation: the tenant that owns keys, endpoints and events.
+    /// An organisation: it owns keys, endpoints and events.
     OrgId
 }
 
@@ -121,23 +121,37 @@ impl EventId {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The id of an event with an idempotency key: the same key of the same organisation gives the same
+    /// The id of an event with an idempotency key: the same key of the same organisation and tenant gives the same
     /// id on every replica, with no look-up. A UUIDv8 (RFC 9562) made of a BLAKE3 hash.
-    pub fn for_key(org_id: OrgId, idempotency_key: &str) -> Self {
-        Self::derive(
-            "penstock 2026 event id from idempotency key",
-            org_id,
-            &[idempotency_key],
-        )
+    pub fn for_key(org_id: OrgId, tenant: Option<&str>, idempotency_key: &str) -> Self {
+        match tenant {
+            None => Self::derive(
+                "penstock 2026 event id from idempotency key",
+                org_id,
+                &[idempotency_key],
+            ),
+            Some(tenant) => Self::derive(
+                "penstock 2026 event id from tenant and idempotency key",
+                org_id,
+                &[tenant, idempotency_key],
+            ),
+        }
     }
 
     /// The id of a CloudEvent, which its `source` and `id` name: the same on every replica, as with a key.
-    pub fn for_cloudevent(org_id: OrgId, source: &str, id: &str) -> Self {
-        Self::derive(
-            "penstock 2026 event id from cloudevent source and id",
-            org_id,
-            &[source, id],
-        )
+    pub fn for_cloudevent(org_id: OrgId, tenant: Option<&str>, source: &str, id: &str) -> Self {
+        match tenant {
+            None => Self::derive(
+                "penstock 2026 event id from cloudevent source and id",
+                org_id,
+                &[source, id],
+            ),
+            Some(tenant) => Self::derive(
+                "penstock 2026 event id from tenant and cloudevent source and id",
+                org_id,
+                &[tenant, source, id],
+            ),
+        }
     }
 
     fn derive(context: &'static str, org_id: OrgId, parts: &[&str]) -> Self {
@@ -174,7 +188,7 @@ mod tests {
     fn an_idempotency_key_gives_the_same_id_in_every_release() {
         let org: OrgId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
         assert_eq!(
-            EventId::for_key(org, "order-1").to_string(),
+            EventId::for_key(org, None, "order-1").to_string(),
             "b4cb798e-69df-8f03-a12d-d50b58a81a2c",
         );
     }
@@ -183,15 +197,15 @@ mod tests {
         #[test]
         fn different_keys_or_organisations_give_different_ids(a in ".{1,40}", b in ".{1,40}") {
             let (one, two) = (OrgId::generate(), OrgId::generate());
-            prop_assert_eq!(EventId::for_key(one, &a), EventId::for_key(one, &a));
-            prop_assert_ne!(EventId::for_key(one, &a), EventId::for_key(two, &a));
-            prop_assert_eq!(EventId::for_key(one, &a) == EventId::for_key(one, &b), a == b);
+            prop_assert_eq!(EventId::for_key(one, None, &a), EventId::for_key(one, None, &a));
+            prop_assert_ne!(EventId::for_key(one, None, &a), EventId::for_key(two, None, &a));
+            prop_assert_eq!(EventId::for_key(one, None, &a) == EventId::for_key(one, None, &b), a == b);
         }
 
         #[test]
         fn an_id_without_a_key_carries_the_millisecond_it_was_accepted(micros in 0i64..4_102_444_800_000_000) {
             prop_assert_eq!(EventId::at(UnixMicros::new(micros)).accepted_millis(), Some(micros / 1_000));
-            prop_assert_eq!(EventId::for_key(OrgId::generate(), "k").accepted_millis(), None);
+            prop_assert_eq!(EventId::for_key(OrgId::generate(), None, "k").accepted_millis(), None);
         }
 
         #[test]

@@ -5,6 +5,7 @@
 pub mod id;
 pub mod clock;
 pub mod word;
+pub mod name;
 pub mod event;
 pub mod event_type;
 pub mod endpoint;

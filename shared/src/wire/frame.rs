@@ -9,6 +9,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::domain::event::Event;
+use crate::wire::stream::Spread;
 
 /// Message header that holds the frame's version.
 pub const VERSION_HEADER: &str = "Penstock-Frame-Version";
@@ -16,8 +17,12 @@ pub const VERSION_HEADER: &str = "Penstock-Frame-Version";
 /// The header of a frame that was sent before, without an acknowledgement. Both messages may be in the stream.
 pub const RESENT_HEADER: &str = "Penstock-Frame-Resent";
 
-/// The version that this build writes, and the only one so far.
+/// The version of a frame whose events any release can deliver.
 pub const VERSION: &str = "1";
+
+/// The version of a frame with an event of a tenant. A release that knows no tenants would deliver it to all endpoints of
+/// the organisation; it does not read such a frame.
+pub const VERSION_WITH_TENANTS: &str = "2";
 
 /// The most events that go into one frame.
 pub const MAX_EVENTS: usize = 1_000;
@@ -28,7 +33,11 @@ pub const MAX_BYTES: usize = 512 * 1024;
 
 /// One event in its wire form.
 #[derive(Debug)]
-pub struct EncodedEvent(Vec<u8>);
+pub struct EncodedEvent {
+    bytes: Vec<u8>,
+    spread: Spread,
+    has_tenant: bool,
+}
 
 impl EncodedEvent {
     /// Encodes an event.
@@ -38,18 +47,22 @@ impl EncodedEvent {
         event
             .serialize_into(&mut bytes)
             .expect("writing to a Vec does not fail and every field has a MessagePack form");
-        Self(bytes)
+        Self {
+            bytes,
+            spread: Spread::of(event),
+            has_tenant: event.tenant.is_some(),
+        }
     }
 
-    /// An event as it stood in a frame, whatever its bytes are.
-    pub fn of_frame(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+    /// Which stream it goes to.
+    pub fn spread(&self) -> Spread {
+        self.spread
     }
 
     /// Size in bytes.
     #[expect(clippy::len_without_is_empty, reason = "an encoded event is never empty")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 }
 
@@ -60,11 +73,33 @@ impl Event<'_> {
     }
 }
 
+/// The version of a frame of these events.
+pub fn version<'a>(mut events: impl Iterator<Item = &'a EncodedEvent>) -> &'static str {
+    if events.any(|event| event.has_tenant) {
+        VERSION_WITH_TENANTS
+    } else {
+        VERSION
+    }
+}
+
+/// Whether this build reads frames of a version.
+pub fn is_known(version: Option<&str>) -> bool {
+    matches!(version, Some(VERSION | VERSION_WITH_TENANTS))
+}
+
 /// Packs events into one message payload.
 ///
 /// # Panics
 /// With more than `u32::MAX` events, which [`MAX_EVENTS`] excludes.
 pub fn encode<'a>(events: impl ExactSizeIterator<Item = &'a EncodedEvent> + Clone) -> Bytes {
+    pack(events.map(|event| event.bytes.as_slice()))
+}
+
+/// Packs events that stood in a frame, whatever their bytes are.
+///
+/// # Panics
+/// As [`encode`].
+pub fn pack<'a>(events: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Bytes {
     const LONGEST_LENGTH_PREFIX: usize = 5;
     let size: usize = events
         .clone()
@@ -74,7 +109,7 @@ pub fn encode<'a>(events: impl ExactSizeIterator<Item = &'a EncodedEvent> + Clon
     let count = u32::try_from(events.len()).expect("a frame holds at most MAX_EVENTS");
     rmp::encode::write_array_len(&mut bytes, count).expect("writing to a Vec does not fail");
     for event in events {
-        rmp::encode::write_bin(&mut bytes, &event.0).expect("writing to a Vec does not fail");
+        rmp::encode::write_bin(&mut bytes, event).expect("writing to a Vec does not fail");
     }
     bytes.into()
 }
@@ -88,7 +123,9 @@ pub fn count(mut payload: &[u8]) -> usize {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum FrameError {
     /// Written by a newer release, or not by Penstock at all.
-    #[error("frame version {0:?} is not known to this build (it reads version {VERSION})")]
+    #[error(
+        "frame version {0:?} is not known to this build (it reads versions {VERSION} and {VERSION_WITH_TENANTS})"
+    )]
     UnknownVersion(Option<String>),
     /// Not an array of byte strings.
     #[error("not a frame: {0}")]
@@ -113,7 +150,7 @@ pub fn decode<'a>(
     version: Option<&str>,
     payload: &'a [u8],
 ) -> Result<Vec<Result<Event<'a>, EventError<'a>>>, FrameError> {
-    if version != Some(VERSION) {
+    if !is_known(version) {
         return Err(FrameError::UnknownVersion(version.map(str::to_owned)));
     }
     let events: Vec<&'a serde_bytes::Bytes> =
@@ -176,8 +213,7 @@ mod tests {
     #[test]
     fn one_unreadable_event_leaves_its_neighbours_readable() {
         let good = EncodedEvent::new(&event("order.created", None, b"{}"));
-        let bad = EncodedEvent(vec![0xc1, 0xff]);
-        let payload = encode([&good, &bad, &good].into_iter());
+        let payload = pack([&good.bytes, &[0xc1, 0xff][..], &good.bytes].into_iter());
         let decoded = decode(Some(VERSION), &payload).unwrap();
         assert!(decoded[0].is_ok() && decoded[2].is_ok());
         assert_eq!(decoded[1].as_ref().unwrap_err().bytes, [0xc1, 0xff]);
@@ -197,10 +233,24 @@ mod tests {
     }
 
     #[test]
+    fn only_a_frame_with_an_event_of_a_tenant_has_the_later_version() {
+        let plain = EncodedEvent::new(&Event::sample());
+        let of_tenant = EncodedEvent::new(&Event {
+            tenant: Some("acme"),
+            ..Event::sample()
+        });
+        assert_eq!(version([&plain, &plain].into_iter()), VERSION);
+        assert_eq!(version([&plain, &of_tenant].into_iter()), VERSION_WITH_TENANTS);
+        let payload = encode([&plain, &of_tenant].into_iter());
+        let decoded = decode(Some(VERSION_WITH_TENANTS), &payload).unwrap();
+        assert_eq!(decoded[1].as_ref().unwrap().tenant, Some("acme"));
+    }
+
+    #[test]
     fn another_version_is_refused() {
         assert_eq!(
-            decode(Some("2"), &[0x90]).unwrap_err(),
-            FrameError::UnknownVersion(Some("2".into()))
+            decode(Some("3"), &[0x90]).unwrap_err(),
+            FrameError::UnknownVersion(Some("3".into()))
         );
         assert_eq!(
             decode(None, &[0x90]).unwrap_err(),

@@ -1,15 +1,15 @@
 //! The JetStream streams between the services: `EVENTS-0`, `EVENTS-1`, …
 //!
-//! An organisation's events always go to the same stream. Each stream has one leader, so their number is how
-//! far ingest can spread over the nodes of a NATS cluster; it can be raised at any time, because workers
-//! consume every stream whose name starts with [`NAME_PREFIX`].
+//! The events of one ordering key always go to the same stream, and the others to any, so that even one organisation uses
+//! all of them. Each stream has one leader, so their number is how far ingest can spread over the nodes of a NATS cluster;
+//! it can be raised at any time, because workers consume every stream whose name starts with [`NAME_PREFIX`].
 
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
-use crate::domain::id::OrgId;
+use crate::domain::event::Event;
 
 /// What every event stream's name starts with.
 pub const NAME_PREFIX: &str = "EVENTS-";
@@ -30,14 +30,35 @@ pub fn subject(partition: u32) -> String {
     format!("events.{partition}")
 }
 
-/// The partition, below `partitions`, of an organisation's events.
-///
-/// # Panics
-/// When `partitions` is 0.
-pub fn partition(org_id: OrgId, partitions: u32) -> u32 {
-    // The low half of a UUID is random in every version that is used here.
-    let (_, low) = org_id.as_uuid().as_u64_pair();
-    u32::try_from(low % u64::from(partitions)).expect("the remainder is below a u32")
+/// What decides on an event's stream: the same for the events of one ordering key, and for repeats of one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread(u64);
+
+impl Spread {
+    /// Of an event.
+    pub fn of(event: &Event<'_>) -> Self {
+        let Some(key) = event.ordering_key else {
+            // The low half of a UUID is random in every version that is used here.
+            return Self(event.id.as_uuid().as_u64_pair().1);
+        };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(event.org_id.as_uuid().as_bytes());
+        for part in [event.tenant.unwrap_or_default(), key] {
+            // UTF-8 text never holds this byte, so the two do not run together.
+            hasher.update(part.as_bytes()).update(&[0xff]);
+        }
+        let mut bytes = [0; 8];
+        hasher.finalize_xof().fill(&mut bytes);
+        Self(u64::from_be_bytes(bytes))
+    }
+
+    /// The stream's number, below `partitions`.
+    ///
+    /// # Panics
+    /// When `partitions` is 0.
+    pub fn partition(self, partitions: u32) -> u32 {
+        u32::try_from(self.0 % u64::from(partitions)).expect("the remainder is below a u32")
+    }
 }
 
 /// A partition's stream. A worker's acknowledgement removes a frame (work queue); a full stream refuses new
@@ -71,16 +92,45 @@ pub fn consumer(ack_wait: Duration) -> consumer::pull::Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::EventId;
 
-    #[test]
-    fn organisations_spread_evenly_over_the_partitions() {
+    fn assert_even(spreads: impl Iterator<Item = Spread>) {
         let mut counts = [0_u32; 4];
-        for _ in 0..4_000 {
-            counts[partition(OrgId::generate(), 4) as usize] += 1;
-        }
+        spreads.for_each(|spread| counts[spread.partition(4) as usize] += 1);
         assert!(
             counts.iter().all(|count| (800..1_200).contains(count)),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn the_events_of_one_organisation_spread_evenly_over_the_streams() {
+        let event = Event::sample();
+        let events = (0..4_000).map(|_| Event {
+            id: EventId::at(event.accepted_at),
+            ..event
+        });
+        assert_even(events.map(|event| Spread::of(&event)));
+        let keys: Vec<_> = (0..4_000).map(|number| format!("order-{number}")).collect();
+        let keyed = keys.iter().map(|key| Event {
+            ordering_key: Some(key),
+            ..event
+        });
+        assert_even(keyed.map(|event| Spread::of(&event)));
+    }
+
+    #[test]
+    fn the_events_of_one_ordering_key_stay_together_and_those_of_another_tenant_need_not() {
+        let event = |tenant| Event {
+            org_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            ordering_key: Some("k"),
+            tenant,
+            ..Event::sample()
+        };
+        // The number is written down: replicas of two releases must agree on it.
+        assert_eq!(Spread::of(&event(None)).partition(1_000), 0);
+        assert_eq!(Spread::of(&event(Some("a"))), Spread::of(&event(Some("a"))));
+        assert_ne!(Spread::of(&event(Some("a"))), Spread::of(&event(Some("b"))));
+        assert_ne!(Spread::of(&event(Some("a"))), Spread::of(&event(None)));
     }
 }

@@ -39,6 +39,8 @@ pub struct Event {
     pub data: String,
     /// What makes a repeat a repeat, in the body.
     pub idempotency_key: Option<String>,
+    /// Whose event it is.
+    pub tenant: Option<String>,
 }
 
 impl Event {
@@ -48,14 +50,23 @@ impl Event {
             kind: kind.to_owned(),
             data: data.into(),
             idempotency_key: None,
+            tenant: None,
         }
     }
 
     /// The request's body, with `data` in it byte for byte.
     pub fn body(&self) -> String {
-        let key = self.idempotency_key.as_ref();
-        let key = key.map_or_else(String::new, |key| format!(r#","idempotency_key":{}"#, json!(key)));
-        format!(r#"{{"type":{},"data":{}{key}}}"#, json!(self.kind), self.data)
+        let field = |name: &str, value: &Option<String>| {
+            let value = value.as_ref();
+            value.map_or_else(String::new, |value| format!(r#","{name}":{}"#, json!(value)))
+        };
+        let key = field("idempotency_key", &self.idempotency_key);
+        let tenant = field("tenant", &self.tenant);
+        format!(
+            r#"{{"type":{},"data":{}{key}{tenant}}}"#,
+            json!(self.kind),
+            self.data
+        )
     }
 }
 

@@ -161,7 +161,7 @@ impl Receiver {
             released.expect("the sender is in the same receiver");
         }
         lock(&self.0.webhooks)[index].answered = Some(answer.status);
-        let mut response = answer.status.into_response();
+        let mut response = (answer.status, answer.body).into_response();
         response.headers_mut().extend(answer.headers);
         response
     }

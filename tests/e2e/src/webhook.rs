@@ -13,6 +13,7 @@ use shared::domain::id::{EndpointId, EventId};
 pub struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: &'static str,
     pub(crate) delay: Duration,
     pub(crate) held: bool,
 }
@@ -26,6 +27,7 @@ impl Answer {
         Self {
             status: StatusCode::from_u16(status).expect("the status is one"),
             headers: Vec::new(),
+            body: "",
             delay: Duration::ZERO,
             held: false,
         }
@@ -36,6 +38,13 @@ impl Answer {
     pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
         let value = value.parse().expect("the header's value is one");
         self.headers.push((HeaderName::from_static(name), value));
+        self
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn with_body(mut self, body: &'static str) -> Self {
+        self.body = body;
         self
     }
 
@@ -86,6 +95,8 @@ pub struct Body<'a> {
     pub r#type: String,
     /// When the event was accepted (RFC 3339).
     pub timestamp: &'a str,
+    /// Whose event it is, at an endpoint of all tenants.
+    pub tenant: Option<String>,
     /// The payload.
     #[serde(borrow)]
     pub data: &'a RawValue,

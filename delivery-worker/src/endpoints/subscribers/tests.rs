@@ -32,9 +32,9 @@ fn subscribers<const N: usize>(all: [Subscriber; N]) -> Subscribers {
 }
 
 /// For each taker its place, and whether its filter was left undecided.
-fn takers(subscribers: &Subscribers, event: &Event<'_>, steps: u32) -> Vec<(usize, bool)> {
+fn takers(subscribers: &Subscribers, event: &Event<'_>, mut steps: u32) -> Vec<(usize, bool)> {
     let mut slices = Slices::new();
-    let takers = subscribers.takers(event, steps, &mut slices);
+    let takers = subscribers.takers(event, &mut steps, &mut slices);
     let takers = takers.now_or_never().expect("it is less than a slice");
     let place = |taker: &Taker<'_>| {
         let ids = subscribers.all.iter().map(|subscriber| subscriber.endpoint_id);
@@ -101,8 +101,8 @@ fn a_long_payload_lets_others_have_their_turn() {
     let subscribers = subscribers([subscriber(&[], Some(r#"{"/a":1}"#))]);
     let data = format!(r#"{{"a":1,"b":[{}0]}}"#, "0,".repeat(4 * SLICE));
     let event = event("a", data.as_bytes());
-    let mut slices = Slices::new();
-    let mut takers = Box::pin(subscribers.takers(&event, ENOUGH, &mut slices));
+    let (mut slices, mut steps) = (Slices::new(), ENOUGH);
+    let mut takers = Box::pin(subscribers.takers(&event, &mut steps, &mut slices));
     let mut turns = 0;
     let found = loop {
         if let Some(found) = takers.as_mut().now_or_never() {

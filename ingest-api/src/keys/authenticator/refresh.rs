@@ -56,7 +56,7 @@ impl Authenticator {
             let asked_at = Moment::now();
             let rows = {
                 let _turn = turn(&self.lookups).await?;
-                let keys = batch.iter().map(|(_, key)| (&key.id, key.grant.org_id));
+                let keys = batch.iter().map(|(_, key)| (&key.id, key.grant.realm.org_id));
                 self.store.find_keys(keys).await?
             };
             let mut rows: HashMap<_, _> = rows.into_iter().collect();

@@ -1,6 +1,7 @@
 use super::*;
 use crate::domain::grant::Grant;
 use crate::domain::limit::Limit;
+use crate::domain::realm::Realm;
 use crate::domain::scope::Scopes;
 use crate::keys::hearing::{FRESH, Span};
 
@@ -14,7 +15,7 @@ fn cache(size: u32, ttl: Duration) -> KeyCache {
 
 fn key(id: &str, org_id: OrgId, confirmed_at: Moment) -> VerifiedKey {
     let grant = Grant {
-        org_id,
+        realm: Realm::of_organization(org_id),
         limit: Limit::per_minute(1),
         scopes: Scopes::all(),
         expires_at: None,

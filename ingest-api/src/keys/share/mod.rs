@@ -243,7 +243,11 @@ impl KeyShare {
         let fresh = shared.is_some_and(|shared| {
             shared.grant == proof.grant && shared.age(UnixMicros::now()) < writing.renew_after
         });
-        if fresh || writing.cache.changed_since(&id, proof.grant.org_id, asked_at) {
+        if fresh
+            || writing
+                .cache
+                .changed_since(&id, proof.grant.realm.org_id, asked_at)
+        {
             return;
         }
         let sealed = proof.seal(&id, &self.seal_key.0);

@@ -153,15 +153,15 @@ fn a_replica_that_starts_takes_over_what_was_used() {
         cut_off: false,
     };
     let (old, new) = (RateLimiter::new(), RateLimiter::new());
-    let (org_id, limit) = (OrgId::generate(), Limit::per_minute(10));
+    let (id, limit) = (AccountId::from(OrgId::generate()), Limit::per_minute(10));
     old.set_cluster(two);
-    assert!(old.check(org_id, limit, 6).admitted);
+    assert!(old.check(id, limit, 6).admitted);
     assert!(old.state().is_empty(), "what is untold will be told");
     old.take_untold(10);
     new.raise(&old.state());
     new.raise(&old.state());
-    assert!(new.check(org_id, limit, 4).admitted);
-    assert!(!new.check(org_id, limit, 1).admitted);
+    assert!(new.check(id, limit, 4).admitted);
+    assert!(!new.check(id, limit, 1).admitted);
 }
 
 #[test]
@@ -172,9 +172,13 @@ fn what_is_told_is_told_once_and_in_parts() {
         cut_off: false,
     });
     let limit = Limit::per_minute(60);
-    for org_id in [OrgId::generate(), OrgId::generate(), OrgId::generate()] {
-        limiter.check(org_id, limit, 1);
-        limiter.check(org_id, limit, 2);
+    for id in [
+        AccountId::from(OrgId::generate()),
+        AccountId::from(OrgId::generate()),
+        AccountId::from(OrgId::generate()),
+    ] {
+        limiter.check(id, limit, 1);
+        limiter.check(id, limit, 2);
     }
     assert_eq!(limiter.take_untold(2).len(), 2);
     let last = limiter.take_untold(2);
@@ -187,7 +191,10 @@ fn what_is_told_is_told_once_and_in_parts() {
 fn organisations_do_not_share_a_limit_and_idle_ones_are_forgotten() {
     let limiter = RateLimiter::new();
     let limit = Limit::per_minute(WINDOW_NANOS);
-    let (one, two) = (OrgId::generate(), OrgId::generate());
+    let (one, two) = (
+        AccountId::from(OrgId::generate()),
+        AccountId::from(OrgId::generate()),
+    );
     assert!(limiter.check(one, Limit::per_minute(1), 1).admitted);
     assert!(!limiter.check(one, Limit::per_minute(1), 1).admitted);
     assert!(limiter.check(two, limit, 1).admitted);

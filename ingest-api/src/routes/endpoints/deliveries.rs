@@ -110,12 +110,13 @@ pub(crate) async fn list(
     PathId(endpoint_id): PathId<EndpointId>,
     this_page: ThisPage,
     Params(params): Params<DeliveryParams>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<(HeaderMap, Json<DeliveryPage>), ApiError> {
-    find(&app, org_id, endpoint_id).await?;
+    let endpoint = find(&app, &realm, endpoint_id).await?;
     let page: Page<Uuid> = page(params.cursor.as_deref(), params.limit)?;
     let filter = DeliveryFilter {
-        org_id,
+        org_id: realm.org_id,
+        tenant: endpoint.tenant,
         endpoint_id,
         status: params.status.unwrap_or(DeliveryStatus::Dead),
         outcome: params.outcome,
@@ -191,10 +192,10 @@ impl OutcomeCounts {
 pub(crate) async fn summary(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<Json<DeliverySummary>, ApiError> {
-    find(&app, org_id, endpoint_id).await?;
-    let counts = app.store.count_outcomes(org_id, endpoint_id).await?;
+    find(&app, &realm, endpoint_id).await?;
+    let counts = app.store.count_outcomes(realm.org_id, endpoint_id).await?;
     let of = |status: DeliveryStatus| OutcomeCounts::new(counts.iter().filter(move |c| c.status == status));
     Ok(Json(DeliverySummary {
         pending: of(DeliveryStatus::Pending),

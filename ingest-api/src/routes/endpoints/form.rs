@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
 use shared::domain::event_type::EventTypePattern;
 use shared::domain::headers::HeaderChanges;
+use shared::domain::name::Tenant;
 use shared::egress::EgressConfig;
 use utoipa::ToSchema;
 
@@ -17,9 +18,11 @@ use self::checks::event_types;
 use crate::domain::endpoint::{Limits, RetrySettings, Settings};
 use crate::domain::field::Field;
 use crate::domain::field_errors::FieldErrors;
+use crate::domain::realm::Realm;
 use crate::domain::whole;
 use crate::http::error::ApiError;
 use crate::routes::endpoints::schema;
+use crate::store::EndpointRow;
 
 /// The fields of a new endpoint, or of a change (JSON merge patch). In a change, a field that is left out stays, and
 /// null sets the default.
@@ -28,6 +31,13 @@ use crate::routes::endpoints::schema;
 pub(crate) struct EndpointForm {
     /// `push` unless given. It cannot be changed.
     pub kind: Option<EndpointKind>,
+    /// The tenant whose events it gets; the organisation's own events unless given. With a key that is bound to a tenant, that
+    /// one. It cannot be changed.
+    tenant: Option<Tenant>,
+    /// Whether it gets the events of all tenants beside the organisation's own. It cannot be changed.
+    all_tenants: Option<bool>,
+    /// Whether the tenant is made if it is missing. Only for a new endpoint.
+    create_tenant: Option<bool>,
     /// Where deliveries are sent: http or https, to a public address. Only for the kind `push`, which needs it.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = "uri", max_length = 2_048, pattern = r"^[Hh][Tt][Tt][Pp][Ss]?://")]
@@ -111,7 +121,41 @@ pub(crate) struct RetryForm {
     max_age_seconds: Field<f64>,
 }
 
+/// Whose events a new endpoint gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EndpointOwner {
+    /// The tenant's; those of no tenant when there is none.
+    pub tenant: Option<Tenant>,
+    /// Those of all.
+    pub all_tenants: bool,
+    /// The tenant is made if it is missing.
+    pub create_tenant: bool,
+}
+
 impl EndpointForm {
+    /// Whose events a new endpoint gets.
+    ///
+    /// # Errors
+    /// 422 when the fields contradict each other or the key.
+    pub(crate) fn owner(&self, realm: &Realm) -> Result<EndpointOwner, ApiError> {
+        let owner = EndpointOwner {
+            tenant: realm.narrowed(self.tenant.clone())?.tenant,
+            all_tenants: self.all_tenants.unwrap_or(false),
+            create_tenant: self.create_tenant.unwrap_or(false),
+        };
+        let mut errors = FieldErrors::default();
+        if owner.all_tenants && realm.tenant.is_some() {
+            errors.push("all_tenants", "needs a key of the whole organisation");
+        } else if owner.all_tenants && owner.tenant.is_some() {
+            errors.push("all_tenants", "must not stand beside `tenant`");
+        }
+        if owner.create_tenant && owner.tenant.is_none() {
+            errors.push("create_tenant", "needs `tenant`");
+        }
+        errors.finish()?;
+        Ok(owner)
+    }
+
     /// The settings of a new endpoint.
     ///
     /// # Errors
@@ -133,15 +177,25 @@ impl EndpointForm {
     /// 422 with every wrong field of the change.
     pub(crate) fn change(
         self,
-        kind: EndpointKind,
+        row: &EndpointRow,
         current: Settings,
         egress: &EgressConfig,
     ) -> Result<Settings, ApiError> {
         let mut errors = FieldErrors::default();
-        if self.kind.is_some_and(|wanted| wanted != kind) {
-            errors.push("kind", "cannot be changed");
+        let changes_tenant = self.tenant.is_some() && self.tenant != row.tenant;
+        let fixed = [
+            ("kind", self.kind.is_some_and(|wanted| wanted != row.kind)),
+            ("tenant", changes_tenant),
+            (
+                "all_tenants",
+                self.all_tenants.is_some_and(|wanted| wanted != row.all_tenants),
+            ),
+            ("create_tenant", self.create_tenant.is_some()),
+        ];
+        for (field, _) in fixed.into_iter().filter(|(_, changes)| *changes) {
+            errors.push(field, "cannot be changed");
         }
-        self.check(kind, egress, &mut errors);
+        self.check(row.kind, egress, &mut errors);
         self.apply(current, errors)
     }
 

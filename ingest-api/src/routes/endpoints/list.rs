@@ -14,7 +14,7 @@ use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::Params;
 use crate::http::large_json::LargeJson;
-use crate::routes::page::{PageParams, ThisPage};
+use crate::routes::page::{TenantParams, ThisPage};
 use crate::routes::refusals::{KeyRefusals, ListRefusals};
 
 /// A page of endpoints, newest first.
@@ -33,7 +33,7 @@ pub(crate) struct EndpointPage {
     operation_id = "list_endpoints",
     tag = "endpoints",
     security(("api_key" = []), ("bearer" = [])),
-    params(PageParams),
+    params(TenantParams),
     responses(
         (status = 200, description = "A page of endpoints.", body = EndpointPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
         KeyRefusals, ListRefusals,
@@ -42,12 +42,13 @@ pub(crate) struct EndpointPage {
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     this_page: ThisPage,
-    Params(params): Params<PageParams>,
-    Manager { org_id, .. }: Manager,
+    Params(params): Params<TenantParams>,
+    Manager { realm, .. }: Manager,
 ) -> Result<(HeaderMap, LargeJson), ApiError> {
     let page = params.page()?;
+    let realm = realm.narrowed(params.tenant)?;
     let share = app.answers.reserve().await?;
-    let mut rows = app.store.list_endpoints(org_id, &page).await?;
+    let mut rows = app.store.list_endpoints(&realm, &page).await?;
     let next_cursor = page.cut(&mut rows, |last| Cursor {
         at: last.created_at,
         id: last.id.as_uuid(),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use shared::domain::endpoint::{EndpointKind, EndpointStatus};
@@ -13,29 +12,25 @@ use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 use super::form::EndpointForm;
-use super::{Endpoint, Shown, find, settings, show_stored};
+use super::{Endpoint, find, settings, show_stored};
 use crate::app::App;
 use crate::domain::field::Field;
+use crate::domain::realm::Realm;
 use crate::http::body::RequestBody;
 use crate::http::callers::{Admin, Manager};
 use crate::http::error::{ApiError, Problem};
+use crate::http::etag::{Shown, check_match, is_conditional};
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
 use crate::routes::endpoints::new_endpoint::NewEndpoint;
 use crate::routes::refusals::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
-use crate::store::{EndpointRow, EndpointToStore, MAX_ENDPOINTS, Stored};
+use crate::routes::tenants::DELETING;
+use crate::store::{EndpointRow, EndpointToStore, Fixed, Stored};
 
 /// Most tries of a change while other requests change the same endpoint.
 const MAX_TRIES: usize = 5;
 
 const DISABLED_BY_OWNER: &str = "disabled through the API";
-
-/// The answer when the organisation has the most endpoints that it may have.
-pub(crate) const TOO_MANY_ENDPOINTS: ApiError = ApiError::LimitReached {
-    what: "endpoints",
-    limit: MAX_ENDPOINTS,
-    remedy: "delete",
-};
 
 /// An endpoint with its signing secret, which is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
@@ -59,15 +54,16 @@ pub(crate) struct CreatedEndpoint {
     responses(
         (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
         KeyRefusals, FormRefusals,
-        (status = 409, description = "The organisation has 1 000 endpoints that are not deleted, the most it may have.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such tenant.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The tenant is being deleted, or the organisation or the tenant has 1 000 endpoints that are not deleted, or all of them together 100 000, the most there may be.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    Manager { org_id, admitted }: Manager,
+    Manager { realm, admitted }: Manager,
     body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    let created = create_for(&app, org_id, body);
+    let created = create_for(&app, &realm, body);
     unless_changed(&admitted, Box::pin(created)).await
 }
 
@@ -83,7 +79,7 @@ pub(crate) async fn create(
     responses(
         (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
         AdminRefusals, FormRefusals, NoOrganization,
-        (status = 409, description = "The organisation has 1 000 endpoints that are not deleted, the most it may have.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The tenant is being deleted, or the organisation or the tenant has 1 000 endpoints that are not deleted, or all of them together 100 000, the most there may be.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create_as_admin(
@@ -92,16 +88,17 @@ pub(crate) async fn create_as_admin(
     PathId(org_id): PathId<OrgId>,
     body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    create_for(&app, org_id, body).await
+    create_for(&app, &Realm::of_organization(org_id), body).await
 }
 
 async fn create_for(
     app: &App,
-    org_id: OrgId,
+    realm: &Realm,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
     let form: EndpointForm = body.form().await?;
     let kind = form.kind.unwrap_or_default();
+    let owner = form.owner(realm)?;
     let settings = form.create(&app.egress)?;
     let id = EndpointId::generate();
     let new = EndpointToStore {
@@ -112,12 +109,23 @@ async fn create_for(
     };
     let secret = SigningSecret::generate();
     let sealed = secret.seal(&app.secrets_key, id);
-    match app.store.create_endpoint(org_id, kind, &new, &sealed).await? {
+    let fixed = Fixed {
+        kind,
+        tenant: owner.tenant.as_ref(),
+        all_tenants: owner.all_tenants,
+        create_tenant: owner.create_tenant,
+    };
+    match app
+        .store
+        .create_endpoint(realm.org_id, &fixed, &new, &sealed)
+        .await?
+    {
         Stored::Done(()) => {}
         Stored::Missing => return Err(ApiError::NotFound),
-        Stored::Full => return Err(TOO_MANY_ENDPOINTS),
+        Stored::OwnerLeaves => return Err(DELETING),
+        Stored::Full(most) => return Err(ApiError::LimitReached(most)),
     }
-    let (etag, Json(endpoint)) = show_stored(app, org_id, id).await?;
+    let (etag, Json(endpoint)) = show_stored(app, realm, id).await?;
     let secret = (kind == EndpointKind::Push).then(|| secret.to_text());
     Ok((
         StatusCode::CREATED,
@@ -141,9 +149,9 @@ async fn create_for(
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<Shown<Endpoint>, ApiError> {
-    show_stored(&app, org_id, id).await
+    show_stored(&app, &realm, id).await
 }
 
 /// Changes an endpoint (JSON merge patch). A field that the body leaves out stays, and null sets the default.
@@ -173,16 +181,16 @@ pub(crate) async fn show(
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
-    Manager { org_id, admitted }: Manager,
+    Manager { realm, admitted }: Manager,
     mut body: RequestBody,
 ) -> Result<Shown<Endpoint>, ApiError> {
-    find(&app, org_id, id).await?;
+    find(&app, &realm, id).await?;
     let form: EndpointForm = body.change().await?;
     for _ in 0..MAX_TRIES {
-        let row = find(&app, org_id, id).await?;
+        let row = find(&app, &realm, id).await?;
         check_match(&body.headers, row.version)?;
-        if unless_changed(&admitted, change_row(&app, org_id, &row, form.clone())).await? {
-            return show_stored(&app, org_id, id).await;
+        if unless_changed(&admitted, change_row(&app, realm.org_id, &row, form.clone())).await? {
+            return show_stored(&app, &realm, id).await;
         }
     }
     Err(ApiError::Conflict("the endpoint is being changed by others"))
@@ -196,7 +204,7 @@ async fn change_row(
     form: EndpointForm,
 ) -> Result<bool, ApiError> {
     let enables = matches!(form.status, Field::Null | Field::Value(EndpointStatus::Enabled));
-    let settings = form.change(row.kind, settings(app, row)?, &app.egress)?;
+    let settings = form.change(row, settings(app, row)?, &app.egress)?;
     let changed = EndpointToStore {
         id: row.id,
         settings: &settings,
@@ -230,30 +238,18 @@ async fn change_row(
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
-    let row = find(&app, org_id, id).await?;
+    let row = find(&app, &realm, id).await?;
     check_match(&headers, row.version)?;
-    let version = headers.contains_key(IF_MATCH).then_some(row.version);
-    match (app.store.delete_endpoint(org_id, id, version).await?, version) {
+    let version = is_conditional(&headers).then_some(row.version);
+    match (
+        app.store.delete_endpoint(realm.org_id, id, version).await?,
+        version,
+    ) {
         (true, _) => Ok(StatusCode::NO_CONTENT),
         (false, Some(_)) => Err(ApiError::PreconditionFailed),
         (false, None) => Err(ApiError::NotFound),
     }
-}
-
-/// Whether `If-Match`, when there is one, names this version (RFC 9110, 13.1.1).
-fn check_match(headers: &HeaderMap, version: i64) -> Result<(), ApiError> {
-    let mut tags = headers
-        .get_all(IF_MATCH)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .peekable();
-    let current = format!("\"{version}\"");
-    if tags.peek().is_none() || tags.any(|tag| tag == b"*" || tag == current.as_bytes()) {
-        return Ok(());
-    }
-    Err(ApiError::PreconditionFailed)
 }

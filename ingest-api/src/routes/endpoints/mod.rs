@@ -13,20 +13,21 @@ pub(crate) mod recoveries;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::header::ETAG;
-use axum::http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
 use shared::domain::event_type::EventTypePattern;
 use shared::domain::headers::CustomHeaders;
-use shared::domain::id::{EndpointId, OrgId};
+use shared::domain::id::EndpointId;
+use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::endpoint::{Limits, RetrySettings, Settings};
+use crate::domain::realm::Realm;
 use crate::http::error::ApiError;
+use crate::http::etag::{Shown, etag};
 use crate::store::EndpointRow;
 
 /// An endpoint, as its owner sees it.
@@ -41,6 +42,10 @@ pub(crate) struct Endpoint {
     pub id: EndpointId,
     /// Whether deliveries are sent or fetched.
     kind: EndpointKind,
+    /// The tenant whose events it gets; null for the organisation's own.
+    tenant: Option<Tenant>,
+    /// Whether it gets the events of all tenants beside the organisation's own.
+    all_tenants: bool,
     /// Where deliveries are sent; null when they are fetched.
     url: Option<String>,
     /// The owner's description.
@@ -181,6 +186,8 @@ impl Endpoint {
         Ok(Self {
             id: row.id,
             kind: row.kind,
+            tenant: row.tenant,
+            all_tenants: row.all_tenants,
             url: settings.url,
             description: settings.description,
             event_types: settings.event_types,
@@ -235,22 +242,25 @@ fn settings(app: &App, row: &EndpointRow) -> Result<Settings, ApiError> {
     })
 }
 
-/// An endpoint with the version that `If-Match` compares.
-type Shown<T> = ([(HeaderName, HeaderValue); 1], Json<T>);
-
-fn etag(version: i64) -> [(HeaderName, HeaderValue); 1] {
-    let tag = HeaderValue::try_from(format!("\"{version}\"")).expect("digits and quotes are ASCII");
-    [(ETAG, tag)]
-}
-
-async fn find(app: &App, org_id: OrgId, id: EndpointId) -> Result<EndpointRow, ApiError> {
+async fn find(app: &App, realm: &Realm, id: EndpointId) -> Result<EndpointRow, ApiError> {
     app.store
-        .find_endpoint(org_id, id)
+        .find_endpoint(realm, id)
         .await?
         .ok_or(ApiError::NotFound)
 }
 
-async fn show_stored(app: &App, org_id: OrgId, id: EndpointId) -> Result<Shown<Endpoint>, ApiError> {
-    let row = find(app, org_id, id).await?;
+/// Checks that an endpoint belongs to the tenant that the key is bound to, if it is bound.
+///
+/// # Errors
+/// 404 when it does not.
+async fn check_owner(app: &App, realm: &Realm, id: EndpointId) -> Result<(), ApiError> {
+    if realm.tenant.is_some() && app.store.find_endpoint_kind(realm, id).await?.is_none() {
+        return Err(ApiError::NotFound);
+    }
+    Ok(())
+}
+
+async fn show_stored(app: &App, realm: &Realm, id: EndpointId) -> Result<Shown<Endpoint>, ApiError> {
+    let row = find(app, realm, id).await?;
     Ok((etag(row.version), Json(Endpoint::new(app, row)?)))
 }

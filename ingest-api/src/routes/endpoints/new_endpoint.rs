@@ -23,7 +23,7 @@ impl PartialSchema for NewEndpoint {
             .required("kind")
             .property("retry", named("^(attempts|max_age_seconds)$"))
             .property_names(Some(pattern(
-                "^(kind|description|event_types|filter|retry|status)$",
+                "^(kind|tenant|all_tenants|create_tenant|description|event_types|filter|retry|status)$",
             )));
         let either = OneOfBuilder::new().item(push).item(pull);
         narrowed::schema::<EndpointForm>(either)

@@ -14,7 +14,7 @@ use shared::domain::id::{EndpointId, OrgId, RecoveryId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::find;
+use super::{check_owner, find};
 use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::field_errors::{FieldErrors, check_range};
@@ -173,19 +173,19 @@ impl RecoveryRequest {
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<Recovery>), ApiError> {
-    find(&app, org_id, endpoint_id).await?;
+    find(&app, &realm, endpoint_id).await?;
     let request: RecoveryRequest = body.form().await?;
-    let new = request.check(org_id, endpoint_id)?;
+    let new = request.check(realm.org_id, endpoint_id)?;
     let matched = app.store.count_recoverable(&new).await?;
     if !app.store.create_recovery(&new, matched).await? {
         return Err(ApiError::Conflict(
             "another recovery of the endpoint is running: wait for its end, or cancel it",
         ));
     }
-    let row = app.store.find_recovery(org_id, endpoint_id, new.id).await?;
+    let row = app.store.find_recovery(realm.org_id, endpoint_id, new.id).await?;
     Ok((StatusCode::ACCEPTED, Json(row.ok_or(ApiError::NotFound)?.into())))
 }
 
@@ -207,11 +207,14 @@ pub(crate) async fn list(
     PathId(endpoint_id): PathId<EndpointId>,
     this_page: ThisPage,
     Params(params): Params<PageParams>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<(HeaderMap, Json<RecoveryPage>), ApiError> {
-    find(&app, org_id, endpoint_id).await?;
+    find(&app, &realm, endpoint_id).await?;
     let page = params.page()?;
-    let mut rows = app.store.list_recoveries(org_id, endpoint_id, &page).await?;
+    let mut rows = app
+        .store
+        .list_recoveries(realm.org_id, endpoint_id, &page)
+        .await?;
     let next_cursor = page.cut(&mut rows, |last| Cursor {
         at: last.created_at,
         id: last.id.as_uuid(),
@@ -238,9 +241,10 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
     PathIds(endpoint_id, id): PathIds<EndpointId, RecoveryId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<Json<Recovery>, ApiError> {
-    let row = app.store.find_recovery(org_id, endpoint_id, id).await?;
+    check_owner(&app, &realm, endpoint_id).await?;
+    let row = app.store.find_recovery(realm.org_id, endpoint_id, id).await?;
     row.map(|row| Json(row.into())).ok_or(ApiError::NotFound)
 }
 
@@ -261,9 +265,10 @@ pub(crate) async fn show(
 pub(crate) async fn cancel(
     State(app): State<Arc<App>>,
     PathIds(endpoint_id, id): PathIds<EndpointId, RecoveryId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<StatusCode, ApiError> {
-    if app.store.cancel_recovery(org_id, endpoint_id, id).await? {
+    check_owner(&app, &realm, endpoint_id).await?;
+    if app.store.cancel_recovery(realm.org_id, endpoint_id, id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(ApiError::NotFound)

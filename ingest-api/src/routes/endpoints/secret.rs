@@ -13,13 +13,14 @@ use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 use super::manage::CreatedEndpoint;
-use super::{Shown, find, show_stored};
+use super::{find, show_stored};
 use crate::app::App;
 use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::domain::whole;
 use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
+use crate::http::etag::Shown;
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
@@ -83,10 +84,10 @@ impl SecretRotation {
 pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
-    Manager { org_id, admitted }: Manager,
+    Manager { realm, admitted }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    if find(&app, org_id, id).await?.kind == EndpointKind::Pull {
+    if find(&app, &realm, id).await?.kind == EndpointKind::Pull {
         return Err(ApiError::Conflict(
             "the endpoint is of kind `pull`: nothing is signed",
         ));
@@ -97,13 +98,13 @@ pub(crate) async fn rotate(
     let rotate = async {
         let rotated = app
             .store
-            .rotate_secret(org_id, id, &sealed, rotation.overlap_seconds);
+            .rotate_secret(realm.org_id, id, &sealed, rotation.overlap_seconds);
         Ok(rotated.await?)
     };
     if !unless_changed(&admitted, rotate).await? {
         return Err(ApiError::NotFound);
     }
-    let (etag, Json(endpoint)) = show_stored(&app, org_id, id).await?;
+    let (etag, Json(endpoint)) = show_stored(&app, &realm, id).await?;
     let secret = Some(secret.to_text());
     Ok((
         StatusCode::CREATED,

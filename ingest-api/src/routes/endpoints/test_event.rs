@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::domain::clock::UnixMicros;
 use shared::domain::endpoint::EndpointStatus;
-use shared::domain::event::JSON;
 use shared::domain::id::EndpointId;
 use utoipa::ToSchema;
 
@@ -17,7 +16,7 @@ use super::find;
 use crate::app::App;
 use crate::domain::field_errors::FieldErrors;
 use crate::event::json::check_depth;
-use crate::event::{Identity, NewEvent, check_event_type};
+use crate::event::{NewEvent, check_event_type};
 use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
@@ -58,16 +57,18 @@ pub(crate) struct TestEvent {
 pub(crate) async fn send(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    if find(&app, org_id, id).await?.status == EndpointStatus::Disabled {
+    let endpoint = find(&app, &realm, id).await?;
+    if endpoint.status == EndpointStatus::Disabled {
         return Err(ApiError::Conflict("the endpoint is disabled"));
     }
     let test: TestEvent = body.optional_form().await?;
-    let event = test.event(id)?;
-    let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&body.headers));
-    app.publisher.publish(org_id, encoded).await?;
+    let mut event = test.event(id)?;
+    event.tenant = endpoint.tenant.map(|tenant| String::from(tenant).into());
+    let (id, encoded) = event.encode(realm.org_id, UnixMicros::now(), traceparent(&body.headers));
+    app.publisher.publish(encoded).await?;
     Ok((StatusCode::ACCEPTED, Json(Accepted { id })))
 }
 
@@ -83,13 +84,8 @@ impl TestEvent {
         errors.check("data", check_depth(&data));
         errors.finish()?;
         Ok(NewEvent {
-            event_type: event_type.into(),
-            content_type: JSON.into(),
-            data: data.into_bytes().into(),
-            identity: Identity::Unique,
-            cloudevent: None,
-            ordering_key: None,
             only_to: Some(endpoint_id),
+            ..NewEvent::of_json(event_type, data.into_bytes())
         })
     }
 }

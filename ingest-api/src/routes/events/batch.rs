@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::event::NewEvent;
 use crate::event::batch::{self, BatchForm};
+use crate::event::error::EventError;
 use crate::http::body::RequestBody;
 use crate::http::callers::Producer;
 use crate::http::error::{ApiError, Problem};
@@ -121,13 +122,15 @@ pub(crate) async fn accept(
         let events = batch::parse(&bytes, form)?;
         producer.admitted.charge(events.len() as u64 - 1)?;
         let (mut now, traceparent) = (UnixMicros::now().get(), traceparent(&body.headers));
-        let mut enqueue = |event: NewEvent<'_>| {
-            let (id, encoded) = event.encode(producer.org_id, UnixMicros::new(now), traceparent);
+        let mut enqueue = |event: Result<NewEvent<'_>, EventError>| {
+            let mut event = event?;
+            producer.own(&mut event)?;
+            let (id, encoded) = event.encode(producer.realm.org_id, UnixMicros::new(now), traceparent);
             // A microsecond apart, so that their order survives wherever events are ordered by time.
             now += 1;
-            (id, app.publisher.enqueue(producer.org_id, encoded))
+            Ok::<_, ApiError>((id, app.publisher.enqueue(encoded)))
         };
-        events.into_iter().map(|event| event.map(&mut enqueue)).collect()
+        events.into_iter().map(&mut enqueue).collect()
     };
     let (mut results, mut accepted, mut unavailable) = (Vec::with_capacity(waiting.len()), 0, None);
     for event in waiting {

@@ -129,7 +129,7 @@ pub(crate) async fn create(
     // The body is dropped before its event waits: the queue counts its own copy.
     let (id, encoded) = {
         let bytes = body.read(MAX_EVENT_BYTES).await?;
-        let event = match form {
+        let mut event = match form {
             Form::Structured => cloudevents::parse_structured(&bytes)?,
             Form::Binary => read_binary_cloudevent(&body.headers, &bytes)?,
             Form::Envelope => {
@@ -138,9 +138,14 @@ pub(crate) async fn create(
                 event
             }
         };
-        event.encode(producer.org_id, UnixMicros::now(), traceparent(&body.headers))
+        producer.own(&mut event)?;
+        event.encode(
+            producer.realm.org_id,
+            UnixMicros::now(),
+            traceparent(&body.headers),
+        )
     };
-    app.publisher.publish(producer.org_id, encoded).await?;
+    app.publisher.publish(encoded).await?;
     Ok((StatusCode::ACCEPTED, Json(Accepted { id })).into_response())
 }
 

@@ -31,9 +31,9 @@ use crate::routes::refusals::{KeyRefusals, NoEvent};
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EventId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<StatusCode, ApiError> {
-    let places = app.store.find_event_places(org_id, id).await?;
+    let places = app.store.find_event_places(&realm, id).await?;
     if places.is_empty() {
         return Err(ApiError::NotFound);
     }

@@ -7,10 +7,12 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use shared::domain::delivery::DeliveryStatus;
-use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::id::{EndpointId, EventId};
+use shared::domain::name::Tenant;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
+use crate::domain::realm::Realm;
 use crate::domain::utc::UtcTime;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
@@ -47,6 +49,9 @@ pub(crate) struct ListParams {
     /// Only events accepted before this time (RFC 3339).
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<UtcTime>,
+    /// Only events of this tenant.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 255)]
+    tenant: Option<Tenant>,
     /// Only events with a delivery in this status.
     #[param(inline)]
     status: Option<DeliveryStatus>,
@@ -62,7 +67,7 @@ pub(crate) struct ListParams {
 }
 
 impl ListParams {
-    fn filter(&self, org_id: OrgId) -> Result<EventFilter<'_>, ApiError> {
+    fn filter(&self, realm: &Realm) -> Result<EventFilter<'_>, ApiError> {
         if self
             .event_type
             .as_deref()
@@ -72,7 +77,7 @@ impl ListParams {
         }
         let page = page(self.cursor.as_deref(), self.limit)?;
         Ok(EventFilter {
-            org_id,
+            realm: realm.narrowed(self.tenant.clone())?,
             event_type: self.event_type.as_deref(),
             from: self.from.map(|from| from.0),
             to: self.to.map(|to| to.0),
@@ -113,14 +118,12 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     this_page: ThisPage,
     Params(params): Params<ListParams>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<(HeaderMap, LargeJson), ApiError> {
-    let filter = params.filter(org_id)?;
+    let filter = params.filter(&realm)?;
     let share = app.answers.reserve().await?;
     let (events, next) = app.store.list_events(&filter).await?;
-    let rows = app
-        .store
-        .list_deliveries(filter.org_id, &events, MAX_LISTED_DELIVERIES);
+    let rows = app.store.list_deliveries(&realm, &events, MAX_LISTED_DELIVERIES);
     let mut deliveries: HashMap<_, Deliveries> = HashMap::new();
     for row in rows.await? {
         deliveries
@@ -156,21 +159,21 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EventId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<LargeJson, ApiError> {
     let share = app.answers.reserve().await?;
     let event = app
         .store
-        .find_event(org_id, id)
+        .find_event(&realm, id)
         .await?
         .ok_or(ApiError::NotFound)?;
     let rows = app
         .store
-        .list_deliveries(org_id, std::slice::from_ref(&event), MAX_SHOWN_DELIVERIES)
+        .list_deliveries(&realm, std::slice::from_ref(&event), MAX_SHOWN_DELIVERIES)
         .await?;
     let each = attempts_of_each(rows.len());
     let mut attempts: HashMap<_, Attempts> = HashMap::new();
-    for row in app.store.list_attempts(org_id, &event, &rows, each).await? {
+    for row in app.store.list_attempts(realm.org_id, &event, &rows, each).await? {
         attempts.entry(row.endpoint_id).or_default().add(row);
     }
     let mut deliveries = Deliveries::default();

@@ -6,10 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::id::{EndpointId, EventId};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::realm::Realm;
 use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
@@ -60,14 +61,14 @@ pub(crate) struct ReplayOutcome {
 pub(crate) async fn replay(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EventId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<ReplayOutcome>), ApiError> {
-    let event = find_place(&app, org_id, id).await?;
+    let event = find_place(&app, &realm, id).await?;
     let ReplayRequest { endpoint_id } = body.optional_form().await?;
     let endpoint_ids = match endpoint_id {
-        None => revived(app.store.replay_event(event, None).await?)?,
-        Some(endpoint_id) => replay_to(&app, event, endpoint_id).await?,
+        None => revived(app.store.replay_event(event, &realm, None).await?)?,
+        Some(endpoint_id) => replay_to(&app, event, &realm, endpoint_id).await?,
     };
     Ok((StatusCode::ACCEPTED, Json(ReplayOutcome { id, endpoint_ids })))
 }
@@ -90,14 +91,14 @@ pub(crate) async fn replay(
 pub(crate) async fn retry(
     State(app): State<Arc<App>>,
     PathIds(id, endpoint_id): PathIds<EventId, EndpointId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<(StatusCode, Json<ReplayOutcome>), ApiError> {
-    let event = find_place(&app, org_id, id).await?;
-    let endpoint = app.store.find_endpoint_kind(org_id, endpoint_id).await?;
+    let event = find_place(&app, &realm, id).await?;
+    let endpoint = app.store.find_endpoint_kind(&realm, endpoint_id).await?;
     if endpoint.is_none() || !app.store.has_delivery(event, endpoint_id).await? {
         return Err(ApiError::NotFound);
     }
-    let endpoint_ids = revived(app.store.replay_event(event, Some(endpoint_id)).await?)?;
+    let endpoint_ids = revived(app.store.replay_event(event, &realm, Some(endpoint_id)).await?)?;
     if endpoint_ids.is_empty() {
         return Err(IN_PROGRESS);
     }
@@ -107,12 +108,13 @@ pub(crate) async fn retry(
 async fn replay_to(
     app: &App,
     event: EventPlace,
+    realm: &Realm,
     endpoint_id: EndpointId,
 ) -> Result<Vec<EndpointId>, ApiError> {
-    let endpoint = app.store.find_endpoint_kind(event.org_id, endpoint_id).await?;
+    let endpoint = app.store.find_endpoint_kind(realm, endpoint_id).await?;
     let (_, enabled) =
         endpoint.ok_or_else(|| ApiError::invalid("endpoint_id", "is not an endpoint of the organisation"))?;
-    let again = revived(app.store.replay_event(event, Some(endpoint_id)).await?)?;
+    let again = revived(app.store.replay_event(event, realm, Some(endpoint_id)).await?)?;
     if !again.is_empty() {
         return Ok(again);
     }
@@ -121,6 +123,12 @@ async fn replay_to(
     }
     if !enabled {
         return Err(ApiError::Conflict("the endpoint is disabled"));
+    }
+    if !app.store.may_get(event, endpoint_id).await? {
+        return Err(ApiError::invalid(
+            "endpoint_id",
+            "does not get the events of this event's tenant",
+        ));
     }
     revived(app.store.add_delivery(event, endpoint_id).await?)
 }
@@ -134,7 +142,7 @@ fn revived(replayed: Replayed) -> Result<Vec<EndpointId>, ApiError> {
 
 /// Where an event is stored. There are several places when its idempotency key was used again after a day; this is the
 /// newest.
-async fn find_place(app: &App, org_id: OrgId, id: EventId) -> Result<EventPlace, ApiError> {
-    let places = app.store.find_event_places(org_id, id).await?;
+async fn find_place(app: &App, realm: &Realm, id: EventId) -> Result<EventPlace, ApiError> {
+    let places = app.store.find_event_places(realm, id).await?;
     places.first().copied().ok_or(ApiError::NotFound)
 }

@@ -38,6 +38,16 @@ pub(crate) struct EventRequest {
         pattern = r"^\S+$"
     )]
     ordering_key: Option<String>,
+    /// The organisation's customer whose event it is: it goes to the endpoints of this tenant, and to those of all tenants.
+    /// With a key that is bound to a tenant, that one unless given.
+    #[schema(
+        required = false,
+        nullable,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^\S+$"
+    )]
+    tenant: Option<String>,
 }
 
 /// A CloudEvent 1.0 in the JSON format, with any extension attributes beside these.

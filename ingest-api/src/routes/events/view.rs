@@ -28,6 +28,8 @@ pub(crate) struct EventView {
     content_type: String,
     /// Ordered endpoints get the events of one key one after another.
     ordering_key: Option<String>,
+    /// The organisation's customer whose event it is.
+    tenant: Option<String>,
     /// The key that its producer sent; of a CloudEvent, its `source` and `id` as a JSON array.
     idempotency_key: Option<String>,
     /// The context attributes of a CloudEvent.
@@ -67,7 +69,7 @@ pub(crate) struct DeliveryView {
     /// How many attempts have ended.
     attempts: i32,
     /// How the last attempt ended: `delivered`, or the class of the failure. Or why the delivery ended without an
-    /// attempt: `expunged`, `endpoint_deleted`, `filter` or `unacknowledged`.
+    /// attempt: `expunged`, `endpoint_deleted`, `tenant_deleted`, `filter` or `unacknowledged`.
     last_outcome: Option<Outcome>,
     /// When the next attempt begins; null when there is none, or one is in progress.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
@@ -179,6 +181,7 @@ impl EventView {
             accepted_at: row.accepted_at,
             content_type: row.content_type,
             ordering_key: row.ordering_key,
+            tenant: row.tenant,
             expunged_at: row.expunged_at,
             idempotency_key: row.idempotency_key,
             cloudevent: row.cloudevent.map(raw_json).transpose()?,

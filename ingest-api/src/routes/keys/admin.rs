@@ -10,6 +10,7 @@ use shared::domain::id::OrgId;
 use super::{CreatedKey, KeyPage, KeyRequest, create_for, list_for, revoke_for};
 use crate::app::App;
 use crate::domain::key::KeyId;
+use crate::domain::realm::Realm;
 use crate::domain::scope::Scopes;
 use crate::http::body::RequestBody;
 use crate::http::callers::Admin;
@@ -42,7 +43,7 @@ pub(crate) async fn create(
     let request: KeyRequest = body.form().await?;
     request.check()?;
     let scopes = request.scopes.unwrap_or_else(Scopes::all);
-    create_for(&app, org_id, None, request, scopes).await
+    create_for(&app, &Realm::of_organization(org_id), None, request, scopes).await
 }
 
 /// Lists an organisation's keys, newest first, revoked and expired ones included.
@@ -69,7 +70,7 @@ pub(crate) async fn list(
     if app.store.get_organization(org_id).await?.is_none() {
         return Err(ApiError::NotFound);
     }
-    list_for(&app, org_id, &page, &this_page).await
+    list_for(&app, &Realm::of_organization(org_id), &page, &this_page).await
 }
 
 /// Revokes an organisation's key: within a second it is refused everywhere. Revoking it again changes nothing.
@@ -91,5 +92,5 @@ pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     PathIds(org_id, id): PathIds<OrgId, KeyId>,
 ) -> Result<StatusCode, ApiError> {
-    revoke_for(&app, org_id, id).await
+    revoke_for(&app, &Realm::of_organization(org_id), id).await
 }

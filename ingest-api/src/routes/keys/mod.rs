@@ -9,7 +9,7 @@ use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use shared::domain::clock::UnixMicros;
-use shared::domain::id::OrgId;
+use shared::domain::name::Tenant;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -18,6 +18,7 @@ use crate::domain::field_errors::{FieldErrors, check_display_name, check_range};
 use crate::domain::key::Key;
 use crate::domain::key::{KeyId, KeyText};
 use crate::domain::page::Page;
+use crate::domain::realm::Realm;
 use crate::domain::scope::{Scope, Scopes};
 use crate::domain::utc::UtcTime;
 use crate::domain::whole;
@@ -26,17 +27,10 @@ use crate::keys::api_key::KeyPrefix;
 use crate::keys::cache::KeyChange;
 use crate::keys::error::KeyError;
 use crate::routes::page::ThisPage;
-use crate::store::{KeyStored, KeyToStore, MAX_LIVE_KEYS};
+use crate::store::{KeyStored, KeyToStore};
 
 /// The answer when the key to be replaced is not valid any more.
 pub(crate) const REPLACED: ApiError = ApiError::Conflict("the key is revoked, expired or replaced already");
-
-/// The answer when the organisation has the most keys that it may have.
-pub(crate) const TOO_MANY_KEYS: ApiError = ApiError::LimitReached {
-    what: "valid API keys",
-    limit: MAX_LIVE_KEYS,
-    remedy: "revoke",
-};
 
 /// The overlap of a rotation: up to 30 days.
 const OVERLAP_SECONDS: RangeInclusive<u32> = 0..=2_592_000;
@@ -56,6 +50,9 @@ pub(crate) struct KeyRequest {
     /// forward, and the answer shows it.
     #[schema(value_type = Option<OffsetDateTime>)]
     expires_at: Option<UtcTime>,
+    /// The tenant that it is bound to: it then sends and manages for that tenant only. Unless given, that of the calling
+    /// key, or the whole organisation.
+    tenant: Option<Tenant>,
 }
 
 /// How a key is replaced by a new one.
@@ -94,15 +91,16 @@ pub(crate) struct KeyPage {
 /// Makes a key, at the request of the key `caller` or, without one, of the operator.
 async fn create_for(
     app: &App,
-    org_id: OrgId,
+    realm: &Realm,
     caller: Option<&KeyId>,
     request: KeyRequest,
     scopes: Scopes,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
+    let realm = realm.narrowed(request.tenant)?;
     let new = app.authenticator.make_key(KeyPrefix::Penstock).await?;
     let key = KeyToStore {
         new: &new,
-        org_id,
+        realm: &realm,
         caller,
         name: &request.name,
         scopes,
@@ -119,17 +117,17 @@ fn stored(outcome: KeyStored, missing: ApiError) -> Result<Key, ApiError> {
         KeyStored::Done(key) => Ok(key),
         KeyStored::Refused => Err(KeyError::Invalid.into()),
         KeyStored::Missing => Err(missing),
-        KeyStored::Full => Err(TOO_MANY_KEYS),
+        KeyStored::Full(most) => Err(ApiError::LimitReached(most)),
     }
 }
 
 async fn list_for(
     app: &App,
-    org_id: OrgId,
+    realm: &Realm,
     page: &Page<KeyId>,
     this_page: &ThisPage,
 ) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
-    let mut data = app.store.list_keys(org_id, page).await?;
+    let mut data = app.store.list_keys(realm, page).await?;
     let next_cursor = page.cut(&mut data, |last| Cursor {
         at: last.created_at,
         id: last.id.clone(),
@@ -138,8 +136,8 @@ async fn list_for(
     Ok((links, Json(KeyPage { data, next_cursor })))
 }
 
-async fn revoke_for(app: &App, org_id: OrgId, id: KeyId) -> Result<StatusCode, ApiError> {
-    let revoked = app.store.revoke_key(org_id, &id).await;
+async fn revoke_for(app: &App, realm: &Realm, id: KeyId) -> Result<StatusCode, ApiError> {
+    let revoked = app.store.revoke_key(realm, &id).await;
     if let Ok(false) = revoked {
         return Err(ApiError::NotFound);
     }

@@ -24,7 +24,7 @@ use crate::http::extract::{Params, PathId};
 use crate::keys::api_key::KeyPrefix;
 use crate::keys::cache::KeyChange;
 use crate::routes::narrowed;
-use crate::routes::page::{PageParams, ThisPage};
+use crate::routes::page::{TenantParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::store::Rotation;
 
@@ -58,12 +58,13 @@ impl ToSchema for OwnKeyRequest {
         (status = 201, description = "The key, shown this once.", body = CreatedKey),
         KeyRefusals, FormRefusals, NoNewKey,
         (status = 403, description = "The calling key lacks the scope `manage`, or one that the new key should have.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The organisation has no such tenant.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The organisation, or the tenant, has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    Manager { org_id, admitted }: Manager,
+    Manager { realm, admitted }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
     let request: KeyRequest = body.form().await?;
@@ -72,7 +73,7 @@ pub(crate) async fn create(
         .ok_or_else(|| ApiError::invalid("scopes", "is missing"))?;
     request.check()?;
     admitted.may_give(scopes)?;
-    create_for(&app, org_id, Some(admitted.key_id()), request, scopes).await
+    create_for(&app, &realm, Some(admitted.key_id()), request, scopes).await
 }
 
 /// Lists the organisation's keys, newest first, revoked and expired ones included.
@@ -82,7 +83,7 @@ pub(crate) async fn create(
     operation_id = "list_keys",
     tag = "keys",
     security(("api_key" = []), ("bearer" = [])),
-    params(PageParams),
+    params(TenantParams),
     responses(
         (status = 200, description = "A page of keys.", body = KeyPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
         KeyRefusals, ListRefusals,
@@ -91,10 +92,11 @@ pub(crate) async fn create(
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     this_page: ThisPage,
-    Params(params): Params<PageParams>,
-    Manager { org_id, .. }: Manager,
+    Params(params): Params<TenantParams>,
+    Manager { realm, .. }: Manager,
 ) -> Result<(HeaderMap, Json<KeyPage>), ApiError> {
-    list_for(&app, org_id, &params.page()?, &this_page).await
+    let page = params.page()?;
+    list_for(&app, &realm.narrowed(params.tenant)?, &page, &this_page).await
 }
 
 /// Revokes a key: within a second it is refused everywhere. Revoking it again changes nothing.
@@ -114,9 +116,9 @@ pub(crate) async fn list(
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     PathId(id): PathId<KeyId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
 ) -> Result<StatusCode, ApiError> {
-    revoke_for(&app, org_id, id).await
+    revoke_for(&app, &realm, id).await
 }
 
 /// Replaces a key by a new one with the same name and scopes. The old one stays valid for the overlap.
@@ -139,12 +141,12 @@ pub(crate) async fn revoke(
 pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
     PathId(id): PathId<KeyId>,
-    Manager { org_id, admitted }: Manager,
+    Manager { realm, admitted }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
     let request: RotationRequest = body.form().await?;
     request.check()?;
-    let old = app.store.get_key(org_id, &id).await?.ok_or(ApiError::NotFound)?;
+    let old = app.store.get_key(&realm, &id).await?.ok_or(ApiError::NotFound)?;
     admitted.may_give(old.scopes)?;
     let new = app.authenticator.make_key(KeyPrefix::Penstock).await?;
     let now = UnixMicros::now().to_date_time();
@@ -158,7 +160,7 @@ pub(crate) async fn rotate(
             .map(|at| at.0)
             .or_else(|| same_lifetime(&old, now)),
     };
-    let info = stored(app.store.rotate_key(org_id, &rotation).await?, REPLACED)?;
+    let info = stored(app.store.rotate_key(&realm, &rotation).await?, REPLACED)?;
     app.key_changes.announce(KeyChange::Key(id)).await;
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))

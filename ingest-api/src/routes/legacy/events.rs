@@ -10,8 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::domain::clock::UnixMicros;
-use shared::domain::event::JSON;
 use shared::domain::id::EventId;
+use shared::domain::name::check_name;
 use utoipa::ToSchema;
 
 use super::LegacyError;
@@ -20,7 +20,7 @@ use crate::domain::field_errors::FieldErrors;
 use crate::domain::json::HALF_A_PAIR;
 use crate::event::MAX_EVENT_BYTES;
 use crate::event::json::{RawFields, check_depth};
-use crate::event::{Identity, NewEvent, check_event_type, check_word};
+use crate::event::{Identity, NewEvent, check_event_type};
 use crate::http::body::RequestBody;
 use crate::http::callers::Producer;
 use crate::http::error::ApiError;
@@ -100,7 +100,7 @@ pub(crate) struct Duplicate {
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    Producer { org_id, .. }: Producer,
+    producer: Producer,
     mut body: RequestBody,
 ) -> Result<Response, ApiError> {
     body.require_json()?;
@@ -110,7 +110,12 @@ pub(crate) async fn create(
         let mut event = parse(&bytes)?;
         let has_dedup_id = event.identity != Identity::Unique;
         merge_idempotency_header(&mut event, &body.headers, "dedup_id")?;
-        let (id, encoded) = event.encode(org_id, UnixMicros::now(), traceparent(&body.headers));
+        producer.own(&mut event)?;
+        let (id, encoded) = event.encode(
+            producer.realm.org_id,
+            UnixMicros::now(),
+            traceparent(&body.headers),
+        );
         if has_dedup_id
             && let Identity::Key(dedup_id) = &event.identity
             && app.recent_ids.holds(id, Instant::now())
@@ -123,7 +128,7 @@ pub(crate) async fn create(
         }
         (id, encoded, event.identity != Identity::Unique)
     };
-    app.publisher.publish(org_id, encoded).await?;
+    app.publisher.publish(encoded).await?;
     if may_repeat {
         app.recent_ids.remember(id, Instant::now());
     }
@@ -145,7 +150,7 @@ fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     };
     let dedup_id = fields
         .nullable_string("dedup_id")
-        .and_then(|raw| raw.map(|raw| text(raw, check_word)).transpose());
+        .and_then(|raw| raw.map(|raw| text(raw, check_name)).transpose());
     let payload_name = if fields.0.contains_key("data") && !fields.0.contains_key("payload") {
         "data"
     } else {
@@ -158,13 +163,11 @@ fn parse(body: &[u8]) -> Result<NewEvent<'_>, ApiError> {
     errors.finish()?;
     // A missing or wrong field was refused above, so no default is used.
     Ok(NewEvent {
-        event_type: event_type.unwrap_or_default().into(),
-        content_type: JSON.into(),
-        data: payload.map_or("", RawValue::get).as_bytes().into(),
         identity: dedup_id.map_or(Identity::Unique, |key| Identity::Key(key.into())),
-        cloudevent: None,
-        ordering_key: None,
-        only_to: None,
+        ..NewEvent::of_json(
+            event_type.unwrap_or_default(),
+            payload.map_or("", RawValue::get).as_bytes(),
+        )
     })
 }
 

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::LegacyError;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::http::callers::Manager;
+use crate::http::callers::OrganizationManager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
 use crate::http::large_json::LargeJson;
@@ -150,7 +150,7 @@ impl InboxEvent {
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Params(params): Params<InboxParams>,
-    Manager { org_id, .. }: Manager,
+    OrganizationManager { org_id, .. }: OrganizationManager,
 ) -> Result<LargeJson, ApiError> {
     let filter = params.filter(org_id)?;
     let share = app.answers.reserve().await?;
@@ -192,7 +192,7 @@ pub(crate) struct InboxAcknowledged {
 pub(crate) async fn acknowledge(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EventId>,
-    Manager { org_id, .. }: Manager,
+    OrganizationManager { org_id, .. }: OrganizationManager,
 ) -> Result<Json<InboxAcknowledged>, ApiError> {
     if !app.store.acknowledge_in_inbox(org_id, id).await? {
         return Err(ApiError::NotFound);

@@ -19,8 +19,9 @@ use crate::domain::key::Key;
 use crate::domain::key::KeyText;
 use crate::domain::organization::Organization;
 use crate::domain::page::Page;
+use crate::domain::realm::Realm;
 use crate::http::body::RequestBody;
-use crate::http::callers::Manager;
+use crate::http::callers::OrganizationManager;
 use crate::http::error::ApiError;
 use crate::keys::api_key::KeyPrefix;
 use crate::keys::cache::KeyChange;
@@ -178,14 +179,17 @@ impl KeyList {
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    Manager { org_id, .. }: Manager,
+    OrganizationManager { org_id, .. }: OrganizationManager,
 ) -> Result<Json<KeyList>, ApiError> {
     let page = Page {
         after: None,
         // One more is fetched, to tell whether there are more.
         limit: MAX_KEYS - 1,
     };
-    let keys = app.store.list_keys(org_id, &page).await?;
+    let keys = app
+        .store
+        .list_keys(&Realm::of_organization(org_id), &page)
+        .await?;
     let organization = app.store.get_organization_with_webhook(org_id).await?;
     let organization = organization.ok_or(ApiError::NotFound)?;
     Ok(Json(KeyList::new(org_id, organization, keys)))
@@ -207,10 +211,14 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
-    Manager { org_id, admitted }: Manager,
+    OrganizationManager { org_id, admitted }: OrganizationManager,
 ) -> Result<Json<IssuedKey>, ApiError> {
     let id = admitted.key_id();
-    let old = app.store.get_key(org_id, id).await?.ok_or(REPLACED)?;
+    let old = app
+        .store
+        .get_key(&Realm::of_organization(org_id), id)
+        .await?
+        .ok_or(REPLACED)?;
     let organization = app.store.get_organization(org_id).await?.ok_or(REPLACED)?;
     let new = app.authenticator.make_key(KeyPrefix::Zapier).await?;
     let rotation = Rotation {
@@ -220,7 +228,12 @@ pub(crate) async fn rotate(
         new: &new,
         new_expires_at: old.expires_at,
     };
-    if !matches!(app.store.rotate_key(org_id, &rotation).await?, KeyStored::Done(_)) {
+    if !matches!(
+        app.store
+            .rotate_key(&Realm::of_organization(org_id), &rotation)
+            .await?,
+        KeyStored::Done(_)
+    ) {
         return Err(REPLACED);
     }
     app.key_changes.announce(KeyChange::Key(id.clone())).await;

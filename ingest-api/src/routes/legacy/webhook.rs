@@ -12,11 +12,10 @@ use utoipa::ToSchema;
 use super::LegacyError;
 use crate::app::App;
 use crate::http::body::RequestBody;
-use crate::http::callers::Manager;
+use crate::http::callers::OrganizationManager;
 use crate::http::error::ApiError;
 use crate::http::guarded_body::unless_changed;
 use crate::routes::endpoints::form::check_url;
-use crate::routes::endpoints::manage::TOO_MANY_ENDPOINTS;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::store::Stored;
 
@@ -61,7 +60,7 @@ pub(crate) struct ConfiguredWebhook {
 )]
 pub(crate) async fn configure(
     State(app): State<Arc<App>>,
-    Manager { org_id, admitted }: Manager,
+    OrganizationManager { org_id, admitted }: OrganizationManager,
     mut body: RequestBody,
 ) -> Result<Json<ConfiguredWebhook>, ApiError> {
     let WebhookConfig { webhook_url } = body.form().await?;
@@ -77,8 +76,8 @@ pub(crate) async fn configure(
     };
     let endpoint_id = match unless_changed(&admitted, Box::pin(store)).await? {
         Stored::Done(id) => id,
-        Stored::Missing => return Err(ApiError::NotFound),
-        Stored::Full => return Err(TOO_MANY_ENDPOINTS),
+        Stored::Missing | Stored::OwnerLeaves => return Err(ApiError::NotFound),
+        Stored::Full(most) => return Err(ApiError::LimitReached(most)),
     };
     Ok(Json(ConfiguredWebhook {
         success: true,

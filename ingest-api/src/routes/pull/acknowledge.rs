@@ -105,10 +105,10 @@ impl From<AcknowledgedRow> for AckOutcome {
 pub(crate) async fn acknowledge(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
-    Manager { org_id, .. }: Manager,
+    Manager { realm, .. }: Manager,
     mut body: RequestBody,
 ) -> Result<Json<Acknowledged>, ApiError> {
-    check_is_pull(&app, org_id, endpoint_id).await?;
+    check_is_pull(&app, &realm, endpoint_id).await?;
     let AckRequest { leases } = body.form().await?;
     if !(1..=MAX_LEASES).contains(&leases.len()) {
         let detail = format!("must hold 1 to {MAX_LEASES} leases");
@@ -118,7 +118,7 @@ pub(crate) async fn acknowledge(
     let known = Vec::from_iter(known);
     let rows = app
         .store
-        .acknowledge_deliveries(org_id, endpoint_id, &known)
+        .acknowledge_deliveries(realm.org_id, endpoint_id, &known)
         .await?;
     let outcomes: BTreeMap<_, AckOutcome> = known.iter().zip(rows.into_iter().map(Into::into)).collect();
     for outcome in outcomes.values() {

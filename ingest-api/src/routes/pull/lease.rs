@@ -113,6 +113,8 @@ pub(crate) struct PulledEvent {
     idempotency_key: Option<String>,
     /// The producer's ordering key. Pulled deliveries come in no order.
     ordering_key: Option<String>,
+    /// The organisation's customer whose event it is.
+    tenant: Option<String>,
     /// W3C trace context of the request that brought it.
     traceparent: Option<String>,
     /// The context attributes of a CloudEvent, its extensions included.
@@ -145,6 +147,7 @@ impl PulledDelivery {
                 content_type: row.content_type,
                 idempotency_key: row.idempotency_key,
                 ordering_key: row.ordering_key,
+                tenant: row.tenant,
                 traceparent: row.traceparent,
                 cloudevent: row.cloudevent.map(raw_json).transpose()?,
                 data,
@@ -179,16 +182,16 @@ impl PulledDelivery {
 pub(crate) async fn pull(
     State(app): State<Arc<App>>,
     PathId(endpoint_id): PathId<EndpointId>,
-    Manager { org_id, admitted }: Manager,
+    Manager { realm, admitted }: Manager,
     mut body: RequestBody,
 ) -> Result<Response, ApiError> {
-    if !check_is_pull(&app, org_id, endpoint_id).await? {
+    if !check_is_pull(&app, &realm, endpoint_id).await? {
         return Err(ApiError::Conflict("the endpoint is disabled"));
     }
     let request: PullRequest = body.form().await?;
     request.check()?;
     let pull = Pull {
-        org_id,
+        org_id: realm.org_id,
         endpoint_id,
         max: request.max,
         lease_seconds: request.lease_seconds,
@@ -203,7 +206,7 @@ pub(crate) async fn pull(
     };
     let mut found = look().await?;
     if found.is_none() && request.wait_seconds > 0 {
-        let place = app.waiters.enter(org_id, endpoint_id);
+        let place = app.waiters.enter(realm.org_id, endpoint_id);
         found = place.look_until(Instant::now() + request.wait(), look).await?;
     }
     let Some((share, deliveries)) = found else {

@@ -7,17 +7,18 @@ pub(crate) mod lease;
 pub(crate) mod acknowledge;
 
 use shared::domain::endpoint::EndpointKind;
-use shared::domain::id::{EndpointId, OrgId};
+use shared::domain::id::EndpointId;
 
 use crate::app::App;
+use crate::domain::realm::Realm;
 use crate::http::error::ApiError;
 
 /// Whether a pull endpoint is enabled.
 ///
 /// # Errors
 /// 404 when the organisation has no such endpoint, and 409 when its kind is `push`.
-async fn check_is_pull(app: &App, org_id: OrgId, id: EndpointId) -> Result<bool, ApiError> {
-    match app.store.find_endpoint_kind(org_id, id).await? {
+async fn check_is_pull(app: &App, realm: &Realm, id: EndpointId) -> Result<bool, ApiError> {
+    match app.store.find_endpoint_kind(realm, id).await? {
         None => Err(ApiError::NotFound),
         Some((EndpointKind::Push, _)) => Err(ApiError::Conflict(
             "the endpoint is of kind `push`: its deliveries are sent to its URL",

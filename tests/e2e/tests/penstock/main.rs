@@ -11,6 +11,7 @@ mod operating;
 mod python;
 mod reading;
 mod sending;
+mod tenants;
 
 use e2e::{Setup, World};
 

@@ -231,7 +231,7 @@ async fn every_wrong_field_is_named() {
     422 Unprocessable Entity
     content-type: application/problem+json
 
-    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: secret","errors":[{"field":"secret","detail":"unknown field `secret`, expected one of `kind`, `url`, `description`, `event_types`, `filter`, `headers`, `format`, `retry`, `timeout_ms`, `max_in_flight`, `rate_limit_per_second`, `ordered`, `on_exhausted`, `status` at line 1 column 9"}]}
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: secret","errors":[{"field":"secret","detail":"unknown field `secret`, expected one of `kind`, `tenant`, `all_tenants`, `create_tenant`, `url`, `description`, `event_types`, `filter`, `headers`, `format`, `retry`, `timeout_ms`, `max_in_flight`, `rate_limit_per_second`, `ordered`, `on_exhausted`, `status` at line 1 column 9"}]}
     "#);
 
     let path = path_of(&make(&world, &owner, &json!({"url": "https://example.com/"})).await);

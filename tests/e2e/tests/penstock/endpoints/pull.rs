@@ -136,7 +136,7 @@ async fn a_pull_endpoint_has_no_url_and_no_secret() {
     for field in ["id", "created_at", "updated_at"] {
         endpoint[field] = json!("…");
     }
-    insta::assert_snapshot!(endpoint, @r#"{"created_at":"…","description":"","disabled_reason":null,"event_types":[],"filter":null,"health":{"circuit_open_until":null,"consecutive_failures":0,"failing_since":null,"state":"healthy"},"id":"…","kind":"pull","previous_secret_expires_at":null,"retry":{"attempts":null,"max_age_seconds":null},"status":"enabled","updated_at":"…","url":null}"#);
+    insta::assert_snapshot!(endpoint, @r#"{"all_tenants":false,"created_at":"…","description":"","disabled_reason":null,"event_types":[],"filter":null,"health":{"circuit_open_until":null,"consecutive_failures":0,"failing_since":null,"state":"healthy"},"id":"…","kind":"pull","previous_secret_expires_at":null,"retry":{"attempts":null,"max_age_seconds":null},"status":"enabled","tenant":null,"updated_at":"…","url":null}"#);
     let post = |body: Value| {
         let request = world.http().post(world.url("/v1/endpoints"));
         request.bearer_auth(&organization.key).json(&body)
@@ -304,7 +304,7 @@ async fn a_pulled_event_has_all_that_was_kept_of_it() {
     for field in ["id", "accepted_at"] {
         event[field] = json!("…");
     }
-    insta::assert_snapshot!(event, @r#"{"accepted_at":"…","cloudevent":{"datacontenttype":"a/b+json","id":"1","partitionkey":"k","source":"/s","specversion":"1.0","type":"t","vip":true},"content_type":"a/b+json","data":[1,2],"id":"…","idempotency_key":"[\"/s\",\"1\"]","ordering_key":"k","traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","type":"t"}"#);
+    insta::assert_snapshot!(event, @r#"{"accepted_at":"…","cloudevent":{"datacontenttype":"a/b+json","id":"1","partitionkey":"k","source":"/s","specversion":"1.0","type":"t","vip":true},"content_type":"a/b+json","data":[1,2],"id":"…","idempotency_key":"[\"/s\",\"1\"]","ordering_key":"k","tenant":null,"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","type":"t"}"#);
     world.finish().await;
 }
 

@@ -6,5 +6,5 @@ mod edges;
 mod generated;
 pub(crate) mod hostile;
 mod large;
-mod openapi;
+pub(crate) mod openapi;
 mod pieces;

@@ -1,0 +1,178 @@
+//! After a tenant is deleted: ends the deliveries of its events, removes what the events, their deliveries and its endpoints
+//! hold, and at last the tenant itself. Each step is one transaction and finds by itself what is left, so whichever worker
+//! comes next goes on after any crash.
+
+use std::time::Duration;
+
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::OrgId;
+use shared::domain::name::Tenant;
+use shared::process::nats::Nats;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use crate::intake::streams::event_streams;
+
+/// Pause between two looks for tenants.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Events in one transaction, and transactions for one tenant in one round.
+const STEP: i64 = 500;
+const STEPS: usize = 100;
+
+/// Tenants in one round.
+const TENANTS: i64 = 100;
+
+/// How much further than the clock of nats-server that of Postgres may be.
+const CLOCKS_APART: Duration = Duration::from_secs(5);
+
+struct Deleting {
+    org_id: OrgId,
+    tenant: Tenant,
+    since: OffsetDateTime,
+}
+
+/// Goes on with the tenants that are being deleted.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::Error> {
+    let tenants = sqlx::query_as!(
+        Deleting,
+        r#"select org_id as "org_id: OrgId", uid as "tenant: Tenant", deleting_since as "since!"
+           from tenants where deleting_since is not null order by deleting_since limit $1"#,
+        TENANTS,
+    )
+    .fetch_all(pool)
+    .await?;
+    if tenants.is_empty() {
+        return Ok(());
+    }
+    // Looked at before the events are: what was accepted before then is stored by now.
+    let stored_through = stored_through(nats).await;
+    for tenant in &tenants {
+        let is_clean = expunge_events(pool, tenant).await?;
+        if is_clean && stored_through.is_some_and(|through| through > tenant.since + CLOCKS_APART) {
+            finish(pool, tenant).await?;
+            tracing::info!(org_id = %tenant.org_id, "a tenant is deleted");
+        }
+    }
+    Ok(())
+}
+
+/// The time up to which all that was accepted is stored: that of the oldest frame in the streams. `None` when NATS does not
+/// answer.
+async fn stored_through(nats: &Nats) -> Option<OffsetDateTime> {
+    let now = UnixMicros::now().to_date_time();
+    let streams = event_streams(&nats.jetstream()).await.ok()?;
+    let filled = streams.iter().filter(|stream| stream.state.messages > 0);
+    let oldest = filled.map(|stream| stream.state.first_timestamp).min();
+    Some(oldest.map_or(now, |oldest| oldest.min(now)))
+}
+
+/// Whether no event of the tenant is left.
+async fn expunge_events(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::Error> {
+    for _ in 0..STEPS {
+        if expunge_some(pool, tenant).await? == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let events = sqlx::query!(
+        "with left_over as (
+             select accepted_at, id from events where org_id = $1 and tenant = $2 limit $3 for update skip locked
+         )
+         update events e
+         set data = '', expunged_at = coalesce(e.expunged_at, now()), tenant = null, idempotency_key = null,
+             ordering_key = null, traceparent = null, cloudevent = null
+         from left_over l where e.org_id = $1 and e.accepted_at = l.accepted_at and e.id = l.id
+         returning e.accepted_at, e.id",
+        tenant.org_id.as_uuid(),
+        tenant.tenant.as_str(),
+        STEP,
+    );
+    let events = events.fetch_all(&mut *transaction).await?;
+    let (times, ids): (Vec<_>, Vec<_>) = events.iter().map(|event| (event.accepted_at, event.id)).unzip();
+    if events.is_empty() {
+        return Ok(0);
+    }
+    sqlx::query!(
+        "update attempts a set response_body = null, error = null
+         from unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
+         where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = $1",
+        tenant.org_id.as_uuid(),
+        &times,
+        &ids,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "update deliveries d
+         set status = 'dead', last_outcome = 'tenant_deleted', next_attempt_at = null, lease_token = null,
+             finished_at = now()
+         from unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
+         where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = $1 and d.status = 'pending'",
+        tenant.org_id.as_uuid(),
+        &times,
+        &ids,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    // Only now: what ends an ordered delivery looks for the next one by its key.
+    sqlx::query!(
+        "update deliveries d
+         set last_response_body = null, last_error = null, ordering_key = null, stream = null, ordinal = null
+         from unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
+         where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = $1
+           and (d.last_response_body is not null or d.last_error is not null or d.ordering_key is not null)",
+        tenant.org_id.as_uuid(),
+        &times,
+        &ids,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(events.len())
+}
+
+/// Removes what the tenant's endpoints and keys hold, and the tenant.
+async fn finish(pool: &PgPool, tenant: &Deleting) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    // In the order in which everybody locks them.
+    sqlx::query!(
+        "select from organizations where id = $1 for no key update",
+        tenant.org_id.as_uuid(),
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "update endpoints
+         set tenant = null, url = case when kind = 'push' then '' end, description = '', event_types = '{}',
+             filter = null, headers = null, secret = '', previous_secret = null, previous_secret_expires_at = null,
+             disabled_reason = null
+         where org_id = $1 and tenant = $2",
+        tenant.org_id.as_uuid(),
+        tenant.tenant.as_str(),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "update api_keys set tenant = null, name = '', scopes = '{}' where org_id = $1 and tenant = $2",
+        tenant.org_id.as_uuid(),
+        tenant.tenant.as_str(),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "delete from tenants where org_id = $1 and uid = $2",
+        tenant.org_id.as_uuid(),
+        tenant.tenant.as_str(),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
+}

@@ -1,0 +1,310 @@
+//! `/v1/tenants`: an organisation's own customers.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+use shared::domain::id::OrgId;
+use shared::domain::name::Tenant;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::App;
+use crate::domain::tenant::{TenantForm, TenantSettings, TenantStatus, TenantView};
+use crate::http::body::RequestBody;
+use crate::http::callers::OrganizationManager;
+use crate::http::error::{ApiError, Problem};
+use crate::http::etag::{Shown, check_match, etag, is_conditional};
+use crate::http::extract::{Params, PathId};
+use crate::keys::cache::KeyChange;
+use crate::routes::page::{ThisPage, limit};
+use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoTenant};
+use crate::store::{TenantFilter, TenantRow, TenantWritten};
+
+/// Most tries of a change while other requests change the same tenant.
+const MAX_TRIES: usize = 5;
+
+/// The answer when a tenant is being deleted.
+pub(crate) const DELETING: ApiError = ApiError::Conflict("the tenant is being deleted");
+
+/// Which tenants to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// Only tenants whose id begins so.
+    #[param(max_length = 255)]
+    prefix: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Most tenants on the page.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: Option<i64>,
+}
+
+/// A page of tenants, by their ids.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantPage {
+    /// The tenants.
+    data: Vec<TenantView>,
+    /// Where the next page begins; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// Makes a tenant, or sets all of its fields: those that the body leaves out get their defaults.
+#[utoipa::path(
+    put,
+    path = "/v1/tenants/{uid}",
+    operation_id = "put_tenant",
+    tag = "tenants",
+    security(("api_key" = []), ("bearer" = [])),
+    params(
+        ("uid" = Tenant, Path, description = "The organisation's id for it."),
+        ("If-Match" = Option<String>, Header, description = "An `ETag`. The tenant is changed only while it has this one."),
+    ),
+    request_body = Option<TenantForm>,
+    responses(
+        (status = 200, description = "It was there; the tenant as it is now.", body = TenantView, headers(("etag" = String, description = "Its version."))),
+        (status = 201, description = "It is new.", body = TenantView, headers(("etag" = String, description = "Its version."))),
+        KeyRefusals, FormRefusals,
+        (status = 404, description = "The key is bound to a tenant.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The tenant is being deleted, or the organisation has 100 000 tenants, the most it may have.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The tenant has another `ETag` than `If-Match` names, or is not there.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn put(
+    State(app): State<Arc<App>>,
+    Path(uid): Path<String>,
+    OrganizationManager { org_id, .. }: OrganizationManager,
+    mut body: RequestBody,
+) -> Result<(StatusCode, Shown<TenantView>), ApiError> {
+    let tenant: Tenant = uid
+        .parse()
+        .map_err(|detail: &str| ApiError::invalid("uid", detail))?;
+    let form: TenantForm = body.optional_form().await?;
+    let settings = form.apply(TenantSettings::default())?;
+    let version = if is_conditional(&body.headers) {
+        Some(matching(&app, org_id, &tenant, &body.headers).await?.version)
+    } else {
+        None
+    };
+    let status = match app
+        .store
+        .write_tenant(org_id, &tenant, &settings, version)
+        .await?
+    {
+        TenantWritten::Made => StatusCode::CREATED,
+        TenantWritten::Changed => StatusCode::OK,
+        TenantWritten::Stale => return Err(ApiError::PreconditionFailed),
+        refused => return Err(refusal(refused)),
+    };
+    Ok((status, show_stored(&app, org_id, &tenant).await?))
+}
+
+/// Shows a tenant.
+#[utoipa::path(
+    get,
+    path = "/v1/tenants/{uid}",
+    operation_id = "show_tenant",
+    tag = "tenants",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("uid" = Tenant, Path)),
+    responses(
+        (status = 200, description = "The tenant.", body = TenantView, headers(("etag" = String, description = "Its version, for `If-Match`."))),
+        KeyRefusals, NoTenant,
+    ),
+)]
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    PathId(tenant): PathId<Tenant>,
+    OrganizationManager { org_id, .. }: OrganizationManager,
+) -> Result<Shown<TenantView>, ApiError> {
+    show_stored(&app, org_id, &tenant).await
+}
+
+/// Lists the organisation's tenants, by their ids.
+#[utoipa::path(
+    get,
+    path = "/v1/tenants",
+    operation_id = "list_tenants",
+    tag = "tenants",
+    security(("api_key" = []), ("bearer" = [])),
+    params(ListParams),
+    responses(
+        (status = 200, description = "A page of tenants.", body = TenantPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
+        KeyRefusals, ListRefusals,
+        (status = 404, description = "The key is bound to a tenant.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    this_page: ThisPage,
+    Params(params): Params<ListParams>,
+    OrganizationManager { org_id, .. }: OrganizationManager,
+) -> Result<(HeaderMap, Json<TenantPage>), ApiError> {
+    let limit = limit(params.limit)?;
+    let after = params.cursor.as_deref().map(decode_cursor).transpose()?;
+    let prefix = params.prefix.as_deref().unwrap_or_default();
+    if prefix.contains('\0') {
+        return Err(ApiError::invalid("prefix", "must not contain NUL"));
+    }
+    let filter = TenantFilter {
+        org_id,
+        prefix,
+        after: after.as_ref().map_or("", Tenant::as_str),
+        limit,
+    };
+    let mut rows = app.store.list_tenants(&filter).await?;
+    let length = usize::try_from(limit).unwrap_or(usize::MAX);
+    let next_cursor = (rows.len() > length).then(|| {
+        rows.truncate(length);
+        BASE64URL_NOPAD.encode(rows[length - 1].uid.as_str().as_bytes())
+    });
+    let links = this_page.links(next_cursor.as_deref());
+    let data = rows.into_iter().map(view).collect();
+    Ok((links, Json(TenantPage { data, next_cursor })))
+}
+
+/// Changes a tenant (JSON merge patch). A field that the body leaves out stays, and null sets the default.
+#[utoipa::path(
+    patch,
+    path = "/v1/tenants/{uid}",
+    operation_id = "change_tenant",
+    tag = "tenants",
+    security(("api_key" = []), ("bearer" = [])),
+    params(
+        ("uid" = Tenant, Path),
+        ("If-Match" = Option<String>, Header, description = "An `ETag`. The tenant is changed only while it has this one."),
+    ),
+    request_body(content(
+        (TenantForm = "application/json"),
+        (TenantForm = "application/merge-patch+json"),
+    )),
+    responses(
+        (status = 200, description = "The tenant as it is now.", body = TenantView, headers(("etag" = String, description = "Its version."))),
+        KeyRefusals, FormRefusals, NoTenant,
+        (status = 409, description = "The tenant is being deleted, or other requests change it at the same time.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The tenant has another `ETag` than `If-Match` names.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn change(
+    State(app): State<Arc<App>>,
+    PathId(tenant): PathId<Tenant>,
+    OrganizationManager { org_id, .. }: OrganizationManager,
+    mut body: RequestBody,
+) -> Result<Shown<TenantView>, ApiError> {
+    find(&app, org_id, &tenant).await?;
+    let form: TenantForm = body.change().await?;
+    for _ in 0..MAX_TRIES {
+        let row = matching(&app, org_id, &tenant, &body.headers).await?;
+        if row.settings.status == TenantStatus::Deleting {
+            return Err(DELETING);
+        }
+        let settings = form.clone().apply(row.settings)?;
+        let written = app
+            .store
+            .write_tenant(org_id, &tenant, &settings, Some(row.version));
+        match written.await? {
+            TenantWritten::Made | TenantWritten::Changed => return show_stored(&app, org_id, &tenant).await,
+            TenantWritten::Stale => {}
+            refused => return Err(refusal(refused)),
+        }
+    }
+    Err(ApiError::Conflict("the tenant is being changed by others"))
+}
+
+/// Deletes a tenant, with its keys, its endpoints and the payloads of its events.
+///
+/// Its keys are refused within a second, and its endpoints get nothing more. The rest takes a while: until it is done the
+/// tenant is shown with the status `deleting`, and cannot be made again.
+#[utoipa::path(
+    delete,
+    path = "/v1/tenants/{uid}",
+    operation_id = "delete_tenant",
+    tag = "tenants",
+    security(("api_key" = []), ("bearer" = [])),
+    params(
+        ("uid" = Tenant, Path),
+        ("If-Match" = Option<String>, Header, description = "An `ETag`. The tenant is deleted only if it has this one."),
+    ),
+    responses(
+        (status = 202, description = "It is being deleted.", body = TenantView),
+        KeyRefusals, NoTenant,
+        (status = 412, description = "The tenant has another `ETag` than `If-Match` names.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    PathId(tenant): PathId<Tenant>,
+    OrganizationManager { org_id, .. }: OrganizationManager,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<TenantView>), ApiError> {
+    let row = matching(&app, org_id, &tenant, &headers).await?;
+    let keys = app.store.delete_tenant(org_id, &tenant).await?;
+    for key in keys.ok_or(ApiError::NotFound)? {
+        app.key_changes.announce(KeyChange::Key(key)).await;
+    }
+    // It may be gone already.
+    let deleted = app.store.find_tenant(org_id, &tenant).await?;
+    Ok((StatusCode::ACCEPTED, Json(view(deleted.unwrap_or(row)))))
+}
+
+async fn find(app: &App, org_id: OrgId, tenant: &Tenant) -> Result<TenantRow, ApiError> {
+    app.store
+        .find_tenant(org_id, tenant)
+        .await?
+        .ok_or(ApiError::NotFound)
+}
+
+/// The tenant, provided that it has the version that `If-Match` names, if it names one.
+async fn matching(
+    app: &App,
+    org_id: OrgId,
+    tenant: &Tenant,
+    headers: &HeaderMap,
+) -> Result<TenantRow, ApiError> {
+    let row = app.store.find_tenant(org_id, tenant).await?;
+    let row = row.ok_or(if is_conditional(headers) {
+        ApiError::PreconditionFailed
+    } else {
+        ApiError::NotFound
+    })?;
+    check_match(headers, row.version)?;
+    Ok(row)
+}
+
+async fn show_stored(app: &App, org_id: OrgId, tenant: &Tenant) -> Result<Shown<TenantView>, ApiError> {
+    let row = find(app, org_id, tenant).await?;
+    Ok((etag(row.version), Json(view(row))))
+}
+
+fn view(row: TenantRow) -> TenantView {
+    TenantView {
+        uid: row.uid,
+        name: row.settings.name,
+        metadata: row.settings.metadata,
+        rate_limit_per_minute: row.settings.rate_limit_per_minute.map(Into::into),
+        status: row.settings.status,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        events_left: row.events_left,
+    }
+}
+
+/// Why a tenant was not written.
+fn refusal(written: TenantWritten) -> ApiError {
+    match written {
+        TenantWritten::Full(most) => ApiError::LimitReached(most),
+        TenantWritten::Deleting => DELETING,
+        _ => ApiError::NotFound,
+    }
+}
+
+fn decode_cursor(text: &str) -> Result<Tenant, ApiError> {
+    let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok();
+    let uid = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let tenant = uid.and_then(|uid| uid.parse().ok());
+    tenant.ok_or_else(|| ApiError::invalid("cursor", "is not a `next_cursor`"))
+}

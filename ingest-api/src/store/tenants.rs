@@ -1,0 +1,311 @@
+//! Tenants.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use shared::db::limited::Transaction;
+use shared::domain::id::OrgId;
+use shared::domain::name::Tenant;
+use time::OffsetDateTime;
+
+use super::{Result, Store, lock_organization};
+use crate::domain::key::KeyId;
+use crate::domain::maximum::Maximum;
+use crate::domain::tenant::{TenantSettings, TenantStatus};
+
+/// Most tenants of an organisation.
+pub(super) const MAX_TENANTS: Maximum = Maximum {
+    owner: "the organisation",
+    what: "tenants",
+    count: 100_000,
+    remedy: "delete",
+};
+
+/// Events of a tenant that is being deleted are counted up to this many.
+const MAX_COUNTED: i64 = 10_000;
+
+/// A stored tenant.
+#[derive(Debug)]
+pub(crate) struct TenantRow {
+    pub uid: Tenant,
+    pub settings: TenantSettings,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+    /// Each change of the tenant changes it.
+    pub version: i64,
+    /// Its events whose payloads are still to be removed; None unless it is being deleted.
+    pub events_left: Option<i64>,
+}
+
+/// Which tenants a page holds.
+#[derive(Debug)]
+pub(crate) struct TenantFilter<'a> {
+    /// The organisation's.
+    pub org_id: OrgId,
+    /// Whose id begins so.
+    pub prefix: &'a str,
+    /// After this one.
+    pub after: &'a str,
+    /// At most this many.
+    pub limit: i64,
+}
+
+/// The result of writing a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TenantWritten {
+    /// It is new.
+    Made,
+    /// It was there.
+    Changed,
+    /// It has another version, or is not there.
+    Stale,
+    /// It is being deleted.
+    Deleting,
+    /// There are as many as there may be.
+    Full(Maximum),
+    /// The organisation does not exist.
+    Missing,
+}
+
+/// The columns that a look-up selects.
+struct Found {
+    uid: Tenant,
+    name: String,
+    metadata: String,
+    rate_limit_per_minute: Option<i32>,
+    status: TenantStatus,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+    version: i64,
+    events_left: Option<i64>,
+}
+
+impl From<Found> for TenantRow {
+    fn from(found: Found) -> Self {
+        let limit = found
+            .rate_limit_per_minute
+            .and_then(|limit| u32::try_from(limit).ok());
+        Self {
+            uid: found.uid,
+            settings: TenantSettings {
+                name: found.name,
+                // It is what this service wrote.
+                metadata: serde_json::from_str(&found.metadata).unwrap_or_default(),
+                rate_limit_per_minute: limit.and_then(NonZeroU32::new),
+                status: found.status,
+            },
+            created_at: found.created_at,
+            updated_at: found.updated_at,
+            version: found.version,
+            events_left: found.events_left,
+        }
+    }
+}
+
+/// A limit of a tenant that was changed.
+#[derive(Debug)]
+pub(crate) struct ChangedLimit {
+    pub org_id: OrgId,
+    pub tenant: String,
+    /// None is no limit of its own.
+    pub per_minute: Option<u64>,
+    pub changed_at: OffsetDateTime,
+}
+
+impl Store {
+    /// The limits of tenants that were changed after a time, in no order.
+    pub(crate) async fn changed_tenant_limits(&self, after: OffsetDateTime) -> Result<Vec<ChangedLimit>> {
+        let rows = sqlx::query!(
+            r#"select org_id as "org_id: OrgId", uid, rate_limit_per_minute, updated_at from tenants
+               where updated_at > $1"#,
+            after,
+        );
+        let rows = rows.fetch_all(&self.key_changes).await?;
+        let changed = rows.into_iter().map(|row| ChangedLimit {
+            org_id: row.org_id,
+            tenant: row.uid,
+            per_minute: row
+                .rate_limit_per_minute
+                .and_then(|limit| u64::try_from(limit).ok()),
+            changed_at: row.updated_at,
+        });
+        Ok(changed.collect())
+    }
+
+    /// Writes all that is set of a tenant. With a version, only while the tenant has this one.
+    pub(crate) async fn write_tenant(
+        &self,
+        org_id: OrgId,
+        tenant: &Tenant,
+        settings: &TenantSettings,
+        version: Option<i64>,
+    ) -> Result<TenantWritten> {
+        let mut transaction = self.pool.begin().await?;
+        if !lock_organization(&mut transaction, org_id).await? {
+            return Ok(TenantWritten::Missing);
+        }
+        let current = sqlx::query!(
+            r#"select version, status as "status: TenantStatus" from tenants where org_id = $1 and uid = $2 for update"#,
+            org_id.as_uuid(),
+            tenant.as_str(),
+        );
+        let current = current.fetch_optional(&mut *transaction).await?;
+        let written = match current {
+            Some(current) if current.status == TenantStatus::Deleting => return Ok(TenantWritten::Deleting),
+            Some(current) if version.is_some_and(|version| version != current.version) => {
+                return Ok(TenantWritten::Stale);
+            }
+            None if version.is_some() => return Ok(TenantWritten::Stale),
+            Some(_) => TenantWritten::Changed,
+            None => match add_tenant(&mut transaction, org_id, tenant).await? {
+                Some(most) => return Ok(TenantWritten::Full(most)),
+                None => TenantWritten::Made,
+            },
+        };
+        let limit = settings.rate_limit_per_minute;
+        sqlx::query!(
+            "update tenants
+             set name = $3, metadata = $4, rate_limit_per_minute = $5, status = $6, updated_at = now(),
+                 version = version + 1
+             where org_id = $1 and uid = $2",
+            org_id.as_uuid(),
+            tenant.as_str(),
+            settings.name,
+            metadata_text(&settings.metadata),
+            limit.map(|limit| i32::try_from(limit.get()).unwrap_or(i32::MAX)),
+            settings.status as _,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "update endpoints set tenant_enabled = $3
+             where org_id = $1 and tenant = $2 and deleted_at is null and tenant_enabled <> $3",
+            org_id.as_uuid(),
+            tenant.as_str(),
+            settings.status == TenantStatus::Enabled,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(written)
+    }
+
+    /// One tenant.
+    pub(crate) async fn find_tenant(&self, org_id: OrgId, tenant: &Tenant) -> Result<Option<TenantRow>> {
+        let found = sqlx::query_as!(
+            Found,
+            r#"select uid as "uid: Tenant", name, metadata, rate_limit_per_minute, status as "status: TenantStatus",
+                      created_at, updated_at, version,
+                      case when status = 'deleting' then (
+                          select count(*) from (
+                              select from events e where e.org_id = t.org_id and e.tenant = t.uid limit $3
+                          ) counted
+                      ) end as events_left
+               from tenants t where org_id = $1 and uid = $2"#,
+            org_id.as_uuid(),
+            tenant.as_str(),
+            MAX_COUNTED,
+        );
+        Ok(found.fetch_optional(&self.pool).await?.map(Into::into))
+    }
+
+    /// A page of tenants by their ids, with one more when there are more.
+    pub(crate) async fn list_tenants(&self, filter: &TenantFilter<'_>) -> Result<Vec<TenantRow>> {
+        let found = sqlx::query_as!(
+            Found,
+            r#"select uid as "uid: Tenant", name, metadata, rate_limit_per_minute, status as "status: TenantStatus",
+                      created_at, updated_at, version, null::bigint as events_left
+               from tenants
+               where org_id = $1 and uid > $2 and uid >= $3 and starts_with(uid, $3)
+               order by uid limit $4"#,
+            filter.org_id.as_uuid(),
+            filter.after,
+            filter.prefix,
+            filter.limit + 1,
+        );
+        let found = found.fetch_all(&self.pool).await?;
+        Ok(found.into_iter().map(Into::into).collect())
+    }
+
+    /// Begins to delete a tenant: its keys are revoked and its endpoints are deleted. Workers remove the rest. Returns its
+    /// keys; None when there is no such tenant. With a version, only while the tenant has this one.
+    pub(crate) async fn delete_tenant(&self, org_id: OrgId, tenant: &Tenant) -> Result<Option<Vec<KeyId>>> {
+        let mut transaction = self.pool.begin().await?;
+        if !lock_organization(&mut transaction, org_id).await? {
+            return Ok(None);
+        }
+        let deleting = sqlx::query_scalar!(
+            r#"update tenants set status = 'deleting', updated_at = now(), version = version + 1,
+                                  deleting_since = coalesce(deleting_since, now())
+               where org_id = $1 and uid = $2 returning true as "there!""#,
+            org_id.as_uuid(),
+            tenant.as_str(),
+        );
+        if deleting.fetch_optional(&mut *transaction).await?.is_none() {
+            return Ok(None);
+        }
+        let keys = sqlx::query_scalar!(
+            r#"update api_keys set revoked_at = coalesce(revoked_at, now())
+               where org_id = $1 and tenant = $2 returning id as "id: KeyId""#,
+            org_id.as_uuid(),
+            tenant.as_str(),
+        );
+        let keys = keys.fetch_all(&mut *transaction).await?;
+        sqlx::query!(
+            "with deleted as (
+                 update endpoints set deleted_at = now()
+                 where org_id = $1 and tenant = $2 and deleted_at is null
+                 returning id
+             )
+             update recoveries r set status = 'cancelled', finished_at = now()
+             from deleted where r.endpoint_id = deleted.id and r.org_id = $1 and r.status = 'running'",
+            org_id.as_uuid(),
+            tenant.as_str(),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Some(keys))
+    }
+}
+
+/// Keeps a tenant from being changed or deleted until the transaction ends. None when there is no such tenant.
+pub(super) async fn lock_tenant(
+    transaction: &mut Transaction,
+    org_id: OrgId,
+    tenant: &Tenant,
+) -> Result<Option<TenantStatus>> {
+    let found = sqlx::query_scalar!(
+        r#"select status as "status: TenantStatus" from tenants where org_id = $1 and uid = $2 for share"#,
+        org_id.as_uuid(),
+        tenant.as_str(),
+    );
+    found.fetch_optional(&mut **transaction).await
+}
+
+/// Makes a tenant that is not there, unless there are [`MAX_TENANTS`]. The caller holds the organisation's lock.
+async fn add_tenant(
+    transaction: &mut Transaction,
+    org_id: OrgId,
+    tenant: &Tenant,
+) -> Result<Option<Maximum>> {
+    let tenants = sqlx::query_scalar!(
+        "select tenants from organizations where id = $1",
+        org_id.as_uuid()
+    );
+    if i64::from(tenants.fetch_one(&mut **transaction).await?) >= MAX_TENANTS.count {
+        return Ok(Some(MAX_TENANTS));
+    }
+    sqlx::query!(
+        "insert into tenants (org_id, uid) values ($1, $2)",
+        org_id.as_uuid(),
+        tenant.as_str(),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(None)
+}
+
+fn metadata_text(metadata: &BTreeMap<String, String>) -> String {
+    serde_json::to_string(metadata).expect("a map of strings can be written as JSON")
+}

@@ -1,0 +1,112 @@
+//! A tenant's own rate limit, within the organisation's.
+
+use e2e::{Event, Organization, Producer, World, until};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::{bound, tenant};
+use crate::setup;
+
+/// Waits until a replica knows of a tenant's limit, which one request of a key that is bound to it shows.
+async fn until_limited(world: &World, key: &Organization, index: usize, limit: u64) {
+    let policy = format!("\"default\";q={limit};w=60");
+    until("the limit to be known", async || {
+        let tried = world
+            .producer_at(key, index)
+            .post("/v1/events/none/replay")
+            .send()
+            .await;
+        let shown = tried.expect("ingest-api answers").headers()["ratelimit-policy"].clone();
+        if shown == policy {
+            Ok(())
+        } else {
+            Err(format!("{shown:?}"))
+        }
+    })
+    .await;
+}
+
+async fn send(producer: &Producer, uid: Option<&str>) -> StatusCode {
+    let event = Event {
+        tenant: uid.map(str::to_owned),
+        ..Event::new("a", "1")
+    };
+    producer
+        .try_send(&event)
+        .await
+        .expect("ingest-api answers")
+        .status()
+}
+
+#[tokio::test]
+async fn a_tenants_own_limit_holds_over_all_replicas_and_for_every_key() {
+    const LIMIT: u64 = 60;
+    let world = setup().replicas(2, 1).start().await;
+    let organization = world.organization().await;
+    tenant(
+        &world,
+        &organization,
+        "one",
+        json!({"rate_limit_per_minute": LIMIT}),
+    )
+    .await;
+    tenant(&world, &organization, "two", json!({})).await;
+    let key = bound(&world, &organization, "one").await;
+    for index in 0..2 {
+        until_limited(&world, &key, index, LIMIT).await;
+    }
+    let mut admitted = 0;
+    for number in 0..2 * LIMIT {
+        let who = if number % 3 == 0 { &key } else { &organization };
+        let producer = world.producer_at(who, usize::from(number % 2 == 0));
+        admitted += u64::from(send(&producer, Some("one")).await == 202);
+    }
+    // Some were used to find out that the limit is known, and some come back every second.
+    assert!((LIMIT / 2..=LIMIT + 20).contains(&admitted), "{admitted}");
+    let producer = world.producer(&organization);
+    assert_eq!(send(&producer, Some("two")).await, 202);
+    assert_eq!(send(&producer, None).await, 202);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_headers_show_the_limit_that_is_nearer_and_a_batch_is_refused_event_by_event() {
+    let world = setup().replicas(2, 1).start().await;
+    let organization = world.organization().await;
+    tenant(
+        &world,
+        &organization,
+        "small",
+        json!({"rate_limit_per_minute": 5}),
+    )
+    .await;
+    let key = bound(&world, &organization, "small").await;
+    until_limited(&world, &key, 0, 5).await;
+    let producer = world.producer(&organization);
+    let of = |tenant: Option<&str>| json!({"type": "a", "data": 1, "tenant": tenant});
+    let answer = producer
+        .post_event(of(None).to_string())
+        .send()
+        .await
+        .expect("ingest-api answers");
+    let of_organization = answer.headers()["ratelimit-policy"].clone();
+    assert_ne!(of_organization, "\"default\";q=5;w=60");
+    let answer = producer.post_event(of(Some("small")).to_string()).send().await;
+    assert_eq!(
+        answer.expect("ingest-api answers").headers()["ratelimit-policy"],
+        "\"default\";q=5;w=60"
+    );
+
+    let mut batch = vec![of(Some("small")); 8];
+    batch.extend([of(None), of(Some("unlimited"))]);
+    let answer = producer.post("/v1/events/batch").json(&batch).send().await;
+    let answer = answer.expect("ingest-api answers");
+    assert_eq!(answer.status(), 207);
+    let outcome: Value = answer.json().await.expect("the answer is JSON");
+    let results = outcome["results"].as_array().expect("results are a list");
+    let statuses: Vec<_> = results.iter().map(|result| result["status"].as_u64()).collect();
+    let refused = statuses.iter().filter(|status| **status == Some(429)).count();
+    assert!((3..=8).contains(&refused), "{statuses:?}");
+    assert_eq!(statuses[7..], [Some(429), Some(202), Some(202)]);
+    world.finish().await;
+}

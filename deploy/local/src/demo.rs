@@ -1,4 +1,4 @@
-//! An organisation with a key and an endpoint, so that the first `curl` already shows a webhook.
+//! An organisation with a key, an endpoint and two tenants with one each, so that the first `curl` already shows a webhook.
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -9,7 +9,10 @@ use crate::ports::Port;
 use crate::receiver::Receiver;
 use crate::say::say;
 use crate::stack::Stack;
-use crate::state::Demo;
+use crate::state::{Demo, DemoTenant};
+
+/// The demo's tenants.
+const TENANTS: [&str; 2] = ["acme", "globex"];
 
 /// The demo organisation of this data folder, made if it has none, and the receiver of its webhooks.
 pub(crate) async fn prepare(stack: &mut Stack) -> anyhow::Result<(Demo, Receiver)> {
@@ -53,7 +56,19 @@ async fn create(stack: &Stack, port: u16) -> anyhow::Result<Demo> {
     let key: Key = post(stack, &format!("{path}/keys"), &json!({"name": "demo"})).await?;
     let endpoint = json!({"url": format!("http://127.0.0.1:{port}/"), "description": "demo receiver"});
     let endpoint: Endpoint = post(stack, &format!("{path}/endpoints"), &endpoint).await?;
+    let mut tenants = Vec::new();
+    for uid in TENANTS {
+        let url = format!("http://127.0.0.1:{port}/{uid}");
+        let endpoint =
+            json!({"url": url, "description": "demo receiver", "tenant": uid, "create_tenant": true});
+        let endpoint: Endpoint = post(stack, &format!("{path}/endpoints"), &endpoint).await?;
+        tenants.push(DemoTenant {
+            uid: uid.to_owned(),
+            secret: endpoint.secret,
+        });
+    }
     Ok(Demo {
+        tenants,
         organization: organization.id,
         key: key.key,
         port,

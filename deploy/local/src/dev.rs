@@ -77,7 +77,7 @@ async fn session(stack: &mut Stack, wanted_port: u16) -> anyhow::Result<()> {
     }
     introduce(stack, &demo);
     tokio::select! {
-        served = receiver.serve(&demo.secret) => served,
+        served = receiver.serve(&demo) => served,
         supervised = supervise(stack) => supervised.map(|never| match never {}),
     }
 }
@@ -126,6 +126,14 @@ fn introduce(stack: &Stack, demo: &Demo) {
          -H 'Content-Type: application/json' \\\n    -d '{{\"type\":\"invoice.paid\",\"data\":{{\"amount\":1200}}}}'",
         demo.key,
     ));
+    if let [one, ..] = &*demo.tenants {
+        let names: Vec<_> = demo.tenants.iter().map(|tenant| tenant.uid.as_str()).collect();
+        say(&format!(
+            "\nThe organisation has tenants ({}). With \"tenant\":\"{}\" in the body the event goes to that one's endpoint.",
+            names.join(", "),
+            one.uid,
+        ));
+    }
     say("\nIts webhook appears below. `kill -9` any process: nothing is lost. Ctrl-C stops everything.\n");
 }
 

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::ports::Port;
 use crate::say::say;
+use crate::state::Demo;
 
 /// How much of a body is printed, in characters.
 const BODY_SHOWN: usize = 400;
@@ -41,16 +42,33 @@ impl Receiver {
         self.port.number()
     }
 
-    /// Prints webhooks until the task is dropped.
-    pub(crate) async fn serve(self, secret: &str) -> anyhow::Result<()> {
-        let verifier = Webhook::new(secret).context("the endpoint has a secret that is none")?;
-        let routes = Router::new()
-            .route("/", post(receive))
-            .with_state(Arc::new(verifier));
+    /// Prints webhooks until the task is dropped: those of the organisation at `/`, those of a tenant at its name.
+    pub(crate) async fn serve(self, demo: &Demo) -> anyhow::Result<()> {
+        let route = |path: &str, secret: &str, whose: &str| {
+            let verifier = Webhook::new(secret).context("the endpoint has a secret that is none")?;
+            let known = Known {
+                verifier,
+                whose: whose.to_owned(),
+            };
+            let route = Router::new().route(path, post(receive));
+            anyhow::Ok(route.with_state(Arc::new(known)))
+        };
+        let mut routes = route("/", &demo.secret, "")?;
+        for tenant in &demo.tenants {
+            let whose = format!("{}  ", tenant.uid);
+            routes = routes.merge(route(&format!("/{}", tenant.uid), &tenant.secret, &whose)?);
+        }
         axum::serve(self.listener, routes)
             .await
             .context("the demo receiver failed")
     }
+}
+
+/// An endpoint whose webhooks come here.
+struct Known {
+    verifier: Webhook,
+    /// What is printed before its webhooks.
+    whose: String,
 }
 
 /// The fields of a webhook's body that are printed.
@@ -61,9 +79,9 @@ struct Event {
     timestamp: String,
 }
 
-async fn receive(State(verifier): State<Arc<Webhook>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(State(known): State<Arc<Known>>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let now = UnixMicros::now().to_date_time();
-    let genuine = verifier.verify(&body, &headers).is_ok();
+    let genuine = known.verifier.verify(&body, &headers).is_ok();
     let id = headers
         .get(HEADER_WEBHOOK_ID)
         .and_then(|id| id.to_str().ok())
@@ -83,7 +101,8 @@ async fn receive(State(verifier): State<Arc<Webhook>>, headers: HeaderMap, body:
     ));
     let time = time.unwrap_or_default();
     say(&format!(
-        "{time}  {judgement}  {id}  {}  {age}  {}",
+        "{time}  {judgement}  {}{id}  {}  {age}  {}",
+        known.whose,
         printable(kind.as_bytes()),
         printable(&body)
     ));

@@ -36,6 +36,18 @@ pub(crate) struct Demo {
     pub(crate) port: u16,
     /// The secret of its endpoint.
     pub(crate) secret: String,
+    /// Its tenants, each with an endpoint of its own. A data folder of an earlier release has none.
+    #[serde(default)]
+    pub(crate) tenants: Vec<DemoTenant>,
+}
+
+/// A tenant of the demo organisation.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct DemoTenant {
+    /// What the organisation calls it.
+    pub(crate) uid: String,
+    /// The secret of its endpoint.
+    pub(crate) secret: String,
 }
 
 impl State {

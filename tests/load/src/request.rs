@@ -40,6 +40,13 @@ impl Request {
         Self::new("/v1/events", key, &body, 1)
     }
 
+    /// One event of `event_type` and a tenant.
+    pub(crate) fn of_tenant(key: &str, event_type: &str, tenant: &str) -> Self {
+        let fields = format!(r#"{{"tenant":"{tenant}","type":"#);
+        let body = event(event_type).replacen(r#"{"type":"#, &fields, 1);
+        Self::new("/v1/events", key, &body, 1)
+    }
+
     /// A batch of `count` events.
     pub(crate) fn batch(key: &str, count: u64) -> Self {
         let events: Vec<_> = (0..count).map(|_| event(BATCH_TYPE)).collect();

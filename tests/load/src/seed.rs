@@ -2,10 +2,14 @@
 
 use anyhow::Context as _;
 use shared::domain::id::EndpointId;
+use shared::secret::SigningSecret;
 use sqlx::PgPool;
 
 use crate::request::{EVENT_BYTES, FIRST_NUMBER};
 use crate::site::Site;
+
+/// Tenants in one statement.
+const TENANTS_AT_ONCE: usize = 500;
 
 /// Rows in one statement.
 const CHUNK: usize = 500_000;
@@ -111,6 +115,74 @@ pub(crate) async fn events(site: &Site, count: usize, mut done: impl FnMut(usize
             .context("cannot make events")?;
         left -= rows;
         done(count - left);
+    }
+    settle(&site.database).await
+}
+
+/// The id of a tenant by its number.
+pub(crate) fn tenant_uid(number: usize) -> String {
+    format!("tenant-{number}")
+}
+
+/// Tenants with one endpoint each, all at one URL.
+pub(crate) async fn tenants(site: &Site, url: &str, count: usize) -> anyhow::Result<()> {
+    // In small parts: each row changes the same row of versions.
+    for first in (0..count).step_by(TENANTS_AT_ONCE) {
+        let numbers = first..count.min(first + TENANTS_AT_ONCE);
+        let (uids, ids): (Vec<_>, Vec<_>) = numbers
+            .map(|number| (tenant_uid(number), EndpointId::generate()))
+            .unzip();
+        let seal = |id: &EndpointId| SigningSecret::generate().seal(&site.secrets_key, *id);
+        let secrets: Vec<_> = ids.iter().map(seal).collect();
+        let statement = sqlx::query(
+            "with made as (
+                 insert into tenants (org_id, uid) select $1, uid from unnest($2::text[]) as uid
+             )
+             insert into endpoints (id, org_id, tenant, url, secret, max_in_flight, timeout_ms)
+             select id, $1, uid, $5, secret, 256, 15000
+             from unnest($2::text[], $3::uuid[], $4::bytea[]) as e (uid, id, secret)",
+        );
+        let statement = statement
+            .bind(site.org_id)
+            .bind(&uids)
+            .bind(&ids)
+            .bind(&secrets)
+            .bind(url);
+        statement
+            .execute(&site.database)
+            .await
+            .context("cannot make tenants")?;
+    }
+    for statement in ["vacuum (analyze) endpoints, tenants, organizations", "checkpoint"] {
+        sqlx::query(statement).execute(&site.database).await?;
+    }
+    Ok(())
+}
+
+/// Events of the site's organisation: of other tenants, and some of the tenant `listed`, the oldest of all.
+pub(crate) async fn tenant_events(site: &Site, others: usize, listed: usize) -> anyhow::Result<()> {
+    let made = [("listed", listed, "20 minutes"), ("other", others, "10 minutes")];
+    for (tenant, count, age) in made {
+        let mut left = count;
+        while left > 0 {
+            let rows = left.min(CHUNK);
+            let statement = sqlx::query(
+                "insert into events (org_id, accepted_at, id, type, content_type, data, tenant)
+                 select $1, now() - $4::interval + n * interval '1 microsecond', gen_random_uuid(), 'load.seeded',
+                        'application/json', convert_to('{\"n\":' || n || '}', 'UTF8'), $3
+                 from generate_series(1, $2::bigint) as n",
+            );
+            let statement = statement
+                .bind(site.org_id)
+                .bind(i64::try_from(rows)?)
+                .bind(tenant)
+                .bind(age);
+            statement
+                .execute(&site.database)
+                .await
+                .context("cannot make events")?;
+            left -= rows;
+        }
     }
     settle(&site.database).await
 }

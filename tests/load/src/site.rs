@@ -132,6 +132,30 @@ impl Site {
         Request::ordered(&self.key, event_type, ordering_key)
     }
 
+    /// A request with one event of a tenant.
+    pub(crate) fn tenant_event(&self, event_type: &str, tenant: &str) -> Request {
+        Request::of_tenant(&self.key, event_type, tenant)
+    }
+
+    /// A request of the organisation with a body, which succeeds.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.stack.ingest(0).url());
+        self.call(self.http.post(url).json(body)).await
+    }
+
+    /// What the organisation is shown.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.stack.ingest(0).url());
+        self.call(self.http.get(url)).await
+    }
+
+    async fn call(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let response = request.bearer_auth(&self.key).send().await?;
+        let (status, text) = (response.status(), response.text().await?);
+        ensure!(status.is_success(), "{status}: {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// A request with many events.
     pub(crate) fn batch(&self, count: u64) -> Request {
         Request::batch(&self.key, count)

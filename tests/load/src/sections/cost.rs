@@ -35,7 +35,7 @@ struct Case {
     failing: u64,
 }
 
-const CASES: [Case; 3] = [
+const CASES: [Case; 4] = [
     Case {
         name: "one endpoint",
         event_type: "load.one",
@@ -48,6 +48,13 @@ const CASES: [Case; 3] = [
         event_type: "load.three",
         endpoints: 3,
         rate: 600.0,
+        failing: 0,
+    },
+    Case {
+        name: "ten endpoints",
+        event_type: "load.ten",
+        endpoints: 10,
+        rate: 200.0,
         failing: 0,
     },
     Case {

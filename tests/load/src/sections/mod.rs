@@ -8,6 +8,7 @@ mod neighbour;
 mod waiting;
 mod flat;
 mod memory;
+mod tenants;
 mod scale;
 
 use clap::ValueEnum;
@@ -29,6 +30,8 @@ pub(crate) enum Section {
     Neighbour,
     /// Whether many keys, many retries or many stored events make anything slower.
     Flat,
+    /// Whether many tenants make anything slower.
+    Tenants,
     /// Memory, the size of the programs and the time that they take to start.
     Memory,
     /// Whether replicas make an event dearer.
@@ -43,6 +46,7 @@ impl Section {
         Self::Cost,
         Self::Neighbour,
         Self::Flat,
+        Self::Tenants,
         Self::Memory,
         Self::Scale,
     ];
@@ -58,6 +62,7 @@ impl Section {
             Self::Cost => cost::measure(bench).await,
             Self::Neighbour => neighbour::measure(bench).await,
             Self::Flat => flat::measure(bench).await,
+            Self::Tenants => Box::pin(tenants::measure(bench)).await,
             Self::Memory => memory::measure(bench).await,
             Self::Scale => scale::measure(bench).await,
         }

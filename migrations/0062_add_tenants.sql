@@ -48,8 +48,9 @@ update organizations o set endpoints = n.count
 from (select org_id, count(*) from endpoints where deleted_at is null group by org_id) n
 where n.org_id = o.id;
 
--- Whoever locks both locks the organisation's row before that of the version. So a deletion is counted before it gets its
--- version, which triggers do in the order of their names; whoever adds an endpoint has locked the organisation before.
+-- Whoever locks several of them locks the organisation's row first, then those of endpoints, then that of the version. So a
+-- deletion is counted before it gets its version, which triggers do in the order of their names; whoever adds or deletes an
+-- endpoint has locked the organisation before.
 create function count_added_endpoint() returns trigger language plpgsql as $$
 begin
     update organizations set endpoints = endpoints + 1 where id = new.org_id;

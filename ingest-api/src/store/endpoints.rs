@@ -197,10 +197,14 @@ impl Store {
         version: Option<i64>,
     ) -> Result<bool> {
         sqlx::query_scalar!(
-            r#"with deleted as (
-                   update endpoints set deleted_at = now()
-                   where id = $1 and org_id = $2 and deleted_at is null and ($3::bigint is null or version = $3)
-                   returning id
+            r#"with organization as materialized (
+                   -- Before the endpoint's row, as everybody locks them.
+                   select id from organizations where id = $2 for no key update
+               ),
+               deleted as (
+                   update endpoints e set deleted_at = now() from organization o
+                   where e.id = $1 and e.org_id = o.id and e.deleted_at is null and ($3::bigint is null or e.version = $3)
+                   returning e.id
                ),
                cancelled as (
                    update recoveries r set status = 'cancelled', finished_at = now()

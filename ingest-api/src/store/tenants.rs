@@ -177,6 +177,7 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
+        lock_endpoints(&mut transaction, org_id, tenant).await?;
         sqlx::query!(
             "update endpoints set tenant_enabled = $3
              where org_id = $1 and tenant = $2 and deleted_at is null and tenant_enabled <> $3",
@@ -251,6 +252,7 @@ impl Store {
             tenant.as_str(),
         );
         let keys = keys.fetch_all(&mut *transaction).await?;
+        lock_endpoints(&mut transaction, org_id, tenant).await?;
         sqlx::query!(
             "with deleted as (
                  update endpoints set deleted_at = now()
@@ -267,6 +269,18 @@ impl Store {
         transaction.commit().await?;
         Ok(Some(keys))
     }
+}
+
+/// Locks a tenant's endpoints: all of them before the row of the version, which the first one that is changed locks.
+async fn lock_endpoints(transaction: &mut Transaction, org_id: OrgId, tenant: &Tenant) -> Result<()> {
+    sqlx::query!(
+        "select from endpoints where org_id = $1 and tenant = $2 and deleted_at is null order by id for no key update",
+        org_id.as_uuid(),
+        tenant.as_str(),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 /// Keeps a tenant from being changed or deleted until the transaction ends. None when there is no such tenant.

@@ -7,20 +7,16 @@ use std::task::{Context, Poll};
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use shared::domain::id::OrgId;
 use shared::server::Discard;
 use tower::{Layer, Service};
 
 use crate::app::App;
-use crate::domain::grant::Grant;
-use crate::http::admitted::{Admitted, within_limit};
+use crate::http::admitted::{Admitted, check_limits, within_limit};
 use crate::http::callers::bearer_token;
 use crate::http::error::ApiError;
 use crate::http::guarded_body::GuardedBody;
 use crate::http::rate_headers;
 use crate::keys::moment::Moment;
-use crate::limits::gcra::Decision;
-use crate::limits::limiter::AccountId;
 
 /// Most bytes that are read of the body of a refused request with a valid key. Its client can then read the answer and
 /// keep the connection.
@@ -114,32 +110,6 @@ where
     }
     rate_headers::write(&admitted.decision(), response.headers_mut());
     Ok(response)
-}
-
-/// Takes `cost` requests out of the organisation's limit, and out of that of the tenant that the key is bound to. Returns the
-/// decision that is nearer to a refusal.
-pub(crate) fn check_limits(app: &App, grant: &Grant, cost: u64) -> Decision {
-    let realm = &grant.realm;
-    let check_organization = || app.rate_limiter.check(realm.org_id.into(), grant.limit, cost);
-    let Some(of_tenant) = realm
-        .tenant()
-        .and_then(|tenant| check_tenant(app, realm.org_id, tenant, cost))
-    else {
-        return check_organization();
-    };
-    // A request that the tenant may not make costs the others nothing.
-    if of_tenant.admitted {
-        of_tenant.nearer(check_organization())
-    } else {
-        of_tenant
-    }
-}
-
-/// Takes `cost` requests out of a tenant's own limit. None when it has none.
-pub(crate) fn check_tenant(app: &App, org_id: OrgId, tenant: &str, cost: u64) -> Option<Decision> {
-    let account = || AccountId::of_tenant(org_id, tenant);
-    let (account, limit) = app.tenant_limits.find(account)?;
-    Some(app.rate_limiter.check(account, limit, cost))
 }
 
 /// The key of `Authorization: Bearer …` or `X-API-Key: …`.

@@ -4,16 +4,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use shared::domain::id::OrgId;
 
 use crate::app::App;
+use crate::domain::grant::Grant;
 use crate::domain::key::KeyId;
 use crate::domain::realm::Realm;
 use crate::domain::scope::{Scope, Scopes};
-use crate::http::admission::{check_limits, check_tenant};
 use crate::http::error::ApiError;
 use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
 use crate::limits::gcra::Decision;
+use crate::limits::limiter::AccountId;
 
 /// An authenticated request within its organisation's rate limit.
 #[derive(Clone, Debug)]
@@ -145,6 +147,32 @@ impl Admitted {
     pub(crate) fn decision(&self) -> Decision {
         *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes `cost` requests out of the organisation's limit, and out of that of the tenant that the key is bound to. Returns the
+/// decision that is nearer to a refusal.
+pub(crate) fn check_limits(app: &App, grant: &Grant, cost: u64) -> Decision {
+    let realm = &grant.realm;
+    let check_organization = || app.rate_limiter.check(realm.org_id.into(), grant.limit, cost);
+    let Some(of_tenant) = realm
+        .tenant()
+        .and_then(|tenant| check_tenant(app, realm.org_id, tenant, cost))
+    else {
+        return check_organization();
+    };
+    // A request that the tenant may not make costs the others nothing.
+    if of_tenant.admitted {
+        of_tenant.nearer(check_organization())
+    } else {
+        of_tenant
+    }
+}
+
+/// Takes `cost` requests out of a tenant's own limit. None when it has none.
+pub(crate) fn check_tenant(app: &App, org_id: OrgId, tenant: &str, cost: u64) -> Option<Decision> {
+    let account = || AccountId::of_tenant(org_id, tenant);
+    let (account, limit) = app.tenant_limits.find(account)?;
+    Some(app.rate_limiter.check(account, limit, cost))
 }
 
 /// Refuses a request beyond the limit.

@@ -8,7 +8,7 @@ create table tenants (
     -- A JSON object of strings, as text because jsonb would rewrite it.
     metadata text not null default '{}',
     -- Together with the organisation's limit; null is none of its own.
-    rate_limit_per_minute integer check (rate_limit_per_minute > 0),
+    rate_limit_per_minute bigint check (rate_limit_per_minute > 0),
     status text not null default 'enabled' check (status in ('enabled', 'disabled', 'deleting')),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::limit::Limit;
+use crate::keys::moment::Moment;
 use crate::limits::limiter::AccountId;
 use crate::limits::tenants::TenantLimits;
 use crate::store::Store;
@@ -17,22 +17,24 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// A change may be committed this long after the time that it bears.
 const LATE: Duration = Duration::from_secs(10);
 
-/// Reads changed limits until the stop.
+/// Reads all limits, and then those that were changed, until the stop.
 pub(crate) async fn follow(
     store: Store,
     limits: Arc<TenantLimits>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut seen = OffsetDateTime::UNIX_EPOCH;
+    let mut read_at: Option<Moment> = None;
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        match store.changed_tenant_limits(seen - LATE).await {
-            Ok(changed) => {
-                seen = changed.iter().map(|limit| limit.changed_at).fold(seen, Ord::max);
-                limits.change(changed.into_iter().map(|changed| {
-                    let account = AccountId::of_tenant(changed.org_id, &changed.tenant);
-                    (account, changed.per_minute.map(Limit::per_minute))
+        let asked_at = Moment::now();
+        let within = read_at.map(|read_at| read_at.elapsed() + LATE);
+        match store.tenant_limits(within).await {
+            Ok(read) => {
+                read_at = Some(asked_at);
+                limits.change(read.into_iter().map(|read| {
+                    let account = AccountId::of_tenant(read.org_id, &read.tenant);
+                    (account, read.per_minute.map(Limit::per_minute))
                 }));
             }
             Err(error) => tracing::debug!(%error, "the limits of tenants stay as they are"),

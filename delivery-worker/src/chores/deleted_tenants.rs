@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use shared::domain::clock::UnixMicros;
 use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
 use shared::process::nats::Nats;
@@ -12,6 +11,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use crate::intake::streams::event_streams;
+use crate::store::partitions;
 
 /// Pause between two looks for tenants.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
@@ -49,7 +49,8 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
         return Ok(());
     }
     // Looked at before the events are: what was accepted before then is stored by now.
-    let stored_through = stored_through(nats).await;
+    let now = partitions::now(pool).await?;
+    let stored_through = stored_through(nats, now).await;
     for tenant in &tenants {
         let is_clean = expunge_events(pool, tenant).await?;
         if is_clean && stored_through.is_some_and(|through| through > tenant.since + CLOCKS_APART) {
@@ -60,24 +61,29 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
     Ok(())
 }
 
-/// The time up to which all that was accepted is stored: that of the oldest frame in the streams. `None` when NATS does not
-/// answer.
-async fn stored_through(nats: &Nats) -> Option<OffsetDateTime> {
-    let now = UnixMicros::now().to_date_time();
+/// The time up to which all that was accepted is stored: that of the oldest frame in the streams, or `now`, which was read
+/// before them. `None` when NATS does not answer.
+async fn stored_through(nats: &Nats, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let streams = event_streams(&nats.jetstream()).await.ok()?;
     let filled = streams.iter().filter(|stream| stream.state.messages > 0);
     let oldest = filled.map(|stream| stream.state.first_timestamp).min();
     Some(oldest.map_or(now, |oldest| oldest.min(now)))
 }
 
-/// Whether no event of the tenant is left.
+/// Whether no event of the tenant is left. Those that others have locked are: another worker may be at them, and fail.
 async fn expunge_events(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::Error> {
     for _ in 0..STEPS {
         if expunge_some(pool, tenant).await? == 0 {
-            return Ok(true);
+            break;
         }
     }
-    Ok(false)
+    sqlx::query_scalar!(
+        r#"select not exists (select from events where org_id = $1 and tenant = $2) as "clean!""#,
+        tenant.org_id.as_uuid(),
+        tenant.tenant.as_str(),
+    )
+    .fetch_one(pool)
+    .await
 }
 
 async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::Error> {

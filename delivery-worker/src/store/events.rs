@@ -176,7 +176,8 @@ pub(crate) async fn failing(
 }
 
 /// Writes events, which must differ in their ids, and their deliveries, unless the endpoints that they may go to have changed
-/// since `version`, or the database was restored and counts from an earlier one. Events that are stored already, and repeats of an idempotency key within 24 hours, are left out.
+/// since `version`, or the database was restored and counts from an earlier one. Events that are stored already, and repeats
+/// of an idempotency key within 24 hours, are left out.
 ///
 /// # Errors
 /// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 /// Most wrong fields that are listed for one request, or for one event of a batch.
 const MAX_TOLD: usize = 20;
 
-/// Longest name of a key or an organisation, in characters.
+/// Longest name of a key, an organisation or a tenant, in characters.
 const MAX_NAME_CHARS: usize = 200;
 
 /// What is wrong with one field of a body.
@@ -88,7 +88,7 @@ pub(crate) fn check_range<T: PartialOrd + Display>(
     }
 }
 
-/// Checks the name of a key or an organisation.
+/// Checks the name of a key, an organisation or a tenant.
 ///
 /// # Errors
 /// The text names what is allowed.

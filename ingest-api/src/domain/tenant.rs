@@ -10,11 +10,8 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::domain::field::Field;
-use crate::domain::field_errors::{FieldErrors, WrongFields};
+use crate::domain::field_errors::{FieldErrors, WrongFields, check_display_name};
 use crate::domain::whole;
-
-/// Longest name of a tenant, in characters.
-const MAX_NAME_CHARS: usize = 200;
 
 /// Most bytes of a tenant's metadata: its names and its values.
 const MAX_METADATA_BYTES: usize = 4_096;
@@ -97,8 +94,8 @@ impl TenantForm {
     pub(crate) fn apply(self, mut settings: TenantSettings) -> Result<TenantSettings, WrongFields> {
         let mut errors = FieldErrors::default();
         self.name.apply(&mut settings.name, String::new());
-        if settings.name.chars().count() > MAX_NAME_CHARS || settings.name.contains('\0') {
-            errors.push("name", "must be at most 200 characters and hold no NUL");
+        if !settings.name.is_empty() {
+            errors.check("name", check_display_name(&settings.name));
         }
         match self.metadata {
             Field::Absent => {}

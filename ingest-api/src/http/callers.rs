@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use shared::domain::id::OrgId;
 
 use crate::app::App;
-use crate::domain::realm::{OtherTenant, Realm};
+use crate::domain::realm::Realm;
 use crate::domain::scope::Scope;
 use crate::event::NewEvent;
 use crate::http::admitted::Admitted;
@@ -30,15 +30,13 @@ impl Producer {
     /// # Errors
     /// 422 when the event names another tenant than that of the key; 429 when its tenant's limit is used up.
     pub(crate) fn own(&self, event: &mut NewEvent<'_>) -> Result<(), ApiError> {
+        self.realm.owner(event.tenant.as_deref())?;
         match (self.realm.tenant(), event.tenant.as_deref()) {
-            (Some(own), named) if named.is_none_or(|named| named == own) => {
-                event.tenant = Some(own.to_owned().into());
-                Ok(())
-            }
-            (Some(_), _) => Err(OtherTenant.into()),
-            (None, Some(named)) => self.admitted.charge_tenant(named),
-            (None, None) => Ok(()),
+            (Some(own), _) => event.tenant = Some(own.to_owned().into()),
+            (None, Some(named)) => self.admitted.charge_tenant(named)?,
+            (None, None) => {}
         }
+        Ok(())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName};
-
 use shared::domain::name::check_name;
 
 use crate::event::cloudevents::{self, Header};

@@ -10,9 +10,9 @@ use crate::limits::gcra::Decision;
 
 const WINDOW_SECONDS: u64 = WINDOW_NANOS / 1_000_000_000;
 
-/// The requests that an organisation has left.
+/// The requests that the organisation, or its tenant, has left.
 pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// The requests that an organisation may make.
+/// The requests that the organisation, or its tenant, may make.
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Adds the `RateLimit` and `RateLimit-Policy` headers (draft-ietf-httpapi-ratelimit-headers-10).

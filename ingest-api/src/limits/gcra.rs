@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::limit::{Limit, WINDOW_NANOS};
 
-/// The decision on one request, and what the organisation has left.
+/// The decision on one request, and what the organisation, or its tenant, has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Whether the request may go on.
@@ -13,7 +13,7 @@ pub struct Decision {
     pub remaining: u64,
     /// Admitted: time until the whole limit is there again. Refused: time until this request would be admitted.
     pub reset: Duration,
-    /// The organisation's limit.
+    /// The limit that it was decided by.
     pub limit: Limit,
 }
 

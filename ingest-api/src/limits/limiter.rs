@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::domain::limit::{Limit, WINDOW_NANOS};
 use crate::limits::gcra::{Decision, gcra};
 
-/// How far ahead other replicas' usage can push an organisation: two windows. Whatever they send, the organisation is
+/// How far ahead other replicas' usage can push an account: two windows. Whatever they send, the account is
 /// admitted again after that time.
 const MAX_AHEAD_NANOS: u64 = 2 * WINDOW_NANOS;
 
@@ -60,7 +60,7 @@ impl Cluster {
         }
     }
 
-    /// The limit that this replica applies to an organisation.
+    /// The limit that this replica applies to an account.
     fn limit_here(self, limit: Limit) -> Limit {
         if self.cut_off {
             limit.share(self.replicas)
@@ -144,7 +144,7 @@ impl Account {
     }
 }
 
-/// A share of an organisation's window, in nanoseconds: what was used of it, or what is left to wait.
+/// A share of an account's window, in nanoseconds: what was used of it, or what is left to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Whose.
@@ -158,7 +158,7 @@ pub struct Usage {
 pub struct RateLimiter {
     accounts: DashMap<AccountId, Account>,
     cluster: AtomicU32,
-    // Organisations with something untold, each once.
+    // Accounts with something untold, each once.
     to_tell: Mutex<Vec<AccountId>>,
     hurry: Notify,
     started: Instant,
@@ -210,7 +210,7 @@ impl RateLimiter {
         self.hurry.notified().await;
     }
 
-    /// Takes what this replica admitted and has not told, for at most `most` organisations; it counts as told.
+    /// Takes what this replica admitted and has not told, for at most `most` accounts; it counts as told.
     pub fn take_untold(&self, most: usize) -> Vec<Usage> {
         let ids: Vec<_> = {
             let mut to_tell = self.to_tell();
@@ -232,7 +232,7 @@ impl RateLimiter {
         }
     }
 
-    /// How far organisations are ahead, by what every replica was told.
+    /// How far accounts are ahead, by what every replica was told.
     pub fn state(&self) -> Vec<Usage> {
         let now = self.now();
         let accounts = self.accounts.iter();
@@ -251,7 +251,7 @@ impl RateLimiter {
         }
     }
 
-    /// Forgets the organisations whose whole limit is there again.
+    /// Forgets the accounts whose whole limit is there again.
     pub fn sweep(&self) {
         let now = self.now();
         self.accounts

@@ -121,7 +121,6 @@ fn entries(bytes: &[u8]) -> Option<Vec<Usage>> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
     use shared::domain::id::OrgId;
 
     use super::*;

@@ -242,8 +242,9 @@ pub(crate) async fn delete(
     headers: HeaderMap,
 ) -> Result<(StatusCode, Json<TenantView>), ApiError> {
     let row = matching(&app, org_id, &tenant, &headers).await?;
-    let keys = app.store.delete_tenant(org_id, &tenant).await?;
-    for key in keys.ok_or(ApiError::NotFound)? {
+    let version = is_conditional(&headers).then_some(row.version);
+    let keys = app.store.delete_tenant(org_id, &tenant, version).await?;
+    for key in keys.ok_or_else(|| missing(&headers))? {
         app.key_changes.announce(KeyChange::Key(key)).await;
     }
     // It may be gone already.
@@ -266,13 +267,18 @@ async fn matching(
     headers: &HeaderMap,
 ) -> Result<TenantRow, ApiError> {
     let row = app.store.find_tenant(org_id, tenant).await?;
-    let row = row.ok_or(if is_conditional(headers) {
+    let row = row.ok_or_else(|| missing(headers))?;
+    check_match(headers, row.version)?;
+    Ok(row)
+}
+
+/// The answer when there is no such tenant, or none of the version that `If-Match` names.
+fn missing(headers: &HeaderMap) -> ApiError {
+    if is_conditional(headers) {
         ApiError::PreconditionFailed
     } else {
         ApiError::NotFound
-    })?;
-    check_match(headers, row.version)?;
-    Ok(row)
+    }
 }
 
 async fn show_stored(app: &App, org_id: OrgId, tenant: &Tenant) -> Result<Shown<TenantView>, ApiError> {

@@ -10,7 +10,7 @@ use super::events::{ALWAYS, end_of_events};
 use super::{Result, Store};
 use crate::domain::cursor::Cursor;
 
-/// Deliveries of a status are counted up to this many.
+/// Rows are counted up to this many.
 pub(crate) const MAX_COUNTED: i64 = 10_000;
 
 /// Which deliveries of an endpoint a page holds.

@@ -10,30 +10,12 @@ use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::tenants::MAX_TENANTS;
+use super::owners::{MAX_TENANTS, look_at_owner};
 use super::{Result, Store, Stored, lock_organization};
 use crate::domain::endpoint::Settings;
-use crate::domain::maximum::Maximum;
 use crate::domain::page::Page;
 use crate::domain::realm::Realm;
 use crate::domain::tenant::TenantStatus;
-
-/// Most endpoints that are not deleted: of a tenant, and of an organisation besides those of its tenants. An event may go to
-/// each.
-pub(crate) const MAX_ENDPOINTS: Maximum = Maximum {
-    owner: "the organisation",
-    what: "endpoints",
-    count: 1_000,
-    remedy: "delete",
-};
-
-/// Most endpoints of an organisation and all its tenants: workers hold them in memory.
-const MAX_ENDPOINTS_IN_ALL: Maximum = Maximum {
-    owner: "the organisation",
-    what: "endpoints, those of tenants included",
-    count: 100_000,
-    remedy: "delete",
-};
 
 /// A stored endpoint.
 #[derive(Debug)]
@@ -102,7 +84,7 @@ fn millis(duration: Option<Duration>) -> Option<i64> {
 }
 
 impl Store {
-    /// Stores a new endpoint with its sealed signing secret, unless there are [`MAX_ENDPOINTS`].
+    /// Stores a new endpoint with its sealed signing secret, unless there are as many as there may be.
     pub(crate) async fn create_endpoint(
         &self,
         org_id: OrgId,
@@ -297,53 +279,6 @@ impl Store {
         .fetch_all(&self.pool)
         .await
     }
-}
-
-/// An organisation, or its tenant, that is to have one more endpoint.
-pub(super) struct Owner {
-    /// Endpoints of the organisation and all its tenants.
-    in_all: i64,
-    /// Endpoints beside the new one.
-    here: i64,
-    /// Tenants of the organisation.
-    tenants: i64,
-    /// The tenant's status, if there is such a tenant.
-    tenant: Option<TenantStatus>,
-}
-
-impl Owner {
-    /// The limit that one more endpoint would exceed.
-    pub(super) fn reached(&self, tenant: Option<&Tenant>) -> Option<Maximum> {
-        let limits = [
-            (self.here, MAX_ENDPOINTS.of_tenant(tenant.is_some())),
-            (self.in_all, MAX_ENDPOINTS_IN_ALL),
-        ];
-        let reached = limits.into_iter().find(|(count, most)| *count >= most.count);
-        reached.map(|(_, most)| most)
-    }
-}
-
-/// Looks at what limits a new endpoint. The caller holds the organisation's lock.
-pub(super) async fn look_at_owner(
-    transaction: &mut Transaction,
-    org_id: OrgId,
-    tenant: Option<&Tenant>,
-) -> Result<Owner> {
-    sqlx::query_as!(
-        Owner,
-        r#"select o.endpoints::bigint as "in_all!", o.tenants::bigint as "tenants!", t.status as "tenant?: TenantStatus",
-                  case when $2::text is null then (
-                      select count(*) from endpoints e where e.org_id = $1 and e.tenant is null and e.deleted_at is null
-                  ) else (
-                      select count(*) from endpoints e where e.org_id = $1 and e.tenant = $2 and e.deleted_at is null
-                  ) end as "here!"
-           from organizations o left join tenants t on t.org_id = o.id and t.uid = $2
-           where o.id = $1"#,
-        org_id.as_uuid(),
-        tenant.map(Tenant::as_str),
-    )
-    .fetch_one(&mut **transaction)
-    .await
 }
 
 async fn insert(

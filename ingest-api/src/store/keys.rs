@@ -7,7 +7,7 @@ use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 
-use super::tenants::lock_tenant;
+use super::owners::lock_tenant;
 use super::{Result, Store, lock_organization};
 use crate::domain::key::{Key, KeyId, NewKey};
 use crate::domain::maximum::Maximum;

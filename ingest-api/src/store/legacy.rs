@@ -7,8 +7,8 @@ use shared::domain::inbox::InboxStatus;
 use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
-use super::endpoints::look_at_owner;
 use super::events::{ALWAYS, end_of_events};
+use super::owners::look_at_owner;
 use super::{MAX_PAGE_BYTES, Result, Store, Stored, lock_organization};
 use crate::domain::cursor::Cursor;
 use crate::domain::endpoint::Limits;

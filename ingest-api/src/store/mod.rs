@@ -6,6 +6,7 @@ mod error;
 mod key_lookups;
 mod keys;
 mod organizations;
+mod owners;
 mod tenants;
 mod endpoints;
 mod deliveries;

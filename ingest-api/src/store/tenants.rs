@@ -2,27 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use shared::db::limited::Transaction;
 use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 
-use super::{Result, Store, lock_organization};
+use super::owners::add_tenant;
+use super::{MAX_COUNTED, Result, Store, lock_organization};
 use crate::domain::key::KeyId;
 use crate::domain::maximum::Maximum;
 use crate::domain::tenant::{TenantSettings, TenantStatus};
-
-/// Most tenants of an organisation.
-pub(super) const MAX_TENANTS: Maximum = Maximum {
-    owner: "the organisation",
-    what: "tenants",
-    count: 100_000,
-    remedy: "delete",
-};
-
-/// Events of a tenant that is being deleted are counted up to this many.
-const MAX_COUNTED: i64 = 10_000;
 
 /// A stored tenant.
 #[derive(Debug)]
@@ -72,7 +63,7 @@ struct Found {
     uid: Tenant,
     name: String,
     metadata: String,
-    rate_limit_per_minute: Option<i32>,
+    rate_limit_per_minute: Option<i64>,
     status: TenantStatus,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
@@ -102,34 +93,36 @@ impl From<Found> for TenantRow {
     }
 }
 
-/// A limit of a tenant that was changed.
+/// The limit of a tenant.
 #[derive(Debug)]
-pub(crate) struct ChangedLimit {
+pub(crate) struct TenantLimit {
     pub org_id: OrgId,
     pub tenant: String,
     /// None is no limit of its own.
     pub per_minute: Option<u64>,
-    pub changed_at: OffsetDateTime,
 }
 
 impl Store {
-    /// The limits of tenants that were changed after a time, in no order.
-    pub(crate) async fn changed_tenant_limits(&self, after: OffsetDateTime) -> Result<Vec<ChangedLimit>> {
+    /// The limits of the tenants that were changed in the last `within`; without it, of all that have one.
+    pub(crate) async fn tenant_limits(&self, within: Option<Duration>) -> Result<Vec<TenantLimit>> {
+        // Two branches, so that the second one has its index.
         let rows = sqlx::query!(
-            r#"select org_id as "org_id: OrgId", uid, rate_limit_per_minute, updated_at from tenants
-               where updated_at > $1"#,
-            after,
+            r#"select org_id as "org_id!: OrgId", uid as "uid!", rate_limit_per_minute from tenants
+               where $1::float8 is null and rate_limit_per_minute is not null
+               union all
+               select org_id, uid, rate_limit_per_minute from tenants
+               where updated_at > now() - $1::float8 * interval '1 second'"#,
+            within.map(|within| within.as_secs_f64()),
         );
-        let rows = rows.fetch_all(&self.key_changes).await?;
-        let changed = rows.into_iter().map(|row| ChangedLimit {
+        let rows = rows.fetch_all(&self.pool).await?;
+        let read = rows.into_iter().map(|row| TenantLimit {
             org_id: row.org_id,
             tenant: row.uid,
             per_minute: row
                 .rate_limit_per_minute
                 .and_then(|limit| u64::try_from(limit).ok()),
-            changed_at: row.updated_at,
         });
-        Ok(changed.collect())
+        Ok(read.collect())
     }
 
     /// Writes all that is set of a tenant. With a version, only while the tenant has this one.
@@ -150,6 +143,9 @@ impl Store {
             tenant.as_str(),
         );
         let current = current.fetch_optional(&mut *transaction).await?;
+        let is_switched = current
+            .as_ref()
+            .is_some_and(|current| current.status != settings.status);
         let written = match current {
             Some(current) if current.status == TenantStatus::Deleting => return Ok(TenantWritten::Deleting),
             Some(current) if version.is_some_and(|version| version != current.version) => {
@@ -162,7 +158,6 @@ impl Store {
                 None => TenantWritten::Made,
             },
         };
-        let limit = settings.rate_limit_per_minute;
         sqlx::query!(
             "update tenants
              set name = $3, metadata = $4, rate_limit_per_minute = $5, status = $6, updated_at = now(),
@@ -172,21 +167,15 @@ impl Store {
             tenant.as_str(),
             settings.name,
             metadata_text(&settings.metadata),
-            limit.map(|limit| i32::try_from(limit.get()).unwrap_or(i32::MAX)),
+            settings.rate_limit_per_minute.map(|limit| i64::from(limit.get())),
             settings.status as _,
         )
         .execute(&mut *transaction)
         .await?;
-        lock_endpoints(&mut transaction, org_id, tenant).await?;
-        sqlx::query!(
-            "update endpoints set tenant_enabled = $3
-             where org_id = $1 and tenant = $2 and deleted_at is null and tenant_enabled <> $3",
-            org_id.as_uuid(),
-            tenant.as_str(),
-            settings.status == TenantStatus::Enabled,
-        )
-        .execute(&mut *transaction)
-        .await?;
+        if is_switched {
+            let enabled = settings.status == TenantStatus::Enabled;
+            switch_endpoints(&mut transaction, org_id, tenant, enabled).await?;
+        }
         transaction.commit().await?;
         Ok(written)
     }
@@ -230,7 +219,12 @@ impl Store {
 
     /// Begins to delete a tenant: its keys are revoked and its endpoints are deleted. Workers remove the rest. Returns its
     /// keys; None when there is no such tenant. With a version, only while the tenant has this one.
-    pub(crate) async fn delete_tenant(&self, org_id: OrgId, tenant: &Tenant) -> Result<Option<Vec<KeyId>>> {
+    pub(crate) async fn delete_tenant(
+        &self,
+        org_id: OrgId,
+        tenant: &Tenant,
+        version: Option<i64>,
+    ) -> Result<Option<Vec<KeyId>>> {
         let mut transaction = self.pool.begin().await?;
         if !lock_organization(&mut transaction, org_id).await? {
             return Ok(None);
@@ -238,9 +232,11 @@ impl Store {
         let deleting = sqlx::query_scalar!(
             r#"update tenants set status = 'deleting', updated_at = now(), version = version + 1,
                                   deleting_since = coalesce(deleting_since, now())
-               where org_id = $1 and uid = $2 returning true as "there!""#,
+               where org_id = $1 and uid = $2 and ($3::bigint is null or version = $3)
+               returning true as "there!""#,
             org_id.as_uuid(),
             tenant.as_str(),
+            version,
         );
         if deleting.fetch_optional(&mut *transaction).await?.is_none() {
             return Ok(None);
@@ -271,6 +267,26 @@ impl Store {
     }
 }
 
+/// Lets a tenant's endpoints get its events, or no longer.
+async fn switch_endpoints(
+    transaction: &mut Transaction,
+    org_id: OrgId,
+    tenant: &Tenant,
+    enabled: bool,
+) -> Result<()> {
+    lock_endpoints(transaction, org_id, tenant).await?;
+    sqlx::query!(
+        "update endpoints set tenant_enabled = $3
+         where org_id = $1 and tenant = $2 and deleted_at is null and tenant_enabled <> $3",
+        org_id.as_uuid(),
+        tenant.as_str(),
+        enabled,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
 /// Locks a tenant's endpoints: all of them before the row of the version, which the first one that is changed locks.
 async fn lock_endpoints(transaction: &mut Transaction, org_id: OrgId, tenant: &Tenant) -> Result<()> {
     sqlx::query!(
@@ -281,43 +297,6 @@ async fn lock_endpoints(transaction: &mut Transaction, org_id: OrgId, tenant: &T
     .execute(&mut **transaction)
     .await?;
     Ok(())
-}
-
-/// Keeps a tenant from being changed or deleted until the transaction ends. None when there is no such tenant.
-pub(super) async fn lock_tenant(
-    transaction: &mut Transaction,
-    org_id: OrgId,
-    tenant: &Tenant,
-) -> Result<Option<TenantStatus>> {
-    let found = sqlx::query_scalar!(
-        r#"select status as "status: TenantStatus" from tenants where org_id = $1 and uid = $2 for share"#,
-        org_id.as_uuid(),
-        tenant.as_str(),
-    );
-    found.fetch_optional(&mut **transaction).await
-}
-
-/// Makes a tenant that is not there, unless there are [`MAX_TENANTS`]. The caller holds the organisation's lock.
-async fn add_tenant(
-    transaction: &mut Transaction,
-    org_id: OrgId,
-    tenant: &Tenant,
-) -> Result<Option<Maximum>> {
-    let tenants = sqlx::query_scalar!(
-        "select tenants from organizations where id = $1",
-        org_id.as_uuid()
-    );
-    if i64::from(tenants.fetch_one(&mut **transaction).await?) >= MAX_TENANTS.count {
-        return Ok(Some(MAX_TENANTS));
-    }
-    sqlx::query!(
-        "insert into tenants (org_id, uid) values ($1, $2)",
-        org_id.as_uuid(),
-        tenant.as_str(),
-    )
-    .execute(&mut **transaction)
-    .await?;
-    Ok(None)
 }
 
 fn metadata_text(metadata: &BTreeMap<String, String>) -> String {

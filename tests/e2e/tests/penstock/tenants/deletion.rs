@@ -1,6 +1,6 @@
 //! Deleting a tenant removes what was its own, whatever happens meanwhile.
 
-use e2e::{Answer, World, until};
+use e2e::{Answer, Organization, World, until};
 use reqwest::Method;
 use serde_json::json;
 use sqlx::Row as _;
@@ -21,6 +21,18 @@ const PERSONAL: [&str; 9] = [
     "url-canary",
     "key-canary",
 ];
+
+async fn until_gone(world: &World, organization: &Organization, path: &str) {
+    until("the tenant to be gone", async || {
+        let seen = status(request(world, 0, Method::GET, path, &organization.key)).await;
+        if seen == 404 {
+            Ok(())
+        } else {
+            Err(seen.to_string())
+        }
+    })
+    .await;
+}
 
 /// The rows of all tables that hold one of these words.
 async fn rows_with(world: &World, words: &[&str]) -> Vec<String> {
@@ -91,16 +103,7 @@ async fn of_a_deleted_tenant_nothing_is_left_but_ids_and_counts() {
     assert_eq!(status(delete).await, 202);
     let key = key["key"].as_str().expect("a key is shown once");
     until_refused(&world, 0, key).await;
-    until("the tenant to be gone", async || {
-        match status(request(&world, 0, Method::GET, path, &organization.key))
-            .await
-            .as_u16()
-        {
-            404 => Ok(()),
-            other => Err(other.to_string()),
-        }
-    })
-    .await;
+    until_gone(&world, &organization, path).await;
     let left = rows_with(&world, &PERSONAL).await;
     assert!(left.is_empty(), "{left:#?}");
     let outcomes: Vec<String> =
@@ -149,20 +152,46 @@ async fn a_tenant_that_is_being_deleted_cannot_be_made_again_and_workers_that_di
     // What still comes for it is accepted, and goes the same way.
     send(&producer, Some("gone"), "21").await;
     world.stack_mut().add_worker().await.expect("a worker starts");
-    until("the tenant to be gone", async || {
-        match status(request(&world, 0, Method::GET, path, &organization.key))
-            .await
-            .as_u16()
-        {
-            404 => Ok(()),
-            other => Err(other.to_string()),
-        }
-    })
-    .await;
+    until_gone(&world, &organization, path).await;
     let with_payload: i64 = sqlx::query_scalar("select count(*) from events where data <> ''")
         .fetch_one(world.database())
         .await
         .expect("Postgres runs");
     assert_eq!(with_payload, 0);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_tenant_is_not_gone_while_an_event_of_it_is_locked() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    for uid in ["held", "other"] {
+        tenant(&world, &organization, uid, json!({})).await;
+    }
+    let event = send(&world.producer(&organization), Some("held"), "1").await;
+    until("the event to be stored", async || {
+        let stored = world.stored_data(event).await;
+        if stored.is_empty() {
+            Err("no".to_owned())
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    let mut holding = world.database().begin().await.expect("Postgres runs");
+    let held = sqlx::query("select from events where id = $1 for update").bind(event);
+    held.execute(&mut *holding).await.expect("Postgres runs");
+    for uid in ["held", "other"] {
+        let path = format!("/v1/tenants/{uid}");
+        let delete = request(&world, 0, Method::DELETE, &path, &organization.key);
+        assert_eq!(status(delete).await, 202);
+    }
+    // It was deleted after the other one.
+    until_gone(&world, &organization, "/v1/tenants/other").await;
+    let shown = request(&world, 0, Method::GET, "/v1/tenants/held", &organization.key);
+    assert_eq!(crate::calls::json(shown).await["events_left"], 1);
+    holding.rollback().await.expect("Postgres runs");
+    until_gone(&world, &organization, "/v1/tenants/held").await;
+    assert_eq!(world.stored_data(event).await, [b""]);
     world.finish().await;
 }

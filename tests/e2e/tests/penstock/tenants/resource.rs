@@ -64,6 +64,8 @@ async fn a_tenant_is_made_shown_changed_and_set_anew() {
         ),
         (&json!({}), &Value::Null, &json!("enabled"))
     );
+    let stale = on(&world, &organization, Method::DELETE, "acme").header("if-match", &first);
+    assert_eq!(status(stale).await, 412, "it was changed since");
     let other = world.organization().await;
     for method in [Method::GET, Method::PATCH, Method::DELETE] {
         let foreign = on(&world, &other, method, "acme").json(&json!({}));

@@ -1,0 +1,60 @@
+"""Checks of what operators deploy with. Each is a function that returns what is wrong, as lines; see .ci/deployment."""
+
+import sys
+import time
+
+import alerts
+import chart
+import customs
+import documents
+import image
+import linters
+import settings
+import units
+
+CHECKS = [
+    settings.schema_names_every_setting,
+    chart.lints,
+    chart.wrong_values_are_refused,
+    chart.manifests_are_valid,
+    chart.every_pod_is_contained,
+    chart.values_files_do_what_they_say,
+    chart.the_package_is_the_chart,
+    chart.an_upgrade_takes_the_workers_first,
+    customs.resources_are_valid,
+    settings.services_start_with_the_charts_variables,
+    settings.grace_periods_are_longer_than_a_stop,
+    settings.ports_are_those_of_the_services,
+    alerts.pass_their_test,
+    documents.alerts_are_the_charts_and_have_runbooks,
+    documents.documents_name_what_the_chart_makes,
+    documents.backlog_query_names_what_is_exported,
+    documents.documents_name_metrics_that_are_exported,
+    documents.versions_are_one,
+    units.are_valid_and_hardened,
+    image.dockerfile_is_clean,
+    image.context_is_enough,
+    linters.yaml_is_clean,
+    linters.checkov_passes,
+    linters.workflows_are_valid,
+]
+
+
+def main():
+    if sys.argv[1:] == ["--update"]:
+        settings.update_schema()
+        return
+    failed = 0
+    for check in CHECKS:
+        started = time.monotonic()
+        faults = check()
+        name = f"{check.__module__}: {check.__name__.replace('_', ' ')}"
+        print(f"{'FAILED' if faults else 'ok'}  {name} ({time.monotonic() - started:.1f} s)", flush=True)
+        for fault in faults:
+            print(f"    {fault}", flush=True)
+        failed += bool(faults)
+    print(f"{len(CHECKS) - failed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+main()

@@ -1,0 +1,25 @@
+// What receivers verify `v1a` signatures with.
+
+import { call, part } from "./api.js";
+import { html } from "./html.js";
+import { may } from "./me.js";
+import { t } from "./texts.js";
+import { Copy, Dangerous, Loaded, Time, useLoad } from "./ui.js";
+
+/** @param {{ id: string }} props of an endpoint that signs with `ed25519` */
+export function PublicKey({ id }) {
+  const path = `/v1/endpoints/${part(id)}`;
+  const load = useLoad(`${path}/public-key`);
+  const rotate = async () => {
+    await call("POST", `${path}/rotate-key`);
+    await load.reload();
+  };
+  return html`<section class="card"><h2>${t("endpoint.public.key")}</h2>
+    <${Loaded} load=${load}>${(/** @type {any} */ key) => html`
+      <p><code>${key.public_key}</code> <${Copy} text=${key.public_key} /></p>
+      ${key.previous_public_key && html`<p class="quiet">${t("endpoint.public.key.before")} <${Time} at=${key.previous_expires_at} />:
+        <code>${key.previous_public_key}</code></p>`}`}<//>
+    ${may("manage_endpoints") && html`<${Dangerous} label=${t("endpoint.rotate.key")} title=${t("endpoint.rotate.key")}
+      lost=${t("endpoint.rotate.key.lost")} onConfirm=${rotate} />`}
+  </section>`;
+}

@@ -1,0 +1,43 @@
+// Where in the pages someone is: `#/events/{id}?type=order.created`. It can be shared and survives a reload.
+
+import { useEffect, useState } from "./vendor/hooks.js";
+
+/** @typedef {{ parts: string[], query: URLSearchParams }} Route */
+
+/** @returns {Route} */
+function read() {
+  const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return { parts: path.split("/").map(decode), query: new URLSearchParams(query) };
+}
+
+/** @param {string} text */
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The present place; the component is drawn again when it changes. @returns {Route} */
+export function useRoute() {
+  const [route, setRoute] = useState(read);
+  useEffect(() => {
+    const changed = () => {
+      setRoute(read());
+      window.scrollTo(0, 0);
+      document.getElementById("main")?.focus({ preventScroll: true });
+    };
+    addEventListener("hashchange", changed);
+    return () => removeEventListener("hashchange", changed);
+  }, []);
+  return route;
+}
+
+/** @param {...string} parts */
+export const link = (...parts) => `#/${parts.map(encodeURIComponent).join("/")}`;
+
+/** @param {string} href */
+export function go(href) {
+  location.hash = href.replace(/^#/, "");
+}

@@ -5,19 +5,23 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use humantime::parse_duration;
+use shared::db::address::PostgresConfig;
 use shared::domain::clock::UnixMicros;
+use shared::domain::id::EventId;
 use shared::egress::EgressConfig;
 use shared::process::config::nonzero_duration;
 use shared::process::nats::NatsConfig;
 use shared::process::shutdown::RuntimeConfig;
 use shared::process::telemetry::TelemetryConfig;
-use shared::secret::SecretsKey;
+use shared::secret::SecretsConfig;
+use shared::traces::config::TracesConfig;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::chores::retention::RetentionConfig;
 use crate::endpoints::breaker::Breaker;
 use crate::endpoints::retry::RetryPolicy;
+use crate::send::client::EgressProxy;
 
 /// Worker daemon: consumes events from NATS JetStream, writes them to Postgres and delivers signed webhooks.
 #[derive(Clone, Debug, Parser)]
@@ -31,20 +35,13 @@ pub struct Config {
     #[arg(long, env, value_name = "METRICS_ADDR", default_value = "0.0.0.0:9465")]
     pub metrics_addr: SocketAddr,
 
-    /// Key that encrypts endpoint secrets at rest, 32 bytes in base64; the same for both services.
-    // Required of a worker only: no command reads a secret.
-    #[arg(
-        long,
-        env,
-        hide_env_values = true,
-        value_name = "SECRETS_KEY",
-        required = true
-    )]
-    pub secrets_key: Option<SecretsKey>,
+    /// The keys at rest. Most commands need none.
+    #[command(flatten)]
+    pub secrets: SecretsConfig,
 
-    /// Postgres URL.
-    #[arg(long, env, hide_env_values = true, value_name = "DATABASE_URL")]
-    pub database_url: String,
+    /// Where Postgres is.
+    #[command(flatten)]
+    pub database: PostgresConfig,
 
     /// Most connections to Postgres.
     #[arg(long, env, value_name = "DATABASE_CONNECTIONS", default_value_t = 10,
@@ -89,6 +86,11 @@ pub struct Config {
     #[command(flatten)]
     pub egress: EgressConfig,
 
+    /// Proxy that webhooks go through: `http://` (CONNECT) or `socks5://`, with user and password in the URL if it needs them.
+    /// It is told checked addresses, never names.
+    #[arg(long, env, hide_env_values = true, value_name = "EGRESS_PROXY")]
+    pub egress_proxy: Option<EgressProxy>,
+
     /// Threads.
     #[command(flatten)]
     pub runtime: RuntimeConfig,
@@ -96,6 +98,10 @@ pub struct Config {
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryConfig,
+
+    /// Traces.
+    #[command(flatten)]
+    pub traces: TracesConfig,
 }
 
 /// What the program can do besides working.
@@ -109,6 +115,15 @@ pub enum Command {
     /// Puts what is in quarantine and can be read by this build back into the event streams. Ends with status 1 when
     /// something stays. Needs the same settings as the worker, but for `SECRETS_KEY`.
     Requeue(RequeueOptions),
+    /// Tells the story of one event in words: when it came, which endpoints it goes to and why not to the others, each
+    /// attempt, and what it waits for now. Needs `DATABASE_URL` and nothing else.
+    Explain(ExplainOptions),
+    /// Encrypts every stored secret anew that is not under the first of `SECRETS_KEYS`, while everything runs, and ends.
+    /// Changes nothing else. May be stopped and run again at any time. Needs `DATABASE_URL` and `SECRETS_KEYS`.
+    Reseal,
+    /// Prints the id of each of `SECRETS_KEYS`, as `audit` counts them, and its check of API keys, for `API_KEY_CHECKS`.
+    /// Needs no database.
+    SecretsKeys,
 }
 
 /// What an audit looks at.
@@ -134,6 +149,18 @@ pub struct RequeueOptions {
     /// Only what came from the message of this sequence number in the stream.
     #[arg(long, value_name = "NUMBER", requires = "stream")]
     pub sequence: Option<i64>,
+}
+
+/// What is explained.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainOptions {
+    /// The event's id.
+    #[arg(value_name = "EVENT_ID")]
+    pub event_id: EventId,
+
+    /// Prints JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn parse_since(text: &str) -> Result<OffsetDateTime, String> {

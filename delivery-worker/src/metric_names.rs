@@ -7,68 +7,101 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 pub(crate) fn describe() {
     shared::process::metric_names::describe();
     describe_counter!(
-        "intake_events_total",
+        "penstock_intake_events_total",
         "Events taken out of the streams and stored, or found to be stored already."
     );
     describe_counter!(
-        "tenant_events_without_endpoint_total",
+        "penstock_tenant_events_without_endpoint_total",
         "Events of tenants that had no enabled endpoint of their own: unknown, disabled, or without one."
     );
     describe_counter!(
-        "quarantined_total",
+        "penstock_quarantined_total",
         "Frames and events set aside because they cannot be read or stored."
     );
     describe_counter!(
-        "filters_undecided_total",
+        "penstock_filters_undecided_total",
         "Deliveries that are dead because the payload filters of their event would have taken more than FILTER_STEPS."
     );
     describe_counter!(
-        "deliveries_claimed_total",
+        "penstock_deliveries_claimed_total",
         "Due deliveries claimed from the table."
     );
-    describe_counter!("attempts_total", "Attempts by outcome.");
+    describe_counter!("penstock_attempts_total", "Attempts by outcome.");
     describe_counter!(
-        "deliveries_put_off_total",
-        "Deliveries that were not tried and wait a moment, by what the worker was short of: descriptors, memory, ports or \
-         lookups (its name server does not answer, or too many look-ups are not done)."
+        "penstock_deliveries_put_off_total",
+        "Deliveries that were not tried and wait a moment, by what the worker was short of: descriptors, memory, ports, \
+         lookups (its name server does not answer, or too many look-ups are not done) or its proxy."
     );
-    describe_histogram!("attempt_duration_seconds", Unit::Seconds, "Time of one attempt.");
     describe_histogram!(
-        "event_to_delivery_seconds",
+        "penstock_attempt_duration_seconds",
+        Unit::Seconds,
+        "Time of one attempt."
+    );
+    describe_histogram!(
+        "penstock_event_to_delivery_seconds",
         Unit::Seconds,
         "Time from an event's acceptance to its delivery, where the first attempt succeeded. Replays and recoveries \
          are not counted."
     );
     describe_counter!(
-        "delivery_results_total",
+        "penstock_delivery_results_total",
         "Recorded attempts by what became of the delivery."
     );
     describe_counter!(
-        "leases_lost_total",
+        "penstock_leases_lost_total",
         "Results that came after their lease had run out: duplicates. One that was written, and whose writing was not \
-         confirmed because the connection broke, counts here and not in delivery_results_total."
+         confirmed because the connection broke, counts here and not in penstock_delivery_results_total."
     );
     describe_counter!(
-        "circuits_opened_total",
+        "penstock_circuits_opened_total",
         "Endpoints whose circuit was opened because they kept failing."
     );
-    describe_counter!("endpoints_disabled_total", "Endpoints that were disabled.");
+    describe_counter!(
+        "penstock_endpoints_disabled_total",
+        "Endpoints that were disabled."
+    );
+    describe_counter!(
+        "penstock_endpoints_disabling_soon_total",
+        "Endpoints that had failed for half of DISABLE_AFTER, once for all failures since their last success."
+    );
     describe_gauge!(
-        "deliveries_in_flight",
+        "penstock_deliveries_in_flight",
         "Deliveries that this worker has started and not recorded."
     );
     describe_gauge!(
-        "days_kept_past_retention",
+        "penstock_deliveries_in_flight_max",
+        "MAX_IN_FLIGHT, or what the descriptors allow: the most of penstock_deliveries_in_flight."
+    );
+    describe_gauge!(
+        "penstock_partitions_kept_past_retention",
         "Days older than RETENTION that are kept because deliveries of them are still pending, as of the last hourly \
          look. Every worker sees the same table."
     );
+    describe_usage();
     for name in [
-        "quarantined_total",
-        "filters_undecided_total",
-        "leases_lost_total",
-        "circuits_opened_total",
-        "endpoints_disabled_total",
+        "penstock_quarantined_total",
+        "penstock_filters_undecided_total",
+        "penstock_leases_lost_total",
+        "penstock_circuits_opened_total",
+        "penstock_endpoints_disabled_total",
+        "penstock_endpoints_disabling_soon_total",
     ] {
         counter!(name).increment(0);
+    }
+}
+
+/// Counting, and quotas.
+fn describe_usage() {
+    describe_gauge!(
+        "penstock_usage_behind_seconds",
+        Unit::Seconds,
+        "Time since the end of the last hour whose usage is counted. Every worker reads the same."
+    );
+    describe_counter!(
+        "penstock_quotas_reached_total",
+        "Quotas of organisations and tenants of which that many percent were reached."
+    );
+    for percent in ["80", "100"] {
+        counter!("penstock_quotas_reached_total", "percent" => percent).increment(0);
     }
 }

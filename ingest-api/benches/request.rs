@@ -15,7 +15,7 @@ fn main() {
 
 fn key() -> (KeySecrets, String) {
     let secrets_key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".parse();
-    let secrets = KeySecrets::new(&secrets_key.expect("it is 32 bytes in base64"));
+    let secrets = KeySecrets::new(&secrets_key.expect("it is 32 bytes in base64"), &[]);
     let key = secrets
         .generate(KeyPrefix::Penstock)
         .expect("there is memory for argon2");

@@ -15,11 +15,16 @@ pub mod limits;
 pub mod event;
 mod publish;
 mod pulling;
+mod tailing;
 pub mod http;
 mod routes;
+mod console;
 mod app;
 mod router;
 mod tenant_limits;
+mod quotas;
+mod saturation;
+mod tasks;
 mod metric_names;
 
 #[cfg(test)]
@@ -29,15 +34,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::db::backlog;
 use shared::process::nats::{NATS_CONNECTED, Nats};
 use shared::process::readings::Readings;
 use shared::process::shutdown::{Tasks, run_service};
 use shared::process::telemetry::{self, Readiness, bind};
+use shared::process::worker_backlog::WorkerBacklog;
 use shared::server::metrics_server::Shown;
-use shared::server::{self, HttpServerConfig};
+use shared::template::Turns;
+use shared::traces::sampler::Sampler;
+use shared::traces::{self, Traces};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -47,15 +54,18 @@ pub use crate::config::Config;
 use crate::event::recent_ids::RecentIds;
 use crate::http::body_limits::BodyLimits;
 use crate::http::large_json::AnswerRoom;
+use crate::keys::ended::EndedSessions;
+use crate::keys::portal::PortalTokens;
 use crate::keys::share::KEYS_SHARED;
 use crate::keys::start::{follow_key_changes, start_keys};
-use crate::limits::exchange::RateExchange;
-use crate::limits::limiter::RateLimiter;
-use crate::limits::tenants::TenantLimits;
 use crate::publish::Publisher;
-use crate::publish::streams::STREAMS_READY;
+use crate::publish::streams::{Measured, STREAMS_READY};
 use crate::pulling::Waiters;
 use crate::store::Store;
+use crate::tailing::Tails;
+use crate::tasks::{
+    Routes, follow_limits, start_operations, start_rate_limits, start_servers, start_streams, start_watchers,
+};
 
 /// The API's contract, as `/openapi.json` shows it.
 pub fn openapi() -> serde_json::Value {
@@ -64,6 +74,9 @@ pub fn openapi() -> serde_json::Value {
 
 /// How long the last uses of keys may take to be written at the end.
 const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What this service is called by NATS, by Postgres and in traces.
+const NAME: &str = "ingest-api";
 
 /// The readiness condition that ends with the stop.
 const NOT_STOPPING: &str = "not stopping";
@@ -107,12 +120,13 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     metric_names::describe();
     let readings = Readings::default();
+    let worker_backlog = WorkerBacklog::new(readings.clone());
     let stop = CancellationToken::new();
     let tasks = Tasks::new(stop.clone());
     let readiness = Readiness::waiting_for([NATS_CONNECTED, STREAMS_READY, KEYS_SHARED]);
     let stopping = stop_after(signal, config.stop_delay, readiness.clone(), stop.clone());
     tasks.spawn_long_lived("stop", stopping);
-    let nats = Nats::connect(&config.nats, "ingest-api").await?;
+    let nats = Nats::connect(&config.nats, NAME).await?;
 
     // These outlive the servers: requests in progress at the stop still need their publisher, and their keys may be revoked.
     let lasting = Tasks::new(CancellationToken::new());
@@ -120,75 +134,74 @@ pub async fn run(
         "lasting tasks",
         until_one_dies(lasting.stop().clone(), stop.clone()),
     );
-    let publisher = Publisher::start(&config.publish, config.streams.event_streams, &nats, &lasting);
+    let traces = Traces::start(&config.traces, NAME, Sampler::new(&config.sampling), &lasting)?;
+    let (streams, ready) = (config.streams.event_streams, readiness.clone());
+    let publisher = Publisher::start(&config.publish, streams, &nats, ready, &lasting);
     let store = Store::new(&config.database, config.keys.key_lookups)?;
-    let keys = start_keys(&config, store.clone(), &nats, &readiness, &tasks);
+    let looks = backlog::pool(NAME, &config.database.address)?;
+    let pools = store.pools().into_iter().chain([looks.clone()]).collect();
+    if let Some(following) = config.database.address.follow_password(pools, &stop) {
+        tasks.spawn_long_lived("database password", following);
+    }
+    let keys = start_keys(&config, store.clone(), &nats, &readiness, &tasks)?;
     follow_key_changes(&keys, &store, &lasting);
     let rate_limiter = start_rate_limits(&config, &nats, &tasks);
-    let tenant_limits = Arc::new(TenantLimits::default());
-    let following = tenant_limits::follow(store.clone(), tenant_limits.clone(), stop.clone());
-    tasks.spawn_long_lived("limits of tenants", following);
+    let (tenant_limits, quotas) = follow_limits(&store, &tasks);
+    let secrets_key = config.secrets.key()?;
     let app = Arc::new(App {
         authenticator: keys.authenticator,
         key_changes: keys.changes,
         rate_limiter: rate_limiter.clone(),
         tenant_limits,
+        quotas,
         publisher,
+        streams: Measured::default(),
         store: store.clone(),
         waiters: Arc::new(Waiters::new(stop.clone())),
+        tails: Arc::new(Tails::new(stop.clone())),
         recent_ids: RecentIds::default(),
         allow_signup: config.allow_signup,
-        admin_token: config.admin_token.clone(),
-        secrets_key: config.secrets_key.clone(),
+        admin_tokens: config.admin_tokens(),
+        portal_tokens: PortalTokens::new(&secrets_key),
+        secrets_key,
+        ended_sessions: EndedSessions::new(store.clone()),
+        public_url: config.public_url.clone(),
         egress: config.egress.clone(),
         bodies: BodyLimits::new(config.body_timeout, config.body_buffer_bytes),
         answers: AnswerRoom::new(),
+        renders: Turns::new(),
         cors_origins: config.cors_origins.clone(),
+        traces,
+        carries_baggage: config.sampling.otel_propagators.baggage,
     });
 
-    tasks.spawn_long_lived(
-        "streams",
-        publish::streams::keep_streams(
-            config.streams.clone(),
-            nats.clone(),
-            readiness.clone(),
-            readings.clone(),
-            stop.clone(),
-        ),
-    );
+    let measuring = publish::streams::Shown {
+        readings: readings.clone(),
+        backlog: worker_backlog.clone(),
+        measured: app.streams.clone(),
+    };
+    start_streams(&config, &nats, &readiness, measuring, &tasks);
     tasks.spawn_long_lived(
         "backlog",
-        backlog::follow(
-            backlog::pool("ingest-api", &config.database.database_url)?,
-            readings.clone(),
-            stop.clone(),
-        ),
+        backlog::follow(looks, readings.clone(), worker_backlog, stop.clone()),
     );
-    tasks.spawn_long_lived("pull watcher", app.waiters.clone().watch(store.clone()));
+    start_watchers(&app, &tasks);
     tasks.spawn_long_lived("connection check", nats.watch(readiness.clone(), stop.clone()));
-    let sweep = router::sweep(keys.cache.clone(), rate_limiter, stop);
+    let sweep = router::sweep(keys.cache.clone(), rate_limiter, app.tenant_limits.clone(), stop);
     tasks.spawn_long_lived("sweeper", sweep);
-    tasks.spawn_long_lived(
-        "metrics",
-        telemetry::keep_metrics(metrics.clone(), tasks.stop().clone()),
-    );
-    let operations = shared::server::metrics_server::serve(
-        listeners.operations,
-        Shown {
-            metrics,
-            readings,
-            readiness: readiness.clone(),
-        },
-        tasks.stop().clone(),
-        config.drain_timeout,
-    );
-    tasks.spawn_long_lived("operations server", operations);
+    let shown = Shown {
+        metrics,
+        readings,
+        readiness: readiness.clone(),
+    };
+    start_operations(&config, listeners.operations, shown, &tasks);
     let routes = Routes {
         admin: listeners
             .admin
             .is_some()
             .then(|| router::admin_alone(app.clone(), readiness.clone())),
-        api: router::routes(app, readiness, listeners.admin.is_none()),
+        api: router::routes(app.clone(), readiness, listeners.admin.is_none()),
+        app,
     };
     start_servers(&config, listeners.api, listeners.admin, routes, &tasks);
     tracing::info!(address = %config.listen_addr, "ingest API started");
@@ -196,45 +209,8 @@ pub async fn run(
     let outcome = tasks.finish(config.drain_timeout).await;
     let _ = timeout(LAST_SAVE_PATIENCE, keys::uses::save(&keys.cache, &store)).await;
     lasting.stop().cancel();
-    lasting.finish(config.publish.publish_timeout).await.and(outcome)
-}
-
-/// What is served, by socket.
-struct Routes {
-    admin: Option<Router>,
-    api: Router,
-}
-
-fn start_rate_limits(config: &Config, nats: &Nats, tasks: &Tasks) -> Arc<RateLimiter> {
-    let limiter = Arc::new(RateLimiter::new());
-    let interval = config.rate_limits.rate_limit_exchange;
-    let exchange = RateExchange::new(limiter.clone(), nats.clone(), interval);
-    tasks.spawn_long_lived("rate limits", exchange.run(tasks.stop().clone()));
-    limiter
-}
-
-/// Starts the servers that were given a socket.
-fn start_servers(
-    config: &Config,
-    api: TcpListener,
-    admin: Option<TcpListener>,
-    routes: Routes,
-    tasks: &Tasks,
-) {
-    let serve = |name, listener, routes, http| {
-        let stop = tasks.stop().clone();
-        let server = server::serve(listener, routes, http, stop, config.drain_timeout);
-        tasks.spawn_long_lived(name, server);
-    };
-    if let Some((listener, routes)) = admin.zip(routes.admin) {
-        serve(
-            "admin server",
-            listener,
-            routes,
-            HttpServerConfig::for_operations(),
-        );
-    }
-    serve("API server", api, routes.api, config.http.clone());
+    let patience = config.publish.publish_timeout.max(traces::ENDS_WITHIN);
+    lasting.finish(patience).await.and(outcome)
 }
 
 /// Passes the stop signal on after `delay`, and tells load balancers at once.

@@ -40,7 +40,7 @@ impl Waiters {
 
     /// Takes a place among those that wait for an endpoint's deliveries.
     pub(crate) fn enter(&self, org_id: OrgId, endpoint_id: EndpointId) -> Place<'_> {
-        metrics::gauge!("pulls_waiting").increment(1);
+        metrics::gauge!("penstock_pulls_waiting").increment(1);
         let entry = self.endpoints.entry(endpoint_id);
         let due = entry.or_insert_with(|| (org_id, Arc::default())).1.clone();
         Place {
@@ -127,7 +127,7 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         const MAP_AND_SELF: usize = 2;
-        metrics::gauge!("pulls_waiting").decrement(1);
+        metrics::gauge!("penstock_pulls_waiting").decrement(1);
         self.waiters
             .endpoints
             .remove_if(&self.endpoint_id, |_, (_, due)| {

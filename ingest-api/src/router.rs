@@ -23,13 +23,21 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::console;
+use crate::console::layer::SessionLayer;
 use crate::http::admission::AdmissionLayer;
 use crate::http::cors::CorsLayer;
 use crate::http::error::ApiError;
 use crate::http::metrics::RecordLayer;
+use crate::http::request_ids::RequestIdLayer;
+use crate::http::trace::TraceLayer;
 use crate::keys::cache::KeyCache;
 use crate::limits::limiter::RateLimiter;
-use crate::routes::{endpoints, events, keys, legacy, openapi, organizations, pull, tenants};
+use crate::limits::tenants::TenantLimits;
+use crate::routes::{
+    audit_log, endpoints, events, filters, keys, legacy, openapi, organizations, portal, pull, stats, tail,
+    templates, tenants, usage,
+};
 
 /// How often caches drop what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -53,19 +61,35 @@ fn with_key() -> Operations {
             endpoints::manage::delete
         ),
         routes!(endpoints::secret::rotate),
+        routes!(endpoints::public_key::show),
+        routes!(endpoints::public_key::rotate),
         routes!(endpoints::test_event::send),
+        routes!(filters::test::test),
+        routes!(filters::preview::preview),
+        routes!(templates::test::test),
         routes!(endpoints::deliveries::list),
         routes!(endpoints::deliveries::summary),
+        routes!(endpoints::dead::count),
+        routes!(endpoints::stats::show),
         routes!(endpoints::recoveries::create),
         routes!(endpoints::recoveries::list),
         routes!(endpoints::recoveries::show, endpoints::recoveries::cancel),
         routes!(pull::lease::pull),
         routes!(pull::acknowledge::acknowledge),
-        routes!(tenants::list),
+        routes!(pull::give_back::give_back),
+        routes!(pull::extend::extend),
+        routes!(tenants::list::list),
         routes!(tenants::put, tenants::show, tenants::change, tenants::delete),
+        routes!(portal::sessions::create, portal::sessions::end_all),
+        routes!(portal::sessions::end),
+        routes!(portal::settings::show, portal::settings::put),
+        routes!(portal::show::show),
+        routes!(stats::show),
+        routes!(tail::tail),
         routes!(keys::own::create, keys::own::list),
         routes!(keys::own::revoke),
         routes!(keys::own::rotate),
+        routes!(usage::list),
     ]
 }
 
@@ -90,10 +114,14 @@ fn legacy_without_key() -> Operations {
 fn admin() -> Operations {
     vec![
         routes!(organizations::create, organizations::list),
-        routes!(organizations::show, organizations::change),
+        routes!(organizations::show, organizations::change, organizations::delete),
         routes!(keys::admin::create, keys::admin::list),
         routes!(keys::admin::revoke),
         routes!(endpoints::manage::create_as_admin),
+        routes!(events::explain::explain),
+        routes!(audit_log::list),
+        routes!(stats::admin::show),
+        routes!(usage::list_all),
     ]
 }
 
@@ -135,27 +163,38 @@ pub(crate) fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> R
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(map_response(legacy::rewrite));
     let cors = CorsLayer::new(&app.cors_origins);
+    let traces = app.traces.clone().map(TraceLayer::new);
     let contract = router(with_key())
         .route_layer(admission)
         .merge(legacy)
         .merge(router(admin))
-        .with_state(app);
-    with_common_layers(beside_the_contract(readiness).merge(contract), cors)
+        .merge(console::routes())
+        .with_state(app.clone());
+    let routes = beside_the_contract(readiness).merge(contract);
+    with_common_layers(routes, cors, SessionLayer::new(app), traces)
 }
 
 /// The admin API on a socket of its own.
 pub(crate) fn admin_alone(app: Arc<App>, readiness: Readiness) -> Router {
-    let routes = router(admin()).with_state(app).merge(health_routes(readiness));
-    with_common_layers(routes, None)
+    let routes = router(admin()).merge(console::routes());
+    let routes = routes.with_state(app.clone()).merge(health_routes(readiness));
+    with_common_layers(routes, None, SessionLayer::new(app), None)
 }
 
 /// What every answer passes through.
-fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
+fn with_common_layers(
+    routes: Router,
+    cors: Option<CorsLayer>,
+    sessions: SessionLayer,
+    traces: Option<TraceLayer>,
+) -> Router {
     // One stack: a router boxes every route again for each layer that is added by itself.
     let layers = ServiceBuilder::new()
         // Bodies are read with limits of their own, whose errors name the limit.
         .layer(DefaultBodyLimit::disable())
+        .layer(RequestIdLayer::default())
         .layer(RecordLayer::default())
+        .layer(option_layer(traces))
         .layer(SetResponseHeaderLayer::if_not_present(
             X_FRAME_OPTIONS,
             HeaderValue::from_static("DENY"),
@@ -171,7 +210,8 @@ fn with_common_layers(routes: Router, cors: Option<CorsLayer>) -> Router {
         ))
         .layer(option_layer(cors))
         .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(RulesLayer);
+        .layer(RulesLayer)
+        .layer(sessions);
     let routes = routes.method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
     let known = routes.clone().fallback(async || ApiError::NotFound);
     routes
@@ -213,84 +253,17 @@ fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
 pub(crate) async fn sweep(
     keys: Arc<KeyCache>,
     rate_limiter: Arc<RateLimiter>,
+    tenant_limits: Arc<TenantLimits>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(SWEEP_INTERVAL);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         keys.sweep();
         rate_limiter.sweep();
+        tenant_limits.refusals.sweep();
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    /// The name of two schemas that differ. The document would hold the later one, for both.
-    fn collision(operations: impl Iterator<Item = UtoipaMethodRouter<Arc<App>>>) -> Option<String> {
-        let mut known: BTreeMap<String, Value> = BTreeMap::new();
-        let shared = openapi::document(std::iter::empty())
-            .components
-            .unwrap_or_default();
-        let schemas = operations.flat_map(|(schemas, ..)| schemas).chain(shared.schemas);
-        for (name, schema) in schemas {
-            let schema = serde_json::to_value(schema).unwrap();
-            if known.get(&name).is_some_and(|other| *other != schema) {
-                return Some(name);
-            }
-            known.insert(name, schema);
-        }
-        None
-    }
-
-    #[test]
-    fn no_two_schemas_have_one_name() {
-        assert_eq!(collision(contract()), None);
-    }
-
-    mod other {
-        #[derive(serde::Serialize, utoipa::ToSchema)]
-        pub(super) struct Health {
-            other: bool,
-        }
-
-        #[utoipa::path(get, path = "/other", responses((status = 200, body = Health)))]
-        pub(super) async fn health() {}
-    }
-
-    #[test]
-    fn a_second_schema_of_a_name_is_found() {
-        let operations = contract().chain([routes!(other::health)]);
-        assert_eq!(collision(operations).as_deref(), Some("Health"));
-    }
-
-    #[test]
-    fn an_endpoints_health_is_described_as_what_it_is() {
-        let document = document();
-        let schemas = &document["components"]["schemas"];
-        let health = &schemas["Endpoint"]["properties"]["health"]["$ref"];
-        let name = health.as_str().unwrap().rsplit('/').next().unwrap();
-        let fields: Vec<_> = schemas[name]["properties"].as_object().unwrap().keys().collect();
-        let expected = [
-            "circuit_open_until",
-            "consecutive_failures",
-            "failing_since",
-            "state",
-        ];
-        assert_eq!(fields, expected);
-        let process = &schemas["ProcessHealth"]["properties"];
-        assert!(process["status"].is_object(), "{schemas}");
-    }
-
-    #[test]
-    fn an_operations_own_answer_takes_the_place_of_a_shared_one() {
-        let document = document();
-        let refusals = &document["paths"]["/v1/events/batch"]["post"]["responses"];
-        assert_eq!(refusals["401"]["description"], "No valid API key.");
-        let own = "The batch has more events than the rate limit has requests left.";
-        assert_eq!(refusals["429"]["description"], own);
-    }
-}
+mod tests;

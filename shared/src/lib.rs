@@ -1,8 +1,9 @@
 //! What Penstock's two services must agree on, and nothing else.
 //!
-//! `domain` holds the words that both services speak, `wire` what goes over NATS, `secret` and `egress` what guards a
-//! delivery, `db` the way to Postgres, `server` the HTTP server, and `process` what a service needs to start, to be watched
-//! and to stop. Each room's first lines say what it is for.
+//! `domain` holds the words that both services speak, `wire` what goes over NATS, `secret`, `hidden`, `signatures`,
+//! `credentials` and `egress` what guards a delivery, `shares` what keeps one owner from taking all of something, `db` the way
+//! to Postgres, `server` the HTTP server, and `process` what a service needs to start, to be watched and to stop, and `traces` the
+//! spans that it records. The first lines of each say what it is for.
 //!
 //! # Glossary
 //!
@@ -12,6 +13,7 @@
 //! |---|---|
 //! | organisation | Who owns keys, endpoints, events and deliveries. |
 //! | tenant | One of an organisation's own customers, with events, endpoints and keys of its own. |
+//! | owner | Whose something is: a tenant, or the organisation for what is its own. |
 //! | realm | What a key is for: all of an organisation, or one of its tenants. |
 //! | key | A secret with which a client of an organisation calls the API. |
 //! | scope | What a key may do. |
@@ -23,6 +25,8 @@
 //! | endpoint | Where an organisation wants events, which of them, and how. |
 //! | target | Whether an endpoint's deliveries go to its URL (webhook) or are fetched by its owner (pull). |
 //! | subscriber | An enabled endpoint, as a worker asks it whether it wants an event. |
+//! | scheme | A way of signing webhooks. An endpoint may use several at once. |
+//! | credentials | What a webhook shows besides its signatures: a password, a token, a client certificate. |
 //! | delivery | One event for one endpoint, from the first attempt to its end. |
 //! | attempt | One request to a receiver, and what came of it. |
 //! | outcome | How an attempt ended, or why a delivery ended without one. |
@@ -39,9 +43,12 @@
 //! | leftover frame | A frame below its consumer's acknowledgement floor that is still in the stream. |
 //! | bulky frame | A frame with more deliveries than one statement should write. |
 //! | quarantine | The table of frames and events that cannot be read or stored, with their bytes. |
-//! | operational event | An event that Penstock itself sends about an endpoint (`endpoint.failing`, `delivery.dead`, …). |
+//! | operational event | An event that Penstock itself sends about an endpoint or a quota (`endpoint.failing`, `tenant.quota`, …). |
+//! | usage | What an organisation, or a tenant, has sent and got delivered in an hour or on a day. |
+//! | quota | How many events an organisation, or a tenant, may send in a month. |
 //! | recovery | A paced return of an endpoint's finished deliveries to `pending`, as its owner asked for. |
 //! | chore | What any worker does now and then: operational events, recoveries, retention. |
+//! | span | One step of an event's way in its trace: the request, publishing, storing, an attempt. |
 //! | room | Memory or descriptors that requests share, with a bound. |
 //! | drain | The time after a stop in which work in progress may end. |
 
@@ -51,10 +58,16 @@
 pub mod domain;
 pub mod wire;
 pub mod secret;
+pub mod hidden;
+pub mod signatures;
+pub mod credentials;
 pub mod egress;
+pub mod shares;
+pub mod template;
 pub mod db;
 pub mod server;
 pub mod process;
+pub mod traces;
 
 #[cfg(test)]
 mod fuzz;

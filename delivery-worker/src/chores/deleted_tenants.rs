@@ -7,24 +7,19 @@ use std::time::Duration;
 use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
 use shared::process::nats::Nats;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
-use crate::intake::streams::event_streams;
-use crate::store::partitions;
+use super::erasing::{CLOCKS_APART, STEP, STEPS, begin_erasing, lock};
+use crate::intake::streams::stored_through;
+use crate::store::usage::removal::forget_tenant;
+use crate::store::{partitions, usage};
 
 /// Pause between two looks for tenants.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Events in one transaction, and transactions for one tenant in one round.
-const STEP: i64 = 500;
-const STEPS: usize = 100;
-
 /// Tenants in one round.
 const TENANTS: i64 = 100;
-
-/// How much further than the clock of nats-server that of Postgres may be.
-const CLOCKS_APART: Duration = Duration::from_secs(5);
 
 struct Deleting {
     org_id: OrgId,
@@ -53,21 +48,12 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
     let stored_through = stored_through(nats, now).await;
     for tenant in &tenants {
         let is_clean = expunge_events(pool, tenant).await?;
-        if is_clean && stored_through.is_some_and(|through| through > tenant.since + CLOCKS_APART) {
-            finish(pool, tenant).await?;
+        let is_all_stored = stored_through.is_some_and(|through| through > tenant.since + CLOCKS_APART);
+        if is_clean && is_all_stored && finish(pool, tenant).await? {
             tracing::info!(org_id = %tenant.org_id, "a tenant is deleted");
         }
     }
     Ok(())
-}
-
-/// The time up to which all that was accepted is stored: that of the oldest frame in the streams, or `now`, which was read
-/// before them. `None` when NATS does not answer.
-async fn stored_through(nats: &Nats, now: OffsetDateTime) -> Option<OffsetDateTime> {
-    let streams = event_streams(&nats.jetstream()).await.ok()?;
-    let filled = streams.iter().filter(|stream| stream.state.messages > 0);
-    let oldest = filled.map(|stream| stream.state.first_timestamp).min();
-    Some(oldest.map_or(now, |oldest| oldest.min(now)))
 }
 
 /// Whether no event of the tenant is left. Those that others have locked are: another worker may be at them, and fail.
@@ -94,7 +80,7 @@ async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::E
          )
          update events e
          set data = '', expunged_at = coalesce(e.expunged_at, now()), tenant = null, idempotency_key = null,
-             ordering_key = null, traceparent = null, cloudevent = null
+             ordering_key = null, traceparent = null, tracestate = null, baggage = null, cloudevent = null
          from left_over l where e.org_id = $1 and e.accepted_at = l.accepted_at and e.id = l.id
          returning e.accepted_at, e.id",
         tenant.org_id.as_uuid(),
@@ -145,21 +131,20 @@ async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::E
     Ok(events.len())
 }
 
-/// Removes what the tenant's endpoints and keys hold, and the tenant.
-async fn finish(pool: &PgPool, tenant: &Deleting) -> Result<(), sqlx::Error> {
+/// Removes what the tenant's endpoints and keys hold, and the tenant. False when usage is being counted: later then.
+async fn finish(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    // In the order in which everybody locks them.
-    sqlx::query!(
-        "select from organizations where id = $1 for no key update",
-        tenant.org_id.as_uuid(),
-    )
-    .fetch_optional(&mut *transaction)
-    .await?;
+    if !usage::try_lock(&mut transaction).await? {
+        return Ok(false);
+    }
+    lock(&mut transaction, tenant.org_id).await?;
+    forget_tenant(&mut transaction, tenant.org_id, tenant.tenant.as_str()).await?;
+    forget_changes(&mut transaction, tenant).await?;
     sqlx::query!(
         "update endpoints
          set tenant = null, url = case when kind = 'push' then '' end, description = '', event_types = '{}',
              filter = null, headers = null, secret = '', previous_secret = null, previous_secret_expires_at = null,
-             disabled_reason = null
+             signatures = null, auth = null, template = null, template_content_type = null, certificate_expires_at = null, disabled_reason = null
          where org_id = $1 and tenant = $2",
         tenant.org_id.as_uuid(),
         tenant.tenant.as_str(),
@@ -180,5 +165,23 @@ async fn finish(pool: &PgPool, tenant: &Deleting) -> Result<(), sqlx::Error> {
     )
     .execute(&mut *transaction)
     .await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Removes from the audit log what it tells of the tenant: who did something to it and when stays. What follows in the
+/// transaction is not told.
+async fn forget_changes(transaction: &mut PgConnection, tenant: &Deleting) -> Result<(), sqlx::Error> {
+    begin_erasing(transaction).await?;
+    sqlx::query!(
+        "update audit_log
+         set tenant = null, before = null, after = null,
+             subject = case when kind = 'tenant' then '(deleted)' else subject end
+         where org_id = $1 and tenant = $2",
+        tenant.org_id.as_uuid(),
+        tenant.tenant.as_str(),
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
 }

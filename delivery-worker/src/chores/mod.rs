@@ -3,9 +3,18 @@
 pub(crate) mod notices;
 pub(crate) mod recoveries;
 pub(crate) mod deleted_endpoints;
+mod erasing;
 pub(crate) mod deleted_tenants;
+pub(crate) mod deleted_organizations;
 pub(crate) mod unacknowledged;
+pub(crate) mod certificates;
+pub(crate) mod usage;
+pub(crate) mod quotas;
+pub(crate) mod kept_days;
 pub(crate) mod retention;
+pub(crate) mod audit_log;
+pub(crate) mod endpoint_hours;
+pub(crate) mod presence;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +26,10 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::chores::retention::RetentionConfig;
+use crate::endpoints::attempt_counts::AttemptCounts;
 use crate::endpoints::directory::Directory;
 use crate::endpoints::permits::Permits;
+use crate::store::usage::late::CountedThrough;
 
 /// How long a round of a chore may take, unless it has a limit of its own. Only the last statement is lost then.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -31,8 +42,10 @@ pub(crate) fn start(
     directory: Arc<Directory>,
     permits: Permits,
     retention: RetentionConfig,
+    counted: Arc<CountedThrough>,
 ) {
     let stop = tasks.stop();
+    count(tasks, pool, nats.clone(), retention, counted);
 
     let (name, db, wake) = ("operational events", pool.clone(), permits.clone());
     let store = async move || notices::store(&db, &directory, &wake).await;
@@ -50,8 +63,11 @@ pub(crate) fn start(
     let rounds = repeat(name, deleted_endpoints::INTERVAL, LIMIT, stop.clone(), end);
     tasks.spawn_long_lived(name, rounds);
 
-    let (name, db) = ("deleted tenants", pool.clone());
-    let remove = async move || deleted_tenants::take_round(&db, &nats).await;
+    let (name, db) = ("deleted tenants and organisations", pool.clone());
+    let remove = async move || {
+        deleted_tenants::take_round(&db, &nats).await?;
+        deleted_organizations::take_round(&db, &nats).await
+    };
     let rounds = repeat(name, deleted_tenants::INTERVAL, LIMIT, stop.clone(), remove);
     tasks.spawn_long_lived(name, rounds);
 
@@ -59,6 +75,17 @@ pub(crate) fn start(
     let end = async move || unacknowledged::end_deliveries(&db).await;
     let rounds = repeat(name, unacknowledged::INTERVAL, LIMIT, stop.clone(), end);
     tasks.spawn_long_lived(name, rounds);
+
+    let (name, db) = ("client certificates", pool.clone());
+    let tell = async move || certificates::tell(&db).await;
+    let rounds = repeat(name, certificates::INTERVAL, LIMIT, stop.clone(), tell);
+    tasks.spawn_long_lived(name, rounds);
+    if retention.audit_log_stdout {
+        let (name, db) = ("audit log", pool.clone());
+        let write = async move || audit_log::write_out(&db).await;
+        let rounds = repeat(name, audit_log::INTERVAL, LIMIT, stop.clone(), write);
+        tasks.spawn_long_lived(name, rounds);
+    }
 
     let (name, db) = ("retention", pool.clone());
     let maintain = async move || retention::maintain(&db, retention).await;
@@ -69,6 +96,34 @@ pub(crate) fn start(
         stop.clone(),
         maintain,
     );
+    tasks.spawn_long_lived(name, rounds);
+}
+
+/// Starts the chores that every worker does for itself: it writes what it has counted, and says that it runs.
+pub(crate) fn start_own(tasks: &Tasks, pool: &PgPool, counts: Arc<AttemptCounts>) {
+    let stop = tasks.stop();
+
+    let (name, db) = ("endpoint hours", pool.clone());
+    let rounds = endpoint_hours::Rounds::default();
+    let write = async move || rounds.take(&db, &counts).await;
+    let rounds = repeat(name, endpoint_hours::INTERVAL, LIMIT, stop.clone(), write);
+    tasks.spawn_long_lived(name, rounds);
+
+    tasks.spawn_long_lived("presence", presence::keep(pool.clone(), stop.clone()));
+}
+
+/// Starts the chores that count usage and measure quotas.
+fn count(tasks: &Tasks, pool: &PgPool, nats: Nats, retention: RetentionConfig, counted: Arc<CountedThrough>) {
+    let stop = tasks.stop();
+
+    let (name, db, streams) = ("usage", pool.clone(), nats.clone());
+    let count = async move || usage::take_round(&db, &streams, retention, &counted).await;
+    let rounds = repeat(name, usage::INTERVAL, usage::LIMIT, stop.clone(), count);
+    tasks.spawn_long_lived(name, rounds);
+
+    let (name, db) = ("quotas", pool.clone());
+    let measure = async move || quotas::take_round(&db, &nats).await;
+    let rounds = repeat(name, quotas::INTERVAL, LIMIT, stop.clone(), measure);
     tasks.spawn_long_lived(name, rounds);
 }
 

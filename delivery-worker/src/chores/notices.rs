@@ -1,11 +1,11 @@
-//! Notices (operational events): what Penstock tells an organisation about its endpoints. A notice is written in the same
+//! Notices (operational events): what Penstock tells an organisation about its endpoints and quotas. A notice is written in the same
 //! statement as the change that it reports. From there it is stored as an ordinary event, under its own id and dated by
 //! Postgres's clock: exactly once, whichever worker stores it and however often.
 
 use std::time::Duration;
 
 use shared::domain::clock::UnixMicros;
-use shared::domain::event::{self, Event};
+use shared::domain::event::Event;
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -28,8 +28,9 @@ struct Notice {
     created_at: OffsetDateTime,
     org_id: OrgId,
     kind: String,
+    /// What it is about; one that is none when it is about no endpoint.
     endpoint_id: EndpointId,
-    /// The endpoint's.
+    /// Its own, or the endpoint's.
     tenant: Option<String>,
     data: String,
 }
@@ -46,7 +47,7 @@ pub(crate) async fn store(
     let notices = sqlx::query_as!(
         Notice,
         r#"select o.id as "id: EventId", o.created_at, o.org_id as "org_id: OrgId", o.type as kind,
-                  o.endpoint_id as "endpoint_id: EndpointId", e.tenant as "tenant?", o.data
+                  o.endpoint_id as "endpoint_id: EndpointId", coalesce(o.tenant, e.tenant) as tenant, o.data
            from operational_events o left join endpoints e on e.id = o.endpoint_id and e.org_id = o.org_id
            order by o.id limit $1"#,
         MAX_BATCH,
@@ -109,19 +110,10 @@ impl Notice {
         let id = self.id.dated(self.created_at.into());
         // The id's own time, so that the event is found by its id.
         let millis = id.accepted_millis().unwrap_or(0);
+        let accepted_at = UnixMicros::new(millis * 1_000);
         Event {
-            id,
-            org_id: self.org_id,
-            event_type: &self.kind,
-            accepted_at: UnixMicros::new(millis * 1_000),
-            content_type: event::JSON,
-            idempotency_key: None,
-            traceparent: None,
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
             tenant: self.tenant.as_deref(),
-            data: self.data.as_bytes(),
+            ..Event::of_json(id, self.org_id, &self.kind, accepted_at, self.data.as_bytes())
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Paced returns of an endpoint's finished deliveries to `pending`, as its owner asked for. One worker at a time takes a
 //! step of a recovery, and leaves the time at which the next one is due.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::domain::delivery::DeliveryStatus;
@@ -10,6 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::endpoints::permits::Permits;
+use crate::store::usage::late::recount;
 
 /// Pause between two looks at the recoveries.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
@@ -22,6 +24,8 @@ struct Recovery {
     id: Uuid,
     org_id: OrgId,
     endpoint_id: EndpointId,
+    /// The tenant that the endpoint belongs to. It gets no other events.
+    tenant: Option<String>,
     since: OffsetDateTime,
     until: OffsetDateTime,
     statuses: Vec<DeliveryStatus>,
@@ -63,11 +67,16 @@ pub(crate) async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<(), s
         };
         let most = usize::try_from(recovery.per_second).unwrap_or(1);
         let page = page(candidates.iter().map(|candidate| candidate.matches), most);
-        let recovered = revive(&mut transaction, &recovery, &candidates[..page.length]).await?;
+        let candidates = &candidates[..page.length];
+        let recovered = revive(&mut transaction, &recovery, candidates).await?;
+        if recovered > 0 {
+            let hours = hours_of(candidates.iter().filter(|candidate| candidate.matches));
+            recount(&mut *transaction, &hours).await?;
+        }
         advance(
             &mut transaction,
             &recovery,
-            candidates[..page.length].last(),
+            candidates.last(),
             page.is_last,
             recovered,
         )
@@ -97,9 +106,10 @@ fn page(matches: impl ExactSizeIterator<Item = bool>, most: usize) -> Page {
 async fn next_due(connection: &mut PgConnection) -> Result<Option<Recovery>, sqlx::Error> {
     sqlx::query_as!(
         Recovery,
-        r#"select id, org_id as "org_id: OrgId", endpoint_id as "endpoint_id: EndpointId", since, until,
+        r#"select id, org_id as "org_id: OrgId", endpoint_id as "endpoint_id: EndpointId",
+                  (select e.tenant from endpoints e where e.id = r.endpoint_id and e.org_id = r.org_id) as tenant, since, until,
                   statuses as "statuses: Vec<DeliveryStatus>", per_second, position_at, position_event as "position_event: EventId"
-           from recoveries where status = 'running' and next_step_at <= now()
+           from recoveries r where status = 'running' and next_step_at <= now()
            order by next_step_at limit 1 for update skip locked"#
     )
     .fetch_optional(connection)
@@ -125,16 +135,27 @@ async fn dead(connection: &mut PgConnection, recovery: &Recovery) -> Result<Vec<
     .await
 }
 
-/// Delivered deliveries have no index, so this reads the organisation's events.
+/// Delivered deliveries have no index, so this reads the organisation's events, or those of the endpoint's tenant.
 async fn finished(connection: &mut PgConnection, recovery: &Recovery) -> Result<Vec<Candidate>, sqlx::Error> {
     sqlx::query_as!(
         Candidate,
-        r#"select e.accepted_at, e.id as "event_id: EventId", coalesce(d.status = any($7), false) as "matches!"
-           from events e
+        r#"select e.accepted_at as "accepted_at!", e.id as "event_id!: EventId",
+                  coalesce(d.status = any($7), false) as "matches!"
+           from (
+               -- Two branches, each with an index of its own.
+               (select accepted_at, id from events
+                where $8::text is null and org_id = $1
+                  and accepted_at < $3 and accepted_at >= $4 and (accepted_at, id) > ($4, $5::uuid)
+                order by accepted_at, id limit $6)
+               union all
+               (select accepted_at, id from events
+                where org_id = $1 and tenant = $8
+                  and accepted_at < $3 and accepted_at >= $4 and (accepted_at, id) > ($4, $5::uuid)
+                order by accepted_at, id limit $6)
+           ) e
            left join deliveries d on d.event_id = e.id and d.endpoint_id = $2 and d.accepted_at = e.accepted_at
-                                 and d.org_id = e.org_id
-           where e.org_id = $1 and e.accepted_at < $3 and (e.accepted_at, e.id) > ($4, $5)
-           order by e.accepted_at, e.id limit $6"#,
+                                 and d.org_id = $1
+           order by e.accepted_at, e.id"#,
         recovery.org_id.as_uuid(),
         recovery.endpoint_id.as_uuid(),
         recovery.until,
@@ -142,6 +163,7 @@ async fn finished(connection: &mut PgConnection, recovery: &Recovery) -> Result<
         recovery.position_event.map_or(Uuid::nil(), EventId::as_uuid),
         i64::try_from(MAX_LOOKED_AT).unwrap_or(i64::MAX),
         &recovery.statuses as _,
+        recovery.tenant,
     )
     .fetch_all(connection)
     .await
@@ -184,6 +206,14 @@ async fn revive(
     .execute(connection)
     .await?;
     Ok(i64::try_from(done.rows_affected()).unwrap_or(i64::MAX))
+}
+
+/// The hours in which their events were accepted.
+fn hours_of<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Vec<OffsetDateTime> {
+    let hours: BTreeSet<_> = candidates
+        .map(|candidate| candidate.accepted_at.truncate_to_hour())
+        .collect();
+    hours.into_iter().collect()
 }
 
 async fn advance(

@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use shared::domain::id::{EventId, OrgId};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::chores::{audit_log, kept_days};
 use crate::store::partitions;
+use crate::store::usage::days::merge_days;
+use crate::store::usage::removal;
 
 /// Time between two rounds.
 pub(crate) const INTERVAL: Duration = Duration::from_hours(1);
@@ -30,6 +33,19 @@ pub struct RetentionConfig {
     /// delivery stays.
     #[arg(long, env, value_name = "RETENTION", default_value = "30days", value_parser = retention)]
     pub retention: Duration,
+
+    /// Age after which entries of the audit log are removed, at least 2 days.
+    #[arg(long, env, value_name = "AUDIT_RETENTION", default_value = "400days", value_parser = retention)]
+    pub audit_retention: Duration,
+
+    /// Whether entries of the audit log are written to stdout, a JSON object a line: each by one of the workers that are told
+    /// so.
+    #[arg(long, env, value_name = "AUDIT_LOG_STDOUT", action = ArgAction::Set, default_value_t = false)]
+    pub audit_log_stdout: bool,
+
+    /// Age after which counts of usage are removed, and no less than `RETENTION`.
+    #[arg(long, env, value_name = "USAGE_RETENTION", default_value = "400days", value_parser = retention)]
+    pub usage_retention: Duration,
 }
 
 fn retention(text: &str) -> Result<Duration, String> {
@@ -40,8 +56,8 @@ fn retention(text: &str) -> Result<Duration, String> {
     Ok(retention)
 }
 
-/// One round: makes the next days' partitions, drops old ones, and removes what is too old in what stays, all by
-/// Postgres's time.
+/// One round: makes the next days' partitions, drops old ones when their usage is counted, and removes what is too old in what
+/// stays, all by Postgres's time.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -50,18 +66,38 @@ pub(crate) async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(
     let cutoff = now - config.retention;
     partitions::make(pool, now).await?;
     let kept = partitions::drop_before(pool, cutoff).await?;
-    metrics::gauge!("days_kept_past_retention").set(kept);
+    let days = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+    metrics::gauge!("penstock_partitions_kept_past_retention").set(days);
+    kept_days::tell(pool, &kept).await?;
+    kept_days::forget_others(pool, &kept).await?;
+    merge_days(pool).await?;
+    let usage_cutoff = now - config.usage_retention.max(config.retention);
+    removal::remove_before(pool, now, usage_cutoff, cutoff).await?;
     empty_default_partitions(pool, cutoff).await?;
     remove_payloads(pool, now).await?;
+    audit_log::remove_before(pool, now - config.audit_retention).await?;
     let keys = sqlx::query!("delete from idempotency_keys where accepted_at < now() - interval '25 hours'")
         .execute(pool)
         .await?;
     let recoveries = sqlx::query!("delete from recoveries where finished_at < $1", cutoff)
         .execute(pool)
         .await?;
+    let sessions = sqlx::query!(
+        "delete from ended_sessions where ctid in (
+             select ctid from ended_sessions where keep_until < now() for update skip locked
+         )"
+    )
+    .execute(pool)
+    .await?;
+    // The API shows the last 24.
+    let hours = sqlx::query!("delete from endpoint_hours where hour < now() - interval '25 hours'")
+        .execute(pool)
+        .await?;
     tracing::debug!(
         idempotency_keys = keys.rows_affected(),
         recoveries = recoveries.rows_affected(),
+        ended_sessions = sessions.rows_affected(),
+        endpoint_hours = hours.rows_affected(),
         "removed old rows"
     );
     Ok(())
@@ -201,7 +237,7 @@ async fn remove_payloads_of(pool: &PgPool, org_id: OrgId, events: &[&Aged]) -> R
     .await?;
     sqlx::query!(
         "with expunged as (
-             update events e set data = '', expunged_at = now()
+             update events e set data = '', baggage = null, expunged_at = now()
              from unnest($2::uuid[], $3::timestamptz[]) as due (id, accepted_at)
              where e.org_id = $1 and e.accepted_at = due.accepted_at and e.id = due.id and e.expunged_at is null
                and not exists (

@@ -43,7 +43,7 @@ pub(crate) async fn end_deliveries(pool: &PgPool) -> Result<(), sqlx::Error> {
                 break;
             }
             let dead = DeliveryStatus::Dead.as_str();
-            metrics::counter!("delivery_results_total", "status" => dead).increment(ended);
+            metrics::counter!("penstock_delivery_results_total", "status" => dead).increment(ended);
             tracing::warn!(endpoint_id = %endpoint.id, deliveries = ended, "deliveries are dead: nobody acknowledged them");
         }
     }

@@ -4,14 +4,13 @@
 //! (a worker that died, a replay through the API) are found by a walk over all endpoints with pending rows. The walk is
 //! slow on purpose: a worker spends a small part of its time on it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use shared::domain::id::EndpointId;
 use tokio::time::Instant;
 
 use super::survey::Waiting;
-use crate::endpoints::directory::Snapshot;
 
 /// The pause after a part of the walk is this many times as long as the part took.
 const WALK_PAUSE: u32 = 30;
@@ -24,6 +23,8 @@ const PUT_OFF: Duration = Duration::from_secs(1);
 pub(super) struct Agenda {
     entries: HashMap<EndpointId, Entry>,
     by_time: BTreeSet<(Instant, EndpointId)>,
+    /// Endpoints whose entries have changed since [`Agenda::take_without_due`].
+    changed: HashSet<EndpointId>,
     walk: Walk,
 }
 
@@ -69,14 +70,11 @@ impl Agenda {
         }
     }
 
-    /// Lets new events start at once again for endpoints that have no due delivery left: another worker may have taken
-    /// the last one.
-    pub(super) fn end_backlogs(&self, endpoints: &Snapshot) {
-        for endpoint in endpoints.endpoints() {
-            if !self.has_due(endpoint.id) {
-                endpoint.gate.set_backlogged(false);
-            }
-        }
+    /// Endpoints whose rows were looked at since the last call, and that have no due delivery left: another worker may have
+    /// taken the last one. Costs as much as has changed: a delivery that makes an endpoint backlogged is noted too.
+    pub(super) fn take_without_due(&mut self) -> Vec<EndpointId> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().filter(|id| !self.has_due(*id)).collect()
     }
 
     fn insert(&mut self, id: EndpointId, entry: Entry) {
@@ -86,6 +84,7 @@ impl Agenda {
     }
 
     fn remove(&mut self, id: EndpointId) {
+        self.changed.insert(id);
         if let Some(entry) = self.entries.remove(&id) {
             self.by_time.remove(&(entry.look_at, id));
         }
@@ -232,6 +231,22 @@ mod tests {
         };
         agenda.looked(now, &[nothing]);
         assert_eq!(all_due(&mut agenda, now + 5 * SECOND), [id(1)]);
+    }
+
+    #[test]
+    fn those_without_due_deliveries_are_told_once() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        agenda.looked(now, &[waiting(1, 1.0), waiting(2, 1.0), waiting(3, -3.0)]);
+        assert_eq!(agenda.take_without_due(), [id(3)]);
+        assert!(agenda.take_without_due().is_empty());
+
+        let nothing = Waiting {
+            due_seconds: None,
+            ..waiting(2, 0.0)
+        };
+        agenda.looked(now, &[waiting(1, 2.0), nothing]);
+        assert_eq!(agenda.take_without_due(), [id(2)]);
+        assert!(agenda.take_without_due().is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) mod floors;
 mod agenda;
 mod survey;
 mod share;
+mod divide;
 mod unordered;
 mod ordered;
 mod pace;
@@ -32,12 +33,9 @@ use crate::claim::survey::Waiting;
 use crate::crash::{self, Point};
 use crate::endpoints::directory::{Directory, Snapshot};
 use crate::endpoints::permits::Permits;
-use crate::record::health;
+use crate::record::probes;
 use crate::send::Dispatcher;
 use crate::store::warm::WarmPool;
-
-/// Most deliveries of one endpoint in one claim.
-const MAX_PER_ENDPOINT: usize = 50;
 
 /// Most endpoints that one claim looks at. Those that have waited longest come first.
 const MAX_LOOKED_AT: usize = 512;
@@ -67,8 +65,8 @@ pub(crate) struct Claimer {
 /// What one claim leaves for the next.
 #[derive(Default)]
 struct Rounds {
-    /// Endpoints whose gates were told that their circuit is open.
-    open: HashSet<EndpointId>,
+    /// Endpoints whose gates were told that they are held.
+    held: HashSet<EndpointId>,
     agenda: Agenda,
     cursors: Cursors,
     ordered_first: bool,
@@ -110,7 +108,7 @@ impl Claimer {
         let endpoints = self.directory.refresh().await?;
         let mut connection = self.database.acquire().await?;
         if is_tick {
-            self.mark_open_circuits(&mut connection, &endpoints, &mut rounds.open)
+            self.mark_held(&mut connection, &endpoints, &mut rounds.held)
                 .await?;
         }
         let waiting = self
@@ -133,7 +131,7 @@ impl Claimer {
             if !claimed.is_empty() {
                 crash::reach(Point::Claimed);
             }
-            metrics::counter!("deliveries_claimed_total").increment(claimed.len() as u64);
+            metrics::counter!("penstock_deliveries_claimed_total").increment(claimed.len() as u64);
             self.start(&mut shares, claimed);
             if !ordered {
                 for share in shares.iter().filter(|share| share.waiting.has_due()) {
@@ -145,7 +143,7 @@ impl Claimer {
         if let Some(last) = shares.iter().rfind(|share| share.served) {
             rounds.last_served = Some(last.endpoint.id);
         }
-        health::give_back_probes(&mut connection, &share::unused_probes(&shares)).await?;
+        probes::give_back_probes(&mut connection, &share::unused_probes(&shares)).await?;
         pace::give_back(&mut connection, &shares).await?;
         connection.keep();
         Ok(())
@@ -179,7 +177,13 @@ impl Claimer {
         };
         agenda.looked(now, &waiting);
         if is_tick {
-            agenda.end_backlogs(endpoints);
+            for endpoint in agenda
+                .take_without_due()
+                .into_iter()
+                .filter_map(|id| endpoints.get(id))
+            {
+                endpoint.gate.set_backlogged(false);
+            }
         }
         Ok(waiting)
     }
@@ -204,79 +208,20 @@ impl Claimer {
         Ok(())
     }
 
-    /// Tells the gates which circuits are open, so that new events of these endpoints do not start at once.
-    async fn mark_open_circuits(
+    /// Tells the gates which endpoints are held, so that new events of these endpoints do not start at once.
+    async fn mark_held(
         &self,
         connection: &mut PgConnection,
         endpoints: &Snapshot,
         marked: &mut HashSet<EndpointId>,
     ) -> Result<(), sqlx::Error> {
-        let open: HashSet<_> = health::open_circuits(connection).await?.into_iter().collect();
-        for id in marked.union(&open) {
+        let held: HashSet<_> = probes::held(connection).await?.into_iter().collect();
+        for id in marked.union(&held) {
             if let Some(endpoint) = endpoints.get(*id) {
-                endpoint.gate.set_circuit_open(open.contains(id));
+                endpoint.gate.set_held(held.contains(id));
             }
         }
-        *marked = open;
-        Ok(())
-    }
-
-    /// How many deliveries each endpoint may be sent now: as permits and its rate limit allow, and one if it is a probe that
-    /// no other worker sends.
-    async fn shares(
-        &self,
-        connection: &mut PgConnection,
-        endpoints: &Snapshot,
-        waiting: Vec<Waiting>,
-    ) -> Result<Vec<Share>, sqlx::Error> {
-        let sendable = waiting.into_iter().filter(|waiting| {
-            let has_any = waiting.has_due() || waiting.has_ordered();
-            has_any && !waiting.is_open()
-        });
-        let enabled: Vec<_> = sendable
-            .filter_map(|waiting| Some((endpoints.get(waiting.endpoint_id)?.clone(), waiting)))
-            .collect();
-        let fair_share = (self.permits.available() / enabled.len().max(1)).clamp(1, MAX_PER_ENDPOINT);
-        let shares = enabled.into_iter().map(|(endpoint, waiting)| {
-            let most = if waiting.is_probe() { 1 } else { fair_share };
-            if waiting.has_due() {
-                endpoint.gate.set_backlogged(true);
-            }
-            Share {
-                turns: endpoint.gate.available().min(most),
-                lease: endpoint.timeout + self.lease_margin,
-                permits: Vec::new(),
-                served: false,
-                endpoint,
-                waiting,
-            }
-        });
-        let mut shares: Vec<_> = shares.filter(|share| share.turns > 0).collect();
-        pace::take_turns(connection, &mut shares).await?;
-        self.take_probes(connection, &mut shares).await?;
-        Ok(shares)
-    }
-
-    async fn take_probes(
-        &self,
-        connection: &mut PgConnection,
-        shares: &mut Vec<Share>,
-    ) -> Result<(), sqlx::Error> {
-        for share in shares.iter_mut().filter(|share| share.waiting.is_probe()) {
-            share.take_permits(&self.permits, 1);
-        }
-        // Left to a worker that has a permit.
-        shares.retain(|share| !share.waiting.is_probe() || share.served);
-        let probes = shares.iter().filter(|share| share.waiting.is_probe());
-        let probes: Vec<_> = probes.map(|share| (share.endpoint.id, share.lease)).collect();
-        if probes.is_empty() {
-            return Ok(());
-        }
-        let taken: HashSet<_> = health::take_probes(connection, &probes)
-            .await?
-            .into_iter()
-            .collect();
-        shares.retain(|share| !share.waiting.is_probe() || taken.contains(&share.endpoint.id));
+        *marked = held;
         Ok(())
     }
 

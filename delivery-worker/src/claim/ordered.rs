@@ -10,11 +10,12 @@
 
 use std::collections::HashMap;
 
-use shared::domain::id::{EndpointId, EventId, LeaseToken, OrgId};
+use shared::domain::id::{EndpointId, EventId, OrgId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{Claimed, Share};
+use super::claimed::Head;
+use super::{Claimed, Share, claimed};
 use crate::claim::floors::FloorRequests;
 use crate::endpoints::permits::Permits;
 
@@ -50,6 +51,17 @@ struct Due {
 impl Due {
     fn is_ready(&self) -> bool {
         !self.behind && self.stored
+    }
+
+    /// What of it is leased, and for how long.
+    fn head(&self, lease_ms: i64) -> Head {
+        Head {
+            org_id: self.org_id,
+            event_id: self.event_id,
+            endpoint_id: self.endpoint_id,
+            accepted_at: self.accepted_at,
+            lease_ms,
+        }
     }
 }
 
@@ -90,7 +102,7 @@ pub(super) async fn claim(
         share.take_permits(permits, count);
         let leased = share.permits.len().min(count);
         let lease_ms = share.lease_ms();
-        ready.extend(is_ready.take(leased).map(|due| (due, lease_ms)));
+        ready.extend(is_ready.take(leased).map(|due| due.head(lease_ms)));
         // Those that found no permit come first in the next claim.
         let goes_on = is_full && leased == count;
         cursors.advance(*id, page.last().filter(|_| goes_on));
@@ -102,7 +114,7 @@ pub(super) async fn claim(
     let claimed = if ready.is_empty() {
         Vec::new()
     } else {
-        lease(connection, &ready).await?
+        claimed::lease_heads(connection, &ready).await?
     };
     park(connection, due.iter().filter(|due| due.behind).collect()).await?;
     Ok(claimed)
@@ -216,40 +228,4 @@ async fn park(connection: &mut PgConnection, behind: Vec<&Due>) -> Result<(), sq
     .execute(connection)
     .await?;
     Ok(())
-}
-
-async fn lease(connection: &mut PgConnection, heads: &[(&Due, i64)]) -> Result<Vec<Claimed>, sqlx::Error> {
-    sqlx::query_as!(
-        Claimed,
-        r#"
-        update deliveries d
-        set lease_token = gen_random_uuid(), next_attempt_at = now() + due.lease_ms * interval '1 millisecond'
-        from (
-            select c.org_id, c.event_id, c.endpoint_id, c.accepted_at, head.lease_ms
-            from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::bigint[])
-                as head (org_id, event_id, endpoint_id, accepted_at, lease_ms)
-            cross join lateral (
-                select org_id, event_id, endpoint_id, accepted_at from deliveries
-                where event_id = head.event_id and endpoint_id = head.endpoint_id and accepted_at = head.accepted_at
-                  and org_id = head.org_id and status = 'pending' and next_attempt_at <= now()
-                for update skip locked
-            ) c
-        ) due
-        join events e on e.org_id = due.org_id and e.accepted_at = due.accepted_at and e.id = due.event_id
-        where d.event_id = due.event_id and d.endpoint_id = due.endpoint_id and d.accepted_at = due.accepted_at
-          and d.org_id = due.org_id
-        returning d.event_id as "event_id: EventId", d.endpoint_id as "endpoint_id: EndpointId",
-                  d.org_id as "org_id: OrgId", d.accepted_at, d.attempts - d.attempts_before as "attempts!",
-                  extract(epoch from now() - coalesce(d.revived_at, d.created_at))::float8 as "age_seconds!",
-                  d.ordering_key is not null as "ordered!", d.lease_token as "lease_token!: LeaseToken",
-                  e.type as event_type, e.content_type, e.traceparent, e.cloudevent, e.ordering_key, e.tenant, e.data
-        "#,
-        &heads.iter().map(|(head, _)| head.org_id.as_uuid()).collect::<Vec<_>>(),
-        &heads.iter().map(|(head, _)| head.event_id.as_uuid()).collect::<Vec<_>>(),
-        &heads.iter().map(|(head, _)| head.endpoint_id.as_uuid()).collect::<Vec<_>>(),
-        &heads.iter().map(|(head, _)| head.accepted_at).collect::<Vec<_>>(),
-        &heads.iter().map(|(_, lease_ms)| *lease_ms).collect::<Vec<_>>(),
-    )
-    .fetch_all(connection)
-    .await
 }

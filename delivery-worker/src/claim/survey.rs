@@ -15,7 +15,7 @@ pub(super) struct Waiting {
     pub due_seconds: Option<f64>,
     /// The same for deliveries with an ordering key. Skips those that are known to wait for another one of their key.
     pub ordered_seconds: Option<f64>,
-    /// Seconds since a worker may send one probe; `None` while the circuit is closed.
+    /// Seconds since a worker may send one probe; `None` while nothing holds the endpoint.
     pub probe_seconds: Option<f64>,
 }
 
@@ -35,8 +35,8 @@ impl Waiting {
         self.probe_seconds.is_some()
     }
 
-    /// Its circuit is open, and no probe is due yet.
-    pub(super) fn is_open(&self) -> bool {
+    /// Its circuit is open or its receiver asked to wait, and no probe is due yet.
+    pub(super) fn is_held(&self) -> bool {
         self.probe_seconds.is_some_and(|seconds| !is_past(seconds))
     }
 
@@ -104,7 +104,7 @@ pub(super) async fn look(
         r#"
         select l.endpoint_id as "endpoint_id!: EndpointId", extract(epoch from now() - f.due_at)::float8 as due_seconds,
                extract(epoch from now() - o.due_at)::float8 as ordered_seconds,
-               extract(epoch from now() - h.open_until)::float8 as probe_seconds
+               extract(epoch from now() - h.held_until)::float8 as probe_seconds
         from unnest($1::uuid[]) as l (endpoint_id)
         left join lateral (
             select next_attempt_at as due_at from deliveries

@@ -3,4 +3,7 @@
 //! Imports `store` and `intake`.
 
 pub(crate) mod audit;
+pub(crate) mod explain;
 pub(crate) mod requeue;
+pub(crate) mod reseal;
+pub(crate) mod secrets_keys;

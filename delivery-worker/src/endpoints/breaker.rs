@@ -22,7 +22,7 @@ pub struct Breaker {
     #[arg(long, env, value_name = "CIRCUIT_PAUSE_MAX", default_value = "5m", value_parser = parse_duration)]
     pub circuit_pause_max: Duration,
 
-    /// How long an endpoint may do nothing but fail before it is disabled.
+    /// How long an endpoint may do nothing but fail before it is disabled. Its owner is told after half of it.
     #[arg(long, env, value_name = "DISABLE_AFTER", default_value = "5days", value_parser = parse_duration)]
     pub disable_after: Duration,
 }
@@ -51,6 +51,11 @@ impl Breaker {
         } else {
             Circuit::Open(failing_for.min(self.circuit_pause_max).max(self.circuit_pause))
         }
+    }
+
+    /// Whether the owner of an endpoint with an open circuit should know that it will be disabled.
+    pub fn warns(&self, failing_for: Duration) -> bool {
+        failing_for >= self.disable_after / 2
     }
 }
 
@@ -102,6 +107,18 @@ mod tests {
                 prop_assert!(second <= DEFAULT.circuit_pause_max);
             }
             prop_assert_eq!(second.is_none(), one + more >= 432_000);
+        }
+
+        #[test]
+        fn before_an_endpoint_is_disabled_its_owner_may_be_told(limit in 2u64..1_000_000) {
+            let breaker = Breaker { disable_after: Duration::from_secs(limit), ..DEFAULT };
+            let told = |millis| {
+                let failing_for = Duration::from_millis(millis);
+                (breaker.warns(failing_for), breaker.judge(10, failing_for) == Circuit::GivenUp)
+            };
+            prop_assert_eq!(told(limit * 500 - 1), (false, false));
+            prop_assert_eq!(told(limit * 500), (true, false));
+            prop_assert_eq!(told(limit * 1_000), (true, true));
         }
 
         #[test]

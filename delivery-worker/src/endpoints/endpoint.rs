@@ -1,12 +1,14 @@
-//! An endpoint as a worker uses it: read once from its row, then shared by all its deliveries.
+//! An endpoint as a worker uses it: read once from its row, when it is [first used](crate::endpoints::lazy), then shared by all
+//! its deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use hyper::Method;
 use hyper::header::HeaderMap;
-use shared::domain::endpoint::{EndpointKind, Format, OnExhausted};
-use shared::domain::event::Event;
+use shared::domain::endpoint::{EndpointKind, Format, OnExhausted, StoredFormat, WebhookMethod};
+use shared::domain::event::{Event, JSON};
 use shared::domain::event_type::EventTypePattern;
 use shared::domain::filter::PayloadFilter;
 use shared::domain::headers::CustomHeaders;
@@ -18,6 +20,9 @@ use url::Url;
 
 use crate::endpoints::permits::Gate;
 use crate::endpoints::retry::RetryPolicy;
+use crate::send::credentials::Credentials;
+use crate::send::render::EndpointTemplate;
+use crate::send::schemes::Schemes;
 use crate::send::sign::Signer;
 
 /// An enabled endpoint that deliveries are sent to.
@@ -25,6 +30,8 @@ use crate::send::sign::Signer;
 pub(crate) struct Endpoint {
     pub id: EndpointId,
     pub org_id: OrgId,
+    /// Whose it is; `None` when it is the organisation's own.
+    pub tenant: Option<Tenant>,
     pub url: Url,
     /// How long an attempt may take.
     pub timeout: Duration,
@@ -33,6 +40,14 @@ pub(crate) struct Endpoint {
     pub headers: HeaderMap,
     /// The form of its deliveries.
     pub format: Format,
+    /// How they are signed, unless that is the default.
+    pub schemes: Option<Schemes>,
+    /// What its requests show besides.
+    pub credentials: Option<Arc<Credentials>>,
+    /// The method of its requests.
+    pub method: Method,
+    /// What makes their bodies instead.
+    pub template: Option<Arc<EndpointTemplate>>,
     /// Its deliveries say whose event it is.
     pub names_tenant: bool,
     /// When its failed deliveries are tried again.
@@ -61,7 +76,14 @@ pub(crate) struct EndpointRow {
     pub previous_secret: Option<Vec<u8>>,
     pub previous_secret_expires_at: Option<OffsetDateTime>,
     pub headers: Option<Vec<u8>>,
-    pub format: Format,
+    pub format: StoredFormat,
+    pub method: WebhookMethod,
+    /// Sealed.
+    pub signatures: Option<Vec<u8>>,
+    /// Sealed.
+    pub auth: Option<Vec<u8>>,
+    pub template: Option<String>,
+    pub template_content_type: Option<String>,
     pub max_in_flight: i32,
     pub timeout_ms: i32,
     pub rate_limit_per_second: Option<i32>,
@@ -129,14 +151,24 @@ impl EndpointRow {
         let same_gate = known.filter(|known| known.max_in_flight == self.max_in_flight);
         let url = self.url.as_deref().context("it has no URL")?;
         let slots = usize::try_from(self.max_in_flight)?;
+        let before = known.and_then(|known| known.credentials.as_ref());
+        let headers = CustomHeaders::unseal(self.headers.as_deref(), key, self.id)?.to_map()?;
         Ok(Endpoint {
             id: self.id,
             org_id: self.org_id,
+            tenant: self.tenant.clone(),
             url: url.parse()?,
             timeout: Duration::from_millis(u64::try_from(self.timeout_ms)?),
             signer: self.signer(key)?,
-            headers: CustomHeaders::unseal(self.headers.as_deref(), key, self.id)?.to_map()?,
-            format: self.format,
+            schemes: Schemes::open(self.signatures.as_deref(), key, self.id, &headers)?,
+            credentials: Credentials::open(self.auth.as_deref(), key, self.id, before)?,
+            headers,
+            format: self.format.format,
+            template: self.template(known)?,
+            method: match self.method {
+                WebhookMethod::Post => Method::POST,
+                WebhookMethod::Put => Method::PUT,
+            },
             names_tenant: self.all_tenants,
             retry: self.retry(policy)?,
             rate_limit: self.rate_limit_per_second.map(u32::try_from).transpose()?,
@@ -145,6 +177,18 @@ impl EndpointRow {
             gate: same_gate.map_or_else(|| Arc::new(Gate::new(slots)), |known| known.gate.clone()),
             max_in_flight: self.max_in_flight,
         })
+    }
+
+    /// Its template: that of `known` if it is the same, which may have been read already.
+    fn template(&self, known: Option<&Endpoint>) -> anyhow::Result<Option<Arc<EndpointTemplate>>> {
+        let Some(source) = &self.template else {
+            return Ok(None);
+        };
+        let content_type = self.template_content_type.as_deref().unwrap_or(JSON);
+        let template = EndpointTemplate::new(source, content_type)?;
+        let known = known.and_then(|known| known.template.as_ref());
+        let same = known.filter(|known| known.is(&template)).cloned();
+        Ok(Some(same.unwrap_or_else(|| Arc::new(template))))
     }
 
     fn signer(&self, key: &SecretsKey) -> anyhow::Result<Signer> {
@@ -175,116 +219,4 @@ impl EndpointRow {
 }
 
 #[cfg(test)]
-mod tests {
-    use data_encoding::BASE64;
-
-    use super::*;
-
-    const POLICY: RetryPolicy = RetryPolicy {
-        retry_initial: Duration::from_secs(5),
-        retry_factor: 4.0,
-        retry_max: Duration::from_secs(36_000),
-        retry_attempts: 18,
-        retry_max_age: Duration::from_secs(5 * 86_400),
-    };
-
-    fn key() -> SecretsKey {
-        BASE64.encode(&[7; 32]).parse().unwrap()
-    }
-
-    fn row() -> EndpointRow {
-        let id = EndpointId::generate();
-        EndpointRow {
-            id,
-            org_id: OrgId::generate(),
-            kind: EndpointKind::Push,
-            url: Some("https://example.com/".to_owned()),
-            event_types: Vec::new(),
-            filter: None,
-            secret: SigningSecret::generate().seal(&key(), id),
-            previous_secret: None,
-            previous_secret_expires_at: None,
-            headers: None,
-            format: Format::Standard,
-            max_in_flight: 8,
-            timeout_ms: 1_000,
-            rate_limit_per_second: None,
-            ordered: false,
-            on_exhausted: OnExhausted::Skip,
-            retry_attempts: None,
-            retry_initial_ms: None,
-            retry_factor: None,
-            retry_max_ms: None,
-            retry_max_age_ms: None,
-            tenant: None,
-            all_tenants: false,
-            enabled: true,
-        }
-    }
-
-    fn endpoint(row: &EndpointRow) -> anyhow::Result<Endpoint> {
-        row.endpoint(None, &key(), &POLICY)
-    }
-
-    #[test]
-    fn an_endpoint_overrides_any_part_of_the_workers_retry_policy() {
-        assert_eq!(endpoint(&row()).unwrap().retry, POLICY);
-        let some = EndpointRow {
-            retry_attempts: Some(3),
-            retry_max_ms: Some(60_000),
-            ..row()
-        };
-        let expected = RetryPolicy {
-            retry_attempts: 3,
-            retry_max: Duration::from_secs(60),
-            ..POLICY
-        };
-        assert_eq!(endpoint(&some).unwrap().retry, expected);
-        let all = EndpointRow {
-            retry_initial_ms: Some(1),
-            retry_factor: Some(1.5),
-            retry_max_age_ms: Some(2_000),
-            ..some
-        };
-        let expected = RetryPolicy {
-            retry_initial: Duration::from_millis(1),
-            retry_factor: 1.5,
-            retry_max_age: Duration::from_secs(2),
-            ..expected
-        };
-        assert_eq!(endpoint(&all).unwrap().retry, expected);
-    }
-
-    #[test]
-    fn a_retry_factor_that_is_no_number_is_refused() {
-        for factor in [f64::NAN, f64::INFINITY] {
-            let row = EndpointRow {
-                retry_factor: Some(factor),
-                ..row()
-            };
-            assert!(endpoint(&row).is_err());
-        }
-    }
-
-    #[test]
-    fn paced_deliveries_and_those_in_order_wait_in_the_table() {
-        let plain = Event::sample();
-        let keyed = Event {
-            ordering_key: Some("k"),
-            ..plain
-        };
-        let may_start =
-            |row: &EndpointRow| [plain, keyed].map(|event| endpoint(row).unwrap().may_start(&event));
-        assert_eq!(may_start(&row()), [true, true]);
-        let ordered = EndpointRow {
-            ordered: true,
-            ..row()
-        };
-        assert_eq!(may_start(&ordered), [true, false]);
-        let paced = EndpointRow {
-            rate_limit_per_second: Some(5),
-            ..row()
-        };
-        assert_eq!(may_start(&paced), [false, false]);
-    }
-}
+pub(crate) mod tests;

@@ -66,11 +66,16 @@ impl EventTypes {
 
 #[cfg(test)]
 mod tests {
+    use shared::domain::event_type;
+
     use super::*;
 
     fn wants(patterns: &[&str], event_type: &str) -> bool {
         let patterns: Vec<_> = patterns.iter().map(|text| text.parse().unwrap()).collect();
-        EventTypes::new(&patterns).contain(event_type)
+        let wanted = EventTypes::new(&patterns).contain(event_type);
+        // The same without an index.
+        assert_eq!(event_type::wants(&patterns, event_type), wanted);
+        wanted
     }
 
     #[test]

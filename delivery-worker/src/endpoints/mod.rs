@@ -3,9 +3,11 @@
 //! Imports `store`.
 
 pub(crate) mod endpoint;
+pub(crate) mod lazy;
 pub(crate) mod event_types;
 pub(crate) mod subscribers;
 pub(crate) mod directory;
 pub(crate) mod permits;
 pub(crate) mod retry;
 pub(crate) mod breaker;
+pub(crate) mod attempt_counts;

@@ -25,8 +25,8 @@ pub(crate) struct Gate {
     leases: Arc<Semaphore>,
     // Due deliveries wait in the table. New events queue up behind them, and a freed permit wakes the claimer.
     backlogged: AtomicBool,
-    // The endpoint fails: all its deliveries go through the table, where probes are chosen.
-    circuit_open: AtomicBool,
+    // The endpoint fails, or its receiver asked to wait: all its deliveries go through the table, where probes are chosen.
+    held: AtomicBool,
     // When a delivery last failed.
     failed: Mutex<Option<Instant>>,
 }
@@ -42,7 +42,7 @@ impl Gate {
             slots: Arc::new(Semaphore::new(slots)),
             leases: Arc::new(Semaphore::new(2 * slots)),
             backlogged: AtomicBool::new(false),
-            circuit_open: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             failed: Mutex::new(None),
         }
     }
@@ -66,9 +66,15 @@ impl Gate {
         self.backlogged.store(backlogged, Ordering::Relaxed);
     }
 
-    /// Says whether the endpoint's circuit is open. A hint, like the other: the table has the truth.
-    pub(crate) fn set_circuit_open(&self, open: bool) {
-        self.circuit_open.store(open, Ordering::Relaxed);
+    /// Says whether the endpoint is held: its circuit is open, or its receiver asked to wait. A hint, like the other: the table
+    /// has the truth.
+    pub(crate) fn set_held(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    /// Whether it was said to be held.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// How many more deliveries the endpoint may have in flight.
@@ -140,7 +146,7 @@ impl Permits {
 
     /// A permit for a new event, which must not overtake older ones.
     pub(crate) fn try_acquire_for_new(&self, gate: &Arc<Gate>) -> Option<Permit> {
-        let queued = gate.backlogged.load(Ordering::Relaxed) || gate.circuit_open.load(Ordering::Relaxed);
+        let queued = gate.backlogged.load(Ordering::Relaxed) || gate.held.load(Ordering::Relaxed);
         let permit = if queued { None } else { self.try_acquire(gate) };
         if permit.is_none() {
             gate.set_backlogged(true);
@@ -153,7 +159,7 @@ impl Permits {
     pub(crate) fn note_waiting(&self, id: EndpointId, gate: &Gate) {
         self.note_due(id, Duration::ZERO);
         gate.set_backlogged(true);
-        if gate.available() > 0 && !gate.circuit_open.load(Ordering::Relaxed) {
+        if gate.available() > 0 && !gate.held.load(Ordering::Relaxed) {
             self.wake_claimer();
         }
     }
@@ -186,6 +192,11 @@ impl Permits {
     /// How many more deliveries may be started.
     pub(crate) fn available(&self) -> usize {
         self.slots.available_permits()
+    }
+
+    /// How many deliveries may be started and not be recorded.
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     /// How many deliveries were started and are not recorded yet.

@@ -3,11 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use shared::domain::event::{Event, is_json};
-use shared::domain::filter::{FilterSet, PayloadFilter, Values};
+use shared::domain::filter::{Asked, FilterSet, PayloadFilter, Progress, Values};
 use shared::domain::id::EndpointId;
 
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::event_types::EventTypes;
+use crate::endpoints::lazy::LazyEndpoint;
 use crate::slices::{SLICE, Slices};
 
 /// Pointers of an organisation's filters beyond which they are sorted on another thread.
@@ -34,8 +35,8 @@ pub(crate) struct Subscriber {
 /// Where an endpoint's deliveries go.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
-    /// To its URL. `None` when this worker cannot send them: they wait in the table for one that can.
-    Webhook(Option<Arc<Endpoint>>),
+    /// To its URL.
+    Webhook(Arc<LazyEndpoint>),
     /// To its owner, who fetches them.
     Pull,
 }
@@ -46,12 +47,17 @@ impl Target {
         matches!(self, Self::Pull)
     }
 
-    /// The endpoint that this worker can send deliveries to.
-    pub(crate) fn webhook(&self) -> Option<&Arc<Endpoint>> {
+    /// The endpoint that deliveries are sent to, opened or not.
+    pub(crate) fn lazy(&self) -> Option<&Arc<LazyEndpoint>> {
         match self {
-            Self::Webhook(endpoint) => endpoint.as_ref(),
+            Self::Webhook(endpoint) => Some(endpoint),
             Self::Pull => None,
         }
+    }
+
+    /// The endpoint that this worker can send deliveries to. When it cannot, they wait in the table for one that can.
+    pub(crate) fn webhook(&self) -> Option<&Arc<Endpoint>> {
+        self.lazy()?.get()
     }
 }
 
@@ -86,6 +92,10 @@ type Numbered<'a> = (&'a Arc<PayloadFilter>, usize);
 impl Subscribers {
     pub(crate) fn insert(&mut self, subscriber: Subscriber) {
         self.filters = OnceLock::new();
+        if self.all.is_empty() {
+            // Most tenants have one.
+            self.all.reserve_exact(1);
+        }
         self.all.push(subscriber);
     }
 
@@ -145,19 +155,32 @@ impl Subscribers {
         slices: &mut Slices,
     ) -> Vec<Taker<'a>> {
         let set = self.filter_set().await;
-        let values = read(&set, event, slices).await;
+        let asks_data =
+            |(_, filter): &(_, Option<Numbered<'_>>)| filter.is_some_and(|(filter, _)| filter.asks_data());
+        let values = if wanting.iter().any(asks_data) {
+            read(&set, event, slices).await
+        } else {
+            None
+        };
+        let asked = Asked {
+            event_type: event.event_type,
+            tenant: event.tenant,
+            values: values.as_ref(),
+        };
         let mut takers = Vec::new();
         for (subscriber, filter) in wanting {
             let mut taker = Taker::of(subscriber);
             if let Some((filter, number)) = filter {
-                // What is not JSON, or not to its end, matches no filter.
-                let Some(values) = &values else { continue };
+                // What is not JSON, or not to its end, matches no filter that asks about it.
+                if values.is_none() && filter.asks_data() {
+                    continue;
+                }
                 slices.spend(filter.steps() as usize).await;
-                match steps.checked_sub(filter.steps()) {
+                match steps.checked_sub(set.steps(number, asked)) {
                     Some(left) => *steps = left,
                     None => taker.is_undecided = true,
                 }
-                if !taker.is_undecided && !set.matches(number, values) {
+                if !taker.is_undecided && !passes(&set, number, asked, slices).await {
                     continue;
                 }
             }
@@ -185,6 +208,19 @@ impl Subscribers {
         self.filters
             .get_or_init(|| Arc::new(made.unwrap_or_else(|| FilterSet::new(filters))))
             .clone()
+    }
+}
+
+/// Whether a filter lets an event pass. Searches in long texts let others have their turn.
+async fn passes(set: &FilterSet, number: usize, asked: Asked<'_>, slices: &mut Slices) -> bool {
+    let Some(mut judging) = set.judge(number, asked) else {
+        return false;
+    };
+    loop {
+        match judging.go_on() {
+            Progress::Paused(steps) => slices.spend(steps).await,
+            Progress::Decided(decision) => return decision.passes,
+        }
     }
 }
 

@@ -125,7 +125,9 @@ impl Writer {
             } in begun.deliveries
             {
                 match progress {
-                    Progress::Delivered { latency, .. } if is_new => count_first_success(&endpoint, latency),
+                    Progress::Delivered { success, latency, .. } if is_new => {
+                        count_first_success(&endpoint, success.duration, latency, &self.attempt_counts);
+                    }
                     Progress::ForRecorder(report) => self.dispatcher.record(*report),
                     // Of one that runs, the report goes to the recorder.
                     Progress::Delivered { .. } | Progress::Running => {}

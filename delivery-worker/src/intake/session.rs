@@ -182,19 +182,23 @@ impl Acks {
     }
 
     /// Does what takes long with frames, and tells the server again and again that they are worked on: nobody else is
-    /// offered them meanwhile.
+    /// offered them meanwhile. It says so over a later connection too, as a server that was started again goes on counting
+    /// the time: if it has another frame at this place, that one is only held a little longer.
     pub(crate) async fn keep_during<T>(
         &self,
         frames: &[Message],
         mut work: impl Future<Output = T> + Unpin,
     ) -> T {
         let mut tick = tokio::time::interval_at(Instant::now() + self.keep_interval, self.keep_interval);
+        let mut connections = self.nats.connections();
+        connections.mark_unchanged();
         loop {
             tokio::select! {
                 done = &mut work => return done,
                 _ = tick.tick() => {}
+                () = connections.changed() => {}
             }
-            if self.is_current() {
+            if self.nats.connection().is_some() {
                 for message in frames {
                     let _ = message.ack_with(AckKind::Progress).await;
                 }

@@ -1,12 +1,24 @@
 //! The event streams and their consumers as nats-server has them.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer;
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::{Info, Stream};
 use futures_util::TryStreamExt as _;
+use shared::domain::clock::UnixMicros;
+use shared::process::nats::Nats;
+use shared::process::worker_backlog::{Part, WorkerBacklog};
+use shared::wire::depth::Depth;
 use shared::wire::stream::{CONSUMER, NAME_PREFIX};
+use time::OffsetDateTime;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// How often the streams are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The event streams.
 ///
@@ -19,6 +31,15 @@ pub(crate) async fn event_streams(jetstream: &Context) -> anyhow::Result<Vec<Inf
     Ok(streams)
 }
 
+/// The time up to which all that was accepted is stored: that of the oldest frame in the streams, or `now`, which was read
+/// before them. `None` when NATS does not answer.
+pub(crate) async fn stored_through(nats: &Nats, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let streams = event_streams(&nats.jetstream()).await.ok()?;
+    let filled = streams.iter().filter(|stream| stream.state.messages > 0);
+    let oldest = filled.map(|stream| stream.state.first_timestamp).min();
+    Some(oldest.map_or(now, |oldest| oldest.min(now)))
+}
+
 /// The workers' consumer on a stream, if it is there.
 ///
 /// # Errors
@@ -29,4 +50,40 @@ pub(crate) async fn workers_consumer(stream: &Stream<()>) -> anyhow::Result<Opti
         Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).context("cannot read the consumer"),
     }
+}
+
+/// Keeps the streams' half of the backlog, until the stop.
+///
+/// # Errors
+/// Never; it returns a result because it runs as a long-lived task.
+pub(crate) async fn follow(
+    nats: Nats,
+    backlog: WorkerBacklog,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let jetstream = nats.jetstream();
+    let mut tick = tokio::time::interval(LOOK_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        match stop.run_until_cancelled(depth(&jetstream)).await {
+            None => break,
+            Some(Ok(depth)) => backlog.set_streams(Part {
+                deliveries: depth.events,
+                age: depth.age,
+            }),
+            // The connection's own log says why.
+            Some(Err(error)) => tracing::debug!(%error, "cannot look at the streams, trying again later"),
+        }
+    }
+    Ok(())
+}
+
+/// Of all streams together.
+async fn depth(jetstream: &Context) -> anyhow::Result<Depth> {
+    let mut depth = Depth::default();
+    for info in event_streams(jetstream).await? {
+        let stream = jetstream.get_stream_no_info(&info.config.name).await?;
+        depth = depth.and(Depth::of(&stream, &info, UnixMicros::now().to_date_time()).await?);
+    }
+    Ok(depth)
 }

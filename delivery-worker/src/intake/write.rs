@@ -2,27 +2,28 @@
 //! start, wait, write. Storing the same frame again changes nothing. What cannot be read or stored is set aside with its
 //! bytes; everything around it goes on.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{AckKind, Message};
-use shared::domain::id::EventId;
+use shared::domain::clock::UnixMicros;
+use shared::traces::Traces;
 
 use crate::crash::{self, Point};
+use crate::endpoints::attempt_counts::AttemptCounts;
 use crate::endpoints::directory::{Directory, Snapshot};
 use crate::intake::decode::{Decoded, decode};
 use crate::intake::early::Early;
 use crate::intake::frame::{Frame, Located, split_repeats};
 use crate::intake::isolate::{Faulty, isolate};
-use crate::intake::plan::{Plan, Planned, Planner};
+use crate::intake::plan::{Plan, Planner};
 use crate::intake::put_off::PutOff;
+use crate::intake::trace;
 use crate::send::Dispatcher;
-use crate::send::body::Outgoing;
-use crate::send::job::Job;
 use crate::store::events::{self, Stored};
 use crate::store::quarantine::{Unreadable, quarantine};
+use crate::store::usage::late::CountedThrough;
 use crate::store::warm::WarmPool;
 
 /// Pause before a frame that may be for a worker of another release is offered again.
@@ -39,6 +40,12 @@ pub(crate) struct Writer {
     pub planner: Planner,
     /// Where deliveries start.
     pub dispatcher: Dispatcher,
+    /// Where the spans of storing are recorded, if any are.
+    pub traces: Option<Traces>,
+    /// Up to when usage is counted.
+    pub counted: Arc<CountedThrough>,
+    /// What comes of attempts.
+    pub attempt_counts: Arc<AttemptCounts>,
 }
 
 /// What became of the frames of a batch that were for this worker.
@@ -177,6 +184,7 @@ impl Writer {
 
     /// Plans, writes and starts the deliveries of events with different ids, as many at once as one statement should write.
     async fn deliver(&self, mut events: &[Located<'_>], early: Option<&Early>) -> Result<(), sqlx::Error> {
+        let traced = self.traces.as_ref().map(|traces| (traces, UnixMicros::now()));
         while !events.is_empty() {
             let endpoints = self.directory.snapshot();
             let plan = self.planner.plan(&endpoints, events, early).await;
@@ -185,13 +193,20 @@ impl Writer {
                 Stored::Stale => _ = self.directory.refresh().await?,
                 Stored::New(new) => {
                     crash::reach(Point::Stored);
-                    metrics::counter!("intake_events_total").increment(planned.len() as u64);
+                    metrics::counter!("penstock_intake_events_total").increment(planned.len() as u64);
                     count_without_endpoint(&endpoints, planned);
-                    let new = new.into_iter().collect();
-                    self.start(planned, plan, &new);
-                    if let Some(early) = early {
-                        self.conclude(planned, early, &new);
+                    if let Some((traces, begun)) = traced {
+                        trace::stored(traces, begun, planned, &new.events);
                     }
+                    for endpoint in new.held.iter().filter_map(|id| endpoints.get(*id)) {
+                        endpoint.gate.set_held(true);
+                    }
+                    self.start(planned, plan, &new.events);
+                    if let Some(early) = early {
+                        self.conclude(planned, early, &new.events);
+                    }
+                    let times = planned.iter().map(|located| located.event.accepted_at);
+                    self.counted.note(self.database.pool(), times).await?;
                     events = later;
                 }
             }
@@ -216,50 +231,11 @@ impl Writer {
         self.database.pool().within(writing).await
     }
 
-    /// Starts the leased deliveries of the events that were new. The permits of the others are freed.
-    fn start(&self, events: &[Located<'_>], plan: Plan<'_>, new: &HashSet<EventId>) {
-        self.note_waiting(&plan);
-        let mut outgoing = HashMap::new();
-        let mut undecided = 0;
-        for Planned { delivery, start } in plan.deliveries {
-            let event = &events[delivery.event].event;
-            if !new.contains(&event.id) {
-                continue;
-            }
-            undecided += u64::from(delivery.is_undecided);
-            let Some(start) = start else {
-                continue;
-            };
-            let outgoing = outgoing
-                .entry(delivery.event)
-                .or_insert_with(|| Arc::new(Outgoing::from(event)));
-            let job = Job::first(outgoing.clone(), start.endpoint, start.lease);
-            self.dispatcher.start(job, start.permit);
-        }
-        if undecided > 0 {
-            metrics::counter!("filters_undecided_total").increment(undecided);
-        }
-    }
-
-    /// Says for which endpoints deliveries are written that do not start at once.
-    fn note_waiting(&self, plan: &Plan<'_>) {
-        let permits = &self.planner.permits;
-        for endpoint in plan.parked.values() {
-            permits.note_waiting(endpoint.id, &endpoint.gate);
-        }
-        for id in &plan.for_claimer {
-            permits.note_due(*id, Duration::ZERO);
-        }
-        if !plan.for_claimer.is_empty() {
-            permits.wake_claimer();
-        }
-    }
-
     async fn set_aside(&self, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
         if !quarantine(self.database.pool(), unreadable).await? {
             return Ok(());
         }
-        metrics::counter!("quarantined_total").increment(1);
+        metrics::counter!("penstock_quarantined_total").increment(1);
         let (stream, sequence, reason) = (unreadable.stream, unreadable.sequence, &unreadable.reason);
         tracing::error!(
             stream,
@@ -277,6 +253,6 @@ fn count_without_endpoint(endpoints: &Snapshot, events: &[Located<'_>]) {
     let lost = |located: &&Located<'_>| endpoints.has_no_endpoint_of_tenant(&located.event);
     let lost = events.iter().filter(lost).count();
     if lost > 0 {
-        metrics::counter!("tenant_events_without_endpoint_total").increment(lost as u64);
+        metrics::counter!("penstock_tenant_events_without_endpoint_total").increment(lost as u64);
     }
 }

@@ -9,10 +9,10 @@ use shared::db::limited::LimitedPool;
 use shared::domain::clock::UnixMicros;
 use shared::domain::delivery::Outcome;
 use shared::domain::id::{EndpointId, EventId};
-use sqlx::PgConnection;
 
 use crate::endpoints::breaker::{Breaker, Circuit};
 use crate::endpoints::endpoint::Endpoint;
+use crate::endpoints::permits::Permits;
 use crate::endpoints::retry::Next;
 use crate::send::report::Report;
 
@@ -40,9 +40,15 @@ pub(crate) async fn disable_gone(pool: &LimitedPool, group: &[Report]) {
 /// `breaker` says. Successes are counted with the results themselves.
 ///
 /// An error is only logged: the endpoint's next failure does the same again.
-pub(crate) async fn count_failures(pool: &LimitedPool, breaker: &Breaker, group: &[Report]) {
+pub(crate) async fn count_failures(
+    pool: &LimitedPool,
+    breaker: &Breaker,
+    permits: &Permits,
+    group: &[Report],
+) {
     let mut failing = HashMap::new();
-    for report in group.iter().filter(|report| report.was_tried()) {
+    let counts = |report: &&Report| report.was_tried() && report.attempt.is_receivers();
+    for report in group.iter().filter(counts) {
         if report.next == Next::Delivered {
             failing.remove(&report.job.endpoint.id);
         } else {
@@ -68,6 +74,10 @@ pub(crate) async fn count_failures(pool: &LimitedPool, breaker: &Breaker, group:
     match add_failures(pool, &counts).await {
         Ok(rows) => {
             for row in rows {
+                if row.free {
+                    // It may have been held until now.
+                    permits.note_due(row.endpoint_id, Duration::ZERO);
+                }
                 if let Some(failed) = failing.get(&row.endpoint_id) {
                     log_failed(row.endpoint_id, follow_up(pool, breaker, failed, &row).await);
                 }
@@ -103,8 +113,12 @@ async fn follow_up(
     match breaker.judge(failures, failing_for) {
         Circuit::Closed => Ok(()),
         Circuit::Open(pause) => {
-            endpoint.gate.set_circuit_open(true);
-            open(pool, endpoint.id, pause, failed.outcome).await
+            endpoint.gate.set_held(true);
+            open(pool, endpoint.id, pause, failed.outcome).await?;
+            if breaker.warns(failing_for) && !failing.warned {
+                warn(pool, endpoint.id, breaker.disable_after, failed.outcome).await?;
+            }
+            Ok(())
         }
         Circuit::GivenUp => {
             let time = humantime::format_duration(breaker.disable_after);
@@ -119,6 +133,10 @@ struct Failing {
     failures: i32,
     /// Since the first of them.
     seconds: f64,
+    /// Nothing holds its deliveries.
+    free: bool,
+    /// Its owner was told that it will be disabled.
+    warned: bool,
 }
 
 async fn add_failures(
@@ -132,9 +150,14 @@ async fn add_failures(
            from unnest($1::uuid[], $2::uuid[], $3::integer[]) as f (endpoint_id, org_id, failures)
            order by endpoint_id
            on conflict (endpoint_id) do update
-               set consecutive_failures = h.consecutive_failures + excluded.consecutive_failures
+               set consecutive_failures = h.consecutive_failures + excluded.consecutive_failures,
+                   failing_since = case when h.consecutive_failures = 0 then now() else h.failing_since end,
+                   -- A receiver that fails after the time for which it asked waits no more.
+                   waits_until = case when h.waits_until > now() then h.waits_until end,
+                   probe_until = case when h.waits_until > now() then h.probe_until end
            returning endpoint_id as "endpoint_id: EndpointId", consecutive_failures as failures,
-                     extract(epoch from now() - failing_since)::float8 as "seconds!""#,
+                     extract(epoch from now() - failing_since)::float8 as "seconds!", held_until is null as "free!",
+                     coalesce(warned_at >= failing_since, false) as "warned!""#,
         &counts
             .iter()
             .map(|(endpoint, _)| endpoint.id.as_uuid())
@@ -193,7 +216,49 @@ async fn open(
     .await?;
     if opened == Some(true) {
         tracing::warn!(endpoint_id = %id, ?pause, "endpoint keeps failing, its circuit is open");
-        metrics::counter!("circuits_opened_total").increment(1);
+        metrics::counter!("penstock_circuits_opened_total").increment(1);
+    }
+    Ok(())
+}
+
+/// Writes down, once for all failures since its last success, that an endpoint will be disabled `disable_after` the first of them.
+async fn warn(
+    pool: &LimitedPool,
+    id: EndpointId,
+    disable_after: Duration,
+    outcome: Outcome,
+) -> Result<(), sqlx::Error> {
+    let warned = sqlx::query_scalar!(
+        r#"with warned as (
+               update endpoint_health set warned_at = now()
+               where endpoint_id = $1 and consecutive_failures > 0
+                 and (warned_at is null or warned_at < failing_since)
+               returning endpoint_id, org_id, failing_since
+           ),
+           told as (
+               insert into operational_events (id, org_id, type, endpoint_id, data)
+               select $3, w.org_id, $4, w.endpoint_id,
+                      json_build_object(
+                          'endpoint_id', w.endpoint_id,
+                          'failing_since', to_char(w.failing_since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                          'disabled_from', to_char((w.failing_since + $2 * interval '1 second') at time zone 'UTC',
+                                                   'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                          'reason', $5::text
+                      )::text
+               from warned w where is_operational_event_wanted(w.org_id, $4, w.endpoint_id)
+           )
+           select count(*) as "count!" from warned"#,
+        id.as_uuid(),
+        disable_after.as_secs_f64(),
+        EventId::at(UnixMicros::now()).as_uuid(),
+        shared::domain::event::ENDPOINT_DISABLING_SOON,
+        outcome as _,
+    )
+    .fetch_one(pool)
+    .await?;
+    if warned == 1 {
+        tracing::warn!(endpoint_id = %id, "endpoint keeps failing, it will be disabled");
+        metrics::counter!("penstock_endpoints_disabling_soon_total").increment(1);
     }
     Ok(())
 }
@@ -222,69 +287,7 @@ async fn give_up(pool: &LimitedPool, endpoint: &Endpoint, reason: &str) -> Resul
     .await?;
     if done == 1 {
         tracing::warn!(endpoint_id = %endpoint.id, reason, "endpoint is disabled");
-        metrics::counter!("endpoints_disabled_total").increment(1);
+        metrics::counter!("penstock_endpoints_disabled_total").increment(1);
     }
-    Ok(())
-}
-
-/// The endpoints whose circuit is open.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn open_circuits(connection: &mut PgConnection) -> Result<Vec<EndpointId>, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"select endpoint_id as "endpoint_id: EndpointId" from endpoint_health where open_until is not null"#
-    )
-    .fetch_all(connection)
-    .await
-}
-
-/// Takes the right to send the one probe of each endpoint whose pause is over; returns those that no other worker
-/// took. Each probe has the time of its lease to come to a result; then the next one may be taken.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn take_probes(
-    connection: &mut PgConnection,
-    probes: &[(EndpointId, Duration)],
-) -> Result<Vec<EndpointId>, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"update endpoint_health h set open_until = now() + due.lease * interval '1 second'
-           from (
-               select h.endpoint_id, probe.lease
-               from unnest($1::uuid[], $2::float8[]) as probe (endpoint_id, lease)
-               join endpoint_health h on h.endpoint_id = probe.endpoint_id and h.open_until <= now()
-               for update of h skip locked
-           ) due
-           where h.endpoint_id = due.endpoint_id
-           returning h.endpoint_id as "endpoint_id: EndpointId""#,
-        &probes.iter().map(|(id, _)| id.as_uuid()).collect::<Vec<_>>(),
-        &probes
-            .iter()
-            .map(|(_, lease)| lease.as_secs_f64())
-            .collect::<Vec<_>>(),
-    )
-    .fetch_all(connection)
-    .await
-}
-
-/// Lets other workers send these probes in a second: no delivery was due.
-///
-/// # Errors
-/// When Postgres does not answer; then the probes come after a lease.
-pub(crate) async fn give_back_probes(
-    connection: &mut PgConnection,
-    unused: &[EndpointId],
-) -> Result<(), sqlx::Error> {
-    if unused.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "update endpoint_health set open_until = least(open_until, now() + interval '1 second')
-         where endpoint_id = any($1)",
-        &unused.iter().map(|id| id.as_uuid()).collect::<Vec<_>>(),
-    )
-    .execute(connection)
-    .await?;
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod results;
 pub(crate) mod health;
+pub(crate) mod probes;
+mod waits;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use shared::domain::delivery::DeliveryStatus;
 use tokio::sync::mpsc;
 
 use crate::crash::{self, Point};
+use crate::endpoints::attempt_counts::AttemptCounts;
 use crate::endpoints::breaker::Breaker;
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::Permits;
@@ -78,7 +81,7 @@ impl Recorder {
 }
 
 /// Writes reports until every [`Recorder`] is gone. While Postgres is away it keeps trying: a result that comes
-/// after its lease ran out changes nothing. Endpoints that fail are judged by `breaker`.
+/// after its lease ran out changes nothing. Endpoints that fail are judged by `breaker`; attempts are counted in `counts`.
 ///
 /// # Errors
 /// When Postgres refuses a group for another reason than being away: the worker is broken.
@@ -87,11 +90,13 @@ pub(crate) async fn run(
     mut reports: Reports,
     breaker: Breaker,
     permits: Permits,
+    counts: Arc<AttemptCounts>,
 ) -> anyhow::Result<()> {
     let mut group = Vec::new();
     while reports.reports.recv_many(&mut group, MAX_GROUP).await > 0 {
         crash::reach(Point::Recording);
         patiently(health::disable_gone(database.pool(), &group)).await;
+        patiently(waits::hold(database.pool(), &group)).await;
         let recorded = loop {
             match try_to_write(&database, &group).await {
                 Ok(recorded) => break recorded,
@@ -105,13 +110,19 @@ pub(crate) async fn run(
         };
         crash::reach(Point::Recorded);
         reports.behind.store(false, Ordering::Relaxed);
-        count(&group, &recorded);
-        patiently(health::count_failures(database.pool(), &breaker, &group)).await;
+        count(&group, &recorded, &counts);
+        patiently(health::count_failures(
+            database.pool(),
+            &breaker,
+            &permits,
+            &group,
+        ))
+        .await;
         let next_of_a_key = group.iter().any(|report| report.job.ordered);
         let is_small = group.len() < SMALL_GROUP;
         note_due(&permits, &group, &recorded);
         group.clear();
-        if next_of_a_key || !recorded.recovered.is_empty() {
+        if next_of_a_key || !recorded.resumed.is_empty() {
             permits.wake_claimer();
         }
         if !next_of_a_key && is_small {
@@ -121,7 +132,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Says which endpoints' rows may be due now or later: retries, the next ones of a key, what waited for a circuit to close.
+/// Says which endpoints' rows may be due now or later: retries, the next ones of a key, what was held.
 fn note_due(permits: &Permits, group: &[Report], recorded: &Recorded) {
     for report in group {
         let after = match report.next {
@@ -131,7 +142,7 @@ fn note_due(permits: &Permits, group: &[Report], recorded: &Recorded) {
         };
         permits.note_due(report.job.endpoint.id, after);
     }
-    for id in &recorded.recovered {
+    for id in &recorded.resumed {
         permits.note_due((*id).into(), Duration::ZERO);
     }
 }
@@ -143,14 +154,14 @@ async fn patiently(health: impl Future<Output = ()>) {
     }
 }
 
-fn count(group: &[Report], recorded: &Recorded) {
+fn count(group: &[Report], recorded: &Recorded, counts: &AttemptCounts) {
     let lost = group.len().saturating_sub(recorded.leases.len());
     if lost > 0 {
         tracing::warn!(
             lost,
             "results came after their leases had run out; these deliveries are sent again"
         );
-        metrics::counter!("leases_lost_total").increment(lost as u64);
+        metrics::counter!("penstock_leases_lost_total").increment(lost as u64);
     }
     for endpoint_id in &recorded.recovered {
         tracing::info!(%endpoint_id, "endpoint takes deliveries again, its circuit is closed");
@@ -160,9 +171,9 @@ fn count(group: &[Report], recorded: &Recorded) {
     for report in group {
         let lease = report.job.lease.as_uuid();
         if report.next == Next::Delivered {
-            report.job.endpoint.gate.set_circuit_open(false);
+            report.job.endpoint.gate.set_held(false);
             if first.contains(&lease) {
-                metrics::histogram!("event_to_delivery_seconds").record(report.latency());
+                metrics::histogram!("penstock_event_to_delivery_seconds").record(report.latency());
             }
         }
         if !held.contains(&lease) {
@@ -171,10 +182,13 @@ fn count(group: &[Report], recorded: &Recorded) {
         if !report.was_tried() {
             continue;
         }
-        if report.next != Next::Delivered {
+        let succeeded = report.next == Next::Delivered;
+        if !succeeded {
             report.job.endpoint.gate.note_failure();
         }
-        metrics::counter!("delivery_results_total", "status" => report.status().as_str()).increment(1);
+        counts.count(&report.job.endpoint, succeeded, report.attempt.duration);
+        metrics::counter!("penstock_delivery_results_total", "status" => report.status().as_str())
+            .increment(1);
         if report.next == Next::Dead {
             let (event_id, endpoint_id) = (report.job.event.id, report.job.endpoint.id);
             tracing::warn!(%event_id, %endpoint_id, attempts = report.job.attempt, "delivery is dead");
@@ -182,11 +196,19 @@ fn count(group: &[Report], recorded: &Recorded) {
     }
 }
 
-/// Counts a first attempt whose success was stored together with its event.
-pub(crate) fn count_first_success(endpoint: &Endpoint, latency: Duration) {
-    endpoint.gate.set_circuit_open(false);
-    metrics::histogram!("event_to_delivery_seconds").record(latency);
-    metrics::counter!("delivery_results_total", "status" => DeliveryStatus::Delivered.as_str()).increment(1);
+/// Counts a first attempt whose success was stored together with its event. It took `took`, and ended `latency` after the event's
+/// acceptance.
+pub(crate) fn count_first_success(
+    endpoint: &Endpoint,
+    took: Duration,
+    latency: Duration,
+    counts: &AttemptCounts,
+) {
+    endpoint.gate.set_held(false);
+    counts.count(endpoint, true, took);
+    metrics::histogram!("penstock_event_to_delivery_seconds").record(latency);
+    metrics::counter!("penstock_delivery_results_total", "status" => DeliveryStatus::Delivered.as_str())
+        .increment(1);
 }
 
 async fn try_to_write(database: &WarmPool, group: &[Report]) -> Result<Recorded, sqlx::Error> {

@@ -20,6 +20,8 @@ pub(crate) struct Recorded {
     pub first: Vec<Uuid>,
     /// Endpoints whose circuit was closed.
     pub recovered: Vec<Uuid>,
+    /// Endpoints whose deliveries were held and are no more.
+    pub resumed: Vec<Uuid>,
 }
 
 /// Writes the results whose lease still holds, with their attempts: the last one stands in the delivery, those before in
@@ -84,11 +86,18 @@ pub(crate) async fn write(connection: &mut PgConnection, group: &[Report]) -> Re
                              and d.accepted_at = r.accepted_at and d.accepted_at between $20 and $21
             where r.tried and r.attempts > 1 and d.last_attempt is not null
         ),
-        well as (
-            delete from endpoint_health where endpoint_id in (
-                select endpoint_id from endpoint_health where endpoint_id = any($15) order by endpoint_id for update
-            )
-            returning endpoint_id, org_id, open_until is not null as was_open, failing_since
+        well as materialized (
+            select endpoint_id, org_id, open_until is not null as was_open, held_until is not null as was_held,
+                   waits_until > now() is true as waits, failing_since
+            from endpoint_health where endpoint_id = any($15) order by endpoint_id for update
+        ),
+        forgotten as (
+            delete from endpoint_health where endpoint_id in (select endpoint_id from well where not waits)
+        ),
+        -- What was under way succeeded although its receiver asked others to wait. They do.
+        waiting as (
+            update endpoint_health set consecutive_failures = 0, open_until = null
+            where endpoint_id in (select endpoint_id from well where waits)
         ),
         notices as (
             select s.notice_id as id, w.org_id, $17 as type, w.endpoint_id,
@@ -115,7 +124,8 @@ pub(crate) async fn write(connection: &mut PgConnection, group: &[Report]) -> Re
         )
         select array(select lease_token from recorded) as "leases!",
                array(select lease_token from recorded where attempts = 1 and revived_at is null) as "first!",
-               array(select endpoint_id from well where was_open) as "recovered!"
+               array(select endpoint_id from well where was_open) as "recovered!",
+               array(select endpoint_id from well where was_held and not waits) as "resumed!"
         "#,
         &all(group, |report| report.job.event.org_id.as_uuid()),
         &all(group, |report| report.job.event.id.as_uuid()),

@@ -1,22 +1,31 @@
 //! One attempt: the request as Standard Webhooks 1.0.0 describes it, and what the receiver's answer means.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use shared::domain::clock::UnixMicros;
 use shared::domain::delivery::Outcome;
 use shared::egress::EgressConfig;
+use shared::traces::parent::TraceParent;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::retry::Verdict;
 use crate::send::body::Outgoing;
-use crate::send::client::{Answer, Client, Failure, Outbound};
+use crate::send::client::{Answer, Client, Outbound};
+use crate::send::content::{Content, NoContent};
+use crate::send::credentials::NotSent;
+use crate::send::headers::headers;
 use crate::send::lookups::on_behalf_of;
+use crate::send::render::Renderer;
+use crate::send::retry_after::retry_after;
+use crate::send::tokens::Fetcher;
+
+/// Longest time for which a receiver that asks to wait is left alone. Then it gets a probe.
+const MAX_WAIT: Duration = Duration::from_hours(1);
 
 /// How much of a receiver's answer is kept.
 const MAX_RESPONSE_BYTES: usize = 4 * 1024;
@@ -56,6 +65,11 @@ impl Attempt {
         }
     }
 
+    /// None: the delivery is put off before any request.
+    pub(crate) fn not_made() -> Self {
+        Self::begun(UnixMicros::now().to_date_time())
+    }
+
     /// An attempt that ended with a panic.
     pub(crate) fn panicked(started_at: OffsetDateTime, duration: Duration, message: &str) -> Self {
         let mut attempt = Self::begun(started_at);
@@ -78,6 +92,18 @@ impl Attempt {
         }
     }
 
+    /// How long the receiver wants no request at all: it has too much to do, and says when to come back. No failure.
+    pub(crate) fn asked_wait(&self) -> Option<Duration> {
+        let is_asked = matches!(self.status, Some(429 | 503));
+        let wait = self.retry_after.filter(|wait| is_asked && !wait.is_zero());
+        wait.map(|wait| wait.min(MAX_WAIT))
+    }
+
+    /// Whether it tells how well the receiver is: it was asked, and did not ask to wait.
+    pub(crate) fn is_receivers(&self) -> bool {
+        self.outcome != Outcome::Template && self.asked_wait().is_none()
+    }
+
     /// Whether the receiver said that it is gone for good.
     pub(crate) fn is_gone(&self) -> bool {
         self.status == Some(StatusCode::GONE.as_u16())
@@ -89,67 +115,94 @@ impl Attempt {
 pub(crate) struct Sender {
     client: Arc<Client>,
     egress: EgressConfig,
+    renderer: Renderer,
 }
 
 impl Sender {
     /// Sends with `client` to addresses that `egress` allows.
     pub(crate) fn new(client: Arc<Client>, egress: EgressConfig) -> Self {
-        Self { client, egress }
+        Self {
+            client,
+            egress,
+            renderer: Renderer::default(),
+        }
     }
 
-    /// Makes one attempt. It ends at the endpoint's timeout, whatever the receiver does.
-    pub(crate) async fn attempt(&self, event: &Outgoing, endpoint: &Endpoint) -> Attempt {
-        let started_at = UnixMicros::now().to_date_time();
+    /// Makes one attempt, whose span is `span` when it is recorded. It ends at the endpoint's timeout, whatever the receiver
+    /// does.
+    pub(crate) async fn attempt(
+        &self,
+        event: &Arc<Outgoing>,
+        endpoint: &Endpoint,
+        span: Option<TraceParent>,
+    ) -> Attempt {
         let started = Instant::now();
         let deadline = started + endpoint.timeout;
-        let mut attempt = Attempt::begun(started_at);
-        if let Err(refused) = self.egress.check_url(&endpoint.url) {
-            attempt.fail(Outcome::Refused, &refused.to_string());
-        } else {
-            let outbound = Outbound {
-                url: &endpoint.url,
-                headers: &|| headers(event, endpoint, started_at),
-                body: event.body(endpoint.format, endpoint.names_tenant),
-            };
-            let sent = on_behalf_of(endpoint.org_id, self.client.send(outbound));
-            match tokio::time::timeout_at(deadline, sent).await {
-                Err(_) => attempt.fail(
-                    Outcome::Timeout,
-                    &format!("no answer within {:?}", endpoint.timeout),
-                ),
-                Ok(Err(failure)) => attempt.fail_to_send(&failure),
-                Ok(Ok(answer)) => attempt.read(answer, deadline).await,
+        let mut attempt = Attempt::not_made();
+        match self.content(event, endpoint, deadline).await {
+            Err(none) => attempt.fail_without_content(&none),
+            Ok(content) => {
+                let signed_at = content.rendered_at.unwrap_or(attempt.started_at);
+                let outbound = Outbound {
+                    url: &endpoint.url,
+                    method: &endpoint.method,
+                    headers: &|| headers(event, endpoint, &content, signed_at, span),
+                    body: &content.body,
+                    identity: None,
+                };
+                let owner = (endpoint.org_id, endpoint.tenant.clone());
+                let sent = on_behalf_of(owner, self.send(endpoint, outbound, deadline));
+                match tokio::time::timeout_at(deadline, sent).await {
+                    Err(_) => attempt.fail(
+                        Outcome::Timeout,
+                        &format!("no answer within {:?}", endpoint.timeout),
+                    ),
+                    Ok(Err(not_sent)) => attempt.fail_to_send(&not_sent),
+                    Ok(Ok(answer)) => attempt.read(answer, deadline).await,
+                }
             }
         }
         attempt.duration = started.elapsed();
         attempt
     }
-}
 
-fn headers(event: &Outgoing, endpoint: &Endpoint, now: OffsetDateTime) -> HeaderMap {
-    let timestamp = now.unix_timestamp();
-    let body = event.body(endpoint.format, endpoint.names_tenant);
-    // The owner's headers first: ours replace those of the same name.
-    let mut headers = endpoint.headers.clone();
-    let mut set = |name, value: String| {
-        let value = HeaderValue::try_from(value).expect("what is set here is ASCII");
-        headers.insert(HeaderName::from_static(name), value);
-    };
-    set("webhook-id", event.id.to_string());
-    set("webhook-timestamp", timestamp.to_string());
-    set(
-        "webhook-signature",
-        endpoint.signer.sign(event.id, timestamp, body),
-    );
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static(endpoint.format.content_type()),
-    );
-    let traceparent = event.traceparent.as_deref().map(HeaderValue::try_from);
-    if let Some(Ok(traceparent)) = traceparent {
-        headers.insert("traceparent", traceparent);
+    /// What is sent, if anything may be.
+    async fn content(
+        &self,
+        event: &Arc<Outgoing>,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<Content, NoContent> {
+        let allowed = self.egress.check_url(&endpoint.url);
+        allowed.map_err(|refused| NoContent::Refused(refused.to_string()))?;
+        match &endpoint.template {
+            None => Content::of(event, endpoint),
+            Some(template) => {
+                let tenant = endpoint.tenant.as_ref();
+                let rendering = Box::pin(self.renderer.render(event, tenant, template));
+                let rendered = tokio::time::timeout_at(deadline, rendering).await;
+                Content::rendered(rendered, template)
+            }
+        }
     }
-    headers
+
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        outbound: Outbound<'_>,
+        deadline: Instant,
+    ) -> Result<Answer, NotSent> {
+        let Some(credentials) = &endpoint.credentials else {
+            return self.client.send(outbound).await.map_err(NotSent::Failed);
+        };
+        let fetcher = Fetcher {
+            client: &self.client,
+            egress: &self.egress,
+            org_id: endpoint.org_id,
+            tenant: endpoint.tenant.as_ref(),
+        };
+        Box::pin(credentials.send(&fetcher, outbound, deadline)).await
+    }
 }
 
 impl Attempt {
@@ -159,9 +212,14 @@ impl Attempt {
         self.error = Some(error.replace('\0', ""));
     }
 
-    fn fail_to_send(&mut self, failure: &Failure) {
-        self.fail(failure.outcome(), &failure.describe());
-        self.lack = failure.lack();
+    fn fail_without_content(&mut self, none: &NoContent) {
+        self.fail(none.outcome(), &none.to_string());
+        self.lack = none.lack();
+    }
+
+    fn fail_to_send(&mut self, not_sent: &NotSent) {
+        self.fail(not_sent.outcome(), &not_sent.describe());
+        self.lack = not_sent.lack();
     }
 
     /// The status decides the outcome; the body is kept as far as it comes in time.
@@ -194,74 +252,30 @@ impl Attempt {
     }
 }
 
-/// `Retry-After` in seconds, rounded up, or as an HTTP date.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_digits(whole) && is_digits(part) {
-        // A number that does not fit is the longest time there is.
-        let seconds: u64 = whole.parse().unwrap_or(u64::MAX);
-        let rest = part.bytes().any(|digit| digit != b'0');
-        return Some(Duration::from_secs(seconds.saturating_add(rest.into())));
-    }
-    httpdate::parse_http_date(text).ok()?.duration_since(now).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    /// 14 November 2023, 22:13:20 GMT.
-    const NOW: Duration = Duration::from_secs(1_700_000_000);
-
-    fn read(text: &str) -> Option<Duration> {
-        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_bytes(text.as_bytes()).ok()?)]);
-        retry_after(&headers, SystemTime::UNIX_EPOCH + NOW)
+    fn answered(status: u16, retry_after: Option<u64>) -> Option<Duration> {
+        let attempt = Attempt {
+            status: Some(status),
+            outcome: Outcome::Status,
+            retry_after: retry_after.map(Duration::from_secs),
+            ..Attempt::not_made()
+        };
+        attempt.asked_wait()
     }
 
     #[test]
-    fn retry_after_is_read_as_seconds_and_as_a_date() {
-        assert_eq!(read("120"), Some(Duration::from_secs(120)));
-        assert_eq!(read(" 0 "), Some(Duration::ZERO));
-        for (text, seconds) in [("1.5", 2), ("0.001", 1), ("7.000", 7), ("0.0", 0)] {
-            assert_eq!(read(text), Some(Duration::from_secs(seconds)), "{text}");
+    fn only_a_429_or_503_with_a_time_asks_to_wait_and_for_an_hour_at_most() {
+        for status in [429, 503] {
+            assert_eq!(answered(status, Some(7)), Some(Duration::from_secs(7)));
+            assert_eq!(answered(status, Some(u64::MAX)), Some(Duration::from_hours(1)));
+            assert_eq!(answered(status, Some(0)), None);
+            assert_eq!(answered(status, None), None);
         }
-        assert_eq!(
-            read("Tue, 14 Nov 2023 22:15:20 GMT"),
-            Some(Duration::from_secs(120))
-        );
-    }
-
-    #[test]
-    fn a_retry_after_that_says_nothing_is_ignored_and_a_huge_one_is_long() {
-        for text in [
-            "",
-            "soon",
-            "-5",
-            "+5",
-            "1.",
-            ".5",
-            "1.5.0",
-            "1,5",
-            "1e3",
-            "0x10",
-            "Tue, 14 Nov 2023 22:11:20 GMT",
-        ] {
-            assert_eq!(read(text), None, "{text}");
-        }
-        for text in [u64::MAX.to_string(), "9".repeat(100)] {
-            assert_eq!(read(&text), Some(Duration::from_secs(u64::MAX)));
-        }
-        assert!(read("Fri, 31 Dec 9999 23:59:59 GMT").unwrap() > Duration::from_hours(24));
-    }
-
-    proptest! {
-        #[test]
-        fn no_retry_after_panics(text in "[ -~]{0,40}") {
-            let _ = read(&text);
+        for status in [200, 301, 408, 413, 500, 502, 504] {
+            assert_eq!(answered(status, Some(7)), None, "{status}");
         }
     }
 }

@@ -1,18 +1,21 @@
-//! Looking host names up, with a bound for each organisation.
+//! Looking host names up, with a bound for each organisation and for each of its tenants.
 //!
 //! The system's resolver blocks a thread until it is done, long after the attempt that asked has ended. New connections to
-//! Postgres and NATS are looked up on the same threads. So webhooks get only some of them, and each organisation only
-//! some of those; attempts that ask for the same name at the same time wait for the same answer.
+//! Postgres and NATS are looked up on the same threads. So webhooks get only some of them, each organisation only some of
+//! those, and each of its tenants only some of the organisation's. An organisation's attempts that ask for the same name at
+//! the same time wait for the same answer.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use shared::domain::id::OrgId;
+use shared::shares::{Owner, Shares};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,6 +24,9 @@ pub(crate) const SLOTS: usize = 128;
 
 /// Look-ups at once of one organisation.
 const SLOTS_EACH: usize = 16;
+
+/// Of these, look-ups at once of one tenant, or for the organisation's own webhooks when it has tenants.
+const SLOTS_OWNER: usize = 4;
 
 /// How long a look-up may wait for its turn: shorter than a connection may take, so that an attempt ends with the reason.
 const MAX_WAIT: Duration = Duration::from_secs(4);
@@ -34,8 +40,8 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 const CONTROL: &str = "penstock.invalid.";
 
 tokio::task_local! {
-    /// The organisation whose webhook this task is sending.
-    static SENDER: OrgId;
+    /// Whose webhook this task is sending.
+    static SENDER: Owner;
 }
 
 /// A host name that leads to no address.
@@ -66,20 +72,22 @@ type Running = Shared<BoxFuture<'static, Found>>;
 /// Asks the system's resolver, on a thread that may block.
 type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Sends a webhook of an organisation, which the look-ups for it count to.
-pub(crate) async fn on_behalf_of<T>(org_id: OrgId, sending: impl Future<Output = T>) -> T {
-    SENDER.scope(org_id, sending).await
+/// Sends a webhook of an owner, which the look-ups for it count to.
+pub(crate) async fn on_behalf_of<T>(owner: Owner, sending: impl Future<Output = T>) -> T {
+    SENDER.scope(owner, sending).await
 }
 
-/// The organisation that [`on_behalf_of`] was told; `None` outside of it.
-pub(crate) fn sender() -> Option<OrgId> {
-    SENDER.try_with(|org_id| *org_id).ok()
+/// The owner that [`on_behalf_of`] was told; `None` outside of it.
+pub(crate) fn sender() -> Option<Owner> {
+    SENDER.try_with(Clone::clone).ok()
 }
 
 /// All look-ups for webhooks.
 pub(crate) struct Lookups {
     ask: Arc<Ask>,
     slots: Arc<Semaphore>,
+    /// The slots of each owner, in organisations that have tenants.
+    owners: Shares<Owner>,
     /// One for each organisation that ever had a webhook here.
     shares: Mutex<HashMap<Option<OrgId>, Arc<Share>>>,
     /// Asks whether the name server is there, one at a time.
@@ -89,6 +97,8 @@ pub(crate) struct Lookups {
 /// The look-ups of one organisation.
 struct Share {
     slots: Arc<Semaphore>,
+    /// A tenant has had a look-up here. Until then the whole share is the organisation's own.
+    has_tenants: AtomicBool,
     running: Mutex<HashMap<String, Running>>,
 }
 
@@ -105,22 +115,24 @@ impl Lookups {
         Self {
             ask: Arc::new(ask),
             slots: Arc::new(Semaphore::new(slots)),
+            owners: Shares::new(SLOTS_OWNER),
             shares: Mutex::default(),
             control: Arc::default(),
         }
     }
 
-    /// Looks a host name up for an organisation.
+    /// Looks a host name up for an owner.
     ///
     /// # Errors
     /// When the name leads to no address. When too many other look-ups are not done, or when the name server answers no
     /// question, that is not the name's fault.
-    pub(crate) async fn look_up(&self, org_id: Option<OrgId>, name: &str) -> Answer {
+    pub(crate) async fn look_up(&self, owner: Option<&Owner>, name: &str) -> Answer {
+        let org_id = owner.map(|(org_id, _)| *org_id);
         let share = lock(&self.shares).entry(org_id).or_default().clone();
         let running = lock(&share.running).get(name).cloned();
         let running = match running {
             Some(running) => running,
-            None => match tokio::time::timeout(MAX_WAIT, self.slot(&share)).await {
+            None => match tokio::time::timeout(MAX_WAIT, self.slot(&share, owner)).await {
                 Ok(slot) => share.join(name, slot, self.ask.clone()),
                 Err(_) => {
                     return Err(LookupFailed::Own(
@@ -164,14 +176,23 @@ impl Lookups {
         }
     }
 
-    /// Takes the organisation's permit before the global one, so that one organisation never queues more look-ups than its
-    /// own limit.
-    async fn slot(&self, share: &Share) -> Slot {
-        let own = share.slots.clone().acquire_owned().await;
-        let of_all = self.slots.clone().acquire_owned().await;
-        [own, of_all]
-            .map(|permit| permit.expect("nobody closes it"))
-            .into()
+    /// Takes the owner's permit before the organisation's, and that before the global one, so that neither ever queues more
+    /// look-ups than its own limit.
+    async fn slot(&self, share: &Share, owner: Option<&Owner>) -> Slot {
+        let mut slot = Vec::with_capacity(3);
+        if let Some(owner) = owner {
+            if owner.1.is_some() {
+                share.has_tenants.store(true, Ordering::Relaxed);
+            }
+            if share.has_tenants.load(Ordering::Relaxed) {
+                slot.push(self.owners.take(owner.clone()).await);
+            }
+        }
+        for slots in [&share.slots, &self.slots] {
+            let permit = slots.clone().acquire_owned().await;
+            slot.push(permit.expect("nobody closes it"));
+        }
+        slot
     }
 }
 
@@ -195,6 +216,7 @@ impl Default for Share {
     fn default() -> Self {
         Self {
             slots: Arc::new(Semaphore::new(SLOTS_EACH)),
+            has_tenants: AtomicBool::new(false),
             running: Mutex::default(),
         }
     }

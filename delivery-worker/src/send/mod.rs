@@ -1,32 +1,47 @@
 //! Starting deliveries: each is a task that holds its permit and its lease, makes one attempt, and hands the
 //! result to the recorder.
 
+pub(crate) mod carried;
 pub(crate) mod body;
+pub(crate) mod render;
 pub mod sign;
+pub(crate) mod schemes;
+pub(crate) mod credentials;
+pub(crate) mod tokens;
 pub(crate) mod lookups;
 pub(crate) mod room;
 pub(crate) mod client;
 pub(crate) mod job;
+mod content;
+mod headers;
+mod retry_after;
 pub(crate) mod attempt;
+mod trace;
 pub(crate) mod report;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use shared::domain::clock::UnixMicros;
+use shared::process::line_limit::LineLimit;
 use shared::process::panics::panic_text;
 use shared::process::shutdown::Tasks;
+use shared::traces::Traces;
+use shared::traces::span::Span;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::crash::{self, Point};
 use crate::endpoints::permits::Permit;
-use crate::endpoints::retry::Verdict;
+use crate::endpoints::retry::{Next, Verdict};
 use crate::record::Recorder;
 use crate::send::attempt::{Attempt, Sender};
 use crate::send::job::Job;
 use crate::send::report::Report;
+
+static FAILED: LineLimit = LineLimit::new("failed attempts");
 
 /// Starts deliveries.
 #[derive(Clone, Debug)]
@@ -34,15 +49,18 @@ pub(crate) struct Dispatcher {
     sender: Arc<Sender>,
     recorder: Recorder,
     tasks: Tasks,
+    /// Where the spans of attempts are recorded, if any are.
+    traces: Option<Traces>,
 }
 
 impl Dispatcher {
     /// Deliveries run as tasks of `tasks`.
-    pub(crate) fn new(sender: Sender, recorder: Recorder, tasks: Tasks) -> Self {
+    pub(crate) fn new(sender: Sender, recorder: Recorder, tasks: Tasks, traces: Option<Traces>) -> Self {
         Self {
             sender: Arc::new(sender),
             recorder,
             tasks,
+            traces,
         }
     }
 
@@ -55,6 +73,17 @@ impl Dispatcher {
     pub(crate) fn start(&self, job: Job, permit: Permit) {
         let recorder = self.recorder.clone();
         self.attempt(job, permit, move |report| recorder.record(report));
+    }
+
+    /// Leaves a delivery that is stored under a lease in the table, where the claimer keeps it until its endpoint is held no
+    /// more.
+    pub(crate) fn put_off(&self, job: Job, permit: Permit) {
+        self.recorder.record(Report {
+            job,
+            attempt: Attempt::not_made(),
+            next: Next::PutOff(Duration::ZERO),
+            permit,
+        });
     }
 
     /// Starts a delivery before it is stored. Its report goes to `reports`; when nobody reads them any more, it is stored, and
@@ -76,18 +105,29 @@ impl Dispatcher {
     /// Makes an attempt. One that panics counts as a failure: it is recorded, and tried again by the schedule.
     fn attempt(&self, job: Job, mut permit: Permit, report: impl FnOnce(Report) + Send + 'static) {
         let sender = self.sender.clone();
+        let span = self.traces.as_ref().and_then(|traces| trace::begin(traces, &job));
         self.tasks.spawn("delivery", async move {
             crash::reach(Point::Sending);
-            let attempt = contained(sender.attempt(&job.event, &job.endpoint)).await;
+            let context = span.as_ref().map(Span::context);
+            let attempt = contained(sender.attempt(&job.event, &job.endpoint, context)).await;
             crash::reach(Point::Answered);
             let verdict = attempt.verdict();
             count(&attempt);
+            if attempt.asked_wait().is_some() {
+                job.endpoint.gate.set_held(true);
+            }
             // A failure keeps its slot until it is recorded: it may open the circuit.
             if verdict == Verdict::Delivered {
                 permit.leave_endpoint();
             }
             let age = job.age + attempt.duration;
             let next = job.policy().next(job.attempt, verdict, age, rand::random());
+            if matches!(verdict, Verdict::Failed { .. }) {
+                log_failure(&job, &attempt, next);
+            }
+            if let Some(span) = span {
+                trace::end(span, &job, &attempt, next);
+            }
             report(Report {
                 job,
                 attempt,
@@ -113,7 +153,7 @@ async fn contained(attempt: impl Future<Output = Attempt>) -> Attempt {
 
 fn count(attempt: &Attempt) {
     if let Some(lack) = attempt.lack {
-        metrics::counter!("deliveries_put_off_total", "lack" => lack).increment(1);
+        metrics::counter!("penstock_deliveries_put_off_total", "lack" => lack).increment(1);
         let error = attempt.error.as_deref().unwrap_or_default();
         tracing::warn!(
             lack,
@@ -122,8 +162,30 @@ fn count(attempt: &Attempt) {
         );
         return;
     }
-    metrics::counter!("attempts_total", "outcome" => attempt.outcome.as_str()).increment(1);
-    metrics::histogram!("attempt_duration_seconds").record(attempt.duration);
+    metrics::counter!("penstock_attempts_total", "outcome" => attempt.outcome.as_str()).increment(1);
+    metrics::histogram!("penstock_attempt_duration_seconds").record(attempt.duration);
+}
+
+fn log_failure(job: &Job, attempt: &Attempt, next: Next) {
+    let Some(left_out) = FAILED.pass() else { return };
+    let again_in = match next {
+        Next::RetryIn(wait) | Next::PutOff(wait) => Some(wait),
+        Next::Delivered | Next::Dead => None,
+    };
+    tracing::info!(
+        event_id = %job.event.id,
+        endpoint_id = %job.endpoint.id,
+        organization_id = %job.event.org_id,
+        tenant = job.event.tenant.as_deref(),
+        attempt = job.attempt,
+        outcome = attempt.outcome.as_str(),
+        status = attempt.status,
+        error = attempt.error.as_deref(),
+        duration = ?attempt.duration,
+        again_in = again_in.map(tracing::field::debug),
+        left_out,
+        "an attempt failed"
+    );
 }
 
 #[cfg(test)]

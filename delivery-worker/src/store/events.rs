@@ -1,127 +1,34 @@
 //! Writing events and their deliveries: one statement, and writing the same events again changes nothing.
 
-use std::borrow::Cow;
+mod new_delivery;
+
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::event::Event;
-use shared::domain::id::{EndpointId, EventId, LeaseToken};
+use shared::domain::id::{EndpointId, EventId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::endpoints::subscribers::Taker;
-
-/// A delivery to be written with its event.
-#[derive(Debug)]
-pub(crate) struct NewDelivery<'a> {
-    /// Index of the event among those that are written.
-    pub event: usize,
-    /// Where it goes.
-    pub endpoint_id: EndpointId,
-    /// Its owner pulls it: no worker may send it.
-    pub pull: bool,
-    /// It is dead from the start: to find out whether its endpoint wants it would have taken too long.
-    pub is_undecided: bool,
-    /// It starts at once under this lease; without one it is due in the table.
-    pub lease: Option<(LeaseToken, Duration)>,
-    /// Its place in the order that its endpoint keeps.
-    pub order: Option<Order<'a>>,
-    /// It was delivered before it is written.
-    pub success: Option<Arc<Success>>,
-}
-
-/// A first attempt that succeeded.
-#[derive(Debug)]
-pub(crate) struct Success {
-    /// When it began.
-    pub started_at: OffsetDateTime,
-    /// How long it took.
-    pub duration: Duration,
-    /// The answer's status.
-    pub status: Option<u16>,
-    /// The answer's first bytes.
-    pub response: Vec<u8>,
-}
-
-impl NewDelivery<'_> {
-    /// The delivery of an event to one that takes it, by the event's index. It is due at once, in no order.
-    pub(crate) fn of(event: usize, taker: Taker<'_>) -> Self {
-        Self {
-            event,
-            endpoint_id: taker.subscriber.endpoint_id,
-            pull: taker.subscriber.target.is_pull(),
-            is_undecided: taker.is_undecided,
-            lease: None,
-            order: None,
-            success: None,
-        }
-    }
-
-    /// A delivery that has begun, and perhaps succeeded.
-    pub(crate) fn begun(
-        event: usize,
-        endpoint_id: EndpointId,
-        lease: (LeaseToken, Duration),
-        success: Option<Arc<Success>>,
-    ) -> Self {
-        Self {
-            event,
-            endpoint_id,
-            pull: false,
-            is_undecided: false,
-            lease: Some(lease),
-            order: None,
-            success,
-        }
-    }
-
-    /// Where it stands when it is written.
-    fn status(&self) -> DeliveryStatus {
-        if self.is_undecided {
-            DeliveryStatus::Dead
-        } else if self.success.is_some() {
-            DeliveryStatus::Delivered
-        } else {
-            DeliveryStatus::Pending
-        }
-    }
-
-    /// How it ended, if it has.
-    fn outcome(&self) -> Option<Outcome> {
-        match self.status() {
-            DeliveryStatus::Dead => Some(Outcome::Filter),
-            DeliveryStatus::Delivered => Some(Outcome::Delivered),
-            DeliveryStatus::Pending => None,
-        }
-    }
-
-    /// A lease is for what is under way.
-    fn lease(&self) -> Option<(LeaseToken, Duration)> {
-        self.lease.filter(|_| self.status() == DeliveryStatus::Pending)
-    }
-}
-
-/// The place of a delivery among those of its endpoint and key.
-#[derive(Clone, Debug)]
-pub(crate) struct Order<'a> {
-    /// The producer's ordering key, after its tenant if it has one.
-    pub key: Cow<'a, str>,
-    /// The stream that its event came in.
-    pub stream: &'a str,
-    /// Its event's place in that stream.
-    pub ordinal: i64,
-}
+pub(crate) use self::new_delivery::{NewDelivery, Order, Success};
 
 /// Result of a write.
 #[derive(Debug)]
 pub(crate) enum Stored {
     /// No event was written: endpoints that they may go to have changed since the deliveries were planned.
     Stale,
-    /// These events were new, and are now stored with their deliveries. The others were repeats.
-    New(Vec<EventId>),
+    /// They are stored.
+    New(New),
+}
+
+/// What a write has stored.
+#[derive(Debug)]
+pub(crate) struct New {
+    /// The events that were new, and are now stored with their deliveries. The others were repeats.
+    pub events: HashSet<EventId>,
+    /// Endpoints with leased deliveries among these that are held: they must not start.
+    pub held: Vec<EndpointId>,
 }
 
 /// Whose endpoints some events may go to, each once: an organisation's own, and those of a tenant.
@@ -181,6 +88,7 @@ pub(crate) async fn failing(
 ///
 /// # Errors
 /// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.
+#[expect(clippy::too_many_lines, reason = "it is one statement with its parameters")]
 pub(crate) async fn store(
     connection: &mut PgConnection,
     version: i64,
@@ -196,6 +104,8 @@ pub(crate) async fn store(
         .iter()
         .map(|delivery| delivery.success.as_deref())
         .collect();
+    let leased = deliveries.iter().filter(|delivery| delivery.lease().is_some());
+    let leased: HashSet<_> = leased.map(|delivery| delivery.endpoint_id).collect();
     let event_of = |delivery: &&NewDelivery<'_>| events[delivery.event];
     let row = sqlx::query!(
         r#"
@@ -204,9 +114,10 @@ pub(crate) async fn store(
         ),
         incoming as materialized (
             select * from unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::bytea[],
-                                 $8::text[], $9::text[], $10::text[], $11::text[], $28::text[])
+                                 $8::text[], $9::text[], $10::text[], $11::text[], $28::text[], $32::text[],
+                                 $33::text[])
                 as e (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
-                      ordering_key, tenant)
+                      ordering_key, tenant, tracestate, baggage)
             where (select matches from current)
         ),
         first_of_key as (
@@ -218,9 +129,9 @@ pub(crate) async fn store(
         ),
         new_events as (
             insert into events (id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent,
-                                cloudevent, ordering_key, tenant)
+                                cloudevent, ordering_key, tenant, tracestate, baggage)
             select id, org_id, accepted_at, type, content_type, data, idempotency_key, traceparent, cloudevent,
-                   ordering_key, tenant
+                   ordering_key, tenant, tracestate, baggage
             from incoming i
             where idempotency_key is null or id in (select event_id from first_of_key)
             order by org_id, accepted_at, id
@@ -245,7 +156,10 @@ pub(crate) async fn store(
             -- As a test and not as a join: the planner would compare each delivery with each event.
             where (d.event_id in (select id from new_events)) is true
         )
-        select matches as "matches!", array(select id from new_events) as "new!: Vec<EventId>" from current
+        select matches as "matches!", array(select id from new_events) as "new!: Vec<EventId>",
+               array(select endpoint_id from endpoint_health where endpoint_id = any($31) and held_until is not null)
+                   as "held!: Vec<EndpointId>"
+        from current
         "#,
         version,
         &events.iter().map(|event| event.id.as_uuid()).collect::<Vec<_>>(),
@@ -277,11 +191,17 @@ pub(crate) async fn store(
         &events.iter().map(|event| event.tenant).collect::<Vec<_>>() as _,
         &owners.org_ids,
         &owners.tenants as _,
+        &leased.iter().map(|id| id.as_uuid()).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.tracestate).collect::<Vec<_>>() as _,
+        &events.iter().map(|event| event.baggage).collect::<Vec<_>>() as _,
     )
     .fetch_one(connection)
     .await?;
     Ok(if row.matches {
-        Stored::New(row.new)
+        Stored::New(New {
+            events: row.new.into_iter().collect(),
+            held: row.held,
+        })
     } else {
         Stored::Stale
     })

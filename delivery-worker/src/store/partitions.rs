@@ -1,14 +1,22 @@
 //! The daily partitions of the big tables: made ahead of time, and dropped when they are older than the retention.
 
+mod dropping;
+
 use std::time::Duration;
 
 use shared::db::limited::within;
 use sqlx::{PgConnection, PgExecutor, PgPool};
-use time::OffsetDateTime;
+use time::format_description::StaticFormatDescription;
 use time::macros::format_description;
+use time::{Date, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::dropping::drop_before;
+
 const TABLES: [&str; 4] = ["events", "deliveries", "attempts", "inbox_acknowledgements"];
+
+/// How the names of a day's partitions end.
+const SUFFIX: StaticFormatDescription = format_description!("[year][month][day]");
 
 /// The days that have partitions, counted from today, which comes first: events may come late out of a backlog, and the
 /// clocks of the ingest replicas differ.
@@ -106,113 +114,6 @@ pub(crate) async fn make(pool: &PgPool, today: OffsetDateTime) -> Result<bool, s
     Ok(has_today)
 }
 
-/// Drops the partitions of days that ended before `cutoff`. A day with a pending delivery stays as a whole, and so does
-/// one of whose tables one is busy. Returns how many days stay because of pending deliveries.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn drop_before(pool: &PgPool, cutoff: OffsetDateTime) -> Result<u32, sqlx::Error> {
-    let suffixes = sqlx::query_scalar!(
-        r#"select distinct right(c.relname, 8) as "suffix!"
-           from pg_inherits i join pg_class c on c.oid = i.inhrelid
-           where i.inhparent = any(array['events', 'deliveries', 'attempts', 'inbox_acknowledgements']::regclass[])
-             and c.relname ~ '_[0-9]{8}$'
-           order by 1"#
-    )
-    .fetch_all(pool)
-    .await?;
-    let first_kept = suffix(cutoff);
-    let mut kept = 0;
-    for day in suffixes.iter().filter(|day| **day < first_kept) {
-        match drop_day(pool, day).await {
-            Ok(Dropped::Done) => tracing::info!(day, "dropped the partitions of an old day"),
-            Ok(Dropped::Pending) => {
-                kept += 1;
-                tracing::warn!(day, "deliveries are still pending, the day's partitions are kept");
-            }
-            Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) => {
-                tracing::info!(day, "a table is busy, the old day's partitions are dropped later");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(kept)
-}
-
-enum Dropped {
-    /// It is gone, or was gone already.
-    Done,
-    /// It holds a pending delivery.
-    Pending,
-}
-
-/// Drops the partitions that a day has, all or none: without its deliveries an event would be shown, and could be
-/// replayed, whose attempts are still counted. `day` is the end of the partitions' names.
-async fn drop_day(pool: &PgPool, day: &str) -> Result<Dropped, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
-    lock(&mut transaction).await?;
-    sqlx::raw_sql(LOCK_TIMEOUT).execute(&mut *transaction).await?;
-    let tables = tables_with(&mut transaction, day).await?;
-    // Where the day has no partition of deliveries, they are in the default one; otherwise they cannot be.
-    let deliveries = if tables.contains(&"deliveries") {
-        (format!("deliveries_{day}"), "true".to_owned())
-    } else {
-        let of_day = format!("accepted_at >= '{day}T00:00:00Z' and accepted_at < '{day}T24:00:00Z'");
-        ("deliveries_default".to_owned(), of_day)
-    };
-    // Before the tables are taken from everybody else, for a day that stays anyway.
-    if has_pending(&mut transaction, &deliveries).await? {
-        return Ok(Dropped::Pending);
-    }
-    // Events come first: a replay holds its event, and then wants to write its delivery.
-    let detach = tables
-        .iter()
-        .map(|table| format!("alter table {table} detach partition {table}_{day};"));
-    execute(&mut transaction, detach.collect()).await?;
-    // Nobody else reaches the rows now. Leaving rolls the detachments back.
-    if has_pending(&mut transaction, &deliveries).await? {
-        return Ok(Dropped::Pending);
-    }
-    let drop = tables.iter().map(|table| format!("drop table {table}_{day};"));
-    execute(&mut transaction, drop.collect()).await?;
-    transaction.commit().await?;
-    Ok(Dropped::Done)
-}
-
-/// Those of the tables that have a partition for the day.
-async fn tables_with(connection: &mut PgConnection, day: &str) -> Result<Vec<&'static str>, sqlx::Error> {
-    let attached = sqlx::query_scalar!(
-        r#"select c.relname as "name!" from pg_inherits i join pg_class c on c.oid = i.inhrelid
-           where i.inhparent = any(array['events', 'deliveries', 'attempts', 'inbox_acknowledgements']::regclass[])
-             and right(c.relname, 9) = '_' || $1"#,
-        day,
-    )
-    .fetch_all(connection)
-    .await?;
-    let tables = TABLES.into_iter();
-    Ok(tables
-        .filter(|table| attached.contains(&format!("{table}_{day}")))
-        .collect())
-}
-
-/// Whether a partition of deliveries has a pending row for which a condition holds: one look into each index of those.
-async fn has_pending(
-    connection: &mut PgConnection,
-    (partition, condition): &(String, String),
-) -> Result<bool, sqlx::Error> {
-    let query = format!(
-        "select exists (select from {partition} where status = 'pending' and not pull and ordering_key is null
-                            and {condition})
-             or exists (select from {partition} where status = 'pending' and pull and {condition})
-             or exists (select from {partition} where status = 'pending' and ordering_key is not null and {condition})"
-    );
-    // The names are the catalogue's, ending in digits.
-    sqlx::query_scalar(sqlx::AssertSqlSafe(query))
-        .persistent(false)
-        .fetch_one(connection)
-        .await
-}
-
 /// Runs statements made of names that are the catalogue's or made here, of digits and constants.
 async fn execute(connection: &mut PgConnection, statements: String) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
@@ -228,10 +129,8 @@ fn has_code(error: &sqlx::Error, code: &str) -> bool {
     found.is_some_and(|found| found == code)
 }
 
-fn suffix(day: OffsetDateTime) -> String {
-    day.date()
-        .format(format_description!("[year][month][day]"))
-        .expect("a date has these parts")
+fn suffix(day: Date) -> String {
+    day.format(SUFFIX).expect("a date has these parts")
 }
 
 async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -252,7 +151,7 @@ async fn exists(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx:
 /// are in the default one, because a clock was wrong, are moved, if they are few.
 async fn make_partition(pool: &PgPool, table: &str, day: OffsetDateTime) -> Result<(), sqlx::Error> {
     let (from, to) = (day.date(), (day + time::Duration::days(1)).date());
-    let name = format!("{table}_{}", suffix(day));
+    let name = format!("{table}_{}", suffix(from));
     let mut transaction = pool.begin().await?;
     lock(&mut transaction).await?;
     if exists(&mut transaction, &name).await? {
@@ -264,7 +163,7 @@ async fn make_partition(pool: &PgPool, table: &str, day: OffsetDateTime) -> Resu
     let stays = || {
         tracing::warn!(
             table,
-            day = suffix(day),
+            day = suffix(from),
             "rows of this day are in the default partition, and the day stays there"
         );
     };

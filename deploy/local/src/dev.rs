@@ -90,6 +90,7 @@ fn introduce(stack: &Stack, demo: &Demo) {
     for service in stack.services().filter(|service| service.api_port().is_some()) {
         line("API", &service.url());
     }
+    line("console", &format!("{api}/console#sign-in={}", demo.key));
     line("API key", &demo.key);
     line("organisation", &demo.organization);
     line("admin token", stack.admin_token());

@@ -1,5 +1,7 @@
 //! A real Postgres on a loopback port.
 
+mod backup;
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -9,6 +11,7 @@ use nix::sys::signal::Signal;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
+use self::backup::Place;
 use crate::binaries;
 use crate::cluster::{Cluster, Files, NAME};
 use crate::folder::Folder;
@@ -45,6 +48,7 @@ pub struct Postgres {
     port: Port,
     url: String,
     new: bool,
+    place: Place,
 }
 
 impl Postgres {
@@ -58,6 +62,12 @@ impl Postgres {
         let programs = binaries::postgres(host).await?;
         let cluster = Cluster::open(host, &programs, folder, files).await?;
         let password = cluster.password()?;
+        let place = Place {
+            host: host.clone(),
+            server: programs.folder.join("postgres"),
+            data: cluster.data(),
+            logs: folder.logs(),
+        };
         let mut tries = PORT_TRIES;
         loop {
             let port = ports.claim("postgres")?;
@@ -68,6 +78,7 @@ impl Postgres {
                 port,
                 url,
                 new: cluster.new,
+                place: place.clone(),
             };
             tries -= 1;
             match host.progress.step("starting postgres", postgres.start()).await {

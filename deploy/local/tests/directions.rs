@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of the ingest API, each with all that it may import.
-const BELOW: [(&str, &str); 9] = [
+const BELOW: [(&str, &str); 10] = [
     ("domain", ""),
     ("store", "config domain"),
     ("keys", "config domain store"),
@@ -15,9 +15,10 @@ const BELOW: [(&str, &str); 9] = [
     ("event", "domain"),
     ("publish", "config"),
     ("pulling", "store"),
+    ("tailing", "domain store"),
     (
         "app",
-        "config domain event http keys limits publish pulling store",
+        "config domain event http keys limits publish pulling store tailing",
     ),
     ("http", "app config domain event keys limits publish store"),
 ];

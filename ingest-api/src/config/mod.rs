@@ -1,21 +1,27 @@
 //! What an ingest replica is told by its environment.
 
 mod admin_token;
+mod keys;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use clap::{ArgAction, Args, Parser};
+use shared::db::address::PostgresConfig;
 use shared::egress::EgressConfig;
 use shared::process::config;
 use shared::process::nats::NatsConfig;
 use shared::process::shutdown::RuntimeConfig;
 use shared::process::telemetry::TelemetryConfig;
-use shared::secret::SecretsKey;
+use shared::secret::SecretsConfig;
 use shared::server::HttpServerConfig;
+use shared::traces::config::TracesConfig;
+use shared::traces::sampler::SamplingConfig;
+use url::Url;
 
-pub use self::admin_token::AdminToken;
+pub use self::admin_token::{AdminScope, AdminToken, AdminTokens};
+pub use self::keys::{KeyCacheConfig, KeyShareConfig};
 
 /// Stateless HTTP API: authenticates, rate-limits and publishes events to NATS JetStream.
 #[derive(Clone, Debug, Parser)]
@@ -33,18 +39,28 @@ pub struct Config {
     #[arg(long, env, value_name = "METRICS_ADDR", default_value = "0.0.0.0:9464")]
     pub metrics_addr: SocketAddr,
 
-    /// Token for /admin, at least 32 characters. Without it the admin API answers 404.
+    /// Token for /admin, at least 32 characters; it may do everything. Without it and `ADMIN_TOKENS` the admin API answers
+    /// 404.
     #[arg(long, env, hide_env_values = true, value_name = "ADMIN_TOKEN")]
     pub admin_token: Option<AdminToken>,
+
+    /// Further tokens for /admin, comma separated, each as `name:scope:token`. The scope is `read` or `manage`, which
+    /// includes `read`.
+    #[arg(long, env, hide_env_values = true, value_name = "ADMIN_TOKENS", value_parser = AdminTokens::of_list)]
+    pub admin_tokens: Option<AdminTokens>,
+
+    /// Where browsers reach the API, such as `https://events.example.com`: links to portals begin with it. Without it they
+    /// begin with `http://` and the host of the request that asks for one.
+    #[arg(long, env, value_name = "PUBLIC_URL", value_parser = public_url)]
+    pub public_url: Option<Url>,
 
     /// Whether anyone who reaches the API may make an organisation, in any tier, and its first key.
     #[arg(long, env, value_name = "ALLOW_SIGNUP", action = ArgAction::Set, default_value_t = false)]
     pub allow_signup: bool,
 
-    /// Key that encrypts endpoint secrets at rest and marks API keys as ours, 32 bytes in base64; the same for
-    /// both services. Under another one no stored secret opens and no API key is valid.
-    #[arg(long, env, hide_env_values = true, value_name = "SECRETS_KEY")]
-    pub secrets_key: SecretsKey,
+    /// The keys at rest.
+    #[command(flatten)]
+    pub secrets: SecretsConfig,
 
     /// How long a request may take to send its whole body.
     #[arg(long, env, value_name = "BODY_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
@@ -112,6 +128,30 @@ pub struct Config {
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryConfig,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TracesConfig,
+
+    /// Which requests are traced.
+    #[command(flatten)]
+    pub sampling: SamplingConfig,
+}
+
+impl Config {
+    /// The tokens of the admin API.
+    pub(crate) fn admin_tokens(&self) -> AdminTokens {
+        let named = self.admin_tokens.clone().unwrap_or_default();
+        named.with_unnamed(self.admin_token.as_ref())
+    }
+}
+
+fn public_url(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).ok();
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.path() == "/");
+    let url =
+        url.filter(|url| url.query().is_none() && url.fragment().is_none() && url.username().is_empty());
+    url.ok_or("must be http or https and a host, such as https://events.example.com")
 }
 
 fn origin(text: &str) -> Result<HeaderValue, String> {
@@ -125,9 +165,9 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
 /// Postgres.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseConfig {
-    /// Postgres URL.
-    #[arg(long, env, hide_env_values = true, value_name = "DATABASE_URL")]
-    pub database_url: String,
+    /// Where it is.
+    #[command(flatten)]
+    pub address: PostgresConfig,
 
     /// Most connections to Postgres for what is asked with a key. Look-ups of keys (`KEY_LOOKUPS`) and changes of keys
     /// (two) have connections of their own beside these.
@@ -172,83 +212,6 @@ pub struct PublishConfig {
     #[arg(long, env, value_name = "PUBLISH_QUEUE_BYTES", default_value_t = 32 << 20,
           value_parser = clap::value_parser!(u32).range(1 << 20..))]
     pub publish_queue_bytes: u32,
-}
-
-/// The cache of verified API keys.
-#[derive(Args, Clone, Debug)]
-pub struct KeyCacheConfig {
-    /// How long a verified key that is not used stays in memory. One in use is asked for again in Postgres, in the
-    /// background, every half of this time.
-    #[arg(long, env, value_name = "KEY_CACHE_TTL", default_value = "5m", value_parser = humantime::parse_duration)]
-    pub key_cache_ttl: Duration,
-
-    /// How long a verified key goes on being valid while Postgres does not answer, counted from when it last confirmed the
-    /// key; at most 7 days. Revocations come over NATS meanwhile.
-    #[arg(long, env, value_name = "KEY_OUTAGE_TTL", default_value = "12h", value_parser = outage_ttl)]
-    pub key_outage_ttl: Duration,
-
-    /// How long a refused key is refused without asking Postgres again.
-    #[arg(long, env, value_name = "KEY_REFUSAL_TTL", default_value = "5s", value_parser = humantime::parse_duration)]
-    pub key_refusal_ttl: Duration,
-
-    /// Most keys in each of the two caches.
-    #[arg(long, env, value_name = "KEY_CACHE_SIZE", default_value_t = 200_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub key_cache_size: u32,
-
-    /// Key verifications (argon2, about 11 ms and 7 MiB each; 19 MiB for keys of earlier releases) that run at once.
-    #[arg(long, env, value_name = "KEY_VERIFICATIONS", default_value_t = 2,
-          value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub key_verifications: u32,
-
-    /// Look-ups of keys in Postgres that run at once, and the connections kept for them: lists cannot keep a key from being
-    /// looked up, nor unknown keys a list from being made.
-    #[arg(long, env, value_name = "KEY_LOOKUPS", default_value_t = 4,
-          value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub key_lookups: u32,
-
-    /// How often the keys' last uses are written to Postgres.
-    #[arg(long, env, value_name = "KEY_USE_INTERVAL", default_value = "30s", value_parser = config::nonzero_duration)]
-    pub key_use_interval: Duration,
-}
-
-fn outage_ttl(text: &str) -> Result<Duration, String> {
-    const MOST: Duration = Duration::from_hours(7 * 24);
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if time <= MOST {
-        Ok(time)
-    } else {
-        Err("must be at most 7d".to_owned())
-    }
-}
-
-#[cfg(test)]
-impl KeyCacheConfig {
-    /// Small numbers.
-    pub fn for_tests() -> Self {
-        Self {
-            key_cache_ttl: Duration::from_secs(60),
-            key_outage_ttl: Duration::from_secs(600),
-            key_refusal_ttl: Duration::from_secs(5),
-            key_cache_size: 100,
-            key_verifications: 1,
-            key_lookups: 1,
-            key_use_interval: Duration::from_secs(1),
-        }
-    }
-}
-
-/// The bucket in which replicas share verified keys, so that a restart does not verify them all again.
-#[derive(Args, Clone, Debug)]
-pub struct KeyShareConfig {
-    /// How long a verification is kept in the bucket after it was last confirmed, and no less than `KEY_OUTAGE_TTL`.
-    #[arg(long, env, value_name = "KEY_SHARE_TTL", default_value = "24h", value_parser = humantime::parse_duration)]
-    pub key_share_ttl: Duration,
-
-    /// Bytes at which the bucket is full, at about 400 a key; further keys are then not shared.
-    #[arg(long, env, value_name = "KEY_SHARE_MAX_BYTES", default_value_t = 64 << 20,
-          value_parser = clap::value_parser!(i64).range(1 << 20..))]
-    pub key_share_max_bytes: i64,
 }
 
 /// How replicas keep to one limit together.

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::domain::field::Field;
+use crate::domain::quota::QuotaAction;
 use crate::domain::whole;
 
 /// A new organisation.
@@ -29,6 +30,13 @@ pub(crate) struct NewOrganization {
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(minimum = 1, maximum = 3650)]
     pub payload_retention_days: Option<u32>,
+    /// Its quota of events a month; none unless given.
+    #[serde(default, deserialize_with = "whole::read")]
+    #[schema(minimum = 1, maximum = 1_000_000_000_000_u64)]
+    pub events_per_month: Option<u64>,
+    /// What becomes of the events beyond the quota.
+    #[serde(default)]
+    pub quota_action: QuotaAction,
 }
 
 /// A change of an organisation. A field that is left out stays.
@@ -48,6 +56,14 @@ pub(crate) struct OrganizationChange {
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 3650)]
     pub payload_retention_days: Field<u32>,
+    /// Its quota of events a month; null removes it.
+    #[serde(default, deserialize_with = "whole::read")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 1_000_000_000_000_u64)]
+    pub events_per_month: Field<u64>,
+    /// What becomes of the events beyond the quota; null is `warn`.
+    #[serde(default)]
+    #[schema(value_type = Option<QuotaAction>)]
+    pub quota_action: Field<QuotaAction>,
 }
 
 /// An organisation, as the operator sees it.
@@ -64,7 +80,23 @@ pub(crate) struct Organization {
     pub rate_limit_per_minute: Option<u32>,
     /// Days after which payloads are removed; null when they are kept as long as events are.
     pub payload_retention_days: Option<u32>,
+    /// Its quota of events a month, when it has one.
+    pub events_per_month: Option<u64>,
+    /// What becomes of the events beyond the quota.
+    pub quota_action: QuotaAction,
     /// When it was made.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
     pub created_at: OffsetDateTime,
+    /// Since when it is being deleted.
+    #[serde(
+        serialize_with = "shared::domain::clock::optional_timestamp",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(required = false)]
+    pub deleting_since: Option<OffsetDateTime>,
+    /// Its events that are still to be removed, while it is being deleted and one organisation is shown: 10 000 stands for
+    /// that many or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub events_left: Option<i64>,
 }

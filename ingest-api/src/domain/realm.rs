@@ -4,7 +4,7 @@ use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
 
 /// All of an organisation, or one of its tenants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Realm {
     /// The organisation.
     pub org_id: OrgId,

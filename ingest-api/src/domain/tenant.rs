@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::domain::field::Field;
 use crate::domain::field_errors::{FieldErrors, WrongFields, check_display_name};
+use crate::domain::quota::{QuotaAction, check_events_per_month};
 use crate::domain::whole;
 
 /// Most bytes of a tenant's metadata: its names and its values.
@@ -45,6 +46,14 @@ pub(crate) struct TenantForm {
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<u32>, minimum = 1)]
     rate_limit_per_minute: Field<NonZeroU32>,
+    /// Its quota of events a month, within the organisation's; none unless given.
+    #[serde(default, deserialize_with = "whole::read")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 1_000_000_000_000_u64)]
+    events_per_month: Field<u64>,
+    /// What becomes of the events beyond the quota: `warn` unless given.
+    #[serde(default)]
+    #[schema(value_type = Option<QuotaAction>)]
+    quota_action: Field<QuotaAction>,
     /// `enabled` or `disabled`.
     #[serde(default)]
     #[schema(value_type = Option<TenantSwitch>)]
@@ -71,6 +80,10 @@ pub(crate) struct TenantSettings {
     pub metadata: BTreeMap<String, String>,
     /// A limit of its own.
     pub rate_limit_per_minute: Option<NonZeroU32>,
+    /// A quota of events a month.
+    pub events_per_month: Option<u64>,
+    /// What becomes of the events beyond the quota.
+    pub quota_action: QuotaAction,
     /// Whether its endpoints get its events.
     pub status: TenantStatus,
 }
@@ -81,6 +94,8 @@ impl Default for TenantSettings {
             name: String::new(),
             metadata: BTreeMap::new(),
             rate_limit_per_minute: None,
+            events_per_month: None,
+            quota_action: QuotaAction::Warn,
             status: TenantStatus::Enabled,
         }
     }
@@ -112,6 +127,12 @@ impl TenantForm {
         errors.check("metadata", check_metadata(&settings.metadata));
         self.rate_limit_per_minute
             .apply_to_option(&mut settings.rate_limit_per_minute);
+        self.events_per_month
+            .apply_to_option(&mut settings.events_per_month);
+        let quota = check_events_per_month(settings.events_per_month);
+        errors.check("events_per_month", quota);
+        self.quota_action
+            .apply(&mut settings.quota_action, QuotaAction::Warn);
         if self.status == Field::Value(TenantStatus::Deleting) {
             errors.push("status", "must be `enabled` or `disabled`");
         }
@@ -149,6 +170,10 @@ pub(crate) struct TenantView {
     pub metadata: BTreeMap<String, String>,
     /// Its own limit, when it has one.
     pub rate_limit_per_minute: Option<u32>,
+    /// Its quota of events a month, when it has one.
+    pub events_per_month: Option<u64>,
+    /// What becomes of the events beyond the quota.
+    pub quota_action: QuotaAction,
     /// Whether its endpoints get its events.
     pub status: TenantStatus,
     /// When it was made.
@@ -178,13 +203,13 @@ mod tests {
 
     #[test]
     fn a_change_sets_what_it_names_and_null_sets_the_default() {
-        let all = r#"{"name":"Acme","metadata":{"plan":"pro","old":"1"},"rate_limit_per_minute":60,"status":"disabled"}"#;
+        let all = r#"{"name":"Acme","metadata":{"plan":"pro","old":"1"},"rate_limit_per_minute":60,"events_per_month":9,"quota_action":"refuse","status":"disabled"}"#;
         let settings = form(all).apply(TenantSettings::default()).unwrap();
         assert_eq!(form("{}").apply(settings.clone()).unwrap(), settings);
         let changed = form(r#"{"metadata":{"old":null,"new":"2"}}"#).apply(settings.clone());
         let names: Vec<_> = changed.unwrap().metadata.into_keys().collect();
         assert_eq!(names, ["new", "plan"]);
-        let none = r#"{"name":null,"metadata":null,"rate_limit_per_minute":null,"status":null}"#;
+        let none = r#"{"name":null,"metadata":null,"rate_limit_per_minute":null,"events_per_month":null,"quota_action":null,"status":null}"#;
         assert_eq!(form(none).apply(settings).unwrap(), TenantSettings::default());
     }
 
@@ -192,6 +217,7 @@ mod tests {
     fn wrong_fields_are_named() {
         let long = "x".repeat(4_097);
         assert_eq!(wrong(r#"{"status":"deleting"}"#), ["status"]);
+        assert_eq!(wrong(r#"{"events_per_month":0}"#), ["events_per_month"]);
         assert_eq!(wrong(&format!(r#"{{"name":"{long}"}}"#)), ["name"]);
         assert_eq!(
             wrong(&format!(r#"{{"metadata":{{"a":"{long}"}}}}"#)),

@@ -231,18 +231,17 @@ impl Reader {
         };
         std::mem::take(&mut self.errors).finish()?;
         let text = |name| self.text(name).unwrap_or_default().to_owned();
+        let plain = NewEvent::of_json(text("type"), data);
         Ok(NewEvent {
-            event_type: text("type").into(),
             content_type: content_type.into(),
-            data,
             identity: Identity::CloudEvent {
                 source: text("source").into(),
                 id: text("id").into(),
             },
             ordering_key: self.text(PARTITION_KEY).map(|key| key.to_owned().into()),
             tenant: self.text(TENANT).map(|tenant| tenant.to_owned().into()),
-            only_to: None,
             cloudevent: Some(Value::Object(self.attributes).to_string()),
+            ..plain
         })
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod recent_ids;
 use std::borrow::Cow;
 
 use shared::domain::clock::UnixMicros;
-use shared::domain::event::{Event, JSON, OPERATIONAL_TYPES};
+use shared::domain::event::{Event, JSON, OPERATIONAL_TYPES, TraceContext};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use shared::domain::name::check_name;
 use shared::wire::frame::EncodedEvent;
@@ -80,7 +80,7 @@ impl NewEvent<'_> {
         &self,
         org_id: OrgId,
         accepted_at: UnixMicros,
-        traceparent: Option<&str>,
+        trace: TraceContext<'_>,
     ) -> (EventId, EncodedEvent) {
         let tenant = self.tenant.as_deref();
         let (id, key) = match &self.identity {
@@ -104,7 +104,9 @@ impl NewEvent<'_> {
             accepted_at,
             content_type: &self.content_type,
             idempotency_key: key.as_deref(),
-            traceparent,
+            traceparent: trace.traceparent,
+            tracestate: trace.tracestate,
+            baggage: trace.baggage,
             cloudevent: self.cloudevent.as_deref(),
             ordering_key: self.ordering_key.as_deref(),
             only_to: self.only_to,
@@ -113,6 +115,16 @@ impl NewEvent<'_> {
         };
         (id, EncodedEvent::new(&event))
     }
+}
+
+/// The ids that an event with this key has: of a producer's key, and of the `source` and `id` of a CloudEvent, which are shown
+/// as a JSON array in its place.
+pub(crate) fn ids_of_key(org_id: OrgId, tenant: Option<&str>, key: &str) -> Vec<EventId> {
+    let mut ids = vec![EventId::for_key(org_id, tenant, key)];
+    if let Ok([source, id]) = serde_json::from_str::<[String; 2]>(key) {
+        ids.push(EventId::for_cloudevent(org_id, tenant, &source, &id));
+    }
+    ids
 }
 
 /// Checks an event type: any text without white space, `*` and `>`, which are wildcards in filters.
@@ -137,6 +149,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_event_is_found_by_the_key_that_is_shown_of_it() {
+        let org_id = OrgId::generate();
+        let identities = [
+            (Identity::Key("k".into()), "k"),
+            (Identity::Key(r#"["a","b"]"#.into()), r#"["a","b"]"#),
+            (
+                Identity::CloudEvent {
+                    source: "a".into(),
+                    id: "b".into(),
+                },
+                r#"["a","b"]"#,
+            ),
+        ];
+        for (identity, shown) in identities {
+            for tenant in [None, Some("acme")] {
+                let event = NewEvent {
+                    identity: identity.clone(),
+                    tenant: tenant.map(Into::into),
+                    ..NewEvent::of_json("a", b"1".as_slice())
+                };
+                let (id, _) = event.encode(org_id, UnixMicros::now(), TraceContext::default());
+                assert!(
+                    ids_of_key(org_id, tenant, shown).contains(&id),
+                    "{shown} {tenant:?}"
+                );
+                assert!(!ids_of_key(org_id, Some("other"), shown).contains(&id));
+            }
+        }
+    }
+
+    #[test]
     fn the_ordering_key_and_the_only_endpoint_travel_with_the_event() {
         let endpoint_id = EndpointId::generate();
         let event = NewEvent {
@@ -144,7 +187,7 @@ mod tests {
             only_to: Some(endpoint_id),
             ..NewEvent::of_json("a", b"1".as_slice())
         };
-        let (_, encoded) = event.encode(OrgId::generate(), UnixMicros::now(), None);
+        let (_, encoded) = event.encode(OrgId::generate(), UnixMicros::now(), TraceContext::default());
         let payload = frame::encode([&encoded].into_iter());
         let decoded = frame::decode(Some(frame::VERSION), &payload).unwrap();
         let decoded = decoded[0].as_ref().unwrap();
@@ -171,7 +214,7 @@ mod tests {
                     tenant: tenant.map(Into::into),
                     ..NewEvent::of_json("a", b"1".as_slice())
                 };
-                event.encode(org_id, UnixMicros::now(), None).0
+                event.encode(org_id, UnixMicros::now(), TraceContext::default()).0
             };
             assert_eq!(id(Some("one")), id(Some("one")));
             assert_ne!(id(Some("one")), id(Some("other")));
@@ -186,7 +229,8 @@ mod tests {
             identity,
             ..NewEvent::of_json("a", b"1".as_slice())
         };
-        let id = |identity| event(identity).encode(org_id, UnixMicros::now(), None).0;
+        let now = UnixMicros::now();
+        let id = |identity| event(identity).encode(org_id, now, TraceContext::default()).0;
         let cloudevent = || Identity::CloudEvent {
             source: "/s".into(),
             id: "1".into(),

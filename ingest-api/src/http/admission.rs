@@ -11,12 +11,14 @@ use shared::server::Discard;
 use tower::{Layer, Service};
 
 use crate::app::App;
-use crate::http::admitted::{Admitted, check_limits, within_limit};
+use crate::http::admitted::{Admitted, Source, check_limits, within_limit};
 use crate::http::callers::bearer_token;
 use crate::http::error::ApiError;
 use crate::http::guarded_body::GuardedBody;
+use crate::http::portal;
 use crate::http::rate_headers;
 use crate::keys::moment::Moment;
+use crate::keys::portal::PortalTokens;
 
 /// Most bytes that are read of the body of a refused request with a valid key. Its client can then read the answer and
 /// keep the connection.
@@ -73,12 +75,16 @@ where
     }
 }
 
-async fn admit<S>(app: Arc<App>, request: Request, mut inner: S) -> Result<Response, S::Error>
+async fn admit<S>(app: Arc<App>, mut request: Request, mut inner: S) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response>,
 {
     let at = Moment::now();
     let key = match presented_key(request.headers()) {
+        Ok(key) if PortalTokens::are_like(key) => {
+            let token = key.to_owned();
+            Box::pin(portal::let_in(&app, &token, &mut request)).await
+        }
         Ok(key) => app
             .authenticator
             .authenticate(key, at)
@@ -95,18 +101,22 @@ where
         bytes: MAX_DISCARDED_BYTES,
         within: app.bodies.timeout,
     };
+    let source = Source::of(request.extensions());
+    let admitted = Admitted::new(key, app, at, source, decision);
     if let Err(error) = within_limit(&decision) {
         let mut response = error.into_response();
         response.extensions_mut().insert(discard);
+        response.extensions_mut().insert(admitted);
         rate_headers::write(&decision, response.headers_mut());
         return Ok(response);
     }
-    let admitted = Admitted::new(key, app, at, decision);
     let mut request = request.map(|body| GuardedBody::guard(body, admitted.admittance()));
     request.extensions_mut().insert(admitted.clone());
     let mut response = inner.call(request).await?;
     if !response.status().is_success() {
         response.extensions_mut().insert(discard);
+        // For the line in the log.
+        response.extensions_mut().insert(admitted.clone());
     }
     rate_headers::write(&admitted.decision(), response.headers_mut());
     Ok(response)

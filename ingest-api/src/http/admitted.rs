@@ -1,25 +1,52 @@
 //! An admitted request: its key, and what its organisation's rate limit has left.
 
+mod limits;
+
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
+use axum::http::Extensions;
 use axum::http::request::Parts;
-use shared::domain::id::OrgId;
+use shared::server::Peer;
 
+pub(crate) use self::limits::{check_limits, within_limit};
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::grant::Grant;
 use crate::domain::key::KeyId;
 use crate::domain::realm::Realm;
 use crate::domain::scope::{Scope, Scopes};
+use crate::domain::session::{PortalSession, SignedIn};
 use crate::http::error::ApiError;
 use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
 use crate::limits::gcra::Decision;
-use crate::limits::limiter::AccountId;
 
 /// An authenticated request within its organisation's rate limit.
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted(Arc<Admittance>);
+
+/// Where a request came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    address: Option<IpAddr>,
+    /// The portal session whose token it has, if it has one.
+    portal: Option<Arc<PortalSession>>,
+    /// The session of the console, if it has one.
+    console: Option<SignedIn>,
+}
+
+impl Source {
+    /// What was found out of a request before it is admitted.
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        Self {
+            address: address_of(extensions),
+            portal: extensions.get().cloned(),
+            console: extensions.get().copied(),
+        }
+    }
+}
 
 /// What was decided on a request.
 #[derive(Debug)]
@@ -28,6 +55,7 @@ pub(crate) struct Admittance {
     app: Arc<App>,
     /// A moment before the key was checked.
     at: Moment,
+    source: Source,
     // The last decision on this request: what its answer's headers say.
     decision: Mutex<Decision>,
 }
@@ -45,17 +73,40 @@ impl Admittance {
     pub(crate) async fn check_unchanged(&self) -> Result<(), KeyChanged> {
         let authenticator = &self.app.authenticator;
         let unchanged = authenticator.is_surely_unchanged(&self.key, self.at).await;
+        let unchanged = unchanged && self.has_session().await;
         unchanged.then_some(()).ok_or(KeyChanged)
+    }
+
+    /// Whether its session, if it has one, was not ended.
+    async fn has_session(&self) -> bool {
+        let ended = &self.app.ended_sessions;
+        let Source { portal, console, .. } = &self.source;
+        let portal = match portal {
+            Some(session) => ended.check_portal(session).await,
+            None => Ok(()),
+        };
+        let console = match console {
+            Some(SignedIn(id)) => ended.check_console(*id).await,
+            None => Ok(()),
+        };
+        portal.and(console).is_ok()
     }
 }
 
 impl Admitted {
     /// Admits a request with `key`, which was checked after `at`.
-    pub(crate) fn new(key: Arc<VerifiedKey>, app: Arc<App>, at: Moment, decision: Decision) -> Self {
+    pub(crate) fn new(
+        key: Arc<VerifiedKey>,
+        app: Arc<App>,
+        at: Moment,
+        source: Source,
+        decision: Decision,
+    ) -> Self {
         Self(Arc::new(Admittance {
             key,
             app,
             at,
+            source,
             decision: Mutex::new(decision),
         }))
     }
@@ -73,6 +124,11 @@ impl Admitted {
         Ok(self.0.check_unchanged().await?)
     }
 
+    /// Whether the key, and its session, are as they were and not over. For answers that go on for long.
+    pub(crate) async fn goes_on(&self) -> bool {
+        self.0.key.is_current() && self.0.check_unchanged().await.is_ok()
+    }
+
     /// What the key is for, when it has the scope.
     ///
     /// # Errors
@@ -83,6 +139,25 @@ impl Admitted {
             (false, Scope::Ingest) => Err(ApiError::Forbidden("the API key lacks the scope `ingest`")),
             (false, Scope::Manage) => Err(ApiError::Forbidden("the API key lacks the scope `manage`")),
         }
+    }
+
+    /// Who asks, for the audit log.
+    pub(crate) fn actor(&self) -> Actor {
+        let Source { address, portal, .. } = &self.0.source;
+        match portal {
+            Some(session) => Actor::portal(session.id, *address),
+            None => Actor::key(self.0.key.id.clone(), *address),
+        }
+    }
+
+    /// What the key allows.
+    pub(crate) fn grant(&self) -> &Grant {
+        &self.0.key.grant
+    }
+
+    /// What the key is for.
+    pub(crate) fn realm(&self) -> &Realm {
+        &self.0.key.grant.realm
     }
 
     /// The public part of the key.
@@ -106,86 +181,10 @@ impl Admitted {
         }
     }
 
-    /// Takes `cost` more requests out of the limit, all or none. Admission has taken one already, so a batch of `n` events
-    /// charges `n - 1`.
-    ///
-    /// # Errors
-    /// 429 when the limit has less left; 422 when the whole limit is less than that.
-    pub(crate) fn charge(&self, cost: u64) -> Result<(), ApiError> {
-        let grant = &self.0.key.grant;
-        if cost >= grant.limit.get() {
-            let detail = format!(
-                "costs {} requests of a rate limit of {} a minute: send it in parts",
-                cost.saturating_add(1),
-                grant.limit.get(),
-            );
-            return Err(ApiError::invalid("body", detail));
-        }
-        let mut decision = check_limits(&self.0.app, grant, cost);
-        if !decision.admitted {
-            decision = decision.for_a_repeat();
-        }
-        *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner) = decision;
-        within_limit(&decision)
-    }
-
-    /// Takes one request out of the own limit of a tenant that the key is not bound to.
-    ///
-    /// # Errors
-    /// 429 when the limit is used up.
-    pub(crate) fn charge_tenant(&self, tenant: &str) -> Result<(), ApiError> {
-        let org_id = self.0.key.grant.realm.org_id;
-        let Some(decision) = check_tenant(&self.0.app, org_id, tenant, 1) else {
-            return Ok(());
-        };
-        let mut last = self.0.decision.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = last.nearer(decision);
-        within_limit(&decision)
-    }
-
     /// The last decision on the request.
     pub(crate) fn decision(&self) -> Decision {
         *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Takes `cost` requests out of the organisation's limit, and out of that of the tenant that the key is bound to. Returns the
-/// decision that is nearer to a refusal.
-pub(crate) fn check_limits(app: &App, grant: &Grant, cost: u64) -> Decision {
-    let realm = &grant.realm;
-    let check_organization = || app.rate_limiter.check(realm.org_id.into(), grant.limit, cost);
-    let Some(of_tenant) = realm
-        .tenant()
-        .and_then(|tenant| check_tenant(app, realm.org_id, tenant, cost))
-    else {
-        return check_organization();
-    };
-    // A request that the tenant may not make costs the others nothing.
-    if of_tenant.admitted {
-        of_tenant.nearer(check_organization())
-    } else {
-        of_tenant
-    }
-}
-
-/// Takes `cost` requests out of a tenant's own limit. None when it has none.
-pub(crate) fn check_tenant(app: &App, org_id: OrgId, tenant: &str, cost: u64) -> Option<Decision> {
-    let account = || AccountId::of_tenant(org_id, tenant);
-    let (account, limit) = app.tenant_limits.find(account)?;
-    Some(app.rate_limiter.check(account, limit, cost))
-}
-
-/// Refuses a request beyond the limit.
-///
-/// # Errors
-/// 429.
-pub(crate) fn within_limit(decision: &Decision) -> Result<(), ApiError> {
-    if decision.admitted {
-        return Ok(());
-    }
-    Err(ApiError::RateLimited {
-        retry_after: decision.reset_seconds(),
-    })
 }
 
 impl<S: Sync> FromRequestParts<S> for Admitted {
@@ -195,6 +194,11 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
         let admitted = parts.extensions.get::<Self>().cloned();
         admitted.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("a route without the admission layer")))
     }
+}
+
+/// The address that a request came from.
+pub(crate) fn address_of(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Peer>().map(|peer| peer.0)
 }
 
 /// The key was changed after it was checked. A repeat of the request shows whether it may still be used.

@@ -9,12 +9,12 @@ use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use axum::http::request::Parts;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use shared::domain::event::JSON;
+use shared::domain::id::EventId;
 use shared::domain::json::repeated_name;
 use tokio::time::timeout;
 
@@ -26,6 +26,8 @@ use crate::http::body_limits::BodyLimits;
 use crate::http::decompress::{codings, compressed_limit, decompress};
 use crate::http::error::ApiError;
 use crate::http::room::Held;
+use crate::http::trace::{Publishing, Traced};
+use crate::http::trace_context::CarriedTrace;
 
 /// Largest body of the management routes, in bytes.
 const MAX_FORM_BYTES: usize = 64 * 1024;
@@ -40,19 +42,37 @@ pub(crate) struct RequestBody {
     pub headers: HeaderMap,
     body: Body,
     app: Arc<App>,
+    /// What its events belong to, when it is traced.
+    traced: Option<Traced>,
 }
 
 impl FromRequest<Arc<App>> for RequestBody {
     type Rejection = Infallible;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Infallible> {
-        let (Parts { headers, .. }, body) = request.into_parts();
-        let app = app.clone();
-        Ok(Self { headers, body, app })
+        let (parts, body) = request.into_parts();
+        let traced = app.traces.as_ref().and_then(|_| parts.extensions.get().cloned());
+        Ok(Self {
+            headers: parts.headers,
+            body,
+            app: app.clone(),
+            traced,
+        })
     }
 }
 
 impl RequestBody {
+    /// What the request's events carry on of its trace.
+    pub(crate) fn trace(&self) -> CarriedTrace<'_> {
+        let with_baggage = self.app.traces.is_some() && self.app.carries_baggage;
+        CarriedTrace::of(&self.headers, self.traced.as_ref(), with_baggage)
+    }
+
+    /// Begins to publish one of the request's events.
+    pub(crate) fn publishing(&self, id: EventId) -> Publishing {
+        Publishing::begin(self.traced.as_ref(), id)
+    }
+
     /// The media type in lower case and without parameters.
     pub(crate) fn media_type(&self) -> Option<String> {
         let value = self.headers.get(CONTENT_TYPE)?.to_str().ok()?;
@@ -96,6 +116,15 @@ impl RequestBody {
     pub(crate) async fn form<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         self.require_json()?;
         parse_form(&self.read(MAX_FORM_BYTES).await?)
+    }
+
+    /// Reads the body of a management route that may be larger than the others.
+    ///
+    /// # Errors
+    /// As [`Self::form`].
+    pub(crate) async fn large_form<T: DeserializeOwned>(&mut self, limit: usize) -> Result<T, ApiError> {
+        self.require_json()?;
+        parse_form(&self.read(limit).await?)
     }
 
     /// Reads a change, as JSON or as a merge patch (RFC 7396).

@@ -32,6 +32,11 @@ impl BodyLimits {
         }
     }
 
+    /// How much of the room is taken, from 0 to 1.
+    pub(crate) fn used(&self) -> f64 {
+        self.room.used()
+    }
+
     /// Waits for the permit to decompress a body.
     ///
     /// # Errors

@@ -9,13 +9,15 @@ use axum::http::request::Parts;
 use shared::domain::id::OrgId;
 
 use crate::app::App;
+use crate::config::{AdminScope, AdminToken};
+use crate::domain::actor::Actor;
 use crate::domain::realm::Realm;
 use crate::domain::scope::Scope;
 use crate::event::NewEvent;
-use crate::http::admitted::Admitted;
+use crate::http::admitted::{Admitted, address_of};
 use crate::http::error::ApiError;
 
-/// A request whose key may send events.
+/// A request whose key may send events, and whose quotas are not used up.
 #[derive(Clone, Debug)]
 pub(crate) struct Producer {
     /// Whose events.
@@ -28,12 +30,15 @@ impl Producer {
     /// Makes an event the tenant's that the key is bound to, if it is bound. Otherwise counts it in its tenant's own limit.
     ///
     /// # Errors
-    /// 422 when the event names another tenant than that of the key; 429 when its tenant's limit is used up.
+    /// 422 when the event names another tenant than that of the key; 429 when its tenant's limit or quota is used up.
     pub(crate) fn own(&self, event: &mut NewEvent<'_>) -> Result<(), ApiError> {
         self.realm.owner(event.tenant.as_deref())?;
         match (self.realm.tenant(), event.tenant.as_deref()) {
             (Some(own), _) => event.tenant = Some(own.to_owned().into()),
-            (None, Some(named)) => self.admitted.charge_tenant(named)?,
+            (None, Some(named)) => {
+                self.admitted.check_quota_of(named)?;
+                self.admitted.charge_tenant(named)?;
+            }
             (None, None) => {}
         }
         Ok(())
@@ -45,6 +50,7 @@ impl<S: Sync> FromRequestParts<S> for Producer {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let (realm, admitted) = admitted_with(Scope::Ingest, parts, state).await?;
+        admitted.check_quotas()?;
         Ok(Self { realm, admitted })
     }
 }
@@ -96,21 +102,63 @@ async fn admitted_with<S: Sync>(
     Ok((admitted.realm_with(scope)?.clone(), admitted))
 }
 
-/// A request with the admin token.
+/// A request with an admin token that may change things.
 #[derive(Debug)]
-pub(crate) struct Admin(());
+pub(crate) struct Admin {
+    /// Who asks, for the audit log.
+    pub actor: Actor,
+}
 
 impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let expected = app.admin_token.as_ref().ok_or(ApiError::NotFound)?;
-        match bearer_token(&parts.headers) {
-            Some(token) if expected.matches(token) => Ok(Self(())),
-            _ => Err(ApiError::Unauthorized(
-                "send the admin token as `Authorization: Bearer …`",
-            )),
+        let token = admin_token(parts, app)?;
+        if token.scope() < AdminScope::Manage {
+            return Err(ApiError::Forbidden("the admin token lacks the scope `manage`"));
         }
+        Ok(Self {
+            actor: Actor::admin(token.name(), address_of(&parts.extensions)),
+        })
+    }
+}
+
+/// A request with any admin token: each may look.
+#[derive(Debug)]
+pub(crate) struct AdminReader(());
+
+impl FromRequestParts<Arc<App>> for AdminReader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        admin_token(parts, app).map(|_| Self(()))
+    }
+}
+
+fn admin_token<'a>(parts: &Parts, app: &'a App) -> Result<&'a AdminToken, ApiError> {
+    if app.admin_tokens.is_empty() {
+        return Err(ApiError::NotFound);
+    }
+    let token = bearer_token(&parts.headers).and_then(|text| app.admin_tokens.find(text));
+    token.ok_or(ApiError::Unauthorized(
+        "send the admin token as `Authorization: Bearer …`",
+    ))
+}
+
+/// Somebody who makes an organisation, without a key.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    /// Who asks, for the audit log.
+    pub actor: Actor,
+}
+
+impl<S: Sync> FromRequestParts<S> for Newcomer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self {
+            actor: Actor::sign_up(address_of(&parts.extensions)),
+        })
     }
 }
 

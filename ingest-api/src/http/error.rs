@@ -66,6 +66,15 @@ pub(crate) enum ApiError {
         /// Seconds until a request can succeed.
         retry_after: u64,
     },
+    /// 429: no more events this month.
+    QuotaUsedUp {
+        /// Whose quota.
+        owner: &'static str,
+        /// The quota.
+        events_per_month: u64,
+        /// Seconds until the next month begins.
+        retry_after: u64,
+    },
     /// 503: nothing is wrong with the request; try again.
     Unavailable {
         /// What is not available.
@@ -132,7 +141,7 @@ impl ApiError {
             }
             Self::UnsupportedMediaType(_) | Self::UnsupportedCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited { .. } | Self::QuotaUsedUp { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -168,6 +177,14 @@ impl ApiError {
             Self::RateLimited { retry_after } => {
                 format!("the organisation's rate limit is used up; try again in {retry_after} s").into()
             }
+            Self::QuotaUsedUp {
+                owner,
+                events_per_month,
+                ..
+            } => format!(
+                "the {owner}'s quota of {events_per_month} events a month is used up, until the month ends (UTC)"
+            )
+            .into(),
             Self::Unavailable { reason, .. } => (*reason).into(),
             Self::Internal(_) => "something went wrong on our side".into(),
         }
@@ -194,21 +211,33 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::RateLimited { retry_after }
+            | Self::QuotaUsedUp { retry_after, .. }
+            | Self::Unavailable { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
     }
 }
 
+/// The cause of an internal error, for the log only.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause(pub String);
+
 impl From<ApiError> for Problem {
-    /// Writes an internal cause to the log; the sender does not see it.
+    /// For a part of an answer. Writes an internal cause to the log; the sender does not see it.
     fn from(error: ApiError) -> Self {
         if let ApiError::Internal(cause) = &error {
-            tracing::error!(error = format!("{cause:#}"), "a request failed");
+            tracing::error!(error = format!("{cause:#}"), "a part of a request failed");
         }
+        Self::of(error)
+    }
+}
+
+impl Problem {
+    fn of(error: ApiError) -> Self {
         let status = error.status();
         Self {
-            kind: if matches!(error, ApiError::RateLimited { .. }) {
+            kind: if status == StatusCode::TOO_MANY_REQUESTS {
                 QUOTA_EXCEEDED
             } else {
                 "about:blank"
@@ -229,8 +258,16 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, retry_after, text) = (self.status(), self.retry_after(), self.text());
         let is_coding = matches!(self, Self::UnsupportedCoding);
-        let mut response = (status, Json(Problem::from(self))).into_response();
+        let cause = match &self {
+            Self::Internal(cause) => Some(Cause(format!("{cause:#}"))),
+            _ => None,
+        };
+        let mut response = (status, Json(Problem::of(self))).into_response();
         response.extensions_mut().insert(text);
+        // Logged with the request's id.
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(cause);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {

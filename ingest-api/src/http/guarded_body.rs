@@ -20,7 +20,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Does work, and drops it when the key of its request is changed before it ends. For work whose effect would outlive
 /// the key, such as an endpoint's new URL: it may wait seconds for a connection and for locks. A statement outside a
-/// transaction still takes effect once Postgres has begun it.
+/// transaction goes on once Postgres has begun it; one that changes an endpoint takes no effect when the key is revoked.
 ///
 /// # Errors
 /// Those of the work, or 503.

@@ -31,8 +31,8 @@ impl Series {
         Self {
             method,
             status,
-            requests: metrics::counter!("http_requests_total", &labels),
-            duration: metrics::histogram!("http_request_duration_seconds", &labels),
+            requests: metrics::counter!("penstock_http_requests_total", &labels),
+            duration: metrics::histogram!("penstock_http_request_duration_seconds", &labels),
         }
     }
 }

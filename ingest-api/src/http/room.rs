@@ -19,6 +19,7 @@ pub(crate) struct ByteRoom(Arc<Room>);
 #[derive(Debug)]
 struct Room {
     free: Semaphore,
+    bytes: usize,
     /// Bytes that are held.
     taken: Gauge,
     refusals: Counter,
@@ -29,20 +30,24 @@ struct Room {
 impl ByteRoom {
     /// The room for request bodies.
     pub(crate) fn of_bodies(bytes: usize) -> Self {
+        gauge!("penstock_body_buffer_max_bytes").set(to_float(bytes));
         Self(Arc::new(Room {
             free: Semaphore::new(bytes),
-            taken: gauge!("body_buffer_bytes"),
-            refusals: counter!("body_refusals_total"),
+            bytes,
+            taken: gauge!("penstock_body_buffer_bytes"),
+            refusals: counter!("penstock_body_refusals_total"),
             full: "too many bytes of requests are on their way in",
         }))
     }
 
     /// The room for large answers.
     pub(crate) fn of_answers(bytes: usize) -> Self {
+        gauge!("penstock_answer_buffer_max_bytes").set(to_float(bytes));
         Self(Arc::new(Room {
             free: Semaphore::new(bytes),
-            taken: gauge!("answer_buffer_bytes"),
-            refusals: counter!("answer_refusals_total"),
+            bytes,
+            taken: gauge!("penstock_answer_buffer_bytes"),
+            refusals: counter!("penstock_answer_refusals_total"),
             full: "too many bytes of answers are on their way out",
         }))
     }
@@ -64,6 +69,11 @@ impl ByteRoom {
         let permit = timeout(patience, self.0.free.acquire_many(bytes)).await;
         share.bytes = self.0.take(permit.ok().and_then(Result::ok))?;
         Ok(share)
+    }
+
+    /// How much of it is held, from 0 to 1.
+    pub(crate) fn used(&self) -> f64 {
+        1.0 - to_float(self.0.free.available_permits()) / to_float(self.0.bytes)
     }
 
     /// Bytes that no share holds.

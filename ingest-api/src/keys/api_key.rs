@@ -11,7 +11,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use data_encoding::BASE32_NOPAD;
-use shared::secret::{SecretsKey, random_bytes};
+use shared::secret::{KeyCheck, SecretsKey, random_bytes};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -42,6 +42,11 @@ impl KeyPrefix {
             Self::Penstock => "pk_live_",
             Self::Zapier => "zap_live_",
         }
+    }
+
+    /// Whether a text begins like a key.
+    pub(crate) fn is_before(text: &str) -> bool {
+        Self::split(text).is_some()
     }
 
     /// The prefix of a text, and the rest.
@@ -80,11 +85,13 @@ impl<'a> ApiKey<'a> {
 }
 
 /// The secrets with which keys are made and recognised. They come from `SECRETS_KEY`, so all replicas have the same
-/// ones and refuse a key that was made under another `SECRETS_KEY`.
+/// ones and refuse a key that was made under another `SECRETS_KEY`. Of several secrets keys the first one makes keys.
 #[derive(Clone)]
 pub struct KeySecrets {
-    check: Zeroizing<[u8; 32]>,
+    check: KeyCheck,
+    earlier_checks: Vec<KeyCheck>,
     digest: Zeroizing<[u8; 32]>,
+    earlier_digests: Vec<Zeroizing<[u8; 32]>>,
 }
 
 impl fmt::Debug for KeySecrets {
@@ -94,17 +101,30 @@ impl fmt::Debug for KeySecrets {
 }
 
 impl KeySecrets {
-    /// Derives them from the deployment's secret.
-    pub fn new(secrets_key: &SecretsKey) -> Self {
+    /// Derives them from the deployment's secret. `more_checks` are those of secrets keys that are gone.
+    pub fn new(secrets_key: &SecretsKey, more_checks: &[KeyCheck]) -> Self {
+        let mut checks = KeyCheck::of(secrets_key);
+        let mut digests = secrets_key.derive_each("penstock 2026 digest of an API key");
+        checks.extend_from_slice(more_checks);
         Self {
-            check: secrets_key.derive("penstock 2026 check in an API key"),
-            digest: secrets_key.derive("penstock 2026 digest of an API key"),
+            check: checks.remove(0),
+            earlier_checks: checks,
+            digest: digests.remove(0),
+            earlier_digests: digests,
         }
     }
 
     /// The hash that stands for a whole key.
     pub fn digest(&self, text: &str) -> Digest {
         *blake3::keyed_hash(&self.digest, text.as_bytes()).as_bytes()
+    }
+
+    /// The hashes that stand for it at replicas with another one of the secrets keys as their first.
+    pub fn other_digests(&self, text: &str) -> Vec<Digest> {
+        let digests = self.earlier_digests.iter();
+        digests
+            .map(|key| *blake3::keyed_hash(key, text.as_bytes()).as_bytes())
+            .collect()
     }
 
     /// Takes a key apart, when it is one that was made here.
@@ -117,8 +137,9 @@ impl KeySecrets {
         }
         let secret = Zeroizing::new(BASE32_NOPAD.decode(secret.to_uppercase().as_bytes()).ok()?);
         let (random, check) = secret.split_at_checked(RANDOM_BYTES)?;
-        let right: bool = self.check(prefix, id, random).ct_eq(check).into();
-        right.then_some(ApiKey { text, id: key_id })
+        let mut keys = std::iter::once(&self.check).chain(&self.earlier_checks);
+        let is_right = |key| bool::from(self::check(key, prefix, id, random).ct_eq(check));
+        keys.any(is_right).then_some(ApiKey { text, id: key_id })
     }
 
     /// Makes a key. Takes as long as a verification: call it where blocking is allowed.
@@ -129,7 +150,7 @@ impl KeySecrets {
         let id = lower_base32(&random_bytes::<ID_BYTES>());
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         secret[..RANDOM_BYTES].copy_from_slice(&random_bytes::<RANDOM_BYTES>());
-        let check = self.check(prefix, &id, &secret[..RANDOM_BYTES]);
+        let check = check(&self.check, prefix, &id, &secret[..RANDOM_BYTES]);
         secret[RANDOM_BYTES..].copy_from_slice(&check);
         let text = format!("{}{id}_{}", prefix.as_str(), lower_base32(&*secret));
         let hash: PasswordHash = argon2()?.hash_password(text.as_bytes())?;
@@ -139,16 +160,16 @@ impl KeySecrets {
             hash: hash.to_string(),
         })
     }
+}
 
-    fn check(&self, prefix: KeyPrefix, id: &str, random: &[u8]) -> [u8; CHECK_BYTES] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.check);
-        // Neither prefix starts with the other and ids have one length, so no other split gives the same bytes.
-        let prefix = prefix.as_str().as_bytes();
-        hasher.update(prefix).update(id.as_bytes()).update(random);
-        let mut check = [0; CHECK_BYTES];
-        hasher.finalize_xof().fill(&mut check);
-        check
-    }
+fn check(key: &KeyCheck, prefix: KeyPrefix, id: &str, random: &[u8]) -> [u8; CHECK_BYTES] {
+    let mut hasher = blake3::Hasher::new_keyed(key.as_bytes());
+    // Neither prefix starts with the other and ids have one length, so no other split gives the same bytes.
+    let prefix = prefix.as_str().as_bytes();
+    hasher.update(prefix).update(id.as_bytes()).update(random);
+    let mut check = [0; CHECK_BYTES];
+    hasher.finalize_xof().fill(&mut check);
+    check
 }
 
 /// Whether `key` is the one that `hash` was made of. Blocks for about 11 ms.
@@ -181,7 +202,7 @@ mod tests {
 
     fn secrets() -> KeySecrets {
         let key = data_encoding::BASE64.encode(&random_bytes::<32>());
-        KeySecrets::new(&key.parse().unwrap())
+        KeySecrets::new(&key.parse().unwrap(), &[])
     }
 
     #[test]
@@ -253,5 +274,27 @@ mod tests {
         for wrong in unlike.into_iter().chain([&*upper, &*longer, &*foreign]) {
             assert!(secrets.recognise(wrong).is_none(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_key_of_an_earlier_secrets_key_is_recognised_while_that_or_its_check_is_there() {
+        let text = || data_encoding::BASE64.encode(&random_bytes::<32>());
+        let (old, new) = (text(), text());
+        let before = KeySecrets::new(&old.parse().unwrap(), &[]);
+        let key = before.generate(Penstock).unwrap();
+        let key = key.text.as_str();
+        let rotating = SecretsKey::of_list(&format!("{new},{old}")).unwrap();
+        let rotating = KeySecrets::new(&rotating, &[]);
+        assert!(rotating.recognise(key).is_some());
+        assert_eq!(rotating.other_digests(key), [before.digest(key)]);
+
+        let new: SecretsKey = new.parse().unwrap();
+        assert!(KeySecrets::new(&new, &[]).recognise(key).is_none());
+        let check = KeyCheck::of(&old.parse().unwrap());
+        let rotated = KeySecrets::new(&new, &check);
+        assert!(rotated.recognise(key).is_some());
+        // It makes no keys that only the old check recognises.
+        let made = rotated.generate(Penstock).unwrap();
+        assert!(KeySecrets::new(&new, &[]).recognise(made.text.as_str()).is_some());
     }
 }

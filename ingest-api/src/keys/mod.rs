@@ -15,4 +15,6 @@ pub(crate) mod hearing;
 pub(crate) mod markers;
 pub(crate) mod changes;
 pub(crate) mod uses;
+pub(crate) mod portal;
+pub(crate) mod ended;
 pub(crate) mod start;

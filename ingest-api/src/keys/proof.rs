@@ -54,16 +54,19 @@ impl Proof {
         sealed.into()
     }
 
-    /// Reads an entry. None, unless a replica wrote it for this id and this key.
-    pub(crate) fn open(sealed: &[u8], id: &KeyId, digest: &Digest, key: &[u8; 32]) -> Option<Self> {
+    /// Reads an entry. None, unless a replica wrote it for this id.
+    pub(crate) fn open(sealed: &[u8], id: &KeyId, key: &[u8; 32]) -> Option<Self> {
         let (tag, body) = sealed.split_first_chunk::<MAC_LENGTH>()?;
         // `blake3::Hash` compares in constant time.
         if mac(id, body, key) != *tag {
             return None;
         }
-        let proof: Self = rmp_serde::from_slice(body).ok()?;
-        let same_key: bool = proof.digest.ct_eq(digest).into();
-        same_key.then_some(proof)
+        rmp_serde::from_slice(body).ok()
+    }
+
+    /// Whether it is about the key with this digest.
+    pub(crate) fn is_of(&self, digest: &Digest) -> bool {
+        self.digest.ct_eq(digest).into()
     }
 }
 
@@ -110,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_opens_only_under_its_id_for_its_key_and_with_the_secret() {
+    fn an_entry_opens_only_under_its_id_and_with_the_secret_and_is_of_its_key() {
         let (secret, other_secret, digest) = (random_bytes(), random_bytes(), random_bytes());
         let proof = proof(digest, None);
+        assert!(proof.is_of(&digest) && !proof.is_of(&random_bytes()));
         let sealed = proof.seal(&id('a'), &secret);
-        assert_eq!(Proof::open(&sealed, &id('a'), &digest, &secret), Some(proof));
-        assert_eq!(Proof::open(&sealed, &id('b'), &digest, &secret), None);
-        assert_eq!(Proof::open(&sealed, &id('a'), &random_bytes(), &secret), None);
-        assert_eq!(Proof::open(&sealed, &id('a'), &digest, &other_secret), None);
+        assert_eq!(Proof::open(&sealed, &id('a'), &secret), Some(proof));
+        assert_eq!(Proof::open(&sealed, &id('b'), &secret), None);
+        assert_eq!(Proof::open(&sealed, &id('a'), &other_secret), None);
     }
 
     #[test]
@@ -166,7 +169,7 @@ mod tests {
             let mut sealed = proof(digest, Some(1)).seal(&id('a'), &secret).to_vec();
             let position = position.index(sealed.len());
             sealed[position] ^= change;
-            prop_assert_eq!(Proof::open(&sealed, &id('a'), &digest, &secret), None);
+            prop_assert_eq!(Proof::open(&sealed, &id('a'), &secret), None);
         }
     }
 }

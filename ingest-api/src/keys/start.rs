@@ -24,15 +24,19 @@ pub(crate) struct Keys {
 }
 
 /// Starts the tasks that share keys and save their uses.
+///
+/// # Errors
+/// When there is no `SECRETS_KEY`.
 pub(crate) fn start_keys(
     config: &Config,
     store: Store,
     nats: &Nats,
     readiness: &Readiness,
     tasks: &Tasks,
-) -> Keys {
+) -> anyhow::Result<Keys> {
+    let secrets_key = &config.secrets.key()?;
     let cache = Arc::new(KeyCache::new(config.keys.clone()));
-    let (share, offers) = KeyShare::new(nats.clone(), &config.secrets_key);
+    let (share, offers) = KeyShare::new(nats.clone(), secrets_key);
     let share = Arc::new(share);
     let changes = Arc::new(KeyChanges::new(
         nats.clone(),
@@ -41,7 +45,7 @@ pub(crate) fn start_keys(
         tasks.clone(),
     ));
     let parts = AuthenticatorParts {
-        secrets: KeySecrets::new(&config.secrets_key),
+        secrets: KeySecrets::new(secrets_key, &config.keys.api_key_checks),
         cache: cache.clone(),
         share: share.clone(),
         store: store.clone(),
@@ -64,11 +68,11 @@ pub(crate) fn start_keys(
         "key uses",
         uses::save_regularly(cache.clone(), store, config.keys.key_use_interval, stop()),
     );
-    Keys {
+    Ok(Keys {
         cache,
         authenticator,
         changes,
-    }
+    })
 }
 
 /// Starts the tasks that drop changed keys from memory.

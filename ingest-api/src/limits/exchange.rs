@@ -157,7 +157,7 @@ impl RateExchange {
 
     async fn hear(&mut self, payload: &[u8]) {
         let Some(Message { from, body }) = Message::decode(payload) else {
-            counter!("rate_limit_messages_unread_total").increment(1);
+            counter!("penstock_rate_limit_messages_unread_total").increment(1);
             return;
         };
         let is_new = self.peers.hear(from, Instant::now());
@@ -178,8 +178,8 @@ impl RateExchange {
     fn recount(&mut self) -> Cluster {
         let cluster = self.peers.count(self.nats.is_connected(), Instant::now());
         self.limiter.set_cluster(cluster);
-        gauge!("rate_limit_replicas").set(cluster.replicas);
-        gauge!("rate_limit_cut_off").set(u8::from(cluster.cut_off));
+        gauge!("penstock_rate_limit_replicas").set(cluster.replicas);
+        gauge!("penstock_rate_limit_cut_off").set(u8::from(cluster.cut_off));
         cluster
     }
 
@@ -224,7 +224,7 @@ impl RateExchange {
         };
         let sent = self.nats.client.publish(SUBJECT, message.encode().into());
         match timeout(SIGN_OF_LIFE, sent).await {
-            Ok(Ok(())) => counter!("rate_limit_messages_sent_total").increment(1),
+            Ok(Ok(())) => counter!("penstock_rate_limit_messages_sent_total").increment(1),
             Ok(Err(error)) => tracing::debug!(%error, "cannot tell other replicas of usage"),
             Err(_) => tracing::debug!("cannot tell other replicas of usage in time"),
         }

@@ -184,7 +184,7 @@ impl RateLimiter {
 
     /// Takes `cost` requests out of a limit, or refuses and takes none.
     pub fn check(&self, id: AccountId, limit: Limit, cost: u64) -> Decision {
-        let cluster = Cluster::unpack(self.cluster.load(Ordering::Relaxed));
+        let cluster = self.cluster();
         let mut account = self.accounts.entry(id).or_default();
         let before = account.untold;
         let decision = account.check(self.now(), cluster, limit, cost);
@@ -203,6 +203,11 @@ impl RateLimiter {
     /// Sets what is known of the other replicas.
     pub fn set_cluster(&self, cluster: Cluster) {
         self.cluster.store(cluster.pack(), Ordering::Relaxed);
+    }
+
+    /// What is known of the other replicas.
+    pub fn cluster(&self) -> Cluster {
+        Cluster::unpack(self.cluster.load(Ordering::Relaxed))
     }
 
     /// Waits until a notable share of some limit is untold.

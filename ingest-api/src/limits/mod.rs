@@ -1,9 +1,11 @@
-//! Rate limits: one limit for an organisation, and one for a tenant, over all replicas.
+//! Rate limits: one limit for an organisation, and one for a tenant, over all replicas. And quotas that are used up.
 //!
-//! Imports nothing else of this crate. Knows no HTTP.
+//! Imports `domain`. Knows no HTTP.
 
 pub mod gcra;
 pub mod limiter;
+pub(crate) mod refusals;
 pub(crate) mod tenants;
+pub(crate) mod quotas;
 pub(crate) mod message;
 pub(crate) mod exchange;

@@ -5,13 +5,13 @@
 //! message since, or hold it in memory that a power loss takes. A frame that is stored twice changes nothing, because
 //! workers store each event once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::{PublishError as AckError, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream;
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::publish::PublishAck;
-use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use shared::process::nats::{Connections, Nats};
 use shared::wire::frame;
@@ -19,6 +19,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::publish::error::PublishError;
 use crate::publish::gathering::Pending;
+use crate::publish::send::{is_full, send};
+use crate::publish::tally::Tally;
 
 /// How long one send waits for its acknowledgement before the same frame is sent again.
 const RESEND_AFTER: Duration = Duration::from_millis(900);
@@ -32,13 +34,15 @@ pub(crate) struct Sending {
     jetstream: jetstream::Context,
     nats: Nats,
     connections: Connections,
+    tally: Arc<Tally>,
 }
 
 impl Sending {
-    /// To the stream of a subject.
-    pub(crate) fn new(nats: &Nats, subject: String) -> Self {
+    /// To the stream of a subject. `tally` is told what comes of it.
+    pub(crate) fn new(nats: &Nats, subject: String, tally: Arc<Tally>) -> Self {
         Self {
             subject,
+            tally,
             jetstream: nats.jetstream(),
             connections: nats.connections(),
             nats: nats.clone(),
@@ -57,22 +61,26 @@ impl Sending {
             .min()
             .unwrap_or(started);
         let mut message = Message::new(frame);
-        metrics::histogram!("publish_frame_events")
+        metrics::histogram!("penstock_publish_frame_events")
             .record(f64::from(u32::try_from(frame.len()).unwrap_or(u32::MAX)));
         loop {
             let outcome = timeout_at(deadline, self.send_once(&message)).await;
             match outcome {
                 Ok(Sent::Acknowledged(ack)) => {
                     log(&message, &ack);
-                    metrics::histogram!("publish_duration_seconds").record(started.elapsed());
+                    self.tally.note_stored();
+                    metrics::histogram!("penstock_publish_duration_seconds").record(started.elapsed());
                     return Ok(());
                 }
                 Ok(Sent::Full) => return Err(PublishError::Full),
                 Ok(Sent::Unknown) => {
                     message.headers.insert(frame::RESENT_HEADER, "1");
-                    metrics::counter!("publish_resends_total").increment(1);
+                    metrics::counter!("penstock_publish_resends_total").increment(1);
                 }
-                Err(_) => return Err(PublishError::TimedOut),
+                Err(_) => {
+                    self.tally.note_missed();
+                    return Err(PublishError::TimedOut);
+                }
             }
         }
     }
@@ -84,15 +92,8 @@ impl Sending {
         if !self.nats.is_connected() {
             self.connections.changed().await;
         }
-        let acknowledged = async {
-            let publish = PublishMessage::build()
-                .payload(message.payload.clone())
-                .headers(message.headers.clone());
-            self.jetstream
-                .send_publish(self.subject.clone(), publish)
-                .await?
-                .await
-        };
+        let (payload, headers) = (message.payload.clone(), message.headers.clone());
+        let acknowledged = send(&self.jetstream, &self.subject, payload, headers);
         let outcome = tokio::select! {
             outcome = acknowledged => outcome,
             // The server that had the frame is gone, and its acknowledgement with it.
@@ -117,16 +118,6 @@ enum Sent {
     Acknowledged(PublishAck),
     Full,
     Unknown,
-}
-
-fn is_full(error: &AckError) -> bool {
-    let source =
-        std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
-    let code = source.map(jetstream::Error::error_code);
-    matches!(
-        code,
-        Some(ErrorCode::STREAM_STORE_FAILED | ErrorCode::INSUFFICIENT_RESOURCES)
-    )
 }
 
 /// Says where a frame's events are; with it the judge of a fault test names what became of a lost one. A level that is

@@ -8,7 +8,10 @@
 
 pub(crate) mod error;
 pub(crate) mod gathering;
+pub(crate) mod send;
+pub(crate) mod tally;
 pub(crate) mod lane;
+pub(crate) mod wedge;
 pub(crate) mod streams;
 
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use std::time::Duration;
 
 use shared::process::nats::Nats;
 use shared::process::shutdown::Tasks;
+use shared::process::telemetry::Readiness;
 use shared::wire::frame::EncodedEvent;
 use shared::wire::stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -26,6 +30,8 @@ use crate::config::PublishConfig;
 use crate::publish::error::PublishError;
 use crate::publish::gathering::{Gathering, Pending};
 use crate::publish::lane::Sending;
+use crate::publish::tally::Tally;
+use crate::publish::wedge::Watched;
 
 /// What an event costs in memory beyond its bytes.
 const QUEUE_OVERHEAD: usize = 256;
@@ -36,33 +42,43 @@ pub(crate) struct Publisher {
     partitions: Arc<[mpsc::UnboundedSender<Pending>]>,
     // Bounds the queues in bytes, whatever the size of the events.
     room: Arc<Semaphore>,
+    room_bytes: u32,
     timeout: Duration,
 }
 
 impl Publisher {
-    /// Starts one publishing task for each partition.
-    pub(crate) fn start(config: &PublishConfig, partitions: u32, nats: &Nats, tasks: &Tasks) -> Self {
-        let senders = (0..partitions).map(|partition| {
+    /// Starts one publishing task for each partition, and what watches whether their streams store anything.
+    pub(crate) fn start(
+        config: &PublishConfig,
+        partitions: u32,
+        nats: &Nats,
+        readiness: Readiness,
+        tasks: &Tasks,
+    ) -> Self {
+        let (mut senders, mut watched) = (Vec::new(), Vec::new());
+        for partition in 0..partitions {
             let (sender, events) = mpsc::unbounded_channel();
-            let gathering = Gathering::new(events);
-            let sending = Sending::new(nats, stream::subject(partition));
-            let lane = lane(gathering, sending, tasks.stop().clone());
+            let (subject, tally) = (stream::subject(partition), Arc::<Tally>::default());
+            let sending = Sending::new(nats, subject.clone(), tally.clone());
+            let lane = lane(Gathering::new(events), sending, tasks.stop().clone());
             tasks.spawn_long_lived("publisher", lane);
-            sender
-        });
+            senders.push(sender);
+            watched.push(Watched::new(stream::name(partition), subject, tally));
+        }
+        let watching = wedge::watch(watched, nats.clone(), readiness, tasks.stop().clone());
+        tasks.spawn_long_lived("storage watch", watching);
         Self {
-            partitions: senders.collect(),
+            partitions: senders.into(),
             room: Arc::new(Semaphore::new(config.publish_queue_bytes as usize)),
+            room_bytes: config.publish_queue_bytes,
             timeout: config.publish_timeout,
         }
     }
 
-    /// Publishes an event; returns when the stream has it on disk.
-    ///
-    /// # Errors
-    /// [`PublishError`].
-    pub(crate) async fn publish(&self, event: EncodedEvent) -> Result<(), PublishError> {
-        self.enqueue(event).stored().await
+    /// How much of the queue is taken, from 0 to 1.
+    pub(crate) fn used(&self) -> f64 {
+        let free = u32::try_from(self.room.available_permits()).unwrap_or(u32::MAX);
+        1.0 - f64::from(free) / f64::from(self.room_bytes)
     }
 
     /// Hands an event over. The events of one ordering key are published in the order in which they are handed over.
@@ -112,7 +128,7 @@ impl Enqueued {
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
-            metrics::counter!("publish_refusals_total", "reason" => error.code()).increment(1);
+            metrics::counter!("penstock_publish_refusals_total", "reason" => error.code()).increment(1);
         }
         outcome
     }

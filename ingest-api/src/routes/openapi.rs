@@ -26,7 +26,9 @@ use crate::routes::legacy::LegacyError;
         (name = "events", description = "Sending events, and reading them with their deliveries."),
         (name = "endpoints", description = "Where events are delivered."),
         (name = "tenants", description = "The organisation's own customers, each with events, endpoints and keys of its own."),
+        (name = "portal", description = "The page with which a tenant's people help themselves, and its sessions."),
         (name = "keys", description = "API keys, with which requests are authenticated."),
+        (name = "usage", description = "What was sent and delivered, by tenant and day."),
         (name = "zapier", description = "The Zapier Triggers API, for clients of the system that had it. Its errors are `{\"error\": …}`."),
         (name = "admin", description = "For the operator, with the admin token."),
     )

@@ -14,13 +14,16 @@ use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::field_errors::{FieldErrors, check_display_name, check_range};
 use crate::domain::organization::{NewOrganization, Organization, OrganizationChange};
+use crate::domain::quota::check_events_per_month;
 use crate::http::body::RequestBody;
-use crate::http::callers::Admin;
+use crate::http::callers::{Admin, AdminReader};
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
 use crate::keys::cache::KeyChange;
 use crate::routes::page::{PageParams, ThisPage};
-use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoOrganization};
+use crate::routes::refusals::{
+    AdminChangeRefusals, AdminRefusals, FormRefusals, LeavingOrganization, ListRefusals, NoOrganization,
+};
 
 /// How many days an organisation may keep its payloads: up to ten years.
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
@@ -44,11 +47,11 @@ pub(crate) struct OrganizationPage {
     request_body = NewOrganization,
     responses(
         (status = 201, description = "The organisation.", body = Organization),
-        AdminRefusals, FormRefusals,
+        AdminChangeRefusals, FormRefusals,
     ),
 )]
 pub(crate) async fn create(
-    _: Admin,
+    Admin { actor }: Admin,
     State(app): State<Arc<App>>,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<Organization>), ApiError> {
@@ -57,8 +60,10 @@ pub(crate) async fn create(
     errors.check("name", check_display_name(&new.name));
     let retention = new.payload_retention_days;
     errors.check("payload_retention_days", check_retention(retention));
+    let quota = check_events_per_month(new.events_per_month);
+    errors.check("events_per_month", quota);
     errors.finish()?;
-    let organization = app.store.create_organization(&new).await?;
+    let organization = app.store.by(actor).create_organization(&new).await?;
     Ok((StatusCode::CREATED, Json(organization)))
 }
 
@@ -76,7 +81,7 @@ pub(crate) async fn create(
     ),
 )]
 pub(crate) async fn list(
-    _: Admin,
+    _: AdminReader,
     State(app): State<Arc<App>>,
     this_page: ThisPage,
     Params(params): Params<PageParams>,
@@ -105,7 +110,7 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn show(
-    _: Admin,
+    _: AdminReader,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
 ) -> Result<Json<Organization>, ApiError> {
@@ -113,7 +118,7 @@ pub(crate) async fn show(
     organization.map(Json).ok_or(ApiError::NotFound)
 }
 
-/// Changes an organisation. Another tier or limit holds on every replica within a second.
+/// Changes an organisation. Another tier or limit holds on every replica within a second, another quota within about ten.
 #[utoipa::path(
     patch,
     path = "/admin/v1/organizations/{org_id}",
@@ -127,11 +132,11 @@ pub(crate) async fn show(
     )),
     responses(
         (status = 200, description = "The organisation as it is now.", body = Organization),
-        AdminRefusals, FormRefusals, NoOrganization,
+        AdminChangeRefusals, FormRefusals, NoOrganization, LeavingOrganization,
     ),
 )]
 pub(crate) async fn change(
-    _: Admin,
+    Admin { actor }: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
     mut body: RequestBody,
@@ -142,9 +147,11 @@ pub(crate) async fn change(
     errors.check("name", name.map_or(Ok(()), check_display_name));
     let retention = change.payload_retention_days.value().copied();
     errors.check("payload_retention_days", check_retention(retention));
+    let quota = check_events_per_month(change.events_per_month.value().copied());
+    errors.check("events_per_month", quota);
     errors.finish()?;
     let concerns_keys = change.tier.is_some() || change.rate_limit_per_minute.is_present();
-    let store = app.store.clone();
+    let store = app.store.by(actor);
     let write = async move { store.change_organization(org_id, &change).await };
     let organization = if concerns_keys {
         let change = KeyChange::Organization(org_id);
@@ -152,7 +159,51 @@ pub(crate) async fn change(
     } else {
         write.await?
     };
-    organization.map(Json).ok_or(ApiError::NotFound)
+    match organization {
+        Some(organization) => Ok(Json(organization)),
+        None => Err(refusal(&app, org_id).await?),
+    }
+}
+
+/// Deletes an organisation with everything that it has.
+///
+/// Its keys are refused within a second. The rest takes a while: until it is done, the organisation is shown with
+/// `deleting_since`, and cannot be changed.
+#[utoipa::path(
+    delete,
+    path = "/admin/v1/organizations/{org_id}",
+    operation_id = "delete_organization",
+    tag = "admin",
+    security(("admin_token" = [])),
+    params(("org_id" = String, Path, format = Uuid)),
+    responses(
+        (status = 202, description = "It is being deleted.", body = Organization),
+        AdminChangeRefusals, NoOrganization,
+    ),
+)]
+pub(crate) async fn delete(
+    Admin { actor }: Admin,
+    State(app): State<Arc<App>>,
+    PathId(org_id): PathId<OrgId>,
+) -> Result<(StatusCode, Json<Organization>), ApiError> {
+    let found = app.store.get_organization(org_id).await?;
+    let found = found.ok_or(ApiError::NotFound)?;
+    let keys = app.store.by(actor).delete_organization(org_id).await?;
+    for key in keys.ok_or(ApiError::NotFound)? {
+        app.key_changes.announce(KeyChange::Key(key)).await;
+    }
+    // It may be gone already.
+    let deleted = app.store.get_organization(org_id).await?;
+    Ok((StatusCode::ACCEPTED, Json(deleted.unwrap_or(found))))
+}
+
+/// Why nothing of an organisation was changed.
+pub(crate) async fn refusal(app: &App, org_id: OrgId) -> Result<ApiError, ApiError> {
+    let found = app.store.get_organization(org_id).await?;
+    Ok(match found {
+        Some(_) => ApiError::Conflict("the organisation is being deleted"),
+        None => ApiError::NotFound,
+    })
 }
 
 fn check_retention(days: Option<u32>) -> Result<(), String> {

@@ -74,11 +74,21 @@ pub(crate) fn page<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(
     limit: Option<i64>,
 ) -> Result<Page<Id>, ApiError> {
     let limit = self::limit(limit)?;
-    let wrong = || ApiError::invalid("cursor", "is not a `next_cursor`");
-    let after = cursor
-        .map(|text| Cursor::decode(text).ok_or_else(wrong))
-        .transpose()?;
+    let after = after(cursor)?;
     Ok(Page { after, limit })
+}
+
+/// Reads where the page before ended.
+///
+/// # Errors
+/// 422 when it is no cursor.
+pub(crate) fn after<Id: AsRef<[u8]> + TryFrom<Vec<u8>>>(
+    cursor: Option<&str>,
+) -> Result<Option<Cursor<Id>>, ApiError> {
+    let wrong = || ApiError::invalid("cursor", "is not a `next_cursor`");
+    cursor
+        .map(|text| Cursor::decode(text).ok_or_else(wrong))
+        .transpose()
 }
 
 /// Reads how many rows a page may hold.

@@ -17,7 +17,8 @@ type Refusal = (u16, &'static str);
 
 const NOT_JSON: Refusal = (400, "The body is not JSON.");
 const NO_KEY: Refusal = (401, "No valid API key.");
-const NO_ADMIN_TOKEN: Refusal = (401, "Not the admin token.");
+const NO_ADMIN_TOKEN: Refusal = (401, "Not an admin token.");
+const MAY_ONLY_READ: Refusal = (403, "The admin token lacks the scope `manage`.");
 const MAY_NOT_MANAGE: Refusal = (403, "The key lacks the scope `manage`.");
 const MAY_NOT_INGEST: Refusal = (403, "The key lacks the scope `ingest`.");
 const BOUND: Refusal = (404, "The key is bound to a tenant.");
@@ -27,6 +28,10 @@ const LARGE: Refusal = (413, "Larger than 64 KiB.");
 const NOT_OF_JSON_TYPE: Refusal = (415, "Not JSON, or compressed.");
 const WRONG_FIELD: Refusal = (422, "A field is wrong; `errors` names it.");
 const LIMITED: Refusal = (429, "The rate limit is used up.");
+const LIMITED_OR_USED_UP: Refusal = (
+    429,
+    "The rate limit is used up, or the quota of the month is; try again after `Retry-After`.",
+);
 const NOT_STORED: Refusal = (
     503,
     "The event cannot be stored now; try again after `Retry-After`.",
@@ -53,10 +58,13 @@ refusals! {
     KeyRefusals = problem[NO_KEY, MAY_NOT_MANAGE, LIMITED, NO_DATABASE];
 
     /// Of a request that brings events.
-    IngestRefusals = problem[NOT_JSON, NO_KEY, MAY_NOT_INGEST, LATE, WRONG_FIELD, LIMITED, NOT_STORED];
+    IngestRefusals = problem[NOT_JSON, NO_KEY, MAY_NOT_INGEST, LATE, WRONG_FIELD, LIMITED_OR_USED_UP, NOT_STORED];
 
-    /// Of a request that needs the admin token.
+    /// Of a request that needs an admin token.
     AdminRefusals = problem[NO_ADMIN_TOKEN, NO_ADMIN_API, NO_DATABASE];
+
+    /// Of a request that changes something and needs an admin token for that.
+    AdminChangeRefusals = problem[NO_ADMIN_TOKEN, MAY_ONLY_READ, NO_ADMIN_API, NO_DATABASE];
 
     /// Of a form in the body.
     FormRefusals = problem[NOT_JSON, LATE, LARGE, NOT_OF_JSON_TYPE, WRONG_FIELD];
@@ -75,6 +83,9 @@ refusals! {
 
     /// Of an organisation's id, in the admin API.
     NoOrganization = problem[(404, "No such organisation, or the admin API is switched off.")];
+
+    /// Where an organisation is changed.
+    LeavingOrganization = problem[(409, "The organisation is being deleted.")];
 
     /// Where a key is made.
     NoNewKey = problem[(503, "The database is not available, or too many keys are being made.")];

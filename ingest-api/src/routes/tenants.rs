@@ -1,15 +1,14 @@
 //! `/v1/tenants`: an organisation's own customers.
 
+pub(crate) mod list;
+
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use data_encoding::BASE64URL_NOPAD;
-use serde::{Deserialize, Serialize};
 use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
-use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::domain::tenant::{TenantForm, TenantSettings, TenantStatus, TenantView};
@@ -17,41 +16,16 @@ use crate::http::body::RequestBody;
 use crate::http::callers::OrganizationManager;
 use crate::http::error::{ApiError, Problem};
 use crate::http::etag::{Shown, check_match, etag, is_conditional};
-use crate::http::extract::{Params, PathId};
+use crate::http::extract::PathId;
 use crate::keys::cache::KeyChange;
-use crate::routes::page::{ThisPage, limit};
-use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoTenant};
-use crate::store::{TenantFilter, TenantRow, TenantWritten};
+use crate::routes::refusals::{FormRefusals, KeyRefusals, NoTenant};
+use crate::store::{TenantRow, TenantWritten};
 
 /// Most tries of a change while other requests change the same tenant.
 const MAX_TRIES: usize = 5;
 
 /// The answer when a tenant is being deleted.
 pub(crate) const DELETING: ApiError = ApiError::Conflict("the tenant is being deleted");
-
-/// Which tenants to list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ListParams {
-    /// Only tenants whose id begins so.
-    #[param(max_length = 255)]
-    prefix: Option<String>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-    /// Most tenants on the page.
-    #[param(minimum = 1, maximum = 100, default = 50)]
-    limit: Option<i64>,
-}
-
-/// A page of tenants, by their ids.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct TenantPage {
-    /// The tenants.
-    data: Vec<TenantView>,
-    /// Where the next page begins; null on the last one.
-    next_cursor: Option<String>,
-}
 
 /// Makes a tenant, or sets all of its fields: those that the body leaves out get their defaults.
 #[utoipa::path(
@@ -77,7 +51,7 @@ pub(crate) struct TenantPage {
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     Path(uid): Path<String>,
-    OrganizationManager { org_id, .. }: OrganizationManager,
+    OrganizationManager { org_id, admitted }: OrganizationManager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Shown<TenantView>), ApiError> {
     let tenant: Tenant = uid
@@ -92,6 +66,7 @@ pub(crate) async fn put(
     };
     let status = match app
         .store
+        .by(admitted.actor())
         .write_tenant(org_id, &tenant, &settings, version)
         .await?
     {
@@ -124,49 +99,6 @@ pub(crate) async fn show(
     show_stored(&app, org_id, &tenant).await
 }
 
-/// Lists the organisation's tenants, by their ids.
-#[utoipa::path(
-    get,
-    path = "/v1/tenants",
-    operation_id = "list_tenants",
-    tag = "tenants",
-    security(("api_key" = []), ("bearer" = [])),
-    params(ListParams),
-    responses(
-        (status = 200, description = "A page of tenants.", body = TenantPage, headers(("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one."))),
-        KeyRefusals, ListRefusals,
-        (status = 404, description = "The key is bound to a tenant.", body = Problem, content_type = "application/problem+json"),
-    ),
-)]
-pub(crate) async fn list(
-    State(app): State<Arc<App>>,
-    this_page: ThisPage,
-    Params(params): Params<ListParams>,
-    OrganizationManager { org_id, .. }: OrganizationManager,
-) -> Result<(HeaderMap, Json<TenantPage>), ApiError> {
-    let limit = limit(params.limit)?;
-    let after = params.cursor.as_deref().map(decode_cursor).transpose()?;
-    let prefix = params.prefix.as_deref().unwrap_or_default();
-    if prefix.contains('\0') {
-        return Err(ApiError::invalid("prefix", "must not contain NUL"));
-    }
-    let filter = TenantFilter {
-        org_id,
-        prefix,
-        after: after.as_ref().map_or("", Tenant::as_str),
-        limit,
-    };
-    let mut rows = app.store.list_tenants(&filter).await?;
-    let length = usize::try_from(limit).unwrap_or(usize::MAX);
-    let next_cursor = (rows.len() > length).then(|| {
-        rows.truncate(length);
-        BASE64URL_NOPAD.encode(rows[length - 1].uid.as_str().as_bytes())
-    });
-    let links = this_page.links(next_cursor.as_deref());
-    let data = rows.into_iter().map(view).collect();
-    Ok((links, Json(TenantPage { data, next_cursor })))
-}
-
 /// Changes a tenant (JSON merge patch). A field that the body leaves out stays, and null sets the default.
 #[utoipa::path(
     patch,
@@ -192,7 +124,7 @@ pub(crate) async fn list(
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     PathId(tenant): PathId<Tenant>,
-    OrganizationManager { org_id, .. }: OrganizationManager,
+    OrganizationManager { org_id, admitted }: OrganizationManager,
     mut body: RequestBody,
 ) -> Result<Shown<TenantView>, ApiError> {
     find(&app, org_id, &tenant).await?;
@@ -203,9 +135,8 @@ pub(crate) async fn change(
             return Err(DELETING);
         }
         let settings = form.clone().apply(row.settings)?;
-        let written = app
-            .store
-            .write_tenant(org_id, &tenant, &settings, Some(row.version));
+        let store = app.store.by(admitted.actor());
+        let written = store.write_tenant(org_id, &tenant, &settings, Some(row.version));
         match written.await? {
             TenantWritten::Made | TenantWritten::Changed => return show_stored(&app, org_id, &tenant).await,
             TenantWritten::Stale => {}
@@ -238,12 +169,13 @@ pub(crate) async fn change(
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     PathId(tenant): PathId<Tenant>,
-    OrganizationManager { org_id, .. }: OrganizationManager,
+    OrganizationManager { org_id, admitted }: OrganizationManager,
     headers: HeaderMap,
 ) -> Result<(StatusCode, Json<TenantView>), ApiError> {
     let row = matching(&app, org_id, &tenant, &headers).await?;
     let version = is_conditional(&headers).then_some(row.version);
-    let keys = app.store.delete_tenant(org_id, &tenant, version).await?;
+    let store = app.store.by(admitted.actor());
+    let keys = store.delete_tenant(org_id, &tenant, version).await?;
     for key in keys.ok_or_else(|| missing(&headers))? {
         app.key_changes.announce(KeyChange::Key(key)).await;
     }
@@ -292,6 +224,8 @@ fn view(row: TenantRow) -> TenantView {
         name: row.settings.name,
         metadata: row.settings.metadata,
         rate_limit_per_minute: row.settings.rate_limit_per_minute.map(Into::into),
+        events_per_month: row.settings.events_per_month,
+        quota_action: row.settings.quota_action,
         status: row.settings.status,
         created_at: row.created_at,
         updated_at: row.updated_at,
@@ -306,11 +240,4 @@ fn refusal(written: TenantWritten) -> ApiError {
         TenantWritten::Deleting => DELETING,
         _ => ApiError::NotFound,
     }
-}
-
-fn decode_cursor(text: &str) -> Result<Tenant, ApiError> {
-    let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok();
-    let uid = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    let tenant = uid.and_then(|uid| uid.parse().ok());
-    tenant.ok_or_else(|| ApiError::invalid("cursor", "is not a `next_cursor`"))
 }

@@ -5,6 +5,9 @@ use sqlx::error::DatabaseError;
 /// SQLSTATE of a statement that `statement_timeout` has ended.
 const QUERY_CANCELED: &str = "57014";
 
+/// SQLSTATE of a change whose API key was revoked while it waited, as the migrations raise it.
+const KEY_REVOKED: &str = "PS001";
+
 /// Seconds after which a request that Postgres could not serve is to be sent again.
 pub(crate) const RETRY_AFTER: u64 = 2;
 
@@ -12,8 +15,11 @@ pub(crate) const RETRY_AFTER: u64 = 2;
 /// fail again. The error itself is logged, since callers are only told the reason.
 pub(crate) fn unavailable(error: &sqlx::Error) -> Option<&'static str> {
     let database = error.as_database_error();
-    let reason = if database.and_then(DatabaseError::code).as_deref() == Some(QUERY_CANCELED) {
+    let code = database.and_then(DatabaseError::code);
+    let reason = if code.as_deref() == Some(QUERY_CANCELED) {
         "the database took too long for this request"
+    } else if code.as_deref() == Some(KEY_REVOKED) {
+        "the API key was changed while the request came: send it again"
     } else if database.is_some_and(shared::db::is_shutting_down) {
         "the database is restarting"
     } else if shared::db::is_transient(error) || database.is_some_and(shared::db::is_locked_out) {

@@ -102,7 +102,7 @@ impl Store {
     /// Stores a new key, unless there are [`MAX_LIVE_KEYS`].
     pub(crate) async fn create_key(&self, key: KeyToStore<'_>) -> Result<KeyStored> {
         let Realm { org_id, tenant } = key.realm;
-        let mut transaction = self.key_changes.begin().await?;
+        let mut transaction = self.begin_change(&self.key_changes).await?;
         if !lock_organization(&mut transaction, *org_id).await? {
             return Ok(KeyStored::Missing);
         }
@@ -195,13 +195,16 @@ impl Store {
             id.as_str(),
             realm.tenant(),
         );
-        Ok(done.execute(&self.key_changes).await?.rows_affected() == 1)
+        let mut transaction = self.begin_change(&self.key_changes).await?;
+        let done = done.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Replaces a key that may still be used and was not replaced before. One that stays valid for a while counts beside
     /// its successor: not while the organisation has [`MAX_LIVE_KEYS`].
     pub(crate) async fn rotate_key(&self, realm: &Realm, rotation: &Rotation<'_>) -> Result<KeyStored> {
-        let mut transaction = self.key_changes.begin().await?;
+        let mut transaction = self.begin_change(&self.key_changes).await?;
         if !lock_organization(&mut transaction, realm.org_id).await? {
             return Ok(KeyStored::Missing);
         }

@@ -8,12 +8,13 @@ use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
 use super::events::{ALWAYS, end_of_events};
-use super::owners::look_at_owner;
-use super::{MAX_PAGE_BYTES, Result, Store, Stored, lock_organization};
+use super::owners::admit_endpoint;
+use super::{MAX_PAGE_BYTES, Result, Store, Stored};
 use crate::domain::cursor::Cursor;
 use crate::domain::endpoint::Limits;
 use crate::domain::key::NewKey;
 use crate::domain::organization::Organization;
+use crate::domain::quota::QuotaAction;
 use crate::domain::realm::Realm;
 use crate::domain::scope::Scopes;
 
@@ -74,13 +75,20 @@ impl Store {
             key.hash,
             &Scopes::all().to_names(false),
         );
+        let mut transaction = self.begin_change(&self.pool).await?;
+        let created_at = created_at.fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(Organization {
             id: org_id,
             name: name.to_owned(),
             tier,
             rate_limit_per_minute: None,
             payload_retention_days: None,
-            created_at: created_at.fetch_one(&self.pool).await?,
+            events_per_month: None,
+            quota_action: QuotaAction::default(),
+            created_at,
+            deleting_since: None,
+            events_left: None,
         })
     }
 
@@ -220,14 +228,12 @@ impl Store {
         secret: &[u8],
     ) -> Result<Stored<EndpointId>> {
         let limits = Limits::default();
-        let mut transaction = self.pool.begin().await?;
-        if !lock_organization(&mut transaction, org_id).await? {
-            return Ok(Stored::Missing);
-        }
-        if let Some(most) = look_at_owner(&mut transaction, org_id, None).await?.reached(None)
-            && !has_webhook(&mut transaction, org_id).await?
-        {
-            return Ok(Stored::Full(most));
+        let mut transaction = self.begin_change(&self.pool).await?;
+        match admit_endpoint(&mut transaction, org_id).await? {
+            Stored::Done(()) => {}
+            Stored::Full(_) if has_webhook(&mut transaction, org_id).await? => {}
+            Stored::Full(most) => return Ok(Stored::Full(most)),
+            Stored::Missing | Stored::OwnerLeaves => return Ok(Stored::Missing),
         }
         let id = sqlx::query_scalar!(
             r#"with webhook as (

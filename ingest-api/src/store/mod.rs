@@ -8,36 +8,64 @@ mod keys;
 mod organizations;
 mod owners;
 mod tenants;
+mod portals;
+mod ended_sessions;
+mod stats;
+mod history;
+mod tail;
+mod workers;
 mod endpoints;
+mod endpoint_changes;
+mod endpoint_hours;
 mod deliveries;
+mod dead;
 mod recoveries;
 mod events;
 mod places;
 mod replay;
 mod pull;
+mod pull_limits;
+mod leases;
 mod legacy;
+mod audit_log;
+mod usage;
 
 use std::time::Duration;
 
+use shared::db::explain::{self, Facts};
 use shared::db::limited::{LimitedPool, Transaction};
 use shared::db::{self, SESSION_SETTINGS};
-use shared::domain::id::OrgId;
+use shared::domain::id::{EventId, OrgId};
+use sqlx::PgPool;
 
 use crate::config::DatabaseConfig;
+use crate::domain::actor::Actor;
 use crate::domain::maximum::Maximum;
 
+pub(crate) use self::audit_log::{AuditFilter, AuditRow};
+pub(crate) use self::dead::{DEAD_OF_EACH, DeadRow};
 pub(crate) use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
-pub(crate) use self::endpoints::{EndpointRow, EndpointToStore, Fixed};
+pub(crate) use self::ended_sessions::EndedRow;
+pub(crate) use self::endpoint_changes::{EndpointToStore, Fixed};
+pub(crate) use self::endpoint_hours::HourRow;
+pub(crate) use self::endpoints::EndpointRow;
 pub(crate) use self::error::{RETRY_AFTER, unavailable};
 pub(crate) use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow};
+pub(crate) use self::history::{COUNTED_OF_EACH, CountedRow, OutcomeRow, Stretches};
 pub(crate) use self::key_lookups::{KeyRow, KeyUse};
 pub(crate) use self::keys::{KeyStored, KeyToStore, Rotation};
+pub(crate) use self::leases::{ExtendedRow, NackedRow};
 pub(crate) use self::legacy::{InboxFilter, InboxRow, OrganizationWithWebhook};
 pub(crate) use self::places::EventPlace;
 pub(crate) use self::pull::{AcknowledgedRow, Pull, PulledRow};
+pub(crate) use self::pull_limits::PullEndpointRow;
 pub(crate) use self::recoveries::{NewRecovery, RecoveryRow};
 pub(crate) use self::replay::Replayed;
+pub(crate) use self::stats::{BacklogRow, EndpointCounts, RecentRow, TroubledRow, WaitingRow};
+pub(crate) use self::tail::{TailedDelivery, TailedEvent};
 pub(crate) use self::tenants::{TenantFilter, TenantRow, TenantWritten};
+pub(crate) use self::usage::Days;
+pub(crate) use self::workers::WorkerRow;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -63,6 +91,8 @@ pub(crate) struct Store {
     // first.
     key_lookups: LimitedPool,
     key_changes: LimitedPool,
+    /// Who asks for changes.
+    actor: Option<Actor>,
 }
 
 impl Store {
@@ -76,14 +106,36 @@ impl Store {
         let milliseconds = timeout.as_millis().to_string();
         let settings = [SESSION_SETTINGS, &[("statement_timeout", &milliseconds)]].concat();
         let pool = |connections| {
-            db::pool("ingest-api", &config.database_url, connections, &settings)
+            db::pool("ingest-api", &config.address, connections, &settings)
                 .map(|pool| LimitedPool::new(pool, timeout.saturating_add(MARGIN)))
         };
         Ok(Self {
             pool: pool(config.database_connections)?,
             key_lookups: pool(key_lookups)?,
             key_changes: pool(KEY_CHANGES)?,
+            actor: None,
         })
+    }
+
+    /// What is stored of an event, whoever's it is.
+    pub(crate) async fn find_facts(&self, id: EventId) -> Result<Option<Facts>> {
+        let found = explain::find(self.pool.connections(), id);
+        self.pool.within(found).await
+    }
+
+    /// Shows how many connections are in use.
+    pub(crate) fn show_pools(&self) {
+        for (name, pool) in ["requests", "key_lookups", "key_changes"]
+            .into_iter()
+            .zip(self.pools())
+        {
+            db::show_pool(name, &pool);
+        }
+    }
+
+    /// Its connections.
+    pub(crate) fn pools(&self) -> [PgPool; 3] {
+        [&self.pool, &self.key_lookups, &self.key_changes].map(|pool| pool.connections().clone())
     }
 
     /// The transaction that reads a page. Dropping it ends it.
@@ -106,10 +158,11 @@ pub(crate) enum Stored<T> {
 }
 
 /// Locks an organisation until the transaction ends, so that its counted rows stay as many as a later statement counts.
-/// False when the organisation does not exist.
+/// False when the organisation does not exist or is being deleted.
 async fn lock_organization(transaction: &mut Transaction, org_id: OrgId) -> Result<bool> {
     let found = sqlx::query_scalar!(
-        r#"select true as "there!" from organizations where id = $1 for no key update"#,
+        r#"select true as "there!" from organizations
+           where id = $1 and deleting_since is null for no key update"#,
         org_id.as_uuid(),
     );
     Ok(found.fetch_optional(&mut **transaction).await?.is_some())

@@ -5,9 +5,12 @@ use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store};
+use super::ended_sessions::end_all_of_organization;
+use super::{MAX_COUNTED, Result, Store};
+use crate::domain::key::KeyId;
 use crate::domain::organization::{NewOrganization, Organization, OrganizationChange};
 use crate::domain::page::Page;
+use crate::domain::quota::QuotaAction;
 
 struct OrganizationRow {
     id: OrgId,
@@ -15,7 +18,11 @@ struct OrganizationRow {
     tier: Tier,
     rate_limit_per_minute: Option<i64>,
     payload_retention_days: Option<i32>,
+    events_per_month: Option<i64>,
+    quota_action: QuotaAction,
     created_at: OffsetDateTime,
+    deleting_since: Option<OffsetDateTime>,
+    events_left: Option<i64>,
 }
 
 impl From<OrganizationRow> for Organization {
@@ -27,7 +34,11 @@ impl From<OrganizationRow> for Organization {
             // The API takes 32 bits, and the check constraint no other number.
             rate_limit_per_minute: row.rate_limit_per_minute.and_then(|limit| limit.try_into().ok()),
             payload_retention_days: row.payload_retention_days.and_then(|days| days.try_into().ok()),
+            events_per_month: row.events_per_month.and_then(|events| events.try_into().ok()),
+            quota_action: row.quota_action,
             created_at: row.created_at,
+            deleting_since: row.deleting_since,
+            events_left: row.events_left,
         }
     }
 }
@@ -37,18 +48,25 @@ impl Store {
     pub(crate) async fn create_organization(&self, new: &NewOrganization) -> Result<Organization> {
         let row = sqlx::query_as!(
             OrganizationRow,
-            r#"insert into organizations (id, name, tier, rate_limit_per_minute, payload_retention_days)
-               values ($1, $2, $3, $4, $5)
+            r#"insert into organizations (id, name, tier, rate_limit_per_minute, payload_retention_days, events_per_month,
+                                          quota_action)
+               values ($1, $2, $3, $4, $5, $6, $7)
                returning id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
-                         created_at"#,
+                         events_per_month, quota_action as "quota_action: QuotaAction", created_at, deleting_since,
+                         null::bigint as events_left"#,
             OrgId::generate().as_uuid(),
             new.name,
             new.tier as _,
             new.rate_limit_per_minute.map(|limit| i64::from(limit.get())),
             new.payload_retention_days
                 .and_then(|days| i32::try_from(days).ok()),
+            new.events_per_month.and_then(|events| i64::try_from(events).ok()),
+            new.quota_action as _,
         );
-        Ok(row.fetch_one(&self.pool).await?.into())
+        let mut transaction = self.begin_change(&self.pool).await?;
+        let row = row.fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(row.into())
     }
 
     /// One organisation.
@@ -56,9 +74,13 @@ impl Store {
         let row = sqlx::query_as!(
             OrganizationRow,
             r#"select id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
-                      created_at
-               from organizations where id = $1"#,
+                      events_per_month, quota_action as "quota_action: QuotaAction", created_at, deleting_since,
+                      case when deleting_since is not null then (
+                          select count(*) from (select from events e where e.org_id = o.id limit $2) counted
+                      ) end as events_left
+               from organizations o where id = $1"#,
             org_id.as_uuid(),
+            MAX_COUNTED,
         );
         let row = row.fetch_optional(&self.pool).await?;
         Ok(row.map(Into::into))
@@ -69,7 +91,8 @@ impl Store {
         let rows = sqlx::query_as!(
             OrganizationRow,
             r#"select id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
-                      created_at
+                      events_per_month, quota_action as "quota_action: QuotaAction", created_at, deleting_since,
+                      null::bigint as events_left
                from organizations
                where $1::timestamptz is null or (created_at, id) < ($1, $2::uuid)
                order by created_at desc, id desc
@@ -82,7 +105,7 @@ impl Store {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
-    /// Changes the fields that the change names. None when the organisation does not exist.
+    /// Changes the fields that the change names. None when the organisation does not exist or is being deleted.
     pub(crate) async fn change_organization(
         &self,
         org_id: OrgId,
@@ -94,10 +117,13 @@ impl Store {
                set name = coalesce($2, name),
                    tier = coalesce($3, tier),
                    rate_limit_per_minute = case when $4 then $5 else rate_limit_per_minute end,
-                   payload_retention_days = case when $6 then $7 else payload_retention_days end
-               where id = $1
+                   payload_retention_days = case when $6 then $7 else payload_retention_days end,
+                   events_per_month = case when $8 then $9 else events_per_month end,
+                   quota_action = case when $10 then coalesce($11, 'warn') else quota_action end
+               where id = $1 and deleting_since is null
                returning id as "id: OrgId", name, tier as "tier: Tier", rate_limit_per_minute, payload_retention_days,
-                         created_at"#,
+                         events_per_month, quota_action as "quota_action: QuotaAction", created_at, deleting_since,
+                         null::bigint as events_left"#,
             org_id.as_uuid(),
             change.name,
             change.tier as _,
@@ -111,8 +137,40 @@ impl Store {
                 .payload_retention_days
                 .value()
                 .and_then(|days| i32::try_from(*days).ok()),
+            change.events_per_month.is_present(),
+            change
+                .events_per_month
+                .value()
+                .and_then(|events| i64::try_from(*events).ok()),
+            change.quota_action.is_present(),
+            change.quota_action.value().copied() as _,
         );
-        let row = row.fetch_optional(&self.pool).await?;
+        let mut transaction = self.begin_change(&self.pool).await?;
+        let row = row.fetch_optional(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(row.map(Into::into))
+    }
+
+    /// Begins to delete an organisation: its keys are revoked. Workers remove the rest. Returns the keys that were valid;
+    /// None when there is no such organisation.
+    pub(crate) async fn delete_organization(&self, org_id: OrgId) -> Result<Option<Vec<KeyId>>> {
+        let mut transaction = self.begin_change(&self.key_changes).await?;
+        let deleting = sqlx::query_scalar!(
+            r#"update organizations set deleting_since = coalesce(deleting_since, now()) where id = $1
+               returning true as "there!""#,
+            org_id.as_uuid(),
+        );
+        if deleting.fetch_optional(&mut *transaction).await?.is_none() {
+            return Ok(None);
+        }
+        let keys = sqlx::query_scalar!(
+            r#"update api_keys set revoked_at = now() where org_id = $1 and revoked_at is null
+               returning id as "id: KeyId""#,
+            org_id.as_uuid(),
+        );
+        let keys = keys.fetch_all(&mut *transaction).await?;
+        end_all_of_organization(&mut transaction, org_id).await?;
+        transaction.commit().await?;
+        Ok(Some(keys))
     }
 }

@@ -3,14 +3,15 @@
 use shared::db::limited::Transaction;
 use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
+use shared::words;
 
-use super::Result;
+use super::{Result, Stored};
 use crate::domain::maximum::Maximum;
 use crate::domain::tenant::TenantStatus;
 
 /// Most endpoints that are not deleted: of a tenant, and of an organisation besides those of its tenants. An event may go to
 /// each.
-const MAX_ENDPOINTS: Maximum = Maximum {
+pub(super) const MAX_ENDPOINTS: Maximum = Maximum {
     owner: "the organisation",
     what: "endpoints",
     count: 1_000,
@@ -18,7 +19,7 @@ const MAX_ENDPOINTS: Maximum = Maximum {
 };
 
 /// Most endpoints of an organisation and all its tenants: workers hold them in memory.
-const MAX_ENDPOINTS_IN_ALL: Maximum = Maximum {
+pub(super) const MAX_ENDPOINTS_IN_ALL: Maximum = Maximum {
     owner: "the organisation",
     what: "endpoints, those of tenants included",
     count: 100_000,
@@ -33,51 +34,49 @@ pub(super) const MAX_TENANTS: Maximum = Maximum {
     remedy: "delete",
 };
 
-/// An organisation, or its tenant, that is to have one more endpoint.
-pub(super) struct Owner {
-    /// Endpoints of the organisation and all its tenants.
-    in_all: i64,
-    /// Endpoints beside the new one.
-    here: i64,
-    /// Tenants of the organisation.
-    pub tenants: i64,
-    /// The tenant's status, if there is such a tenant.
-    pub tenant: Option<TenantStatus>,
-}
-
-impl Owner {
-    /// The limit that one more endpoint would exceed.
-    pub(super) fn reached(&self, tenant: Option<&Tenant>) -> Option<Maximum> {
-        let limits = [
-            (self.here, MAX_ENDPOINTS.of_tenant(tenant.is_some())),
-            (self.in_all, MAX_ENDPOINTS_IN_ALL),
-        ];
-        let reached = limits.into_iter().find(|(count, most)| *count >= most.count);
-        reached.map(|(_, most)| most)
+words! {
+    /// Whether an organisation, or its tenant, may have one more endpoint, as Postgres answers it.
+    pub(super) enum Admission("admission of an endpoint") {
+        /// It may.
+        Admitted = "admitted",
+        /// There is no such tenant, and none is to be made.
+        NoTenant = "no_tenant",
+        /// The tenant is being deleted.
+        TenantLeaves = "tenant_leaves",
+        /// The tenant is new, and there are [`MAX_TENANTS`].
+        TenantsFull = "tenants_full",
+        /// There are [`MAX_ENDPOINTS`].
+        OwnerFull = "owner_full",
+        /// There are [`MAX_ENDPOINTS_IN_ALL`].
+        AllFull = "all_full",
     }
 }
 
-/// Looks at what limits a new endpoint. The caller holds the organisation's lock.
-pub(super) async fn look_at_owner(
-    transaction: &mut Transaction,
-    org_id: OrgId,
-    tenant: Option<&Tenant>,
-) -> Result<Owner> {
-    sqlx::query_as!(
-        Owner,
-        r#"select o.endpoints::bigint as "in_all!", o.tenants::bigint as "tenants!", t.status as "tenant?: TenantStatus",
-                  case when $2::text is null then (
-                      select count(*) from endpoints e where e.org_id = $1 and e.tenant is null and e.deleted_at is null
-                  ) else (
-                      select count(*) from endpoints e where e.org_id = $1 and e.tenant = $2 and e.deleted_at is null
-                  ) end as "here!"
-           from organizations o left join tenants t on t.org_id = o.id and t.uid = $2
-           where o.id = $1"#,
+impl Admission {
+    /// The same as the result of an insert. The endpoint is one of this tenant.
+    pub(super) fn into_stored(self, tenant: Option<&Tenant>) -> Stored<()> {
+        match self {
+            Self::Admitted => Stored::Done(()),
+            Self::NoTenant => Stored::Missing,
+            Self::TenantLeaves => Stored::OwnerLeaves,
+            Self::TenantsFull => Stored::Full(MAX_TENANTS),
+            Self::OwnerFull => Stored::Full(MAX_ENDPOINTS.of_tenant(tenant.is_some())),
+            Self::AllFull => Stored::Full(MAX_ENDPOINTS_IN_ALL),
+        }
+    }
+}
+
+/// Whether an organisation may have one more endpoint of no tenant. It is locked until the transaction ends.
+pub(super) async fn admit_endpoint(transaction: &mut Transaction, org_id: OrgId) -> Result<Stored<()>> {
+    let admission = sqlx::query_scalar!(
+        r#"select admission as "admission!: Admission" from admit_endpoint($1, null, false, $2, $3, $4)"#,
         org_id.as_uuid(),
-        tenant.map(Tenant::as_str),
-    )
-    .fetch_one(&mut **transaction)
-    .await
+        MAX_ENDPOINTS.count,
+        MAX_ENDPOINTS_IN_ALL.count,
+        MAX_TENANTS.count,
+    );
+    let admission = admission.fetch_optional(&mut **transaction).await?;
+    Ok(admission.map_or(Stored::Missing, |admission| admission.into_stored(None)))
 }
 
 /// Keeps a tenant from being changed or deleted until the transaction ends. None when there is no such tenant.

@@ -3,6 +3,7 @@
 use shared::domain::delivery::DeliveryStatus;
 use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::{EndpointId, EventId, LeaseToken, OrgId};
+use sqlx::{Executor, Postgres};
 use time::OffsetDateTime;
 
 use super::{MAX_PAGE_BYTES, Result, Store};
@@ -34,6 +35,8 @@ pub(crate) struct PulledRow {
     pub ordering_key: Option<String>,
     pub tenant: Option<String>,
     pub traceparent: Option<String>,
+    pub tracestate: Option<String>,
+    pub baggage: Option<String>,
     pub cloudevent: Option<String>,
     /// Attempts that have ended, and leases that have run out.
     pub attempts: i32,
@@ -68,59 +71,6 @@ impl Store {
         Ok(row.map(|row| (row.kind, row.enabled)))
     }
 
-    /// Leases due deliveries under a token, those that are due longest first. A lease that ran out before counts as an
-    /// attempt. Deliveries that are out of attempts, or too old, are left to the workers, which end them.
-    pub(crate) async fn lease_deliveries(&self, pull: &Pull, token: LeaseToken) -> Result<Vec<PulledRow>> {
-        sqlx::query_as!(
-            PulledRow,
-            r#"
-            with endpoint as materialized (
-                select retry_attempts, retry_max_age_ms from endpoints
-                where id = $2 and org_id = $1 and status = 'enabled' and tenant_enabled and deleted_at is null
-            ),
-            due as materialized (
-                select event_id, accepted_at, next_attempt_at from deliveries
-                where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull and next_attempt_at <= now()
-                  and exists (select from endpoint)
-                  -- Null, which is no limit, is not true.
-                  and (attempts - attempts_before + (lease_token is not null)::integer
-                       >= (select retry_attempts from endpoint)) is not true
-                  and (coalesce(revived_at, created_at)
-                       <= now() - (select retry_max_age_ms from endpoint) * interval '1 millisecond') is not true
-                order by next_attempt_at limit $3
-                for update skip locked
-            ),
-            sized as (
-                select due.event_id, due.accepted_at,
-                       row_number() over (order by due.next_attempt_at, due.event_id) as number,
-                       sum(octet_length(e.data) + coalesce(octet_length(e.cloudevent), 0)) over (order by due.next_attempt_at, due.event_id) as total
-                from due join events e on e.org_id = $1 and e.accepted_at = due.accepted_at and e.id = due.event_id
-            ),
-            leased as (
-                update deliveries d
-                set lease_token = $4, next_attempt_at = now() + $5::integer * interval '1 second',
-                    attempts = d.attempts + (d.lease_token is not null)::integer
-                from sized s
-                where d.event_id = s.event_id and d.endpoint_id = $2 and d.accepted_at = s.accepted_at
-                  and d.org_id = $1 and (s.total <= $6 or s.number = 1)
-                returning d.event_id, d.accepted_at, d.attempts, d.next_attempt_at, s.number
-            )
-            select l.event_id as "event_id: EventId", l.accepted_at, e.type as event_type, e.content_type, e.data,
-                   e.idempotency_key, e.ordering_key, e.tenant, e.traceparent, e.cloudevent, l.attempts, l.next_attempt_at as "lease_expires_at!"
-            from leased l join events e on e.org_id = $1 and e.accepted_at = l.accepted_at and e.id = l.event_id
-            order by l.number
-            "#,
-            pull.org_id.as_uuid(),
-            pull.endpoint_id.as_uuid(),
-            i64::from(pull.max),
-            token.as_uuid(),
-            pull.lease_seconds,
-            MAX_PAGE_BYTES as _,
-        )
-        .fetch_all(&self.pool)
-        .await
-    }
-
     /// Marks the deliveries delivered whose leases still hold, and records their attempts. The leases must differ;
     /// the outcomes come in their order.
     pub(crate) async fn acknowledge_deliveries(
@@ -141,7 +91,7 @@ impl Store {
             acknowledged as (
                 update deliveries d
                 set status = 'delivered', attempts = d.attempts + 1, next_attempt_at = null, finished_at = now(),
-                    lease_token = null
+                    lease_token = null, last_outcome = 'delivered'
                 from given g
                 where d.event_id = g.event_id and d.endpoint_id = $2 and d.accepted_at = g.accepted_at
                   and d.org_id = $1 and d.pull and d.lease_token = g.lease_token
@@ -173,25 +123,63 @@ impl Store {
         .fetch_all(&self.pool)
         .await
     }
+}
 
-    /// Those of these endpoints that have a delivery due.
-    pub(crate) async fn find_due_to_pull(
-        &self,
-        endpoints: &[(OrgId, EndpointId)],
-    ) -> Result<Vec<EndpointId>> {
-        sqlx::query_scalar!(
-            r#"select w.endpoint_id as "endpoint_id!: EndpointId"
-               from unnest($1::uuid[], $2::uuid[]) as w (org_id, endpoint_id)
-               cross join lateral (
-                   select from deliveries d
-                   where d.org_id = w.org_id and d.endpoint_id = w.endpoint_id and d.status = 'pending' and d.pull
-                     and d.next_attempt_at <= now()
-                   limit 1
-               ) due"#,
-            &endpoints.iter().map(|(org_id, _)| org_id.as_uuid()).collect::<Vec<_>>(),
-            &endpoints.iter().map(|(_, id)| id.as_uuid()).collect::<Vec<_>>(),
+/// Leases due deliveries under a token, those that are due longest first. A lease that ran out before counts as an
+/// attempt. Deliveries that are out of attempts, or too old, are left to the workers, which end them.
+pub(super) async fn lease<'e>(
+    executor: impl Executor<'e, Database = Postgres>,
+    pull: &Pull,
+    token: LeaseToken,
+) -> Result<Vec<PulledRow>> {
+    sqlx::query_as!(
+        PulledRow,
+        r#"
+        with endpoint as materialized (
+            select retry_attempts, retry_max_age_ms from endpoints
+            where id = $2 and org_id = $1 and status = 'enabled' and tenant_enabled and deleted_at is null
+        ),
+        due as materialized (
+            select event_id, accepted_at, next_attempt_at from deliveries
+            where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull and next_attempt_at <= now()
+              and exists (select from endpoint)
+              -- Null, which is no limit, is not true.
+              and (attempts - attempts_before + (lease_token is not null)::integer
+                   >= (select retry_attempts from endpoint)) is not true
+              and (coalesce(revived_at, created_at)
+                   <= now() - (select retry_max_age_ms from endpoint) * interval '1 millisecond') is not true
+            order by next_attempt_at limit $3
+            for update skip locked
+        ),
+        sized as (
+            select due.event_id, due.accepted_at,
+                   row_number() over (order by due.next_attempt_at, due.event_id) as number,
+                   sum(octet_length(e.data) + coalesce(octet_length(e.cloudevent), 0) + coalesce(octet_length(e.baggage), 0))
+                       over (order by due.next_attempt_at, due.event_id) as total
+            from due join events e on e.org_id = $1 and e.accepted_at = due.accepted_at and e.id = due.event_id
+        ),
+        leased as (
+            update deliveries d
+            set lease_token = $4, next_attempt_at = now() + $5::integer * interval '1 second',
+                attempts = d.attempts + (d.lease_token is not null)::integer
+            from sized s
+            where d.event_id = s.event_id and d.endpoint_id = $2 and d.accepted_at = s.accepted_at
+              and d.org_id = $1 and (s.total <= $6 or s.number = 1)
+            returning d.event_id, d.accepted_at, d.attempts, d.next_attempt_at, s.number
         )
-        .fetch_all(&self.pool)
-        .await
-    }
+        select l.event_id as "event_id: EventId", l.accepted_at, e.type as event_type, e.content_type, e.data,
+               e.idempotency_key, e.ordering_key, e.tenant, e.traceparent, e.tracestate, e.baggage, e.cloudevent,
+               l.attempts, l.next_attempt_at as "lease_expires_at!"
+        from leased l join events e on e.org_id = $1 and e.accepted_at = l.accepted_at and e.id = l.event_id
+        order by l.number
+        "#,
+        pull.org_id.as_uuid(),
+        pull.endpoint_id.as_uuid(),
+        i64::from(pull.max),
+        token.as_uuid(),
+        pull.lease_seconds,
+        MAX_PAGE_BYTES as _,
+    )
+    .fetch_all(executor)
+    .await
 }

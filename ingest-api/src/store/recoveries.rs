@@ -2,6 +2,7 @@
 
 use shared::domain::delivery::{DeliveryStatus, RecoveryStatus};
 use shared::domain::id::{EndpointId, OrgId, RecoveryId};
+use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -33,6 +34,8 @@ pub(crate) struct NewRecovery {
     pub org_id: OrgId,
     /// The endpoint.
     pub endpoint_id: EndpointId,
+    /// The tenant that the endpoint belongs to. It gets no other events.
+    pub tenant: Option<Tenant>,
     /// Deliveries of events that were accepted at this time or later.
     pub since: OffsetDateTime,
     /// Deliveries of events that were accepted before this time.
@@ -60,8 +63,14 @@ impl Store {
                 union all
                 (select e.expunged_at is null and d.event_id is not null
                  from (
-                     select id, accepted_at, expunged_at from events
-                     where $6 and org_id = $1 and accepted_at >= $3 and accepted_at < $4 limit $7
+                     -- Two branches, each with an index of its own.
+                     (select id, accepted_at, expunged_at from events
+                      where $6 and $8::text is null and org_id = $1 and accepted_at >= $3 and accepted_at < $4
+                      limit $7)
+                     union all
+                     (select id, accepted_at, expunged_at from events
+                      where $6 and org_id = $1 and tenant = $8 and accepted_at >= $3 and accepted_at < $4
+                      limit $7)
                  ) e
                  left join deliveries d on d.event_id = e.id and d.endpoint_id = $2 and d.accepted_at = e.accepted_at
                                        and d.org_id = $1 and d.status = 'delivered')
@@ -74,6 +83,7 @@ impl Store {
             new.dead,
             new.delivered,
             MAX_COUNTED + 1,
+            new.tenant.as_ref().map(Tenant::as_str),
         )
         .fetch_one(&self.pool)
         .await?;

@@ -78,6 +78,7 @@ impl Store {
             realm.tenant(),
         );
         let revived = revived.fetch_all(&mut *transaction).await?;
+        count_again(&mut transaction, event).await?;
         transaction.commit().await?;
         Ok(Replayed::Revived(revived))
     }
@@ -102,6 +103,7 @@ impl Store {
             endpoint_id.as_uuid(),
         );
         let added = added.fetch_all(&mut *transaction).await?;
+        count_again(&mut transaction, event).await?;
         transaction.commit().await?;
         Ok(Replayed::Revived(added))
     }
@@ -112,7 +114,7 @@ impl Store {
         // Two statements, so that the second one sees what a replay wrote that held the event's row.
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
-            "update events set data = '', expunged_at = coalesce(expunged_at, now())
+            "update events set data = '', baggage = null, expunged_at = coalesce(expunged_at, now())
              where org_id = $1 and accepted_at = $3 and id = $2",
             event.org_id.as_uuid(),
             event.id.as_uuid(),
@@ -142,6 +144,17 @@ impl Store {
         .await?;
         transaction.commit().await
     }
+}
+
+/// Has the usage of the event's hour counted again: its deliveries change.
+async fn count_again(transaction: &mut Transaction, event: EventPlace) -> Result<()> {
+    sqlx::query!(
+        "insert into usage_recounts (hour) values (date_trunc('hour', $1::timestamptz, 'UTC'))",
+        event.accepted_at,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 /// Keeps an event's payload from being removed until the transaction ends. False when it was removed.

@@ -1,5 +1,7 @@
 //! Tenants.
 
+mod delete;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -11,8 +13,8 @@ use time::OffsetDateTime;
 
 use super::owners::add_tenant;
 use super::{MAX_COUNTED, Result, Store, lock_organization};
-use crate::domain::key::KeyId;
 use crate::domain::maximum::Maximum;
+use crate::domain::quota::QuotaAction;
 use crate::domain::tenant::{TenantSettings, TenantStatus};
 
 /// A stored tenant.
@@ -64,6 +66,8 @@ struct Found {
     name: String,
     metadata: String,
     rate_limit_per_minute: Option<i64>,
+    events_per_month: Option<i64>,
+    quota_action: QuotaAction,
     status: TenantStatus,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
@@ -83,6 +87,8 @@ impl From<Found> for TenantRow {
                 // It is what this service wrote.
                 metadata: serde_json::from_str(&found.metadata).unwrap_or_default(),
                 rate_limit_per_minute: limit.and_then(NonZeroU32::new),
+                events_per_month: found.events_per_month.and_then(|events| events.try_into().ok()),
+                quota_action: found.quota_action,
                 status: found.status,
             },
             created_at: found.created_at,
@@ -103,16 +109,23 @@ pub(crate) struct TenantLimit {
 }
 
 impl Store {
-    /// The limits of the tenants that were changed in the last `within`; without it, of all that have one.
-    pub(crate) async fn tenant_limits(&self, within: Option<Duration>) -> Result<Vec<TenantLimit>> {
+    /// The limits of the tenants that were changed in the last `within`; without it, of all that have one. Tenants without a
+    /// limit are left out unless `with_unlimited`.
+    pub(crate) async fn tenant_limits(
+        &self,
+        within: Option<Duration>,
+        with_unlimited: bool,
+    ) -> Result<Vec<TenantLimit>> {
         // Two branches, so that the second one has its index.
         let rows = sqlx::query!(
             r#"select org_id as "org_id!: OrgId", uid as "uid!", rate_limit_per_minute from tenants
                where $1::float8 is null and rate_limit_per_minute is not null
                union all
                select org_id, uid, rate_limit_per_minute from tenants
-               where updated_at > now() - $1::float8 * interval '1 second'"#,
+               where updated_at > now() - $1::float8 * interval '1 second'
+                 and ($2 or rate_limit_per_minute is not null)"#,
             within.map(|within| within.as_secs_f64()),
+            with_unlimited,
         );
         let rows = rows.fetch_all(&self.pool).await?;
         let read = rows.into_iter().map(|row| TenantLimit {
@@ -133,7 +146,7 @@ impl Store {
         settings: &TenantSettings,
         version: Option<i64>,
     ) -> Result<TenantWritten> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin_change(&self.pool).await?;
         if !lock_organization(&mut transaction, org_id).await? {
             return Ok(TenantWritten::Missing);
         }
@@ -160,8 +173,8 @@ impl Store {
         };
         sqlx::query!(
             "update tenants
-             set name = $3, metadata = $4, rate_limit_per_minute = $5, status = $6, updated_at = now(),
-                 version = version + 1
+             set name = $3, metadata = $4, rate_limit_per_minute = $5, status = $6, events_per_month = $7,
+                 quota_action = $8, updated_at = now(), version = version + 1
              where org_id = $1 and uid = $2",
             org_id.as_uuid(),
             tenant.as_str(),
@@ -169,6 +182,10 @@ impl Store {
             metadata_text(&settings.metadata),
             settings.rate_limit_per_minute.map(|limit| i64::from(limit.get())),
             settings.status as _,
+            settings
+                .events_per_month
+                .and_then(|events| i64::try_from(events).ok()),
+            settings.quota_action as _,
         )
         .execute(&mut *transaction)
         .await?;
@@ -184,8 +201,9 @@ impl Store {
     pub(crate) async fn find_tenant(&self, org_id: OrgId, tenant: &Tenant) -> Result<Option<TenantRow>> {
         let found = sqlx::query_as!(
             Found,
-            r#"select uid as "uid: Tenant", name, metadata, rate_limit_per_minute, status as "status: TenantStatus",
-                      created_at, updated_at, version,
+            r#"select uid as "uid: Tenant", name, metadata, rate_limit_per_minute, events_per_month,
+                      quota_action as "quota_action: QuotaAction", status as "status: TenantStatus", created_at, updated_at,
+                      version,
                       case when status = 'deleting' then (
                           select count(*) from (
                               select from events e where e.org_id = t.org_id and e.tenant = t.uid limit $3
@@ -203,8 +221,9 @@ impl Store {
     pub(crate) async fn list_tenants(&self, filter: &TenantFilter<'_>) -> Result<Vec<TenantRow>> {
         let found = sqlx::query_as!(
             Found,
-            r#"select uid as "uid: Tenant", name, metadata, rate_limit_per_minute, status as "status: TenantStatus",
-                      created_at, updated_at, version, null::bigint as events_left
+            r#"select uid as "uid: Tenant", name, metadata, rate_limit_per_minute, events_per_month,
+                      quota_action as "quota_action: QuotaAction", status as "status: TenantStatus", created_at, updated_at,
+                      version, null::bigint as events_left
                from tenants
                where org_id = $1 and uid > $2 and uid >= $3 and starts_with(uid, $3)
                order by uid limit $4"#,
@@ -215,55 +234,6 @@ impl Store {
         );
         let found = found.fetch_all(&self.pool).await?;
         Ok(found.into_iter().map(Into::into).collect())
-    }
-
-    /// Begins to delete a tenant: its keys are revoked and its endpoints are deleted. Workers remove the rest. Returns its
-    /// keys; None when there is no such tenant. With a version, only while the tenant has this one.
-    pub(crate) async fn delete_tenant(
-        &self,
-        org_id: OrgId,
-        tenant: &Tenant,
-        version: Option<i64>,
-    ) -> Result<Option<Vec<KeyId>>> {
-        let mut transaction = self.pool.begin().await?;
-        if !lock_organization(&mut transaction, org_id).await? {
-            return Ok(None);
-        }
-        let deleting = sqlx::query_scalar!(
-            r#"update tenants set status = 'deleting', updated_at = now(), version = version + 1,
-                                  deleting_since = coalesce(deleting_since, now())
-               where org_id = $1 and uid = $2 and ($3::bigint is null or version = $3)
-               returning true as "there!""#,
-            org_id.as_uuid(),
-            tenant.as_str(),
-            version,
-        );
-        if deleting.fetch_optional(&mut *transaction).await?.is_none() {
-            return Ok(None);
-        }
-        let keys = sqlx::query_scalar!(
-            r#"update api_keys set revoked_at = coalesce(revoked_at, now())
-               where org_id = $1 and tenant = $2 returning id as "id: KeyId""#,
-            org_id.as_uuid(),
-            tenant.as_str(),
-        );
-        let keys = keys.fetch_all(&mut *transaction).await?;
-        lock_endpoints(&mut transaction, org_id, tenant).await?;
-        sqlx::query!(
-            "with deleted as (
-                 update endpoints set deleted_at = now()
-                 where org_id = $1 and tenant = $2 and deleted_at is null
-                 returning id
-             )
-             update recoveries r set status = 'cancelled', finished_at = now()
-             from deleted where r.endpoint_id = deleted.id and r.org_id = $1 and r.status = 'running'",
-            org_id.as_uuid(),
-            tenant.as_str(),
-        )
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(Some(keys))
     }
 }
 

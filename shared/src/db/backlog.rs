@@ -8,16 +8,18 @@ use sqlx::{PgPool, Postgres};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::db::address::PostgresConfig;
 use crate::db::limited::within;
 use crate::db::{self, SESSION_SETTINGS};
 use crate::process::readings::Readings;
 use crate::process::telemetry::{self, POSTGRES};
+use crate::process::worker_backlog::{Part, WorkerBacklog};
 
 /// How often a replica looks.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a count is good for the others, in seconds.
-const MAX_AGE_SECONDS: f64 = 10.0;
+const MAX_AGE_SECONDS: f64 = 4.0;
 
 /// How long counting may take. Where it takes longer, nothing is known.
 const STATEMENT_TIMEOUT: &[(&str, &str)] = &[("statement_timeout", "8s")];
@@ -41,21 +43,26 @@ struct Pending {
 /// A connection of its own, so that neither a busy service hides the backlog nor this look delays the service.
 ///
 /// # Errors
-/// When `url` is not a Postgres URL.
-pub fn pool(application: &str, url: &str) -> anyhow::Result<PgPool> {
+/// When the address cannot be used.
+pub fn pool(application: &str, address: &PostgresConfig) -> anyhow::Result<PgPool> {
     db::pool(
         application,
-        url,
+        address,
         1,
         &[SESSION_SETTINGS, STATEMENT_TIMEOUT].concat(),
     )
 }
 
-/// Keeps the gauges of the backlog, and `dependency_up` of Postgres, until the stop. What cannot be read is not shown.
+/// Keeps the gauges of the backlog, and `penstock_dependency_up` of Postgres, until the stop. What cannot be read is not shown.
 ///
 /// # Errors
 /// Never; it returns a result because it runs as a long-lived task.
-pub async fn follow(pool: PgPool, readings: Readings, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn follow(
+    pool: PgPool,
+    readings: Readings,
+    backlog: WorkerBacklog,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_known = true;
@@ -69,7 +76,7 @@ pub async fn follow(pool: PgPool, readings: Readings, stop: CancellationToken) -
             None => break,
             Some(Ok(pending)) => {
                 is_known = true;
-                show(&readings, &pending);
+                show(&readings, &backlog, &pending);
             }
             Some(Err(error)) => {
                 if std::mem::take(&mut is_known) {
@@ -95,7 +102,7 @@ async fn read(mut connection: PoolConnection<Postgres>) -> Result<Vec<Pending>, 
     .await
 }
 
-fn show(readings: &Readings, pending: &[Pending]) {
+fn show(readings: &Readings, backlog: &WorkerBacklog, pending: &[Pending]) {
     for Pending {
         state,
         deliveries,
@@ -103,9 +110,14 @@ fn show(readings: &Readings, pending: &[Pending]) {
     } in pending
     {
         let count = u32::try_from(*deliveries).unwrap_or(u32::MAX);
-        readings.set_labelled("deliveries_pending", ("state", state), count.into());
+        readings.set_labelled("penstock_deliveries_pending", ("state", state), count.into());
         if state == DUE {
-            readings.set("deliveries_due_for_seconds", due_seconds.unwrap_or(0.0));
+            let due_seconds = due_seconds.unwrap_or(0.0);
+            readings.set("penstock_deliveries_due_for_seconds", due_seconds);
+            backlog.set_table(Part {
+                deliveries: count.into(),
+                age: Duration::try_from_secs_f64(due_seconds).unwrap_or_default(),
+            });
         }
     }
 }

@@ -1,7 +1,11 @@
 //! The Postgres connection pool and the migrations, the same for both services.
 
+pub mod address;
 pub mod limited;
+#[cfg(feature = "queries")]
 pub mod backlog;
+#[cfg(feature = "queries")]
+pub mod explain;
 
 use std::time::Duration;
 
@@ -9,9 +13,10 @@ use anyhow::Context;
 use backon::{ExponentialBuilder, Retryable};
 use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions};
+use sqlx::postgres::{PgDatabaseError, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
 
+use crate::db::address::PostgresConfig;
 use crate::db::limited::within;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
@@ -46,15 +51,15 @@ pub const SESSION_SETTINGS: &[(&str, &str)] = &[
 /// Postgres lists its sessions as; `settings` are their server parameters.
 ///
 /// # Errors
-/// When `url` is not a Postgres URL.
+/// When the address cannot be used.
 pub fn pool(
     application: &str,
-    url: &str,
+    address: &PostgresConfig,
     max_connections: u32,
     settings: &[(&str, &str)],
 ) -> anyhow::Result<PgPool> {
-    let options: PgConnectOptions = url.parse().context("DATABASE_URL is not a Postgres URL")?;
-    let options = options
+    let options = address
+        .options()?
         .application_name(application)
         .options(settings.iter().copied());
     Ok(PgPoolOptions::new()
@@ -67,6 +72,16 @@ pub fn pool(
         .connect_lazy_with(options))
 }
 
+/// Shows how many connections a pool has, of how many.
+pub fn show_pool(name: &'static str, pool: &PgPool) {
+    let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+    let in_use = pool.size().saturating_sub(idle);
+    let most = pool.options().get_max_connections();
+    metrics::gauge!("penstock_database_connections_in_use", "pool" => name).set(in_use);
+    metrics::gauge!("penstock_database_connections_idle", "pool" => name).set(idle);
+    metrics::gauge!("penstock_database_max_connections", "pool" => name).set(most);
+}
+
 /// Whether a connection works; an error, upon which the pool closes it, when it does not.
 async fn works(connection: &mut PgConnection, limit: Duration) -> Result<bool, sqlx::Error> {
     within(limit, connection.ping()).await.map(|()| true)
@@ -75,9 +90,13 @@ async fn works(connection: &mut PgConnection, limit: Duration) -> Result<bool, s
 /// A pool whose first connection has succeeded, tried for about half a minute.
 ///
 /// # Errors
-/// When `url` is not a Postgres URL or Postgres could not be reached in that time.
-pub async fn connect(application: &str, url: &str, max_connections: u32) -> anyhow::Result<PgPool> {
-    let pool = pool(application, url, max_connections, &[])?;
+/// When the address cannot be used or Postgres could not be reached in that time.
+pub async fn connect(
+    application: &str,
+    address: &PostgresConfig,
+    max_connections: u32,
+) -> anyhow::Result<PgPool> {
+    let pool = pool(application, address, max_connections, &[])?;
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(2))
@@ -137,7 +156,9 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
-            is_transient_code(&code) || code == INSUFFICIENT_PRIVILEGE && !is_about_a_grant(error.as_ref())
+            is_transient_code(&code)
+                || code == INSUFFICIENT_PRIVILEGE && !is_about_a_grant(error.as_ref())
+                || code == INVALID_PASSWORD && address::may_password_change()
         }
         _ => false,
     }
@@ -155,6 +176,8 @@ const TRANSIENT_CLASSES: [&str; 8] = ["08", "40", "53", "57", "58", "72", "F0", 
 const TRANSIENT: [&str; 6] = ["25006", "25P03", "25P04", "55000", "55006", "55P03"];
 
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+const INVALID_PASSWORD: &str = "28P01";
 
 fn is_transient_code(code: &str) -> bool {
     TRANSIENT.contains(&code) || TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class))

@@ -33,6 +33,8 @@ words! {
         Tls = "tls",
         /// Webhooks may not go to this URL, or to any address of its host.
         Refused = "refused",
+        /// There was no token to send the request with.
+        Auth = "auth",
         /// The connection broke before the status came.
         Network = "network",
         /// What came is not HTTP, or more than an answer may be.
@@ -47,6 +49,10 @@ words! {
         TenantDeleted = "tenant_deleted",
         /// No attempt: the filters of the event's endpoints would have taken too many steps.
         Filter = "filter",
+        /// The endpoint's template could not be rendered.
+        Template = "template",
+        /// Whoever pulled the delivery gave it back.
+        Rejected = "rejected",
         /// Nobody acknowledged a pulled delivery before its end.
         Unacknowledged = "unacknowledged",
     }

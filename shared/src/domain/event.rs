@@ -8,16 +8,24 @@ use crate::domain::id::{EndpointId, EventId, OrgId};
 /// The content type of an event whose `data` came inside a JSON envelope.
 pub const JSON: &str = "application/json";
 
-/// The types of the events that Penstock itself sends about an organisation's endpoints. Producers cannot send them.
-pub const OPERATIONAL_TYPES: [&str; 4] = [
+/// The types of the events that Penstock itself sends about an organisation's endpoints and quotas. Producers cannot send them.
+pub const OPERATIONAL_TYPES: [&str; 9] = [
+    ENDPOINT_CERTIFICATE_EXPIRING,
     ENDPOINT_FAILING,
+    ENDPOINT_DISABLING_SOON,
     ENDPOINT_DISABLED,
     ENDPOINT_RECOVERED,
     DELIVERY_DEAD,
+    PARTITION_KEPT,
+    ORGANIZATION_QUOTA,
+    TENANT_QUOTA,
 ];
 
 /// An endpoint keeps failing: its circuit has opened.
 pub const ENDPOINT_FAILING: &str = "endpoint.failing";
+
+/// An endpoint has failed for half the time after which it is disabled.
+pub const ENDPOINT_DISABLING_SOON: &str = "endpoint.disabling_soon";
 
 /// An endpoint was disabled, by its receiver or because it failed for too long.
 pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
@@ -25,8 +33,20 @@ pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
 /// An endpoint that had failed for a while took a delivery again.
 pub const ENDPOINT_RECOVERED: &str = "endpoint.recovered";
 
+/// The client certificate of an endpoint expires soon.
+pub const ENDPOINT_CERTIFICATE_EXPIRING: &str = "endpoint.certificate_expiring";
+
 /// A delivery was given up.
 pub const DELIVERY_DEAD: &str = "delivery.dead";
+
+/// An endpoint's pending deliveries keep a day of events longer than it should be.
+pub const PARTITION_KEPT: &str = "partition.kept";
+
+/// An organisation has used up its quota of the month, or nearly so.
+pub const ORGANIZATION_QUOTA: &str = "organization.quota";
+
+/// A tenant has, its own one.
+pub const TENANT_QUOTA: &str = "tenant.quota";
 
 /// Whether a media type, its parameters ignored, says that the payload is JSON.
 pub fn is_json(content_type: &str) -> bool {
@@ -60,9 +80,15 @@ pub struct Event<'a> {
     /// The producer's idempotency key, when it sent one; `id` is derived from it then.
     #[serde(default, rename = "key", skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<&'a str>,
-    /// W3C trace context of the request that brought the event.
+    /// W3C trace context of the request that brought the event: the span before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<&'a str>,
+    /// What tracing systems added to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<&'a str>,
+    /// What the producer gave its receivers along, as W3C Baggage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baggage: Option<&'a str>,
     /// The context attributes of an event that came as a CloudEvent, as a JSON object.
     #[serde(default, rename = "ce", skip_serializing_if = "Option::is_none")]
     pub cloudevent: Option<&'a str>,
@@ -80,24 +106,56 @@ pub struct Event<'a> {
     pub data: &'a [u8],
 }
 
+/// The headers by which an event carries its trace on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceContext<'a> {
+    /// As [`Event::traceparent`].
+    pub traceparent: Option<&'a str>,
+    /// As [`Event::tracestate`].
+    pub tracestate: Option<&'a str>,
+    /// As [`Event::baggage`].
+    pub baggage: Option<&'a str>,
+}
+
+impl<'a> Event<'a> {
+    /// An event with JSON and nothing else, for every endpoint of no tenant.
+    pub fn of_json(
+        id: EventId,
+        org_id: OrgId,
+        event_type: &'a str,
+        accepted_at: UnixMicros,
+        data: &'a [u8],
+    ) -> Self {
+        Self {
+            id,
+            org_id,
+            event_type,
+            accepted_at,
+            content_type: JSON,
+            idempotency_key: None,
+            traceparent: None,
+            tracestate: None,
+            baggage: None,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            tenant: None,
+            data,
+        }
+    }
+}
+
 impl Event<'static> {
     /// An event for tests, unlike any other in its id and its organisation.
     #[doc(hidden)]
     pub fn sample() -> Self {
         let accepted_at = UnixMicros::new(1_700_000_000_000_000);
-        Self {
-            id: EventId::at(accepted_at),
-            org_id: OrgId::generate(),
-            event_type: "a",
+        Self::of_json(
+            EventId::at(accepted_at),
+            OrgId::generate(),
+            "a",
             accepted_at,
-            content_type: JSON,
-            idempotency_key: None,
-            traceparent: None,
-            cloudevent: None,
-            ordering_key: None,
-            only_to: None,
-            tenant: None,
-            data: b"1",
-        }
+            b"1",
+        )
     }
 }

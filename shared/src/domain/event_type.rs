@@ -10,6 +10,8 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type};
 use utoipa::ToSchema;
 
+use crate::domain::event::OPERATIONAL_TYPES;
+
 /// Longest event type, and longest pattern.
 pub const MAX_EVENT_TYPE_BYTES: usize = 255;
 
@@ -34,6 +36,18 @@ impl EventTypePattern {
     pub fn prefix(&self) -> Option<&str> {
         self.0.strip_suffix('*')
     }
+}
+
+/// Whether an endpoint with these patterns gets events of a type: without any it gets all that producers send, as with `*`.
+/// Operational events go only to endpoints that name them.
+pub fn wants(patterns: &[EventTypePattern], event_type: &str) -> bool {
+    let matches = |pattern: &EventTypePattern| match pattern.prefix() {
+        Some("") => false,
+        Some(prefix) => event_type.starts_with(prefix),
+        None => pattern.as_str() == event_type,
+    };
+    let takes_all = patterns.is_empty() || patterns.iter().any(|pattern| pattern.as_str() == "*");
+    takes_all && !OPERATIONAL_TYPES.contains(&event_type) || patterns.iter().any(matches)
 }
 
 impl FromStr for EventTypePattern {

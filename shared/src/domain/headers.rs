@@ -128,13 +128,13 @@ impl CustomHeaders {
             return None;
         }
         let json = serde_json::to_vec(self).expect("a map of strings can be written as JSON");
-        Some(key.seal(&json, &context(endpoint)))
+        Some(key.seal(&json, &Self::context(endpoint)))
     }
 
     /// Reverses [`CustomHeaders::seal`].
     ///
     /// # Errors
-    /// [`SecretError::Sealed`].
+    /// [`SecretError::Sealed`], [`SecretError::UnknownKey`].
     pub fn unseal(
         sealed: Option<&[u8]>,
         key: &SecretsKey,
@@ -143,17 +143,19 @@ impl CustomHeaders {
         let Some(sealed) = sealed else {
             return Ok(Self::default());
         };
-        let json = key.unseal(sealed, &context(endpoint))?;
+        let json = key.unseal(sealed, &Self::context(endpoint))?;
         serde_json::from_slice(&json).map_err(|_| SecretError::Sealed)
+    }
+
+    /// What they are sealed with: another context than the signing secret's, so that neither can stand in the other's
+    /// place.
+    pub fn context(endpoint: EndpointId) -> Vec<u8> {
+        [endpoint.as_uuid().as_bytes().as_slice(), b"headers"].concat()
     }
 }
 
-/// Another one than the signing secret's, so that neither can stand in the other's place.
-fn context(endpoint: EndpointId) -> Vec<u8> {
-    [endpoint.as_uuid().as_bytes().as_slice(), b"headers"].concat()
-}
-
-fn is_reserved(name: &HeaderName) -> bool {
+/// Whether a header makes the message itself, or others rely on it, so that no owner of an endpoint may set it.
+pub fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str();
     RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -51,7 +51,7 @@ macro_rules! words {
         impl std::str::FromStr for $Set {
             type Err = $crate::domain::word::UnknownWord;
 
-            fn from_str(name: &str) -> Result<Self, Self::Err> {
+            fn from_str(name: &str) -> ::std::result::Result<Self, Self::Err> {
                 match name {
                     $($name => Ok(Self::$Word),)+
                     _ => Err($crate::domain::word::UnknownWord { name: name.to_owned(), set: $set }),
@@ -83,13 +83,13 @@ macro_rules! words {
             fn encode_by_ref(
                 &self,
                 buffer: &mut sqlx::postgres::PgArgumentBuffer,
-            ) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+            ) -> ::std::result::Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
                 sqlx::Encode::<sqlx::Postgres>::encode(self.as_str(), buffer)
             }
         }
 
         impl<'r> sqlx::Decode<'r, sqlx::Postgres> for $Set {
-            fn decode(value: sqlx::postgres::PgValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+            fn decode(value: sqlx::postgres::PgValueRef<'r>) -> ::std::result::Result<Self, sqlx::error::BoxDynError> {
                 Ok(<&str as sqlx::Decode<'r, sqlx::Postgres>>::decode(value)?.parse()?)
             }
         }
@@ -99,7 +99,7 @@ macro_rules! words {
 #[cfg(test)]
 mod tests {
     use crate::domain::delivery::{DeliveryStatus, Outcome, RecoveryStatus};
-    use crate::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
+    use crate::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted, WebhookMethod};
     use crate::domain::tier::Tier;
 
     /// Each word is read from its own name, and from no other; a body holds the same name.
@@ -129,6 +129,7 @@ mod tests {
             EndpointStatus,
             Format,
             OnExhausted,
+            WebhookMethod,
             Tier
         );
         let later = "galactic".parse::<Tier>().unwrap_err().to_string();

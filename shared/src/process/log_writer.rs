@@ -75,7 +75,7 @@ impl LogWriter {
         let dropped = state.dropped;
         drop(state);
         // The sum, because the first lines may come before the metrics recorder.
-        metrics::counter!("log_lines_dropped_total").absolute(dropped);
+        metrics::counter!("penstock_log_lines_dropped_total").absolute(dropped);
     }
 
     /// Writes for ever.

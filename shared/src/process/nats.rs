@@ -1,18 +1,18 @@
 //! The connection to NATS.
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::connection::State;
-use async_nats::jetstream::{self, context::ContextBuilder};
+use async_nats::jetstream::context::{AccountErrorKind, ContextBuilder};
+use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
-use clap::Args;
-use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::process::nats_credentials::Credentials;
+pub use crate::process::nats_credentials::NatsConfig;
 use crate::process::telemetry::{self, Readiness};
 
 /// How long one request to JetStream's API may take.
@@ -30,24 +30,6 @@ const CONNECTION_CHECK: Duration = Duration::from_millis(200);
 
 /// The readiness condition that [`Nats::watch`] keeps.
 pub const NATS_CONNECTED: &str = "NATS connection";
-
-/// Where NATS is.
-#[derive(Args, Clone, Debug)]
-pub struct NatsConfig {
-    /// NATS servers, comma separated; user and password may stand in the URL.
-    #[arg(
-        long,
-        env,
-        hide_env_values = true,
-        value_name = "NATS_URL",
-        default_value = "nats://127.0.0.1:4222"
-    )]
-    pub nats_url: String,
-
-    /// File with NATS credentials (JWT and NKey seed).
-    #[arg(long, env, value_name = "NATS_CREDENTIALS")]
-    pub nats_credentials: Option<PathBuf>,
-}
 
 /// A connection that comes back by itself.
 #[derive(Clone, Debug)]
@@ -97,7 +79,15 @@ impl Nats {
     pub async fn connect(config: &NatsConfig, client_name: &str) -> anyhow::Result<Self> {
         let (connected, connections) = watch::channel(0);
         let connections = Connections(connections);
-        let mut options = ConnectOptions::new()
+        let servers: Vec<ServerAddr> = config
+            .nats_url
+            .split(',')
+            .map(|url| url.trim().parse())
+            .collect::<Result<_, _>>()
+            .context("NATS_URL is not a list of NATS URLs")?;
+        let credentials = Credentials::new(config, &servers)?;
+        let answer = move |nonce: Vec<u8>| std::future::ready(credentials.answer(&nonce));
+        let options = ConnectOptions::with_auth_callback(answer)
             .name(client_name)
             .retry_on_initial_connect()
             .connection_timeout(Duration::from_secs(2))
@@ -107,21 +97,6 @@ impl Nats {
                 take_note(&connected, &event, log);
                 std::future::ready(())
             });
-        if let Some(path) = &config.nats_credentials {
-            let text = std::fs::read_to_string(path).context("NATS_CREDENTIALS cannot be read")?;
-            options = options
-                .credentials(&text)
-                .context("NATS_CREDENTIALS is not a credentials file")?;
-        }
-        let servers: Vec<ServerAddr> = config
-            .nats_url
-            .split(',')
-            .map(|url| url.trim().parse())
-            .collect::<Result<_, _>>()
-            .context("NATS_URL is not a list of NATS URLs")?;
-        if let Some((user, password)) = user_and_password(&servers)? {
-            options = options.user_and_password(user, password);
-        }
         let client = options.connect(servers).await.context("cannot connect to NATS")?;
         Ok(Self { client, connections })
     }
@@ -136,6 +111,19 @@ impl Nats {
     /// Whether the connection is up.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// Whether the server answers a request to JetStream's API, be it with an error. A cluster without a leader does not:
+    /// it elects one, or waits for more of its servers.
+    pub async fn answers(&self) -> bool {
+        let Err(error) = self.jetstream().query_account().await else {
+            return true;
+        };
+        match error.kind() {
+            AccountErrorKind::JetStream(error) => error.error_code() != ErrorCode::CLUSTER_NOT_AVAILABLE,
+            AccountErrorKind::JetStreamUnavailable => true,
+            AccountErrorKind::TimedOut | AccountErrorKind::Other => false,
+        }
     }
 
     /// The current connection; `None` while there is none. A message of an earlier connection may mean something else
@@ -171,23 +159,6 @@ impl Nats {
             telemetry::set_dependency(telemetry::NATS, is_connected);
         }
     }
-}
-
-/// The first user and password that stand in the URLs. The client itself ignores them.
-fn user_and_password(servers: &[ServerAddr]) -> anyhow::Result<Option<(String, String)>> {
-    let decode = |text: &str| {
-        let text = percent_decode_str(text).decode_utf8();
-        anyhow::Ok(
-            text.context("NATS_URL has a user or a password that is not UTF-8")?
-                .into_owned(),
-        )
-    };
-    let found = servers
-        .iter()
-        .find_map(|server| Some((server.username()?, server.password()?)));
-    found
-        .map(|(user, password)| Ok((decode(user)?, decode(password)?)))
-        .transpose()
 }
 
 fn reconnect_delay(attempts: usize) -> Duration {
@@ -238,18 +209,5 @@ mod tests {
         let mut connections = Connections(connections);
         drop(connected);
         assert!(connections.changed().now_or_never().is_none());
-    }
-
-    #[test]
-    fn user_and_password_are_taken_out_of_the_url() {
-        let of = |urls: &[&str]| {
-            let servers: Vec<_> = urls.iter().map(|url| url.parse().unwrap()).collect();
-            user_and_password(&servers).map_err(|error| error.to_string())
-        };
-        let pair = |user: &str, password: &str| Ok(Some((user.to_owned(), password.to_owned())));
-        assert_eq!(of(&["nats://one", "nats://two:4222"]), Ok(None));
-        assert_eq!(of(&["nats://a:b@one", "nats://two"]), pair("a", "b"));
-        assert_eq!(of(&["one", "nats://a:p%40ss%2F@two"]), pair("a", "p@ss/"));
-        assert!(of(&["nats://a:%FF@one"]).is_err());
     }
 }

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::process::log_levels;
 use crate::process::output::complain;
 use crate::process::panics::panic_text;
 use crate::process::telemetry::{LogWriter, TelemetryConfig};
@@ -114,6 +115,7 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     end_at_second_signal().context("cannot listen for a second signal")?;
+    tokio::spawn(log_levels::step_on_signals()?);
     tokio::spawn(async move {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -189,7 +191,7 @@ impl Tasks {
         self.tracker.spawn(async move {
             if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
                 tracing::error!(task = name, panic = panic_text(&*panic), "a task panicked");
-                metrics::counter!("task_panics_total", "task" => name).increment(1);
+                metrics::counter!("penstock_task_panics_total", "task" => name).increment(1);
             }
         });
     }

@@ -16,8 +16,8 @@ use clap::{Args, ValueEnum};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
+use crate::process::log_levels;
 pub use crate::process::log_writer::LogWriter;
 use crate::process::panics::panic_text;
 use crate::process::readings::Readings;
@@ -60,7 +60,7 @@ const WAIT_BUCKETS: &[f64] = &[
 const DAY: f64 = 24.0 * 3_600.0;
 
 /// The histograms with [`WAIT_BUCKETS`].
-const WAITS: &[&str] = &["event_to_delivery_seconds"];
+const WAITS: &[&str] = &["penstock_event_to_delivery_seconds"];
 
 /// Upper bounds of the buckets of every other histogram.
 const COUNT_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
@@ -90,7 +90,7 @@ pub enum LogFormat {
 }
 
 fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> {
-    EnvFilter::try_new(text).map(|_| text.to_owned())
+    log_levels::parse(text).map(|_| text.to_owned())
 }
 
 impl TelemetryConfig {
@@ -102,13 +102,23 @@ impl TelemetryConfig {
     pub fn init_logging(&self) -> anyhow::Result<LogWriter> {
         let writer = LogWriter::start(std::io::stderr()).context("cannot start logging")?;
         let builder = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new(&self.log))
+            .with_env_filter(log_levels::parse(&self.log)?)
             // It would tell them to stderr, which waits and panics.
             .log_internal_errors(false)
             .with_writer(writer.clone());
         let done = match self.log_format {
-            LogFormat::Text => builder.with_ansi(false).try_init(),
-            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+            LogFormat::Text => {
+                let builder = builder.with_ansi(false).with_filter_reloading();
+                let handle = builder.reload_handle();
+                log_levels::keep(self.log.clone(), move |filter| Ok(handle.reload(filter)?));
+                builder.try_init()
+            }
+            LogFormat::Json => {
+                let builder = builder.json().flatten_event(true).with_filter_reloading();
+                let handle = builder.reload_handle();
+                log_levels::keep(self.log.clone(), move |filter| Ok(handle.reload(filter)?));
+                builder.try_init()
+            }
         };
         if done.is_err() {
             tracing::debug!("logging had been started before");
@@ -177,24 +187,35 @@ impl Readiness {
         )))
     }
 
-    /// Says whether a condition holds.
+    /// Says whether a condition holds. When the service is ready by that, or no more, it is logged.
     pub fn set(&self, condition: &'static str, holds: bool) {
         let mut conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_ready = missing_of(&conditions).is_empty();
         match conditions.iter_mut().find(|(name, _)| *name == condition) {
             Some((_, state)) => *state = holds,
             None => conditions.push((condition, holds)),
+        }
+        match (was_ready, missing_of(&conditions).as_slice()) {
+            (false, []) => tracing::info!("the service is ready"),
+            (true, missing @ [_, ..]) => {
+                tracing::info!(
+                    waiting_for = missing.join(", "),
+                    "the service is not ready any more"
+                );
+            }
+            _ => {}
         }
     }
 
     /// The conditions that do not hold.
     pub fn missing(&self) -> Vec<&'static str> {
-        let conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        conditions
-            .iter()
-            .filter(|(_, holds)| !holds)
-            .map(|(name, _)| *name)
-            .collect()
+        missing_of(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn missing_of(conditions: &[(&'static str, bool)]) -> Vec<&'static str> {
+    let missing = conditions.iter().filter(|(_, holds)| !holds);
+    missing.map(|(name, _)| *name).collect()
 }
 
 /// `/healthz` (the process runs) and `/readyz` (it can work; 503 with what is missing).
@@ -225,12 +246,16 @@ pub const NATS: &str = "nats";
 
 /// Says whether this process reaches what it depends on.
 pub fn set_dependency(dependency: &'static str, is_up: bool) {
-    metrics::gauge!("dependency_up", "dependency" => dependency).set(u8::from(is_up));
+    metrics::gauge!("penstock_dependency_up", "dependency" => dependency).set(u8::from(is_up));
 }
 
-/// `/metrics` for Prometheus.
+/// `/metrics` for Prometheus, with those of the process itself.
 pub fn metrics_route(metrics: PrometheusHandle, readings: Readings) -> Router {
+    let process = metrics_process::Collector::new("penstock_");
+    process.describe();
+    metrics::gauge!("penstock_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let render = async move || {
+        process.collect();
         let text = readings.render(&metrics, Instant::now());
         ([("content-type", "text/plain; version=0.0.4")], text)
     };
@@ -254,16 +279,16 @@ mod tests {
     fn a_wait_of_days_and_a_request_of_a_minute_fall_into_buckets_of_their_own() {
         let recorder = metrics_builder().unwrap().build_recorder();
         metrics::with_local_recorder(&recorder, || {
-            metrics::histogram!("event_to_delivery_seconds").record(3.0 * DAY);
-            metrics::histogram!("http_request_duration_seconds").record(45.0);
+            metrics::histogram!("penstock_event_to_delivery_seconds").record(3.0 * DAY);
+            metrics::histogram!("penstock_http_request_duration_seconds").record(45.0);
         });
         let rendered = recorder.handle().render();
         for (series, count) in [
-            ("event_to_delivery_seconds_bucket{le=\"172800\"}", 0),
-            ("event_to_delivery_seconds_bucket{le=\"345600\"}", 1),
-            ("event_to_delivery_seconds_bucket{le=\"604800\"}", 1),
-            ("http_request_duration_seconds_bucket{le=\"30\"}", 0),
-            ("http_request_duration_seconds_bucket{le=\"60\"}", 1),
+            ("penstock_event_to_delivery_seconds_bucket{le=\"172800\"}", 0),
+            ("penstock_event_to_delivery_seconds_bucket{le=\"345600\"}", 1),
+            ("penstock_event_to_delivery_seconds_bucket{le=\"604800\"}", 1),
+            ("penstock_http_request_duration_seconds_bucket{le=\"30\"}", 0),
+            ("penstock_http_request_duration_seconds_bucket{le=\"60\"}", 1),
         ] {
             assert!(rendered.contains(&format!("{series} {count}\n")), "{rendered}");
         }

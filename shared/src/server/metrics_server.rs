@@ -16,10 +16,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::process::log_levels;
 use crate::process::readings::Readings;
 use crate::process::telemetry::{Readiness, metrics_route, ready_route};
 use crate::server::rules::RulesLayer;
-use crate::server::{self, HttpServerConfig};
+use crate::server::{self, HttpServerConfig, Limits};
 
 /// How often the service's own runtime shows that it runs tasks.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,6 +70,7 @@ pub async fn serve(
     let routes = routes(pulse.clone())
         .merge(ready_route(shown.readiness))
         .merge(metrics_route(shown.metrics, shown.readings))
+        .merge(log_levels::route())
         .layer(RulesLayer);
     let (ending, mut ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("operations".to_owned());
@@ -78,7 +80,8 @@ pub async fn serve(
             .build()?;
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener)?;
-            server::serve(listener, routes, HttpServerConfig::for_operations(), stop, drain).await
+            let limits = Limits::new(HttpServerConfig::for_operations());
+            server::serve(listener, routes, limits, stop, drain).await
         })
     };
     thread

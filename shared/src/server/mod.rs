@@ -2,6 +2,7 @@
 //! take their answers, or take them slowly, and for idle connections, a cap on connections, and a bounded drain.
 
 pub mod rules;
+mod limits;
 mod deadlines;
 mod frame_meter;
 mod bare_refusal;
@@ -10,15 +11,14 @@ mod unread_body;
 pub mod metrics_server;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Version};
-use clap::Args;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,12 +26,13 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::answer_body::{Answer, Streams};
 use crate::server::deadlines::{Deadlines, Progress, WatchedStream};
+pub use crate::server::limits::{HttpServerConfig, Limits, Slots};
 pub use crate::server::unread_body::Discard;
 use crate::server::unread_body::{Leftover, RequestBody};
 
@@ -46,44 +47,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// answer, which also says that the connection closes; one that is closed at that moment would be left without.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// How long a client may take for an answer. Longer than connections may be idle, so that a slow client has more time than
-/// one that does nothing.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Limits on connections.
-#[derive(Args, Clone, Debug)]
-pub struct HttpServerConfig {
-    /// Connections served at once; further ones wait in the listen queue.
-    #[arg(long, env, value_name = "MAX_CONNECTIONS", default_value_t = 10_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_connections: u32,
-
-    /// How long a connection may take to send the headers of a request, and how long it may take nothing of an answer.
-    #[arg(long, env, value_name = "HEADER_TIMEOUT", default_value = "10s", value_parser = crate::process::config::nonzero_duration)]
-    pub header_timeout: Duration,
-
-    /// How long a connection may stay idle between two requests. Longer than a load balancer keeps its own, so that it is
-    /// the one that closes them.
-    #[arg(long, env, value_name = "IDLE_TIMEOUT", default_value = "75s", value_parser = humantime::parse_duration)]
-    pub idle_timeout: Duration,
-
-    /// How long a client may take for an answer of more than 4 KiB. No setting.
-    #[arg(skip = ANSWER_TIMEOUT)]
-    pub answer_timeout: Duration,
-}
-
-impl HttpServerConfig {
-    /// For sockets that operators use, and no producers.
-    pub fn for_operations() -> Self {
-        Self {
-            max_connections: 100,
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(75),
-            answer_timeout: ANSWER_TIMEOUT,
-        }
-    }
-}
-
 /// Serves `app` until `stop`; then lets clients go, closes idle connections and gives requests in progress `drain` to
 /// finish.
 ///
@@ -92,11 +55,11 @@ impl HttpServerConfig {
 pub async fn serve(
     listener: TcpListener,
     app: Router,
-    config: HttpServerConfig,
+    limits: Limits,
     stop: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
-    let slots = Arc::new(Semaphore::new(config.max_connections as usize));
+    let Limits { config, slots } = limits;
     let connections = Connections {
         builder: connection_builder(&config),
         graceful: GracefulShutdown::new(),
@@ -113,8 +76,8 @@ pub async fn serve(
     while let Some(stream) = accept(&listener, &stop, closing.as_mut()).await {
         // Taken after the accept, so that at the cap one connection waits here and the rest in the queue.
         let slot = tokio::select! {
-            slot = slots.clone().acquire_owned() => slot.ok(),
-            () = stop.cancelled() => slots.clone().try_acquire_owned().ok(),
+            slot = slots.free.clone().acquire_owned() => slot.ok(),
+            () = stop.cancelled() => slots.free.clone().try_acquire_owned().ok(),
         };
         connections.serve(stream, slot);
     }
@@ -132,6 +95,10 @@ pub async fn serve(
     Ok(())
 }
 
+/// The address that a request's connection comes from, as an extension of the request. It may be a proxy's.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
 /// The settings that each connection is served with.
 struct Connections {
     builder: auto::Builder<Streams>,
@@ -148,7 +115,11 @@ impl Connections {
         let (noted, stop) = (progress.clone(), self.stop.clone());
         let routes = TowerToHyperService::new(self.app.clone());
         let of_connection = Leftover::default();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
             let is_http1 = request.version() <= Version::HTTP_11;
             let open = noted.request(is_http1);
             let has_body = is_http1 && !request.body().is_end_stream();

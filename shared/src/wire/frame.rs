@@ -220,6 +220,30 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_without_events_is_one() {
+        let empty = encode(std::iter::empty());
+        assert!(decode(Some(VERSION), &empty).unwrap().is_empty());
+        assert_eq!(count(&empty), 0);
+    }
+
+    #[test]
+    fn a_trace_context_comes_out_as_it_went_in_and_has_no_bytes_where_there_is_none() {
+        let plain = Event::sample();
+        let traced = Event {
+            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            tracestate: Some("a=1"),
+            baggage: Some("k=v"),
+            ..plain
+        };
+        let bytes = EncodedEvent::new(&traced).bytes;
+        assert_eq!(decode_event(&bytes).unwrap(), traced);
+        let bytes = EncodedEvent::new(&plain).bytes;
+        for name in ["traceparent", "tracestate", "baggage"] {
+            assert!(!bytes.windows(name.len()).any(|part| part == name.as_bytes()));
+        }
+    }
+
+    #[test]
     fn a_field_of_a_later_release_is_skipped() {
         #[derive(serde::Serialize)]
         struct Later<'a> {

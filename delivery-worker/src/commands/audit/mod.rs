@@ -4,6 +4,7 @@
 //! missed.
 
 mod print;
+mod usage;
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
@@ -14,6 +15,7 @@ use shared::process::output::print;
 use sqlx::{PgConnection, PgPool};
 use time::{OffsetDateTime, Time};
 
+use self::usage::Miscounted;
 use crate::chores::retention::RetentionConfig;
 use crate::config::AuditOptions;
 use crate::intake::streams::{event_streams, workers_consumer};
@@ -84,6 +86,10 @@ struct Tables {
     dead: Vec<Count>,
     /// Frames and events in quarantine, by reason.
     quarantine: Vec<Count>,
+    /// Stored secrets by the id of the key that they are under, or `unnamed`.
+    secrets: Vec<Count>,
+    /// Hours since then that are counted for good, and of which usage says something else than the events.
+    miscounted: Vec<Miscounted>,
 }
 
 #[derive(Debug, Serialize)]
@@ -129,7 +135,9 @@ impl Audit {
         });
         let quarantine = self.tables.quarantine.iter();
         let quarantine = quarantine.map(|Count { what, count }| format!("{count} in quarantine ({what})"));
-        overdue.chain(quarantine).collect()
+        let miscounted = self.tables.miscounted.iter();
+        let miscounted = miscounted.map(Miscounted::in_words);
+        overdue.chain(quarantine).chain(miscounted).collect()
     }
 }
 
@@ -197,7 +205,23 @@ async fn tables(
         keeping_days: keeping_days(&mut snapshot, cutoff).await?,
         dead,
         quarantine,
+        secrets: secrets(&mut snapshot).await?,
+        miscounted: usage::miscounted(&mut snapshot, since).await?,
     })
+}
+
+/// Ciphertexts of earlier releases, and those that were written under `SECRETS_KEY`, do not name their key.
+async fn secrets(snapshot: &mut PgConnection) -> Result<Vec<Count>, sqlx::Error> {
+    let query = sqlx::query_as!(
+        Count,
+        r#"select case when starts_with(encode(sealed, 'hex'), '02') then encode(substr(sealed, 2, 8), 'hex')
+                       else 'unnamed' end as "what!", count(*) as "count!"
+           from endpoints cross join lateral (
+               values (secret), (previous_secret), (headers), (signatures), (auth)
+           ) as each (sealed)
+           where octet_length(sealed) > 0 group by 1 order by 1"#,
+    );
+    query.fetch_all(snapshot).await
 }
 
 /// A lease ends when its delivery comes due, so an overdue delivery has no lease. A token in its row shows that a
@@ -211,6 +235,7 @@ async fn overdue(snapshot: &mut PgConnection) -> Result<Vec<Overdue>, sqlx::Erro
                    when e.status = 'disabled' then 'endpoint disabled'
                    when d.pull then 'not pulled yet'
                    when h.open_until is not null then 'circuit open'
+                   when h.waits_until is not null then 'receiver asked to wait'
                    when d.ordering_key is not null and exists (
                        select from deliveries earlier
                        where earlier.endpoint_id = d.endpoint_id and earlier.ordering_key = d.ordering_key

@@ -61,7 +61,16 @@ impl fmt::Display for Audit {
             keeping,
         )?;
         counts(f, "dead after", &tables.dead)?;
-        counts(f, "quarantine", &tables.quarantine)
+        counts(f, "quarantine", &tables.quarantine)?;
+        counts(f, "secrets under the key", &tables.secrets)?;
+        let miscounted = tables.miscounted.iter().map(|hour| {
+            [
+                text(hour.hour),
+                hour.accepted.to_string(),
+                hour.counted.to_string(),
+            ]
+        });
+        table(f, ["usage differs in the hour", "events", "counted"], miscounted)
     }
 }
 

@@ -61,7 +61,7 @@ fn new_events_queue_up_behind_a_backlog() {
 fn nothing_starts_at_once_while_the_circuit_is_open() {
     let permits = Permits::new(3);
     let gate = Arc::new(Gate::new(2));
-    gate.set_circuit_open(true);
+    gate.set_held(true);
     assert!(permits.try_acquire_for_new(&gate).is_none());
     assert!(permits.try_acquire(&gate).is_some(), "a probe out of the table");
 }

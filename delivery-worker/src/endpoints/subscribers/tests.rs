@@ -115,6 +115,56 @@ fn a_long_payload_lets_others_have_their_turn() {
 }
 
 #[test]
+fn a_filter_of_types_and_tenants_takes_events_with_any_payload() {
+    let subscribers = subscribers([subscriber(
+        &[],
+        Some(r#"{"type":{"prefix":"order."},"tenant":"acme"}"#),
+    )]);
+    let order = Event {
+        content_type: "text/plain",
+        tenant: Some("acme"),
+        ..event("order.created", b"\xff")
+    };
+    let wants = |event: &Event<'_>| !takers(&subscribers, event, ENOUGH).is_empty();
+    assert!(wants(&order));
+    assert!(!wants(&Event {
+        tenant: None,
+        ..order
+    }));
+    assert!(!wants(&Event {
+        event_type: "invoice.paid",
+        ..order
+    }));
+}
+
+#[test]
+fn searches_in_long_texts_let_others_have_their_turn_and_are_counted() {
+    let search = r#"{"any":[{"/a":{"contains":"x"}},{"/a":{"contains":"y","ignore_case":true}}]}"#;
+    let subscribers = subscribers([subscriber(&[], Some(search))]);
+    let data = format!(r#"{{"a":"{}"}}"#, "a".repeat(8 * SLICE));
+    let event = event("a", data.as_bytes());
+    let judged = |mut steps: u32| {
+        let mut slices = Slices::new();
+        let mut takers = Box::pin(subscribers.takers(&event, &mut steps, &mut slices));
+        let mut turns = 0;
+        loop {
+            if let Some(found) = takers.as_mut().now_or_never() {
+                return (found.len(), turns);
+            }
+            turns += 1;
+        }
+    };
+    let (undecided, to_read) = judged(ENOUGH);
+    let (found, turns) = judged(1_000_000);
+    assert_eq!(
+        (undecided, found),
+        (1, 0),
+        "a search takes more steps than there are"
+    );
+    assert!(turns >= to_read + 2, "{turns}, {to_read} to read");
+}
+
+#[test]
 fn an_event_for_one_endpoint_goes_there_whatever_it_filters_and_nowhere_else() {
     let (target, other) = (
         subscriber(&["order.*"], Some(r#"{"/a":1}"#)),

@@ -1,5 +1,5 @@
-//! Connections to receivers. Names are resolved once, every address is judged, and only those that passed are dialled; no
-//! proxy is read from the environment.
+//! Connections to receivers. Names are resolved once, every address is judged, and only those that passed are dialled, by this
+//! worker or by the proxy of its settings; no other proxy is read from the environment.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,15 +13,20 @@ use futures_util::future::BoxFuture;
 use hyper::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::{ClientConfig, ConfigBuilder};
+use rustls_platform_verifier::Verifier;
 use shared::egress::{EgressConfig, Refused};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tower::Service;
 
+use super::identity::Identity;
 use super::line::Line;
+use super::proxy::{EgressProxy, Proxy};
 use super::socket::{Heard, Metered};
 use crate::send::lookups::{self, LookupFailed, Lookups};
 
@@ -56,7 +61,12 @@ pub(super) struct Connection {
 #[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector<GuardedResolver>,
+    resolver: GuardedResolver,
+    /// Then it makes the connections.
+    proxy: Option<Proxy>,
     tls: TlsConnector,
+    /// Trusts the system's authorities.
+    system: Arc<Verifier>,
 }
 
 impl Connector {
@@ -64,45 +74,76 @@ impl Connector {
     ///
     /// # Errors
     /// When the system has no trusted certificates.
-    pub(super) fn new(egress: &EgressConfig, lookups: Lookups) -> anyhow::Result<Self> {
-        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver {
+    pub(super) fn new(
+        egress: &EgressConfig,
+        proxy: Option<&EgressProxy>,
+        lookups: Lookups,
+    ) -> anyhow::Result<Self> {
+        let resolver = GuardedResolver {
             egress: egress.clone(),
             lookups: Arc::new(lookups),
-        });
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_keepalive(Some(TCP_KEEPALIVE));
-        tcp.set_keepalive_interval(Some(TCP_KEEPALIVE));
-        tcp.set_keepalive_retries(Some(TCP_KEEPALIVE_RETRIES));
-        tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_platform_verifier()
-            .context("cannot load the system's trusted certificates")?
-            .with_no_client_auth();
-        tls.alpn_protocols = [HTTP_2, HTTP_1].map(<[u8]>::to_vec).to_vec();
+        };
+        let tcp = tcp(HttpConnector::new_with_resolver(resolver.clone()));
+        let proxy = proxy.map(|proxy| Proxy::new(proxy, self::tcp(HttpConnector::new())));
+        let system = Verifier::new(provider());
+        let system = Arc::new(system.context("cannot load the system's trusted certificates")?);
+        let tls = verified_by(system.clone())?.with_no_client_auth();
         Ok(Self {
             tcp,
-            tls: Arc::new(tls).into(),
+            resolver,
+            proxy: proxy.transpose()?,
+            tls: connector(tls),
+            system,
         })
+    }
+
+    /// What TLS is spoken with: for an identity, something of its own.
+    fn tls<'a>(&'a self, identity: Option<&'a Identity>) -> Result<&'a TlsConnector, AnyError> {
+        let Some(identity) = identity else {
+            return Ok(&self.tls);
+        };
+        if let Some(tls) = identity.tls.get() {
+            return Ok(tls);
+        }
+        let given = &identity.certificate;
+        let builder = match &given.authorities {
+            None => verified_by(self.system.clone())?,
+            Some(authorities) => {
+                let roots = Arc::new(authorities.clone());
+                verified_by(WebPkiServerVerifier::builder_with_provider(roots, provider()).build()?)?
+            }
+        };
+        let tls = builder.with_client_auth_cert(given.chain.clone(), given.key.clone_key())?;
+        Ok(identity.tls.get_or_init(|| connector(tls)))
     }
 
     /// Connects to the host of `uri`.
     ///
     /// # Errors
     /// With the reason and its causes: [`Refused`], [`LookupFailed`], an I/O error, a TLS error.
-    pub(super) async fn connect(&self, uri: &Uri, line: &Arc<Line>) -> Result<Connection, AnyError> {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.try_connect(uri, line));
+    pub(super) async fn connect(
+        &self,
+        uri: &Uri,
+        line: &Arc<Line>,
+        identity: Option<&Identity>,
+    ) -> Result<Connection, AnyError> {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.try_connect(uri, line, identity));
         connecting.await.unwrap_or_else(|_| {
             let reason = format!("no connection within {CONNECT_TIMEOUT:?}");
             Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
         })
     }
 
-    async fn try_connect(&self, uri: &Uri, line: &Arc<Line>) -> Result<Connection, AnyError> {
-        let socket = self.tcp.clone().call(uri.clone()).await?.into_inner();
+    async fn try_connect(
+        &self,
+        uri: &Uri,
+        line: &Arc<Line>,
+        identity: Option<&Identity>,
+    ) -> Result<Connection, AnyError> {
+        let socket = match &self.proxy {
+            None => self.tcp.clone().call(uri.clone()).await?.into_inner(),
+            Some(proxy) => proxy.connect(&self.resolver.addresses(uri).await?).await?,
+        };
         let socket = Metered::new(socket, line.clone());
         let plain = uri.scheme() != Some(&hyper::http::uri::Scheme::HTTPS);
         let (socket, is_http2): (Box<dyn Socket>, _) = if plain {
@@ -112,7 +153,7 @@ impl Connector {
             // An IPv6 address stands in brackets there.
             let host = host.trim_start_matches('[').trim_end_matches(']');
             let name = ServerName::try_from(host.to_owned())?;
-            let stream = self.tls.connect(name, socket).await?;
+            let stream = self.tls(identity)?.connect(name, socket).await?;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
             (Box::new(stream), is_http2)
         };
@@ -123,10 +164,61 @@ impl Connector {
     }
 }
 
+/// Sets how connections are made and kept.
+fn tcp<Resolver>(mut tcp: HttpConnector<Resolver>) -> HttpConnector<Resolver> {
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(TCP_KEEPALIVE));
+    tcp.set_keepalive_interval(Some(TCP_KEEPALIVE));
+    tcp.set_keepalive_retries(Some(TCP_KEEPALIVE_RETRIES));
+    tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    tcp
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn verified_by(
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
+}
+
+fn connector(mut config: ClientConfig) -> TlsConnector {
+    config.alpn_protocols = [HTTP_2, HTTP_1].map(<[u8]>::to_vec).to_vec();
+    Arc::new(config).into()
+}
+
 #[derive(Clone)]
 struct GuardedResolver {
     egress: EgressConfig,
     lookups: Arc<Lookups>,
+}
+
+impl GuardedResolver {
+    /// The checked addresses of a URL's host, with its port.
+    async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, AnyError> {
+        let host = uri.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_https = uri.scheme() == Some(&hyper::http::uri::Scheme::HTTPS);
+        let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+        let mut addresses = match host.parse() {
+            Ok(ip) => permitted(&self.egress, std::iter::once(SocketAddr::new(ip, port)))?,
+            Err(_) => self.find(host).await?,
+        };
+        for address in &mut addresses {
+            address.set_port(port);
+        }
+        Ok(addresses)
+    }
+
+    async fn find(&self, name: &str) -> Result<Vec<SocketAddr>, AnyError> {
+        let found = self.lookups.look_up(lookups::sender().as_ref(), name).await?;
+        permitted(&self.egress, found.iter().copied())
+    }
 }
 
 impl Service<Name> for GuardedResolver {
@@ -139,12 +231,8 @@ impl Service<Name> for GuardedResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (egress, lookups) = (self.egress.clone(), self.lookups.clone());
-        async move {
-            let found = lookups.look_up(lookups::sender(), name.as_str()).await?;
-            Ok(permitted(&egress, found.iter().copied())?.into_iter())
-        }
-        .boxed()
+        let resolver = self.clone();
+        async move { Ok(resolver.find(name.as_str()).await?.into_iter()) }.boxed()
     }
 }
 

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::connect::AnyError;
 use super::line::Line;
+use super::proxy::ProxyFailed;
 use crate::send::lookups::LookupFailed;
 
 /// A request without an answer.
@@ -57,7 +58,7 @@ impl Failure {
         match self {
             Self::Address(_) => Outcome::Refused,
             Self::Misbehaviour(_) => Outcome::Response,
-            _ if self.comes_from::<Refused>() => Outcome::Refused,
+            _ if self.comes_from::<Refused>() || self.is_denied() => Outcome::Refused,
             _ if self.comes_from::<LookupFailed>() => Outcome::Dns,
             _ if self.comes_from::<rustls::Error>() => Outcome::Tls,
             Self::Connect(_) => Outcome::Connect,
@@ -66,11 +67,14 @@ impl Failure {
         }
     }
 
-    /// The resource that this worker lacked: `descriptors`, `memory`, `ports` or `lookups`. Then no request was sent.
+    /// The resource that this worker lacked: `descriptors`, `memory`, `ports`, `lookups` or `proxy`. Then no request was sent.
     pub(crate) fn lack(&self) -> Option<&'static str> {
         self.causes().find_map(|cause| {
             if let Some(LookupFailed::Own(_)) = cause.downcast_ref() {
                 return Some("lookups");
+            }
+            if cause.downcast_ref().is_some_and(ProxyFailed::is_own) {
+                return Some("proxy");
             }
             let code = cause.downcast_ref::<io::Error>()?.raw_os_error()?;
             let lack = LACKS.iter().find(|(errno, _)| *errno as i32 == code)?;
@@ -88,6 +92,12 @@ impl Failure {
 
     fn comes_from<Cause: Error + 'static>(&self) -> bool {
         self.causes().any(<dyn Error>::is::<Cause>)
+    }
+
+    /// Whether the proxy lets nobody go there.
+    fn is_denied(&self) -> bool {
+        self.causes()
+            .any(|cause| matches!(cause.downcast_ref(), Some(ProxyFailed::Denied)))
     }
 
     fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {

@@ -7,34 +7,40 @@
 mod allowance;
 mod connect;
 mod failure;
+mod identity;
+mod proxy;
+mod request;
 mod keep_alive;
 mod line;
 mod socket;
 mod hosts;
 mod pool;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper::header::{ACCEPT, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::HeaderMap;
 use hyper::rt::Executor as _;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use shared::egress::EgressConfig;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use url::{Position, Url};
+use url::Position;
 
 use self::connect::{Connection, Connector};
 pub(crate) use self::failure::Failure;
 use self::hosts::Sender;
+pub(crate) use self::identity::Identity;
 use self::line::Line;
 use self::pool::{Pool, Use};
+pub(crate) use self::proxy::EgressProxy;
+pub(crate) use self::request::Outbound;
+use self::request::{http1_request, request};
 use crate::send::lookups::Lookups;
 
 /// Largest head of an answer. Python takes 64 KiB a line, Node 16 KiB in all.
@@ -54,8 +60,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often idle connections are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-const OWN_NAME: HeaderValue = HeaderValue::from_static(concat!("Penstock/", env!("CARGO_PKG_VERSION")));
-
 /// Sends requests over connections that it keeps.
 pub(crate) struct Client {
     connector: Connector,
@@ -68,16 +72,6 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
-}
-
-/// A request that can be made again.
-pub(crate) struct Outbound<'a> {
-    /// Where it goes.
-    pub url: &'a Url,
-    /// Its headers, made for each try.
-    pub headers: &'a (dyn Fn() -> HeaderMap + Sync),
-    /// Its body.
-    pub body: &'a Bytes,
 }
 
 /// The head of an answer, and the connection that its body comes on.
@@ -108,11 +102,16 @@ impl Answer {
 }
 
 impl Client {
-    /// Keeps at most `most_idle` connections that nobody uses.
+    /// Connects through `proxy` if there is one. Keeps at most `most_idle` connections that nobody uses.
     ///
     /// # Errors
     /// When the system has no trusted certificates.
-    pub(crate) fn new(egress: &EgressConfig, lookups: Lookups, most_idle: usize) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        egress: &EgressConfig,
+        proxy: Option<&EgressProxy>,
+        lookups: Lookups,
+        most_idle: usize,
+    ) -> anyhow::Result<Self> {
         let mut http1 = http1::Builder::new();
         // What curl, Python and Node read is read.
         http1
@@ -129,7 +128,7 @@ impl Client {
             .initial_stream_window_size(HTTP2_STREAM_WINDOW)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW);
         Ok(Self {
-            connector: Connector::new(egress, lookups)?,
+            connector: Connector::new(egress, proxy, lookups)?,
             pool: Pool::new(most_idle),
             http1,
             http2,
@@ -176,10 +175,19 @@ impl Client {
         uri: &Uri,
         opened: Option<Instant>,
     ) -> Result<Answer, Tried> {
-        let host = &outbound.url[..Position::BeforePath];
-        let mut connection = match self.pool.take(host, opened) {
-            Some(connection) => connection,
-            None => self.open(host, uri, opened).await.map_err(Tried::Failed)?,
+        let mut host = Cow::Borrowed(&outbound.url[..Position::BeforePath]);
+        if let Some(identity) = outbound.identity {
+            // No other request goes over its connections.
+            host = format!("{host} {}", identity.number).into();
+        }
+        let mut connection = if let Some(connection) = self.pool.take(&host, opened) {
+            connection
+        } else {
+            let line = Line::new();
+            let connected = self.connector.connect(uri, &line, outbound.identity).await;
+            let connection = connected.map_err(|cause| Tried::Failed(Failure::connect(cause, &line)))?;
+            let sender = self.greet(connection).await.map_err(Tried::Failed)?;
+            self.pool.insert(&host, line, sender, opened)
         };
         let line = connection.line.clone();
         let sent = match connection.sender() {
@@ -194,21 +202,19 @@ impl Client {
         }
     }
 
-    async fn open(&self, host: &str, uri: &Uri, opened: Option<Instant>) -> Result<Use, Failure> {
-        let line = Line::new();
-        let connected = self.connector.connect(uri, &line).await;
-        let Connection { socket, is_http2 } = connected.map_err(|cause| Failure::connect(cause, &line))?;
+    /// Begins with HTTP on a connection.
+    async fn greet(&self, connection: Connection) -> Result<Sender, Failure> {
+        let Connection { socket, is_http2 } = connection;
         let socket = TokioIo::new(socket);
-        let sender = if is_http2 {
+        if is_http2 {
             let (sender, connection) = self.http2.handshake(socket).await.map_err(Failure::Http)?;
             run(connection);
-            Sender::Http2(sender)
+            Ok(Sender::Http2(sender))
         } else {
             let (sender, connection) = self.http1.handshake(socket).await.map_err(Failure::Http)?;
             run(connection);
-            Sender::Http1(sender)
-        };
-        Ok(self.pool.insert(host, line, sender, opened))
+            Ok(Sender::Http1(sender))
+        }
     }
 }
 
@@ -268,28 +274,4 @@ fn head_of(answer: Response<Incoming>, connection: Use) -> Answer {
         body: Some(body),
         connection,
     }
-}
-
-fn request(outbound: &Outbound<'_>, uri: Uri) -> Request<Full<Bytes>> {
-    let mut headers = (outbound.headers)();
-    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-    headers.entry(USER_AGENT).or_insert(OWN_NAME);
-    let mut request = Request::new(Full::new(outbound.body.clone()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    request
-}
-
-/// HTTP/1 has the host in a header, and only the rest of the address in the request line.
-fn http1_request(outbound: &Outbound<'_>, uri: &Uri, line: &Arc<Line>) -> Request<Full<Bytes>> {
-    let path = uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from);
-    let mut request = request(outbound, path);
-    let host = &outbound.url[Position::BeforeHost..Position::AfterPort];
-    if let Ok(host) = HeaderValue::from_str(host) {
-        request.headers_mut().entry(HOST).or_insert(host);
-    }
-    let count = line.interim_counter();
-    hyper::ext::on_informational(&mut request, move |_| count());
-    request
 }

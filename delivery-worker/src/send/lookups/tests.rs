@@ -35,36 +35,77 @@ async fn in_fast_time<T>(waiting: impl Future<Output = T>) -> T {
     }
 }
 
+/// Asks for many names of which none is answered, until all attempts have given up. The threads are not free then.
+async fn look_up_dead_names(lookups: &Lookups, owner: &Owner) {
+    let names: Vec<_> = (0..1_000).map(|number| format!("silent-{number}.test")).collect();
+    let dead = names
+        .iter()
+        .map(|name| tokio::time::timeout(MAX_WAIT * 2, lookups.look_up(Some(owner), name)));
+    let answers = in_fast_time(join_all(dead)).await;
+    let given_up = answers.iter().filter(|answer| matches!(answer, Ok(Err(_))));
+    assert_eq!(given_up.count(), names.len());
+}
+
+fn owner(org_id: OrgId, tenant: &str) -> Owner {
+    (org_id, Some(tenant.parse().unwrap()))
+}
+
 #[tokio::test]
 async fn attempts_that_ask_for_the_same_name_wait_for_the_same_answer() {
     let (lookups, release, asked) = lookups();
-    let org = Some(OrgId::generate());
-    let all = join_all((0..1_000).map(|_| lookups.look_up(org, "silent.test")));
+    let org_id = OrgId::generate();
+    let owners = [(org_id, None), owner(org_id, "a"), owner(org_id, "b")];
+    let of_each = owners.iter().cycle().take(1_000);
+    let all = join_all(of_each.map(|owner| lookups.look_up(Some(owner), "silent.test")));
     let answers = tokio::join!(all, async { drop(release) }).0;
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(asked.load(Relaxed), 1);
     // It is not remembered.
-    lookups.look_up(org, "silent.test").await.unwrap();
+    lookups.look_up(Some(&owners[0]), "silent.test").await.unwrap();
     assert_eq!(asked.load(Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_dead_names_of_one_organisation_keep_no_other_one_waiting() {
     let (lookups, release, asked) = lookups();
-    let (one, other) = (Some(OrgId::generate()), Some(OrgId::generate()));
-    let names: Vec<_> = (0..1_000).map(|number| format!("silent-{number}.test")).collect();
-    let dead = names
-        .iter()
-        .map(|name| tokio::time::timeout(MAX_WAIT * 2, lookups.look_up(one, name)));
-    let answers = in_fast_time(join_all(dead)).await;
-    let given_up = answers.iter().filter(|answer| matches!(answer, Ok(Err(_))));
-    assert_eq!(given_up.count(), names.len());
-    // The attempts are over, and the threads are not free.
-    in_fast_time(lookups.look_up(one, "live.test")).await.unwrap_err();
-    lookups.look_up(other, "live.test").await.unwrap();
+    let (one, other) = ((OrgId::generate(), None), (OrgId::generate(), None));
+    look_up_dead_names(&lookups, &one).await;
+    in_fast_time(lookups.look_up(Some(&one), "live.test"))
+        .await
+        .unwrap_err();
+    lookups.look_up(Some(&other), "live.test").await.unwrap();
     assert_eq!(asked.load(Relaxed), SLOTS_EACH + 1);
     drop(release);
-    lookups.look_up(one, "live.test").await.unwrap();
+    lookups.look_up(Some(&one), "live.test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dead_names_of_one_owner_keep_no_other_one_of_its_organisation_waiting() {
+    let org_id = OrgId::generate();
+    let (own, a, b) = ((org_id, None), owner(org_id, "a"), owner(org_id, "b"));
+    for (dead, living) in [(&a, &b), (&a, &own), (&own, &a)] {
+        let (lookups, release, asked) = lookups();
+        lookups.look_up(Some(&b), "live.test").await.unwrap();
+        look_up_dead_names(&lookups, dead).await;
+        in_fast_time(lookups.look_up(Some(dead), "live.test"))
+            .await
+            .unwrap_err();
+        lookups.look_up(Some(living), "live.test").await.unwrap();
+        assert_eq!(asked.load(Relaxed), 1 + SLOTS_OWNER + 1);
+        drop(release);
+        lookups.look_up(Some(dead), "live.test").await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_tenants_have_no_more_look_ups_than_their_organisation() {
+    let (lookups, _silent, asked) = lookups();
+    let (org_id, other) = (OrgId::generate(), (OrgId::generate(), None));
+    for tenant in ["a", "b", "c", "d", "e", "f"] {
+        look_up_dead_names(&lookups, &owner(org_id, tenant)).await;
+    }
+    assert_eq!(asked.load(Relaxed), SLOTS_EACH);
+    lookups.look_up(Some(&other), "live.test").await.unwrap();
 }
 
 #[tokio::test]
@@ -76,9 +117,11 @@ async fn a_look_up_that_panics_is_over() {
 }
 
 #[tokio::test]
-async fn look_ups_count_to_the_organisation_whose_webhook_is_sent() {
-    let org = OrgId::generate();
-    assert_eq!(on_behalf_of(org, async { sender() }).await, Some(org));
+async fn look_ups_count_to_the_owner_whose_webhook_is_sent() {
+    let org_id = OrgId::generate();
+    for owner in [(org_id, None), owner(org_id, "a")] {
+        assert_eq!(on_behalf_of(owner.clone(), async { sender() }).await, Some(owner));
+    }
     assert_eq!(sender(), None);
 }
 

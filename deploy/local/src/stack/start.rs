@@ -114,6 +114,10 @@ impl Stack {
         };
         let own = std::mem::replace(&mut replica.env, self.service_env(kind));
         replica.env.extend(own);
+        // A service takes one or the other.
+        if replica.env.iter().any(|(name, _)| name == "SECRETS_KEYS") {
+            replica.env.retain(|(name, _)| name != "SECRETS_KEY");
+        }
         Service::launch(&launcher, kind, index, &replica).await
     }
 

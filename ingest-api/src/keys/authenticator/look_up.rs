@@ -39,12 +39,12 @@ impl Authenticator {
         key: &str,
     ) -> Result<Arc<VerifiedKey>, KeyError> {
         let Some(key) = self.secrets.recognise(key) else {
-            metrics::counter!("key_forgeries_total").increment(1);
+            metrics::counter!("penstock_key_forgeries_total").increment(1);
             return Err(KeyError::Invalid);
         };
         let found = self.find_out_alone(digest, &key).await;
         if let Err(KeyError::Unavailable { .. }) = found {
-            metrics::counter!("key_lookup_refusals_total").increment(1);
+            metrics::counter!("penstock_key_lookup_refusals_total").increment(1);
         }
         found
     }
@@ -97,7 +97,9 @@ impl Authenticator {
         shown: &mut Option<Fingerprint>,
     ) -> Result<VerifiedKey, KeyError> {
         let id = key.id();
-        let proof = self.share.find(&id, &digest).await;
+        let mut digests = self.secrets.other_digests(key.as_str());
+        digests.push(digest);
+        let proof = self.share.find(&id, &digests).await;
         let row = match &proof {
             None => self.find(&id).await,
             Some(_) => timeout(CONFIRMATION_PATIENCE, self.find(&id))
@@ -154,14 +156,14 @@ impl Authenticator {
 
     pub(super) async fn find(&self, id: &KeyId) -> Result<Option<KeyRow>, KeyError> {
         let _turn = turn(&self.lookups).await?;
-        metrics::counter!("key_lookups_total").increment(1);
+        metrics::counter!("penstock_key_lookups_total").increment(1);
         Ok(self.store.find_key(id).await?)
     }
 
     async fn verify(&self, text: &str, hash: String) -> Result<bool, KeyError> {
         let text = text.to_owned();
         let verify = move || {
-            metrics::counter!("key_verifications_total").increment(1);
+            metrics::counter!("penstock_key_verifications_total").increment(1);
             api_key::verify(&text, &hash)
         };
         with_argon2(&self.verifications, verify).await

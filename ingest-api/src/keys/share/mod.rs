@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
+use bytes::Bytes;
 use shared::domain::clock::UnixMicros;
 use shared::process::nats::Nats;
 use shared::process::telemetry::Readiness;
@@ -66,19 +67,29 @@ struct Offer {
 #[derive(Debug)]
 pub(crate) struct KeyShare {
     nats: Nats,
-    seal_key: SealKey,
+    seal_keys: SealKeys,
     bucket: OnceLock<kv::Store>,
     offers: mpsc::Sender<Offer>,
     unwanted: Mutex<HashSet<KeyId>>,
     has_unwanted: Notify,
 }
 
-/// Prints nothing.
-struct SealKey(Zeroizing<[u8; 32]>);
+/// The first one seals, each opens. Prints nothing.
+struct SealKeys(Vec<Zeroizing<[u8; 32]>>);
 
-impl std::fmt::Debug for SealKey {
+impl SealKeys {
+    fn open(&self, sealed: &[u8], id: &KeyId) -> Option<Proof> {
+        self.0.iter().find_map(|key| Proof::open(sealed, id, key))
+    }
+
+    fn seal(&self, proof: &Proof, id: &KeyId) -> Bytes {
+        proof.seal(id, &self.0[0])
+    }
+}
+
+impl std::fmt::Debug for SealKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SealKey")
+        f.write_str("SealKeys")
     }
 }
 
@@ -92,7 +103,7 @@ impl KeyShare {
         let (offers, offered) = mpsc::channel(QUEUE);
         let share = Self {
             nats,
-            seal_key: SealKey(secrets_key.derive("penstock 2026 MAC of a shared key verification")),
+            seal_keys: SealKeys(secrets_key.derive_each("penstock 2026 MAC of a shared key verification")),
             bucket: OnceLock::new(),
             offers,
             unwanted: Mutex::default(),
@@ -101,8 +112,8 @@ impl KeyShare {
         (share, Offers(offered))
     }
 
-    /// Looks for a proof that the key with this id and digest was verified.
-    pub(crate) async fn find(&self, id: &KeyId, digest: &Digest) -> Option<Proof> {
+    /// Looks for a proof that the key with this id was verified. `digests` are the key's.
+    pub(crate) async fn find(&self, id: &KeyId, digests: &[Digest]) -> Option<Proof> {
         let bucket = self.bucket.get().filter(|_| self.nats.is_connected())?;
         let entry = match timeout(PATIENCE, bucket.get(id.as_str())).await {
             Ok(Ok(entry)) => entry?,
@@ -112,7 +123,8 @@ impl KeyShare {
             }
             Err(_) => return None,
         };
-        let proof = Proof::open(&entry, id, digest, &self.seal_key.0);
+        let proof = self.seal_keys.open(&entry, id);
+        let proof = proof.filter(|proof| digests.iter().any(|digest| proof.is_of(digest)));
         if proof.is_none() {
             tracing::warn!(key = %id, "a shared key was not written by a replica with this SECRETS_KEY");
         }
@@ -234,10 +246,7 @@ impl KeyShare {
         let Offer { id, proof, asked_at } = offer;
         let (revision, shared) = match entry(store, &id).await {
             Some(Place::Free(revision)) => (revision, None),
-            Some(Place::Taken(revision, sealed)) => (
-                revision,
-                Proof::open(&sealed, &id, &proof.digest, &self.seal_key.0),
-            ),
+            Some(Place::Taken(revision, sealed)) => (revision, self.seal_keys.open(&sealed, &id)),
             Some(Place::Removed) | None => return,
         };
         let fresh = shared.is_some_and(|shared| {
@@ -250,7 +259,7 @@ impl KeyShare {
         {
             return;
         }
-        let sealed = proof.seal(&id, &self.seal_key.0);
+        let sealed = self.seal_keys.seal(&proof, &id);
         match store.update(id.as_str(), sealed, revision).await {
             Ok(_) => count("written"),
             Err(error) => {
@@ -272,5 +281,5 @@ pub(crate) struct Writing {
 }
 
 fn count(outcome: &'static str) {
-    metrics::counter!("key_shares_total", "outcome" => outcome).increment(1);
+    metrics::counter!("penstock_key_shares_total", "outcome" => outcome).increment(1);
 }

@@ -2,26 +2,30 @@
 
 mod checks;
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
+use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted, WebhookMethod};
 use shared::domain::event_type::EventTypePattern;
 use shared::domain::headers::HeaderChanges;
 use shared::domain::name::Tenant;
 use shared::egress::EgressConfig;
+use shared::hidden::SecretText;
+use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 pub(crate) use self::checks::check_url;
-use self::checks::event_types;
+use self::checks::{check_together, event_types};
 use crate::domain::endpoint::{Limits, RetrySettings, Settings};
 use crate::domain::field::Field;
 use crate::domain::field_errors::FieldErrors;
 use crate::domain::realm::Realm;
 use crate::domain::whole;
 use crate::http::error::ApiError;
-use crate::routes::endpoints::schema;
+use crate::routes::endpoints::auth::AuthForm;
+use crate::routes::endpoints::retry::RetryForm;
+use crate::routes::endpoints::signatures::{self, SignatureForm};
+use crate::routes::endpoints::{auth_schema, schema, signature_schema};
+use crate::routes::templates::form::TemplateForm;
 use crate::store::EndpointRow;
 
 /// The fields of a new endpoint, or of a change (JSON merge patch). In a change, a field that is left out stays, and
@@ -50,8 +54,7 @@ pub(crate) struct EndpointForm {
     #[serde(default)]
     #[schema(value_type = Option<Vec<EventTypePattern>>, max_items = 100)]
     event_types: Field<Vec<String>>,
-    /// Conditions by JSON pointer into `data`: a value, or an object of `eq`, `ne`, `in`, `exists`, `gt`, `gte`, `lt`,
-    /// `lte`. A change replaces the whole filter.
+    /// What must hold for an event. A change replaces the whole filter.
     #[serde(default)]
     #[schema(schema_with = schema::filter)]
     filter: Field<Box<RawValue>>,
@@ -60,10 +63,32 @@ pub(crate) struct EndpointForm {
     #[serde(default)]
     #[schema(schema_with = schema::headers)]
     headers: Field<HeaderChanges>,
-    /// `standard` unless given. Only for the kind `push`.
+    /// `standard` unless given.
     #[serde(default)]
     #[schema(value_type = Option<Format>)]
     format: Field<Format>,
+    /// `POST` unless given. Only for the kind `push`.
+    #[serde(default)]
+    #[schema(value_type = Option<WebhookMethod>)]
+    method: Field<WebhookMethod>,
+    /// The schemes that webhooks are signed with, up to 3 at once; `standard` unless given. A change replaces the whole list;
+    /// in it `ed25519` keeps its key pair, and a header keeps its secret when none is given. Only for the kind `push`.
+    #[serde(default)]
+    #[schema(schema_with = signature_schema::schema)]
+    signatures: Field<Vec<SignatureForm>>,
+    /// What requests show besides their signature. A change replaces all of it. Only for the kind `push`.
+    #[serde(default)]
+    #[schema(schema_with = auth_schema::schema)]
+    auth: Field<AuthForm>,
+    /// The secret of the scheme `standard`: `whsec_` and 24 to 64 bytes in base64; a random one unless given. Only for a new
+    /// endpoint of the kind `push`.
+    #[schema(value_type = Option<String>)]
+    pub secret: Option<SecretText>,
+    /// Renders the body of webhooks. A change replaces the whole template. Only for the kind `push`, and not beside a `format`
+    /// other than `standard`.
+    #[serde(default)]
+    #[schema(value_type = Option<TemplateForm>)]
+    template: Field<TemplateForm>,
     /// Overrides the workers' retry policy. For the kind `pull`, only `attempts` and `max_age_seconds`.
     #[serde(default)]
     #[schema(value_type = Option<RetryForm>)]
@@ -72,11 +97,12 @@ pub(crate) struct EndpointForm {
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 100, maximum = 30_000)]
     timeout_ms: Field<i32>,
-    /// Most deliveries that one worker has in flight to it; 64 unless given. Only for the kind `push`.
+    /// Most deliveries that one worker has in flight to it; 64 unless given. For the kind `pull`, most that are leased to all its
+    /// consumers at once; no limit unless given.
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 1_000)]
     max_in_flight: Field<i32>,
-    /// Most deliveries a second from all workers together; no limit unless given. Only for the kind `push`.
+    /// Most deliveries a second from all workers, or to all consumers, together; no limit unless given.
     #[serde(default, deserialize_with = "whole::read")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 10_000)]
     rate_limit_per_second: Field<i32>,
@@ -92,33 +118,6 @@ pub(crate) struct EndpointForm {
     #[serde(default)]
     #[schema(value_type = Option<EndpointStatus>)]
     pub status: Field<EndpointStatus>,
-}
-
-/// An endpoint's own retry policy. For a field that is left out or null, the workers' policy holds; a pulled delivery
-/// then has no such end.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RetryForm {
-    /// Attempts after which a delivery is dead. For the kind `pull`, each lease is one.
-    #[serde(default, deserialize_with = "whole::read")]
-    #[schema(value_type = Option<i32>, minimum = 1, maximum = 100)]
-    attempts: Field<i32>,
-    /// Longest wait after the first attempt. Only for the kind `push`.
-    #[serde(default)]
-    #[schema(value_type = Option<f64>, minimum = 0.1, maximum = 86_400)]
-    initial_seconds: Field<f64>,
-    /// How many times longer each wait is than the one before. Only for the kind `push`.
-    #[serde(default)]
-    #[schema(value_type = Option<f64>, minimum = 1, maximum = 10)]
-    factor: Field<f64>,
-    /// Longest wait. Only for the kind `push`.
-    #[serde(default)]
-    #[schema(value_type = Option<f64>, minimum = 1, maximum = 86_400)]
-    max_seconds: Field<f64>,
-    /// Age after which a delivery that fails again is dead. For the kind `pull`, a delivery that nobody holds.
-    #[serde(default)]
-    #[schema(value_type = Option<f64>, minimum = 1, maximum = 2_592_000)]
-    max_age_seconds: Field<f64>,
 }
 
 /// Whose events a new endpoint gets.
@@ -156,19 +155,24 @@ impl EndpointForm {
         Ok(owner)
     }
 
-    /// The settings of a new endpoint.
+    /// The settings of a new endpoint, and its signing secret.
     ///
     /// # Errors
     /// 422 with every wrong field.
-    pub(crate) fn create(self, egress: &EgressConfig) -> Result<Settings, ApiError> {
+    pub(crate) fn create(self, egress: &EgressConfig) -> Result<(Settings, SigningSecret), ApiError> {
         let kind = self.kind.unwrap_or_default();
-        let needs_url = kind == EndpointKind::Push && !self.url.is_present();
+        let needs_url = kind.is_sent() && !self.url.is_present();
         let mut errors = FieldErrors::default();
         if needs_url {
             errors.push("url", "is missing");
         }
+        let given = self.secret.as_ref().map(|text| text.reveal().parse());
+        let secret = given.unwrap_or_else(|| Ok(SigningSecret::generate()));
+        let secret = errors.check("secret", secret.map_err(|error| error.to_string()));
         self.check(kind, egress, &mut errors);
-        self.apply(Settings::default(), errors)
+        let settings = self.apply(kind, Settings::default(), egress, errors)?;
+        let secret = secret.expect("a secret that is none is a wrong field");
+        Ok((settings, secret))
     }
 
     /// The settings of an endpoint after this change.
@@ -191,15 +195,22 @@ impl EndpointForm {
                 self.all_tenants.is_some_and(|wanted| wanted != row.all_tenants),
             ),
             ("create_tenant", self.create_tenant.is_some()),
+            ("secret", self.secret.is_some()),
         ];
         for (field, _) in fixed.into_iter().filter(|(_, changes)| *changes) {
             errors.push(field, "cannot be changed");
         }
         self.check(row.kind, egress, &mut errors);
-        self.apply(current, errors)
+        self.apply(row.kind, current, egress, errors)
     }
 
-    fn apply(self, mut settings: Settings, mut errors: FieldErrors) -> Result<Settings, ApiError> {
+    fn apply(
+        self,
+        kind: EndpointKind,
+        mut settings: Settings,
+        egress: &EgressConfig,
+        mut errors: FieldErrors,
+    ) -> Result<Settings, ApiError> {
         let default = Limits::default();
         self.url.apply_to_option(&mut settings.url);
         self.description.apply(&mut settings.description, String::new());
@@ -228,32 +239,41 @@ impl EndpointForm {
             Field::Value(retry) => retry.apply(&mut settings.retry),
         }
         self.format.apply(&mut settings.format, Format::default());
+        self.method.apply(&mut settings.method, WebhookMethod::default());
+        match self.signatures {
+            Field::Absent => {}
+            Field::Null => settings.signatures = None,
+            Field::Value(forms) => {
+                let before = settings.signatures.take();
+                settings.signatures = signatures::read(forms, before.as_ref(), &mut errors);
+            }
+        }
+        match self.auth {
+            Field::Absent => {}
+            Field::Null => settings.auth = None,
+            Field::Value(form) => settings.auth = form.read(egress, &mut errors),
+        }
+        match self.template {
+            Field::Absent => {}
+            Field::Null => settings.template = None,
+            Field::Value(form) => settings.template = form.read(&mut errors).map(|(_, settings)| settings),
+        }
         self.timeout_ms
             .apply(&mut settings.limits.timeout_ms, default.timeout_ms);
-        self.max_in_flight
-            .apply(&mut settings.limits.max_in_flight, default.max_in_flight);
+        if kind.is_sent() {
+            self.max_in_flight
+                .apply(&mut settings.limits.max_in_flight, default.max_in_flight);
+        } else {
+            self.max_in_flight.apply_to_option(&mut settings.max_leased);
+        }
         self.rate_limit_per_second
             .apply_to_option(&mut settings.rate_limit_per_second);
         self.ordered.apply(&mut settings.ordered, false);
         self.on_exhausted
             .apply(&mut settings.on_exhausted, OnExhausted::default());
         self.status.apply(&mut settings.status, EndpointStatus::default());
+        check_together(&settings, &mut errors);
         errors.finish()?;
         Ok(settings)
-    }
-}
-
-impl RetryForm {
-    fn apply(self, retry: &mut RetrySettings) {
-        let duration = |field: Field<f64>, slot: &mut Option<Duration>| match field {
-            Field::Absent => {}
-            Field::Null => *slot = None,
-            Field::Value(seconds) => *slot = Duration::try_from_secs_f64(seconds).ok(),
-        };
-        self.attempts.apply_to_option(&mut retry.attempts);
-        self.factor.apply_to_option(&mut retry.factor);
-        duration(self.initial_seconds, &mut retry.initial);
-        duration(self.max_seconds, &mut retry.max);
-        duration(self.max_age_seconds, &mut retry.max_age);
     }
 }

@@ -54,7 +54,9 @@ pub(crate) async fn list(
         id: last.id.as_uuid(),
     });
     let links = this_page.links(next_cursor.as_deref());
-    let data = rows.into_iter().map(|row| Endpoint::new(&app, row));
+    let data = rows
+        .into_iter()
+        .map(|row| Endpoint::new(&app, row).map(Endpoint::in_list));
     let data = data.collect::<Result<_, _>>()?;
     Ok((links, LargeJson::new(EndpointPage { data, next_cursor }, share)?))
 }

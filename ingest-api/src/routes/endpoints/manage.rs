@@ -6,31 +6,32 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use shared::domain::endpoint::{EndpointKind, EndpointStatus};
+use shared::domain::endpoint::EndpointStatus;
 use shared::domain::id::{EndpointId, OrgId};
-use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
 use super::form::EndpointForm;
-use super::{Endpoint, find, settings, show_stored};
+use super::stored::{seal, seal_changed, settings};
+use super::{Endpoint, find, show_stored};
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::field::Field;
 use crate::domain::realm::Realm;
+use crate::domain::session::Capability;
 use crate::http::body::RequestBody;
 use crate::http::callers::{Admin, Manager};
 use crate::http::error::{ApiError, Problem};
 use crate::http::etag::{Shown, check_match, is_conditional};
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
+use crate::http::portal::PortalCaller;
 use crate::routes::endpoints::new_endpoint::NewEndpoint;
-use crate::routes::refusals::{AdminRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
+use crate::routes::refusals::{AdminChangeRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
 use crate::routes::tenants::DELETING;
-use crate::store::{EndpointRow, EndpointToStore, Fixed, Stored};
+use crate::store::{EndpointRow, Fixed, Stored};
 
 /// Most tries of a change while other requests change the same endpoint.
 const MAX_TRIES: usize = 5;
-
-const DISABLED_BY_OWNER: &str = "disabled through the API";
 
 /// An endpoint with its signing secret, which is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,9 +62,10 @@ pub(crate) struct CreatedEndpoint {
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     Manager { realm, admitted }: Manager,
+    caller: PortalCaller,
     body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    let created = create_for(&app, &realm, body);
+    let created = create_for(&app, &realm, admitted.actor(), &caller, body);
     unless_changed(&admitted, Box::pin(created)).await
 }
 
@@ -78,36 +80,40 @@ pub(crate) async fn create(
     request_body = NewEndpoint,
     responses(
         (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
-        AdminRefusals, FormRefusals, NoOrganization,
+        AdminChangeRefusals, FormRefusals, NoOrganization,
         (status = 409, description = "The tenant is being deleted, or the organisation or the tenant has 1 000 endpoints that are not deleted, or all of them together 100 000, the most there may be.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create_as_admin(
-    _: Admin,
+    Admin { actor }: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
     body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    create_for(&app, &Realm::of_organization(org_id), body).await
+    create_for(
+        &app,
+        &Realm::of_organization(org_id),
+        actor,
+        &PortalCaller(None),
+        body,
+    )
+    .await
 }
 
 async fn create_for(
     app: &App,
     realm: &Realm,
+    actor: Actor,
+    caller: &PortalCaller,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
     let form: EndpointForm = body.form().await?;
     let kind = form.kind.unwrap_or_default();
     let owner = form.owner(realm)?;
-    let settings = form.create(&app.egress)?;
+    let (settings, secret) = form.create(&app.egress)?;
+    caller.check_event_types(&settings.event_types)?;
     let id = EndpointId::generate();
-    let new = EndpointToStore {
-        id,
-        settings: &settings,
-        headers: settings.headers.seal(&app.secrets_key, id),
-        disabled_reason: DISABLED_BY_OWNER,
-    };
-    let secret = SigningSecret::generate();
+    let new = seal(app, id, &settings);
     let sealed = secret.seal(&app.secrets_key, id);
     let fixed = Fixed {
         kind,
@@ -117,6 +123,7 @@ async fn create_for(
     };
     match app
         .store
+        .by(actor)
         .create_endpoint(realm.org_id, &fixed, &new, &sealed)
         .await?
     {
@@ -126,7 +133,7 @@ async fn create_for(
         Stored::Full(most) => return Err(ApiError::LimitReached(most)),
     }
     let (etag, Json(endpoint)) = show_stored(app, realm, id).await?;
-    let secret = (kind == EndpointKind::Push).then(|| secret.to_text());
+    let secret = kind.is_sent().then(|| secret.to_text());
     Ok((
         StatusCode::CREATED,
         (etag, Json(CreatedEndpoint { endpoint, secret })),
@@ -150,8 +157,12 @@ pub(crate) async fn show(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
     Manager { realm, .. }: Manager,
+    caller: PortalCaller,
 ) -> Result<Shown<Endpoint>, ApiError> {
-    show_stored(&app, &realm, id).await
+    let (etag, Json(endpoint)) = show_stored(&app, &realm, id).await?;
+    let is_whole = caller.may(Capability::ManageEndpoints);
+    let endpoint = if is_whole { endpoint } else { endpoint.in_list() };
+    Ok((etag, Json(endpoint)))
 }
 
 /// Changes an endpoint (JSON merge patch). A field that the body leaves out stays, and null sets the default.
@@ -182,6 +193,7 @@ pub(crate) async fn change(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
     Manager { realm, admitted }: Manager,
+    caller: PortalCaller,
     mut body: RequestBody,
 ) -> Result<Shown<Endpoint>, ApiError> {
     find(&app, &realm, id).await?;
@@ -189,7 +201,8 @@ pub(crate) async fn change(
     for _ in 0..MAX_TRIES {
         let row = find(&app, &realm, id).await?;
         check_match(&body.headers, row.version)?;
-        if unless_changed(&admitted, change_row(&app, realm.org_id, &row, form.clone())).await? {
+        let changing = change_row(&app, admitted.actor(), &caller, realm.org_id, &row, form.clone());
+        if unless_changed(&admitted, Box::pin(changing)).await? {
             return show_stored(&app, &realm, id).await;
         }
     }
@@ -199,20 +212,22 @@ pub(crate) async fn change(
 /// False when the stored row has changed since it was read.
 async fn change_row(
     app: &App,
+    actor: Actor,
+    caller: &PortalCaller,
     org_id: OrgId,
     row: &EndpointRow,
     form: EndpointForm,
 ) -> Result<bool, ApiError> {
     let enables = matches!(form.status, Field::Null | Field::Value(EndpointStatus::Enabled));
-    let settings = form.change(row, settings(app, row)?, &app.egress)?;
-    let changed = EndpointToStore {
-        id: row.id,
-        settings: &settings,
-        headers: settings.headers.seal(&app.secrets_key, row.id),
-        disabled_reason: DISABLED_BY_OWNER,
-    };
+    let before = settings(app, row)?;
+    let settings = form.change(row, before.clone(), &app.egress)?;
+    if settings.event_types != row.event_types {
+        caller.check_event_types(&settings.event_types)?;
+    }
+    let changed = seal_changed(app, row, &before, &settings);
     let stored = app
         .store
+        .by(actor)
         .update_endpoint(org_id, row.version, &changed, enables)
         .await?;
     Ok(stored)
@@ -238,16 +253,14 @@ async fn change_row(
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     PathId(id): PathId<EndpointId>,
-    Manager { realm, .. }: Manager,
+    Manager { realm, admitted }: Manager,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let row = find(&app, &realm, id).await?;
     check_match(&headers, row.version)?;
     let version = is_conditional(&headers).then_some(row.version);
-    match (
-        app.store.delete_endpoint(realm.org_id, id, version).await?,
-        version,
-    ) {
+    let store = app.store.by(admitted.actor());
+    match (store.delete_endpoint(realm.org_id, id, version).await?, version) {
         (true, _) => Ok(StatusCode::NO_CONTENT),
         (false, Some(_)) => Err(ApiError::PreconditionFailed),
         (false, None) => Err(ApiError::NotFound),

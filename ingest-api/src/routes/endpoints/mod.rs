@@ -1,41 +1,47 @@
 //! `/v1/endpoints`: an organisation's endpoints, with their deliveries and recoveries.
 
 pub(crate) mod form;
-mod schema;
+pub(crate) mod schema;
+mod stored;
+mod signatures;
+mod auth;
+mod auth_schema;
+mod signature_schema;
 mod new_endpoint;
+mod retry;
 pub(crate) mod manage;
 pub(crate) mod list;
 pub(crate) mod secret;
+pub(crate) mod public_key;
 pub(crate) mod test_event;
 pub(crate) mod deliveries;
+pub(crate) mod dead;
+pub(crate) mod stats;
 pub(crate) mod recoveries;
-
-use std::time::Duration;
 
 use axum::Json;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted};
+use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted, WebhookMethod};
 use shared::domain::event_type::EventTypePattern;
-use shared::domain::headers::CustomHeaders;
 use shared::domain::id::EndpointId;
 use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::endpoint::{Limits, RetrySettings, Settings};
 use crate::domain::realm::Realm;
 use crate::http::error::ApiError;
 use crate::http::etag::{Shown, etag};
+use crate::routes::endpoints::auth::AuthView;
+use crate::routes::endpoints::retry::RetryView;
+use crate::routes::endpoints::signatures::SignatureView;
+use crate::routes::endpoints::stored::settings;
+use crate::routes::templates::form::TemplateView;
 use crate::store::EndpointRow;
 
 /// An endpoint, as its owner sees it.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(
-    clippy::option_option,
-    reason = "a field is left out where it has no meaning, and null where the workers decide"
-)]
 pub(crate) struct Endpoint {
     /// Its id.
     #[schema(value_type = String, format = Uuid)]
@@ -55,29 +61,47 @@ pub(crate) struct Endpoint {
     /// The conditions that a payload must meet; null means every payload.
     #[schema(value_type = Option<serde_json::Value>)]
     filter: Option<Box<RawValue>>,
-    /// The names of its own request headers. Their values are not shown. Only for the kind `push`, like `format`,
-    /// `timeout_ms`, `max_in_flight`, `rate_limit_per_second`, `ordered` and `on_exhausted`.
+    /// The names of its own request headers. Their values are not shown. Only for the kind `push`, like `timeout_ms`, `ordered`
+    /// and `on_exhausted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Vec<String>)]
     header_names: Option<Vec<String>>,
-    /// The form of a webhook's body.
+    /// The form of a webhook's body, or of a pulled event.
+    format: Format,
+    /// The method of its requests. Only for the kind `push`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, value_type = Format)]
-    format: Option<Format>,
+    #[schema(required = false, value_type = WebhookMethod)]
+    method: Option<WebhookMethod>,
+    /// The schemes that its webhooks are signed with. Only for the kind `push`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Vec<SignatureView>)]
+    signatures: Option<Vec<SignatureView>>,
+    /// What requests show besides their signature, without what is secret. Only for the kind `push`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<AuthView>)]
+    #[expect(
+        clippy::option_option,
+        reason = "it is absent for a pull endpoint, and null when there are none"
+    )]
+    auth: Option<Option<AuthView>>,
+    /// Whether a template renders the body instead. Only for the kind `push`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = bool)]
+    has_template: Option<bool>,
+    /// The template, if there is one. Lists leave it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = TemplateView)]
+    template: Option<TemplateView>,
     /// Its own retry policy. Where a field is null, the workers' policy holds; a pulled delivery then has no such end.
     retry: RetryView,
     /// How long one attempt may take, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = i32)]
     timeout_ms: Option<i32>,
-    /// Most deliveries that one worker has in flight to it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, value_type = i32)]
+    /// Most deliveries that one worker has in flight to it. Of the kind `pull`, most that are leased at once; null is no limit.
     max_in_flight: Option<i32>,
-    /// Most deliveries a second from all workers together; null is no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, value_type = Option<i32>)]
-    rate_limit_per_second: Option<Option<i32>>,
+    /// Most deliveries a second from all workers, or to all consumers, together; null is no limit.
+    rate_limit_per_second: Option<i32>,
     /// Whether the deliveries of one ordering key are sent one after another.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = bool)]
@@ -103,35 +127,10 @@ pub(crate) struct Endpoint {
     updated_at: OffsetDateTime,
 }
 
-/// An endpoint's own retry policy.
-#[derive(Debug, Serialize, ToSchema)]
-#[expect(
-    clippy::option_option,
-    reason = "a field is left out where it has no meaning, and null where the workers decide"
-)]
-pub(crate) struct RetryView {
-    /// Attempts after which a delivery is dead.
-    attempts: Option<i32>,
-    /// Longest wait after the first attempt. Only for the kind `push`, like `factor` and `max_seconds`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, value_type = Option<f64>)]
-    initial_seconds: Option<Option<f64>>,
-    /// How many times longer each wait is than the one before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, value_type = Option<f64>)]
-    factor: Option<Option<f64>>,
-    /// Longest wait.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, value_type = Option<f64>)]
-    max_seconds: Option<Option<f64>>,
-    /// Age after which a delivery that fails again is dead.
-    max_age_seconds: Option<f64>,
-}
-
 /// How an endpoint's last deliveries ended.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// Whether the last delivery succeeded.
+    /// Whether the last delivery succeeded, or the receiver wants none for now.
     state: HealthState,
     /// Failures since the last success.
     consecutive_failures: i32,
@@ -141,9 +140,13 @@ pub(crate) struct Health {
     /// The circuit is open until this time, and no delivery is sent. Then one delivery is sent as a probe.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     circuit_open_until: Option<OffsetDateTime>,
+    /// The receiver asked to wait (429 or 503 with `Retry-After`): no delivery is sent before this time. Then one is, as a
+    /// probe.
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
+    waiting_until: Option<OffsetDateTime>,
 }
 
-/// Whether an endpoint's last delivery succeeded.
+/// Whether an endpoint's last delivery succeeded, or its receiver wants none for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum HealthState {
@@ -151,24 +154,15 @@ pub(crate) enum HealthState {
     Healthy,
     /// It failed.
     Failing,
-}
-
-impl RetryView {
-    fn new(retry: RetrySettings, is_sent: bool) -> Self {
-        let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
-        Self {
-            attempts: retry.attempts,
-            initial_seconds: is_sent.then(|| seconds(retry.initial)),
-            factor: is_sent.then_some(retry.factor),
-            max_seconds: is_sent.then(|| seconds(retry.max)),
-            max_age_seconds: seconds(retry.max_age),
-        }
-    }
+    /// The receiver asked to wait.
+    Waiting,
 }
 
 impl Endpoint {
     fn new(app: &App, row: EndpointRow) -> Result<Self, ApiError> {
-        let state = if row.failing_since.is_some() {
+        let state = if row.waits_until.is_some() {
+            HealthState::Waiting
+        } else if row.failing_since.is_some() {
             HealthState::Failing
         } else {
             HealthState::Healthy
@@ -178,10 +172,11 @@ impl Endpoint {
             consecutive_failures: row.consecutive_failures.unwrap_or(0),
             failing_since: row.failing_since,
             circuit_open_until: row.open_until,
+            waiting_until: row.waits_until,
         };
         let settings = settings(app, &row)?;
         // The stored values of these fields mean nothing for a pull endpoint.
-        let is_sent = row.kind == EndpointKind::Push;
+        let is_sent = row.kind.is_sent();
         let filter = settings.filter.map(RawValue::from_string).transpose();
         Ok(Self {
             id: row.id,
@@ -193,11 +188,20 @@ impl Endpoint {
             event_types: settings.event_types,
             filter: filter.map_err(|error| ApiError::Internal(error.into()))?,
             header_names: is_sent.then(|| settings.headers.names().map(str::to_owned).collect()),
-            format: is_sent.then_some(settings.format),
+            format: settings.format,
+            method: is_sent.then_some(settings.method),
+            signatures: is_sent.then(|| signatures::view(settings.signatures.as_ref())),
+            auth: is_sent.then(|| settings.auth.as_ref().map(AuthView::new)),
+            has_template: is_sent.then_some(settings.template.is_some()),
+            template: settings.template.map(TemplateView::new),
             retry: RetryView::new(settings.retry, is_sent),
             timeout_ms: is_sent.then_some(settings.limits.timeout_ms),
-            max_in_flight: is_sent.then_some(settings.limits.max_in_flight),
-            rate_limit_per_second: is_sent.then_some(settings.rate_limit_per_second),
+            max_in_flight: if is_sent {
+                Some(settings.limits.max_in_flight)
+            } else {
+                settings.max_leased
+            },
+            rate_limit_per_second: settings.rate_limit_per_second,
             ordered: is_sent.then_some(settings.ordered),
             on_exhausted: is_sent.then_some(settings.on_exhausted),
             status: settings.status,
@@ -210,39 +214,21 @@ impl Endpoint {
     }
 }
 
-/// The settings of a stored endpoint.
-fn settings(app: &App, row: &EndpointRow) -> Result<Settings, ApiError> {
-    let headers = CustomHeaders::unseal(row.headers.as_deref(), &app.secrets_key, row.id);
-    let duration = |ms: Option<i64>| {
-        ms.and_then(|ms| u64::try_from(ms).ok())
-            .map(Duration::from_millis)
-    };
-    Ok(Settings {
-        url: row.url.clone(),
-        description: row.description.clone(),
-        event_types: row.event_types.clone(),
-        filter: row.filter.clone(),
-        headers: headers.map_err(|error| ApiError::Internal(error.into()))?,
-        format: row.format,
-        retry: RetrySettings {
-            attempts: row.retry_attempts,
-            initial: duration(row.retry_initial_ms),
-            factor: row.retry_factor,
-            max: duration(row.retry_max_ms),
-            max_age: duration(row.retry_max_age_ms),
-        },
-        limits: Limits {
-            timeout_ms: row.timeout_ms,
-            max_in_flight: row.max_in_flight,
-        },
-        rate_limit_per_second: row.rate_limit_per_second,
-        ordered: row.ordered,
-        on_exhausted: row.on_exhausted,
-        status: row.status,
-    })
+impl Endpoint {
+    /// As lists show it: without its template, which may be long and hold keys of its owner.
+    fn in_list(self) -> Self {
+        Self {
+            template: None,
+            ..self
+        }
+    }
 }
 
-async fn find(app: &App, realm: &Realm, id: EndpointId) -> Result<EndpointRow, ApiError> {
+/// An endpoint of a realm.
+///
+/// # Errors
+/// 404 when it has no such endpoint.
+pub(crate) async fn find(app: &App, realm: &Realm, id: EndpointId) -> Result<EndpointRow, ApiError> {
     app.store
         .find_endpoint(realm, id)
         .await?

@@ -23,7 +23,7 @@ impl PartialSchema for NewEndpoint {
             .required("kind")
             .property("retry", named("^(attempts|max_age_seconds)$"))
             .property_names(Some(pattern(
-                "^(kind|tenant|all_tenants|create_tenant|description|event_types|filter|retry|status)$",
+                "^(kind|tenant|all_tenants|create_tenant|description|event_types|filter|format|retry|max_in_flight|rate_limit_per_second|status)$",
             )));
         let either = OneOfBuilder::new().item(push).item(pull);
         narrowed::schema::<EndpointForm>(either)

@@ -26,7 +26,7 @@ use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{Params, PathId, PathIds};
 use crate::routes::page::{PageParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoEndpoint};
-use crate::store::{NewRecovery, RecoveryRow};
+use crate::store::{EndpointRow, NewRecovery, RecoveryRow};
 
 const PER_SECOND: RangeInclusive<i32> = 1..=10_000;
 
@@ -129,7 +129,7 @@ impl From<RecoveryRow> for Recovery {
 }
 
 impl RecoveryRequest {
-    fn check(&self, org_id: OrgId, endpoint_id: EndpointId) -> Result<NewRecovery, ApiError> {
+    fn check(&self, org_id: OrgId, endpoint: EndpointRow) -> Result<NewRecovery, ApiError> {
         let until = self.until.map(|until| until.0);
         let until = until.unwrap_or_else(|| UnixMicros::now().to_date_time());
         let mut errors = FieldErrors::default();
@@ -144,7 +144,8 @@ impl RecoveryRequest {
         Ok(NewRecovery {
             id: RecoveryId::generate(),
             org_id,
-            endpoint_id,
+            endpoint_id: endpoint.id,
+            tenant: endpoint.tenant,
             since: self.since.0,
             until,
             dead: self.statuses.contains(&RecoverableStatus::Dead),
@@ -176,9 +177,9 @@ pub(crate) async fn create(
     Manager { realm, .. }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<Recovery>), ApiError> {
-    find(&app, &realm, endpoint_id).await?;
+    let endpoint = find(&app, &realm, endpoint_id).await?;
     let request: RecoveryRequest = body.form().await?;
-    let new = request.check(realm.org_id, endpoint_id)?;
+    let new = request.check(realm.org_id, endpoint)?;
     let matched = app.store.count_recoverable(&new).await?;
     if !app.store.create_recovery(&new, matched).await? {
         return Err(ApiError::Conflict(

@@ -5,13 +5,24 @@ use utoipa::openapi::schema::{
 };
 use utoipa::openapi::{Object, Schema};
 
-/// A filter: conditions by JSON pointer.
+/// A filter, or null.
 pub(crate) fn filter() -> Schema {
+    filter_of(SchemaType::from_iter([Type::Object, Type::Null]))
+}
+
+/// A filter.
+pub(crate) fn required_filter() -> Schema {
+    filter_of(Type::Object.into())
+}
+
+/// Conditions by JSON pointer.
+fn filter_of(schema_type: SchemaType) -> Schema {
     let scalar = || {
         let types = [Type::String, Type::Number, Type::Boolean, Type::Null];
         ObjectBuilder::new().schema_type(SchemaType::from_iter(types))
     };
     let number = || ObjectBuilder::new().schema_type(Type::Number);
+    let text = || ObjectBuilder::new().schema_type(Type::String);
     let operators = ObjectBuilder::new()
         .property("eq", scalar())
         .property("ne", scalar())
@@ -21,17 +32,35 @@ pub(crate) fn filter() -> Schema {
         .property("gte", number())
         .property("lt", number())
         .property("lte", number())
+        .property("prefix", text())
+        .property("suffix", text())
+        .property("contains", text())
+        .property("ignore_case", ObjectBuilder::new().schema_type(Type::Boolean))
         .min_properties(Some(1))
         .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)));
     let condition: Schema = AnyOfBuilder::new().item(scalar()).item(operators).into();
-    let filter = named("^(/([^~/]|~[01])*)*$")
+    // Filters nest; the code that a client is generated with need not know how.
+    let nested = || {
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .min_properties(Some(1))
+            .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
+    };
+    let list = || ArrayBuilder::new().items(nested()).min_items(Some(1));
+    let filter = ObjectBuilder::new()
+        .schema_type(schema_type)
+        .property_names(Some(pattern("^((/([^~/]|~[01])*)*|type|tenant|any|all|not)$")))
         .description(Some(
-            "JSON pointers into `data` and what must hold there: a value, or an object of `eq`, `ne`, `in`, `exists`, \
-             `gt`, `gte`, `lt`, `lte`. A change replaces the whole filter.",
+            "JSON pointers into `data`, `type` or `tenant`, and what must hold there: a value, or an object of `eq`, `ne`, \
+             `in`, `exists`, `gt`, `gte`, `lt`, `lte`, `prefix`, `suffix`, `contains`, `ignore_case`; `any` or `all` of a \
+             list of filters; `not` a filter. Up to 64 conditions in all. A change replaces the whole filter.",
         ))
+        .property("any", list())
+        .property("all", list())
+        .property("not", nested())
         .additional_properties(Some(condition))
         .min_properties(Some(1))
-        .max_properties(Some(32));
+        .max_properties(Some(64));
     filter.into()
 }
 

@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
-use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::EndpointId;
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
@@ -87,7 +86,7 @@ pub(crate) async fn rotate(
     Manager { realm, admitted }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    if find(&app, &realm, id).await?.kind == EndpointKind::Pull {
+    if !find(&app, &realm, id).await?.kind.is_sent() {
         return Err(ApiError::Conflict(
             "the endpoint is of kind `pull`: nothing is signed",
         ));
@@ -96,12 +95,11 @@ pub(crate) async fn rotate(
     let secret = rotation.check()?;
     let sealed = secret.seal(&app.secrets_key, id);
     let rotate = async {
-        let rotated = app
-            .store
-            .rotate_secret(realm.org_id, id, &sealed, rotation.overlap_seconds);
+        let store = app.store.by(admitted.actor());
+        let rotated = store.rotate_secret(realm.org_id, id, &sealed, rotation.overlap_seconds);
         Ok(rotated.await?)
     };
-    if !unless_changed(&admitted, rotate).await? {
+    if !unless_changed(&admitted, Box::pin(rotate)).await? {
         return Err(ApiError::NotFound);
     }
     let (etag, Json(endpoint)) = show_stored(&app, &realm, id).await?;

@@ -20,7 +20,6 @@ use crate::event::{NewEvent, check_event_type};
 use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
-use crate::http::event_headers::traceparent;
 use crate::http::extract::PathId;
 use crate::routes::events::create::Accepted;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
@@ -67,8 +66,9 @@ pub(crate) async fn send(
     let test: TestEvent = body.optional_form().await?;
     let mut event = test.event(id)?;
     event.tenant = endpoint.tenant.map(|tenant| String::from(tenant).into());
-    let (id, encoded) = event.encode(realm.org_id, UnixMicros::now(), traceparent(&body.headers));
-    app.publisher.publish(encoded).await?;
+    let (id, encoded) = event.encode(realm.org_id, UnixMicros::now(), body.trace().context());
+    let enqueued = app.publisher.enqueue(encoded);
+    body.publishing(id).until_stored(enqueued).await?;
     Ok((StatusCode::ACCEPTED, Json(Accepted { id })))
 }
 

@@ -20,7 +20,6 @@ use crate::http::body::RequestBody;
 use crate::http::callers::Producer;
 use crate::http::error::{ApiError, Problem};
 use crate::http::event_headers::refuse_idempotency_header;
-use crate::http::event_headers::traceparent;
 use crate::routes::events::request::NDJSON;
 use crate::routes::events::request::{CLOUDEVENT_BATCH, CloudEventRequest, EventRequest};
 use crate::routes::refusals::IngestRefusals;
@@ -80,7 +79,7 @@ pub(crate) enum ItemOutcome {
         (status = 413, description = "Larger than 4 MiB, or more than 1 000 events.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not a media type that carries a batch, or a content coding other than gzip and zstd.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The body is not an array, or is an empty one, or the request has an `Idempotency-Key` header: in a batch each event has a key of its own.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The batch has more events than the rate limit has requests left.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The batch has more events than the rate limit has requests left, or the quota of the month is used up.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "No event can be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -121,14 +120,16 @@ pub(crate) async fn accept(
         let bytes = body.read(MAX_BATCH_BYTES).await?;
         let events = batch::parse(&bytes, form)?;
         producer.admitted.charge(events.len() as u64 - 1)?;
-        let (mut now, traceparent) = (UnixMicros::now().get(), traceparent(&body.headers));
+        let (mut now, trace) = (UnixMicros::now().get(), body.trace());
         let mut enqueue = |event: Result<NewEvent<'_>, EventError>| {
             let mut event = event?;
             producer.own(&mut event)?;
-            let (id, encoded) = event.encode(producer.realm.org_id, UnixMicros::new(now), traceparent);
+            let at = UnixMicros::new(now);
+            let (id, encoded) = event.encode(producer.realm.org_id, at, trace.context());
             // A microsecond apart, so that their order survives wherever events are ordered by time.
             now += 1;
-            Ok::<_, ApiError>((id, app.publisher.enqueue(encoded)))
+            let publishing = body.publishing(id);
+            Ok::<_, ApiError>((id, app.publisher.enqueue(encoded), publishing))
         };
         events.into_iter().map(&mut enqueue).collect()
     };
@@ -136,7 +137,7 @@ pub(crate) async fn accept(
     for event in waiting {
         results.push(match event {
             Err(error) => ItemOutcome::refused(error),
-            Ok((id, enqueued)) => match enqueued.stored().await {
+            Ok((id, enqueued, publishing)) => match publishing.until_stored(enqueued).await {
                 Ok(()) => {
                     accepted += 1;
                     ItemOutcome::accepted(id)

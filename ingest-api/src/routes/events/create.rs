@@ -20,7 +20,6 @@ use crate::event::{cloudevents, envelope};
 use crate::http::body::RequestBody;
 use crate::http::callers::Producer;
 use crate::http::error::{ApiError, Problem};
-use crate::http::event_headers::traceparent;
 use crate::http::event_headers::{
     is_binary_cloudevent, merge_idempotency_header, read_binary_cloudevent, refuse_idempotency_header,
 };
@@ -94,7 +93,7 @@ fn carried(body: &RequestBody) -> Result<Carried, ApiError> {
     security(("api_key" = []), ("bearer" = [])),
     params(
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r"^[!-~]+$", description = "As `idempotency_key` in the body: a quoted string (RFC 9651), or bare. Not for CloudEvents, whose `source` and `id` are the key."),
-        ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to receivers."),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to receivers, as is `tracestate`."),
         ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`, or one around the other; `identity` means none. Limits count the decompressed bytes. A decompressed body of more than 256 KiB may be at most 500 times as large as the compressed one."),
     ),
     request_body(content(
@@ -139,13 +138,10 @@ pub(crate) async fn create(
             }
         };
         producer.own(&mut event)?;
-        event.encode(
-            producer.realm.org_id,
-            UnixMicros::now(),
-            traceparent(&body.headers),
-        )
+        event.encode(producer.realm.org_id, UnixMicros::now(), body.trace().context())
     };
-    app.publisher.publish(encoded).await?;
+    let enqueued = app.publisher.enqueue(encoded);
+    body.publishing(id).until_stored(enqueued).await?;
     Ok((StatusCode::ACCEPTED, Json(Accepted { id })).into_response())
 }
 

@@ -7,3 +7,4 @@ pub(crate) mod view;
 pub(crate) mod read;
 pub(crate) mod replay;
 pub(crate) mod data;
+pub(crate) mod explain;

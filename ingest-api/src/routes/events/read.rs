@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::App;
 use crate::domain::realm::Realm;
 use crate::domain::utc::UtcTime;
+use crate::event::ids_of_key;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, PathId};
@@ -21,7 +22,7 @@ use crate::http::large_json::LargeJson;
 use crate::routes::events::view::{Attempts, Deliveries, EventView};
 use crate::routes::page::{ThisPage, page};
 use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEvent};
-use crate::store::EventFilter;
+use crate::store::{EventFilter, EventRow};
 
 /// Most deliveries of each event of a page.
 const MAX_LISTED_DELIVERIES: i64 = 100;
@@ -34,6 +35,12 @@ const MAX_ATTEMPTS: i64 = 1_000;
 
 /// Most attempts of one delivery of it.
 const MAX_ATTEMPTS_OF_EACH: i64 = 100;
+
+/// Most events with one idempotency key. Together they have no more than 4 MiB of payloads.
+const MAX_OF_KEY: i64 = 16;
+
+/// Longest idempotency key that is looked for, in bytes.
+const MAX_KEY_BYTES: usize = 4_096;
 
 /// Which events to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -58,6 +65,10 @@ pub(crate) struct ListParams {
     /// Only events with a delivery to this endpoint.
     #[param(value_type = Option<String>, format = Uuid)]
     endpoint: Option<EndpointId>,
+    /// Only the newest 16 events with this idempotency key, of the organisation's own or of `tenant`; of CloudEvents, with
+    /// this JSON array of `source` and `id`. Beside it stands no other parameter than `tenant` and `limit`.
+    #[param(min_length = 1, max_length = 4_096)]
+    idempotency_key: Option<String>,
     /// `next_cursor` of the page before.
     #[param(pattern = "^[A-Za-z0-9_-]{32}$")]
     cursor: Option<String>,
@@ -67,6 +78,29 @@ pub(crate) struct ListParams {
 }
 
 impl ListParams {
+    /// The key to look for.
+    fn key(&self) -> Result<Option<&str>, ApiError> {
+        let Some(key) = self.idempotency_key.as_deref() else {
+            return Ok(None);
+        };
+        if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
+            let detail = format!("must have 1 to {MAX_KEY_BYTES} bytes");
+            return Err(ApiError::invalid("idempotency_key", detail));
+        }
+        let others = [
+            ("type", self.event_type.is_some()),
+            ("from", self.from.is_some()),
+            ("to", self.to.is_some()),
+            ("status", self.status.is_some()),
+            ("endpoint", self.endpoint.is_some()),
+            ("cursor", self.cursor.is_some()),
+        ];
+        match others.iter().find(|(_, is_there)| *is_there) {
+            Some((name, _)) => Err(ApiError::invalid(name, "must not stand beside `idempotency_key`")),
+            None => Ok(Some(key)),
+        }
+    }
+
     fn filter(&self, realm: &Realm) -> Result<EventFilter<'_>, ApiError> {
         if self
             .event_type
@@ -121,8 +155,12 @@ pub(crate) async fn list(
     Manager { realm, .. }: Manager,
 ) -> Result<(HeaderMap, LargeJson), ApiError> {
     let filter = params.filter(&realm)?;
+    let key = params.key()?;
     let share = app.answers.reserve().await?;
-    let (events, next) = app.store.list_events(&filter).await?;
+    let (events, next) = match key {
+        Some(key) => (with_key(&app, &filter, key).await?, None),
+        None => app.store.list_events(&filter).await?,
+    };
     let rows = app.store.list_deliveries(&realm, &events, MAX_LISTED_DELIVERIES);
     let mut deliveries: HashMap<_, Deliveries> = HashMap::new();
     for row in rows.await? {
@@ -141,6 +179,14 @@ pub(crate) async fn list(
     let data = data.collect::<Result<_, _>>()?;
     let links = this_page.links(next_cursor.as_deref());
     Ok((links, LargeJson::new(EventPage { data, next_cursor }, share)?))
+}
+
+/// The newest events with an idempotency key. Their ids are derived from it.
+async fn with_key(app: &App, filter: &EventFilter<'_>, key: &str) -> Result<Vec<EventRow>, ApiError> {
+    let realm = &filter.realm;
+    let ids = ids_of_key(realm.org_id, realm.tenant(), key);
+    let limit = filter.limit.min(MAX_OF_KEY);
+    Ok(app.store.list_events_of_key(realm, &ids, limit).await?)
 }
 
 /// Shows an event with its deliveries and their attempts.

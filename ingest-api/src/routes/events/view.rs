@@ -68,8 +68,7 @@ pub(crate) struct DeliveryView {
     status: DeliveryStatus,
     /// How many attempts have ended.
     attempts: i32,
-    /// How the last attempt ended: `delivered`, or the class of the failure. Or why the delivery ended without an
-    /// attempt: `expunged`, `endpoint_deleted`, `tenant_deleted`, `filter` or `unacknowledged`.
+    /// How the last attempt ended, or why the delivery ended without one.
     last_outcome: Option<Outcome>,
     /// When the next attempt begins; null when there is none, or one is in progress.
     #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
@@ -98,8 +97,7 @@ pub(crate) struct AttemptView {
     started_at: OffsetDateTime,
     /// How long it took, in milliseconds.
     duration_ms: i32,
-    /// `delivered`, or the class of the failure: `status`, `redirect`, `response`, `timeout`, `connect`, `dns`, `tls`,
-    /// `network`, `refused` or `panic`.
+    /// How it ended.
     outcome: Outcome,
     /// The receiver's HTTP status.
     response_status: Option<i16>,

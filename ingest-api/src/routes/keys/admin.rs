@@ -13,11 +13,14 @@ use crate::domain::key::KeyId;
 use crate::domain::realm::Realm;
 use crate::domain::scope::Scopes;
 use crate::http::body::RequestBody;
-use crate::http::callers::Admin;
+use crate::http::callers::{Admin, AdminReader};
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{Params, PathId, PathIds};
+use crate::routes::organizations::refusal;
 use crate::routes::page::{PageParams, ThisPage};
-use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoNewKey, NoOrganization};
+use crate::routes::refusals::{
+    AdminChangeRefusals, AdminRefusals, FormRefusals, ListRefusals, NoNewKey, NoOrganization,
+};
 
 /// Makes a key for an organisation, with all scopes unless some are named.
 #[utoipa::path(
@@ -30,12 +33,12 @@ use crate::routes::refusals::{AdminRefusals, FormRefusals, ListRefusals, NoNewKe
     request_body = KeyRequest,
     responses(
         (status = 201, description = "The key, shown this once.", body = CreatedKey),
-        AdminRefusals, FormRefusals, NoOrganization, NoNewKey,
-        (status = 409, description = "The organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
+        AdminChangeRefusals, FormRefusals, NoOrganization, NoNewKey,
+        (status = 409, description = "The organisation has 1 000 valid keys, the most it may have, or is being deleted.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create(
-    _: Admin,
+    Admin { actor }: Admin,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
     mut body: RequestBody,
@@ -43,7 +46,10 @@ pub(crate) async fn create(
     let request: KeyRequest = body.form().await?;
     request.check()?;
     let scopes = request.scopes.unwrap_or_else(Scopes::all);
-    create_for(&app, &Realm::of_organization(org_id), None, request, scopes).await
+    match create_for(&app, &Realm::of_organization(org_id), &actor, request, scopes).await {
+        Err(ApiError::NotFound) => Err(refusal(&app, org_id).await?),
+        made => made,
+    }
 }
 
 /// Lists an organisation's keys, newest first, revoked and expired ones included.
@@ -60,7 +66,7 @@ pub(crate) async fn create(
     ),
 )]
 pub(crate) async fn list(
-    _: Admin,
+    _: AdminReader,
     State(app): State<Arc<App>>,
     PathId(org_id): PathId<OrgId>,
     this_page: ThisPage,
@@ -83,14 +89,14 @@ pub(crate) async fn list(
     params(("org_id" = String, Path, format = Uuid), ("id" = String, Path, description = "The public part of the key.")),
     responses(
         (status = 204, description = "It is revoked."),
-        AdminRefusals,
+        AdminChangeRefusals,
         (status = 404, description = "The organisation has no such key, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn revoke(
-    _: Admin,
+    Admin { actor }: Admin,
     State(app): State<Arc<App>>,
     PathIds(org_id, id): PathIds<OrgId, KeyId>,
 ) -> Result<StatusCode, ApiError> {
-    revoke_for(&app, &Realm::of_organization(org_id), id).await
+    revoke_for(&app, &Realm::of_organization(org_id), actor, id).await
 }

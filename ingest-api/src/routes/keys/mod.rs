@@ -13,6 +13,7 @@ use shared::domain::name::Tenant;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::cursor::Cursor;
 use crate::domain::field_errors::{FieldErrors, check_display_name, check_range};
 use crate::domain::key::Key;
@@ -88,11 +89,11 @@ pub(crate) struct KeyPage {
     next_cursor: Option<String>,
 }
 
-/// Makes a key, at the request of the key `caller` or, without one, of the operator.
+/// Makes a key.
 async fn create_for(
     app: &App,
     realm: &Realm,
-    caller: Option<&KeyId>,
+    caller: &Actor,
     request: KeyRequest,
     scopes: Scopes,
 ) -> Result<(StatusCode, Json<CreatedKey>), ApiError> {
@@ -101,12 +102,13 @@ async fn create_for(
     let key = KeyToStore {
         new: &new,
         realm: &realm,
-        caller,
+        caller: caller.key_id(),
         name: &request.name,
         scopes,
         expires_at: request.expires_at.map(|at| at.0),
     };
-    let info = stored(app.store.create_key(key).await?, ApiError::NotFound)?;
+    let store = app.store.by(caller.clone());
+    let info = stored(store.create_key(key).await?, ApiError::NotFound)?;
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))
 }
@@ -136,8 +138,8 @@ async fn list_for(
     Ok((links, Json(KeyPage { data, next_cursor })))
 }
 
-async fn revoke_for(app: &App, realm: &Realm, id: KeyId) -> Result<StatusCode, ApiError> {
-    let revoked = app.store.revoke_key(realm, &id).await;
+async fn revoke_for(app: &App, realm: &Realm, caller: Actor, id: KeyId) -> Result<StatusCode, ApiError> {
+    let revoked = app.store.by(caller).revoke_key(realm, &id).await;
     if let Ok(false) = revoked {
         return Err(ApiError::NotFound);
     }

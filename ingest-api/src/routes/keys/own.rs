@@ -73,7 +73,7 @@ pub(crate) async fn create(
         .ok_or_else(|| ApiError::invalid("scopes", "is missing"))?;
     request.check()?;
     admitted.may_give(scopes)?;
-    create_for(&app, &realm, Some(admitted.key_id()), request, scopes).await
+    create_for(&app, &realm, &admitted.actor(), request, scopes).await
 }
 
 /// Lists the organisation's keys, newest first, revoked and expired ones included.
@@ -116,9 +116,9 @@ pub(crate) async fn list(
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     PathId(id): PathId<KeyId>,
-    Manager { realm, .. }: Manager,
+    Manager { realm, admitted }: Manager,
 ) -> Result<StatusCode, ApiError> {
-    revoke_for(&app, &realm, id).await
+    revoke_for(&app, &realm, admitted.actor(), id).await
 }
 
 /// Replaces a key by a new one with the same name and scopes. The old one stays valid for the overlap.
@@ -160,7 +160,8 @@ pub(crate) async fn rotate(
             .map(|at| at.0)
             .or_else(|| same_lifetime(&old, now)),
     };
-    let info = stored(app.store.rotate_key(&realm, &rotation).await?, REPLACED)?;
+    let store = app.store.by(admitted.actor());
+    let info = stored(store.rotate_key(&realm, &rotation).await?, REPLACED)?;
     app.key_changes.announce(KeyChange::Key(id)).await;
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))

@@ -18,7 +18,7 @@ pub(crate) struct LegacyError {
 
 /// Gives an error of the main API the form of this one. Status and headers stay.
 pub(crate) async fn rewrite(mut response: Response) -> Response {
-    if let Some(ErrorText(error)) = response.extensions_mut().remove() {
+    if let Some(ErrorText(error)) = response.extensions().get().cloned() {
         *response.body_mut() = Json(LegacyError { error }).into_response().into_body();
         let json = HeaderValue::from_static(shared::domain::event::JSON);
         response.headers_mut().insert(CONTENT_TYPE, json);

@@ -25,7 +25,6 @@ use crate::http::body::RequestBody;
 use crate::http::callers::Producer;
 use crate::http::error::ApiError;
 use crate::http::event_headers::merge_idempotency_header;
-use crate::http::event_headers::traceparent;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 
 /// An event in this API's form.
@@ -95,6 +94,7 @@ pub(crate) struct Duplicate {
         (status = 403, description = "The key lacks the scope `ingest`.", body = LegacyError),
         (status = 409, description = "An event with this `dedup_id` was accepted within 24 hours.", body = Duplicate),
         (status = 413, description = "Larger than 256 KiB.", body = LegacyError),
+        (status = 429, description = "The rate limit is used up, or the quota of the month is.", body = LegacyError),
         (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = LegacyError),
     ),
 )]
@@ -111,11 +111,8 @@ pub(crate) async fn create(
         let has_dedup_id = event.identity != Identity::Unique;
         merge_idempotency_header(&mut event, &body.headers, "dedup_id")?;
         producer.own(&mut event)?;
-        let (id, encoded) = event.encode(
-            producer.realm.org_id,
-            UnixMicros::now(),
-            traceparent(&body.headers),
-        );
+        let trace = body.trace();
+        let (id, encoded) = event.encode(producer.realm.org_id, UnixMicros::now(), trace.context());
         if has_dedup_id
             && let Identity::Key(dedup_id) = &event.identity
             && app.recent_ids.holds(id, Instant::now())
@@ -128,7 +125,8 @@ pub(crate) async fn create(
         }
         (id, encoded, event.identity != Identity::Unique)
     };
-    app.publisher.publish(encoded).await?;
+    let enqueued = app.publisher.enqueue(encoded);
+    body.publishing(id).until_stored(enqueued).await?;
     if may_repeat {
         app.recent_ids.remember(id, Instant::now());
     }

@@ -21,7 +21,7 @@ use crate::domain::organization::Organization;
 use crate::domain::page::Page;
 use crate::domain::realm::Realm;
 use crate::http::body::RequestBody;
-use crate::http::callers::OrganizationManager;
+use crate::http::callers::{Newcomer, OrganizationManager};
 use crate::http::error::ApiError;
 use crate::keys::api_key::KeyPrefix;
 use crate::keys::cache::KeyChange;
@@ -119,6 +119,7 @@ impl IssuedKey {
 )]
 pub(crate) async fn generate(
     State(app): State<Arc<App>>,
+    Newcomer { actor }: Newcomer,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<IssuedKey>), ApiError> {
     if !app.allow_signup {
@@ -130,7 +131,8 @@ pub(crate) async fn generate(
     check_display_name(&new.organization_name)
         .map_err(|detail| ApiError::invalid("organization_name", detail))?;
     let key = app.authenticator.make_key(KeyPrefix::Zapier).await?;
-    let organization = app.store.sign_up(&new.organization_name, new.tier, &key).await?;
+    let store = app.store.by(actor);
+    let organization = store.sign_up(&new.organization_name, new.tier, &key).await?;
     Ok((StatusCode::CREATED, Json(IssuedKey::new(key.text, organization))))
 }
 
@@ -230,6 +232,7 @@ pub(crate) async fn rotate(
     };
     if !matches!(
         app.store
+            .by(admitted.actor())
             .rotate_key(&Realm::of_organization(org_id), &rotation)
             .await?,
         KeyStored::Done(_)

@@ -69,9 +69,8 @@ pub(crate) async fn configure(
     let secret = SigningSecret::generate();
     let sealed = secret.seal(&app.secrets_key, new_id);
     let store = async {
-        let stored = app
-            .store
-            .set_zapier_webhook(org_id, new_id, &webhook_url, &sealed);
+        let store = app.store.by(admitted.actor());
+        let stored = store.set_zapier_webhook(org_id, new_id, &webhook_url, &sealed);
         Ok(stored.await?)
     };
     let endpoint_id = match unless_changed(&admitted, Box::pin(store)).await? {

@@ -1,6 +1,5 @@
 //! `POST /v1/endpoints/{id}/ack`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,17 +10,16 @@ use shared::domain::id::EndpointId;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::lease::Lease;
+use crate::domain::whole;
 use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::PathId;
 use crate::routes::pull::check_is_pull;
+use crate::routes::pull::give_back::{NackResult, check_delay, give_back_leases};
+use crate::routes::pull::leases::Leases;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::store::AcknowledgedRow;
-
-/// Most leases in one acknowledgement.
-const MAX_LEASES: usize = 1_000;
 
 /// Body of `POST /v1/endpoints/{id}/ack`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -30,6 +28,15 @@ pub(crate) struct AckRequest {
     /// The `lease` of each delivery to acknowledge.
     #[schema(min_items = 1, max_items = 1000)]
     leases: Vec<String>,
+    /// The `lease` of each delivery to give back, as `POST /v1/endpoints/{id}/nack` does: a consumer that stops ends all its
+    /// leases with one request.
+    #[serde(default)]
+    #[schema(max_items = 1000)]
+    nack: Vec<String>,
+    /// How long nobody gets what is given back, in seconds.
+    #[serde(default, deserialize_with = "whole::read")]
+    #[schema(minimum = 0, maximum = 86_400, default = 0)]
+    delay_seconds: i32,
 }
 
 /// The results of an acknowledgement.
@@ -37,6 +44,10 @@ pub(crate) struct AckRequest {
 pub(crate) struct Acknowledged {
     /// One result for each lease, in the order of the request.
     results: Vec<AckResult>,
+    /// One result for each lease in `nack`, in the order of the request; left out without them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    nack_results: Vec<NackResult>,
 }
 
 /// The result for one lease.
@@ -87,7 +98,7 @@ impl From<AcknowledgedRow> for AckOutcome {
 /// Acknowledges pulled deliveries: they are delivered and do not come again.
 ///
 /// A lease that ran out is still good while nobody else has leased the delivery. Repeating an acknowledgement
-/// changes nothing.
+/// changes nothing. What `nack` names is given back.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/ack",
@@ -109,29 +120,39 @@ pub(crate) async fn acknowledge(
     mut body: RequestBody,
 ) -> Result<Json<Acknowledged>, ApiError> {
     check_is_pull(&app, &realm, endpoint_id).await?;
-    let AckRequest { leases } = body.form().await?;
-    if !(1..=MAX_LEASES).contains(&leases.len()) {
-        let detail = format!("must hold 1 to {MAX_LEASES} leases");
-        return Err(ApiError::invalid("leases", detail));
+    let AckRequest {
+        leases,
+        nack,
+        delay_seconds,
+    } = body.form().await?;
+    check_delay(delay_seconds)?;
+    let leases = Leases::read("leases", leases)?;
+    let nack = if nack.is_empty() {
+        None
+    } else {
+        Some(Leases::read("nack", nack)?)
+    };
+    if nack.as_ref().is_some_and(|nack| nack.overlaps(&leases)) {
+        return Err(ApiError::invalid("nack", "must not name a lease of `leases`"));
     }
-    let known: BTreeSet<_> = leases.iter().filter_map(|text| Lease::decode(text)).collect();
-    let known = Vec::from_iter(known);
     let rows = app
         .store
-        .acknowledge_deliveries(realm.org_id, endpoint_id, &known)
+        .acknowledge_deliveries(realm.org_id, endpoint_id, leases.known())
         .await?;
-    let outcomes: BTreeMap<_, AckOutcome> = known.iter().zip(rows.into_iter().map(Into::into)).collect();
-    for outcome in outcomes.values() {
-        metrics::counter!("pull_acknowledgements_total", "outcome" => outcome.name()).increment(1);
+    let outcomes: Vec<AckOutcome> = rows.into_iter().map(Into::into).collect();
+    for outcome in &outcomes {
+        metrics::counter!("penstock_pull_acknowledgements_total", "outcome" => outcome.name()).increment(1);
     }
-    let results = leases.into_iter().map(|text| {
-        let outcome = Lease::decode(&text).and_then(|lease| outcomes.get(&lease).copied());
-        AckResult {
-            lease: text,
-            outcome: outcome.unwrap_or(AckOutcome::Unknown),
-        }
+    let results = leases.results(outcomes, |lease, outcome| AckResult {
+        lease,
+        outcome: outcome.unwrap_or(AckOutcome::Unknown),
     });
+    let nack_results = match nack {
+        Some(nack) => give_back_leases(&app, (realm.org_id, endpoint_id), nack, delay_seconds).await?,
+        None => Vec::new(),
+    };
     Ok(Json(Acknowledged {
-        results: results.collect(),
+        results,
+        nack_results,
     }))
 }

@@ -1,28 +1,42 @@
-//! `/v1/endpoints/{id}/pull` and `/ack`: deliveries that their owner fetches.
+//! `/v1/endpoints/{id}/pull`, `/ack`, `/nack` and `/extend`: deliveries that their owner fetches.
 //!
 //! A pull leases due deliveries for some time. An acknowledgement under the lease makes them delivered. The others become
-//! due again when the lease ends, as after the death of a worker. So delivery is at least once here too.
+//! due again when the lease ends, or when its holder gives them back, as after the death of a worker. So delivery is at least
+//! once here too.
 
+mod leases;
+mod pulled;
 pub(crate) mod lease;
+pub(crate) mod give_back;
 pub(crate) mod acknowledge;
+pub(crate) mod extend;
 
-use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::EndpointId;
 
 use crate::app::App;
 use crate::domain::realm::Realm;
 use crate::http::error::ApiError;
+use crate::store::PullEndpointRow;
 
-/// Whether a pull endpoint is enabled.
+/// A pull endpoint.
 ///
 /// # Errors
 /// 404 when the organisation has no such endpoint, and 409 when its kind is `push`.
-async fn check_is_pull(app: &App, realm: &Realm, id: EndpointId) -> Result<bool, ApiError> {
-    match app.store.find_endpoint_kind(realm, id).await? {
-        None => Err(ApiError::NotFound),
-        Some((EndpointKind::Push, _)) => Err(ApiError::Conflict(
+async fn find_pull(app: &App, realm: &Realm, id: EndpointId) -> Result<PullEndpointRow, ApiError> {
+    let found = app.store.find_pull_endpoint(realm, id).await?;
+    let endpoint = found.ok_or(ApiError::NotFound)?;
+    if endpoint.kind.is_sent() {
+        return Err(ApiError::Conflict(
             "the endpoint is of kind `push`: its deliveries are sent to its URL",
-        )),
-        Some((EndpointKind::Pull, enabled)) => Ok(enabled),
+        ));
     }
+    Ok(endpoint)
+}
+
+/// Checks that an endpoint's deliveries are pulled.
+///
+/// # Errors
+/// Those of [`find_pull`].
+async fn check_is_pull(app: &App, realm: &Realm, id: EndpointId) -> Result<(), ApiError> {
+    find_pull(app, realm, id).await.map(drop)
 }

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod nested;
+
 const ORDER: &str = r#"{"total":120.0,"lines":[{"sku":"a"},{"sku":"b"}],"shop":7,"a/b":{"~":true},"note":null,
     "big":12345678901234567890,"huge":1e400,"name":"\u0065va"}"#;
 
@@ -174,9 +176,15 @@ fn one_reading_answers_for_all_filters_in_slices_of_any_size() {
         }
         assert!(slices > ORDER.len() / slice / 40, "{slices} of {slice}");
         let values = scan.into_values();
+        let asked = Asked {
+            event_type: "a",
+            tenant: None,
+            values: Some(&values),
+        };
+        let passes = |number| set.judge(number, asked).map(|judging| judging.finish().passes);
         assert_eq!(
-            [0, 1, 2, 3].map(|number| set.matches(number, &values)),
-            [true, true, false, false]
+            [0, 1, 2, 3].map(passes),
+            [Some(true), Some(true), Some(false), None]
         );
     }
 }
@@ -199,21 +207,44 @@ fn the_longest_hostile_input_is_read_in_no_time() {
 fn a_wrong_filter_is_explained() {
     let error = |text: &str| PayloadFilter::parse(text).unwrap_err().to_string();
     assert_eq!(error("[]"), "must be a JSON object of pointers and conditions");
-    assert_eq!(error("{}"), "must have 1 to 32 pointers and at most 4096 bytes");
+    assert_eq!(error("{}"), "must have 1 to 64 conditions and at most 4096 bytes");
     assert_eq!(
         error(r#"{"total":1}"#),
-        r#""total" is not a JSON pointer, such as "/order/total""#
+        r#""total" is not a JSON pointer, such as "/order/total", and not `type`, `tenant`, `any`, `all` or `not`"#
     );
     assert_eq!(
         error(r#"{"/a~2":1}"#),
-        r#""/a~2" is not a JSON pointer, such as "/order/total""#
+        r#""/a~2" is not a JSON pointer, such as "/order/total", and not `type`, `tenant`, `any`, `all` or `not`"#
     );
     assert_eq!(
         error(r#"{"/a":{"like":1}}"#),
-        r#""/a": has an operator other than eq, ne, in, exists, gt, gte, lt, lte"#
+        r#""/a": has an operator other than eq, ne, in, exists, gt, gte, lt, lte, prefix, suffix, contains, ignore_case"#
     );
     assert_eq!(error(r#"{"/a":{"gt":"5"}}"#), r#""/a": compares with a number"#);
     assert_eq!(error(r#"{"/a":{}}"#), r#""/a": has no operator"#);
+    assert_eq!(
+        error(r#"{"any":[]}"#),
+        "`any` must be a list of one or more filters"
+    );
+    assert_eq!(
+        error(r#"{"all":{"/a":1}}"#),
+        "`all` must be a list of one or more filters"
+    );
+    assert_eq!(
+        error(r#"{"not":7}"#),
+        "must be a JSON object of pointers and conditions"
+    );
+    assert_eq!(error(r#"{"type":{"prefix":5}}"#), r#""type": looks for a string"#);
+    let beside = r#""/a": `ignore_case` stands beside eq, ne, in, prefix, suffix or contains"#;
+    assert_eq!(error(r#"{"/a":{"gt":1,"ignore_case":true}}"#), beside);
+    assert_eq!(
+        error(r#"{"/a":{"ignore_case":false}}"#),
+        r#""/a": has no operator"#
+    );
+    assert_eq!(
+        error(r#"{"/a":{"eq":"x","ignore_case":1}}"#),
+        r#""/a": `ignore_case` is true or false"#
+    );
 }
 
 proptest! {

@@ -243,7 +243,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
             self.progress.note_read();
         }
         if let Err(flood) = self.frames.read(came) {
-            metrics::counter!("http2_floods_total").increment(1);
+            metrics::counter!("penstock_http2_floods_total").increment(1);
             return Poll::Ready(Err(io::Error::other(flood)));
         }
         read

@@ -3,15 +3,17 @@
 use std::ops::RangeInclusive;
 
 use serde_json::value::RawValue;
-use shared::domain::endpoint::EndpointKind;
+use shared::domain::endpoint::{EndpointKind, Format};
 use shared::domain::event_type::{EventTypePattern, NoPattern};
 use shared::domain::filter::PayloadFilter;
 use shared::egress::EgressConfig;
 use url::Url;
 
-use super::{EndpointForm, RetryForm};
+use super::EndpointForm;
+use crate::domain::endpoint::Settings;
 use crate::domain::field::Field;
 use crate::domain::field_errors::{FieldErrors, check_range};
+use crate::routes::endpoints::retry::RetryForm;
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_DESCRIPTION_BYTES: usize = 1_000;
@@ -20,11 +22,6 @@ const MAX_EVENT_TYPES: usize = 100;
 const MAX_IN_FLIGHT: RangeInclusive<i32> = 1..=1_000;
 const TIMEOUT_MS: RangeInclusive<i32> = 100..=30_000;
 const RATE_LIMIT_PER_SECOND: RangeInclusive<i32> = 1..=10_000;
-const RETRY_ATTEMPTS: RangeInclusive<i32> = 1..=100;
-const RETRY_INITIAL_SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
-const RETRY_FACTOR: RangeInclusive<f64> = 1.0..=10.0;
-const RETRY_MAX_SECONDS: RangeInclusive<f64> = 1.0..=86_400.0;
-const RETRY_MAX_AGE_SECONDS: RangeInclusive<f64> = 1.0..=2_592_000.0;
 
 impl EndpointForm {
     /// Checks the fields that the form sets. The others were checked when they were set.
@@ -46,62 +43,77 @@ impl EndpointForm {
             in_range(&self.rate_limit_per_second, &RATE_LIMIT_PER_SECOND),
         );
         if let Field::Value(retry) = &self.retry {
-            errors.check("retry.attempts", in_range(&retry.attempts, &RETRY_ATTEMPTS));
-            let fields = [
-                (
-                    "retry.initial_seconds",
-                    &retry.initial_seconds,
-                    RETRY_INITIAL_SECONDS,
-                ),
-                ("retry.factor", &retry.factor, RETRY_FACTOR),
-                ("retry.max_seconds", &retry.max_seconds, RETRY_MAX_SECONDS),
-                (
-                    "retry.max_age_seconds",
-                    &retry.max_age_seconds,
-                    RETRY_MAX_AGE_SECONDS,
-                ),
-            ];
-            for (field, value, range) in fields {
-                errors.check(field, in_range(value, &range));
-            }
+            retry.check(errors);
         }
-        if kind == EndpointKind::Pull {
+        if !kind.is_sent() {
             self.check_pull(errors);
         }
     }
 
     /// Refuses settings that only matter for webhooks. Null and `ordered: false` are allowed, because they set nothing.
     fn check_pull(&self, errors: &mut FieldErrors) {
-        let retry = self.retry.value();
-        let is_set =
-            |field: fn(&RetryForm) -> &Field<f64>| retry.is_some_and(|retry| field(retry).value().is_some());
-        let set = [
+        let of_request = [
             ("headers", self.headers.value().is_some()),
-            ("format", self.format.value().is_some()),
-            ("retry.initial_seconds", is_set(|retry| &retry.initial_seconds)),
-            ("retry.factor", is_set(|retry| &retry.factor)),
-            ("retry.max_seconds", is_set(|retry| &retry.max_seconds)),
+            ("format", self.format == Field::Value(Format::Raw)),
+            ("method", self.method.value().is_some()),
+            ("signatures", self.signatures.value().is_some()),
+            ("auth", self.auth.value().is_some()),
+            ("secret", self.secret.is_some()),
+            ("template", self.template.value().is_some()),
+        ];
+        let of_attempts = [
             ("timeout_ms", self.timeout_ms.value().is_some()),
-            ("max_in_flight", self.max_in_flight.value().is_some()),
-            (
-                "rate_limit_per_second",
-                self.rate_limit_per_second.value().is_some(),
-            ),
             ("ordered", self.ordered == Field::Value(true)),
             ("on_exhausted", self.on_exhausted.value().is_some()),
         ];
-        for (field, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
+        let set = |(field, is_set): (&'static str, bool)| is_set.then_some(field);
+        let of_request = of_request.into_iter().filter_map(set);
+        let of_retry = self.retry.value().map(RetryForm::set_for_webhooks);
+        let of_attempts = of_attempts.into_iter().filter_map(set);
+        for field in of_request.chain(of_retry.unwrap_or_default()).chain(of_attempts) {
             errors.push(field, "must not stand beside the kind `pull`");
         }
     }
 
     fn check_url(&self, kind: EndpointKind, egress: &EgressConfig) -> Result<(), String> {
-        match (kind, &self.url) {
-            (EndpointKind::Push, Field::Value(url)) => check_url(url, egress),
-            (EndpointKind::Push, Field::Null) => Err("must not be null".to_owned()),
-            (EndpointKind::Pull, Field::Value(_)) => Err("must not stand beside the kind `pull`".to_owned()),
-            (EndpointKind::Push, Field::Absent) | (EndpointKind::Pull, _) => Ok(()),
+        match (kind.is_sent(), &self.url) {
+            (true, Field::Value(url)) => check_url(url, egress),
+            (true, Field::Null) => Err("must not be null".to_owned()),
+            (false, Field::Value(_)) => Err("must not stand beside the kind `pull`".to_owned()),
+            (true, Field::Absent) | (false, Field::Null | Field::Absent) => Ok(()),
         }
+    }
+}
+
+/// Checks what holds for several fields together, whichever of them a change sets.
+pub(super) fn check_together(settings: &Settings, errors: &mut FieldErrors) {
+    let mut taken: Vec<_> = settings.headers.names().collect();
+    if let Some(auth) = &settings.auth {
+        let url = settings.url.as_deref().unwrap_or_default();
+        let is_https = url.to_ascii_lowercase().starts_with("https:");
+        let has_header = taken
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case("authorization"));
+        if auth.credentials.sets_authorization() {
+            if has_header {
+                errors.push("auth", "sets `Authorization`, which stands in `headers` too");
+            } else {
+                taken.push("authorization");
+            }
+        } else if !is_https {
+            errors.push("auth.kind", "`mtls` needs an https URL");
+        }
+    }
+    if let Some(signatures) = &settings.signatures {
+        for wrong in signatures.check(&taken) {
+            errors.push(&format!("signatures{}", wrong.place), wrong.detail);
+        }
+    }
+    if settings.template.is_some() && settings.format != Format::default() {
+        errors.push(
+            "template",
+            "must not stand beside a `format` other than `standard`",
+        );
     }
 }
 

@@ -1,0 +1,46 @@
+//! Counts usage: each hour when it is over and all of its events are stored, and again while its deliveries go on.
+
+use std::time::Duration;
+
+use shared::process::nats::Nats;
+use sqlx::PgPool;
+
+use crate::chores::retention::RetentionConfig;
+use crate::intake::streams::stored_through;
+use crate::store::partitions;
+use crate::store::usage::late::CountedThrough;
+use crate::store::usage::{Turn, count_each, counted_through, due};
+
+/// Pause between two looks for hours.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a look may take. What was counted in it stays, also when it takes longer.
+pub(crate) const LIMIT: Duration = Duration::from_mins(30);
+
+/// An event comes into its stream this long after it was accepted, at the most, as the clocks of ingest-api and nats-server tell
+/// it. What comes later makes its hour be counted again.
+const LATE: Duration = Duration::from_mins(1);
+
+/// Counts the hours that are due, unless another worker does.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn take_round(
+    pool: &PgPool,
+    nats: &Nats,
+    retention: RetentionConfig,
+    counted: &CountedThrough,
+) -> Result<(), sqlx::Error> {
+    // Looked at before the events are: what was accepted before then is stored by now.
+    let now = partitions::now(pool).await?;
+    if let Some(stored_through) = stored_through(nats, now).await {
+        let hours = due(pool, now - retention.retention, stored_through - LATE).await?;
+        count_each(pool, &hours, Turn::Leave).await?;
+    }
+    if let Some(through) = counted_through(pool).await? {
+        counted.set(through);
+        let behind = partitions::now(pool).await? - through;
+        metrics::gauge!("penstock_usage_behind_seconds").set(behind.as_seconds_f64());
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Each request's id, and a log line for each that is refused.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use pin_project_lite::pin_project;
+use shared::process::line_limit::LineLimit;
+use shared::secret::random_bytes;
+use tower::{Layer, Service};
+use uuid::Uuid;
+
+use crate::http::admitted::Admitted;
+use crate::http::error::{Cause, ErrorText};
+
+/// Where an id comes and goes.
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Where probes ask whether this replica is ready.
+const READYZ: &str = "/readyz";
+
+/// Longest id that is taken from a client, in bytes.
+const MAX_BYTES: usize = 128;
+
+static REFUSED: LineLimit = LineLimit::new("refused requests");
+
+/// The numbers of this replica's requests.
+#[derive(Debug)]
+struct Ids {
+    replica: u64,
+    last: AtomicU64,
+}
+
+impl Ids {
+    /// Takes the client's id when it is printable ASCII of a bounded length, or makes one: the replica's number and the
+    /// request's.
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let is_valid = |value: &&HeaderValue| {
+            let bytes = value.as_bytes();
+            (1..=MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        };
+        let mut given = headers.get_all(HEADER).iter();
+        match (given.next().filter(is_valid), given.next()) {
+            (Some(id), None) => id.clone(),
+            _ => self.next(),
+        }
+    }
+
+    fn next(&self) -> HeaderValue {
+        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        let text = format!("{:016x}{number:016x}", self.replica);
+        HeaderValue::try_from(text).expect("digits are ASCII")
+    }
+}
+
+/// Gives every request an id, returns it, and logs it when the request is refused.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestIdLayer(Arc<Ids>);
+
+impl Default for RequestIdLayer {
+    fn default() -> Self {
+        Self(Arc::new(Ids {
+            replica: u64::from_le_bytes(random_bytes()),
+            last: AtomicU64::new(0),
+        }))
+    }
+}
+
+impl<S> Layer<S> for RequestIdLayer {
+    type Service = WithId<S>;
+
+    fn layer(&self, inner: S) -> WithId<S> {
+        WithId {
+            inner,
+            ids: self.0.clone(),
+        }
+    }
+}
+
+/// The service of [`RequestIdLayer`]. Written by hand, because `from_fn` costs each request two boxes.
+#[derive(Clone, Debug)]
+pub(crate) struct WithId<S> {
+    inner: S,
+    ids: Arc<Ids>,
+}
+
+impl<S, B> Service<Request> for WithId<S>
+where
+    S: Service<Request, Response = Response<B>>,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Answering<S::Future> {
+        Answering {
+            id: self.ids.of(request.headers()),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            route: request.extensions().get().cloned(),
+            answer: self.inner.call(request),
+        }
+    }
+}
+
+pin_project! {
+    /// Waits for the answer and puts the id on it.
+    #[derive(Debug)]
+    pub struct Answering<F> {
+        id: HeaderValue,
+        method: Method,
+        uri: Uri,
+        route: Option<MatchedPath>,
+        #[pin]
+        answer: F,
+    }
+}
+
+impl<F, B, E> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut answer = ready!(this.answer.poll(context));
+        if let Ok(response) = &mut answer {
+            let status = response.status();
+            if status.is_client_error() || status.is_server_error() {
+                let route = this.route.as_ref().map(MatchedPath::as_str);
+                if !is_probes_answer(route, status) {
+                    log(this.id, this.method, &shown(route, this.uri.path()), response);
+                }
+            }
+            response.headers_mut().insert(HEADER, this.id.clone());
+        }
+        Poll::Ready(answer)
+    }
+}
+
+/// Whether a probe is told that this replica is not ready. Probes ask every few seconds; the change itself is logged.
+fn is_probes_answer(route: Option<&str>, status: StatusCode) -> bool {
+    route == Some(READYZ) && status == StatusCode::SERVICE_UNAVAILABLE
+}
+
+/// Logs a refusal. A cause that only we may know is always logged; the refusals of others within a limit.
+fn log<B>(id: &HeaderValue, method: &Method, path: &str, response: &Response<B>) {
+    let id = id.to_str().unwrap_or_default();
+    let extensions = response.extensions();
+    if let Some(Cause(cause)) = extensions.get::<Cause>() {
+        tracing::error!(request_id = id, error = cause.as_str(), "a request failed");
+    }
+    let Some(left_out) = REFUSED.pass() else { return };
+    let admitted = extensions.get::<Admitted>();
+    let realm = admitted.map(Admitted::realm);
+    tracing::info!(
+        request_id = id,
+        status = response.status().as_u16(),
+        method = method.as_str(),
+        path,
+        organization_id = realm.map(|realm| tracing::field::display(realm.org_id)),
+        tenant = realm.and_then(|realm| realm.tenant()),
+        key_id = admitted.map(|admitted| tracing::field::display(admitted.key_id())),
+        reason = extensions.get::<ErrorText>().map(|text| text.0.as_str()),
+        left_out,
+        "refused a request"
+    );
+}
+
+/// A path with the ids of its things. What else stands in the place of one may be a secret or a name, and is not shown; nor is
+/// a path that is not ours.
+fn shown(route: Option<&str>, path: &str) -> String {
+    let Some(route) = route else {
+        return "unknown".to_owned();
+    };
+    let parts = route.split('/').zip(path.split('/'));
+    let parts = parts.map(|(pattern, part)| {
+        let is_id = pattern.starts_with('{') && Uuid::try_parse(part).is_ok();
+        if is_id { part } else { pattern }
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_shown_with_ids_and_nothing_else_that_a_client_wrote() {
+        let id = "01a22773-ad3a-7c0d-9ec0-96168066d58b";
+        let route = Some("/v1/endpoints/{id}/recoveries/{recovery_id}");
+        assert_eq!(
+            shown(route, &format!("/v1/endpoints/{id}/recoveries/secret")),
+            format!("/v1/endpoints/{id}/recoveries/{{recovery_id}}")
+        );
+        assert_eq!(shown(Some("/v1/events"), "/v1/events"), "/v1/events");
+        assert_eq!(shown(None, "/secret"), "unknown");
+    }
+
+    #[test]
+    fn only_a_short_printable_id_is_taken() {
+        let ids = Ids {
+            replica: 0xab,
+            last: AtomicU64::new(7),
+        };
+        let of = |values: &[&[u8]]| {
+            let values = values.iter().map(|value| HeaderValue::from_bytes(value).unwrap());
+            let headers: HeaderMap = values.map(|value| (HEADER, value)).collect();
+            ids.of(&headers).to_str().unwrap().to_owned()
+        };
+        assert_eq!(of(&[b"abc 1~"]), "abc 1~");
+        assert_eq!(of(&["x".repeat(MAX_BYTES).as_bytes()]), "x".repeat(MAX_BYTES));
+        let made = [
+            of(&[]),
+            of(&[b""]),
+            of(&["x".repeat(MAX_BYTES + 1).as_bytes()]),
+            of(&[b"a\tb"]),
+            of(&["é".as_bytes()]),
+            of(&[b"a", b"b"]),
+        ];
+        for (number, id) in (7..).zip(made) {
+            assert_eq!(id, format!("00000000000000ab{number:016x}"));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! An endpoint's own retry policy, as requests set it and answers show it.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::endpoint::RetrySettings;
+use crate::domain::field::Field;
+use crate::domain::field_errors::{FieldErrors, check_range};
+use crate::domain::whole;
+
+const ATTEMPTS: RangeInclusive<i32> = 1..=100;
+const INITIAL_SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
+const FACTOR: RangeInclusive<f64> = 1.0..=10.0;
+const MAX_SECONDS: RangeInclusive<f64> = 1.0..=86_400.0;
+const MAX_AGE_SECONDS: RangeInclusive<f64> = 1.0..=2_592_000.0;
+
+/// An endpoint's own retry policy. For a field that is left out or null, the workers' policy holds; a pulled delivery
+/// then has no such end.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RetryForm {
+    /// Attempts after which a delivery is dead. For the kind `pull`, each lease is one.
+    #[serde(default, deserialize_with = "whole::read")]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 100)]
+    attempts: Field<i32>,
+    /// Longest wait after the first attempt. Only for the kind `push`.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 0.1, maximum = 86_400)]
+    initial_seconds: Field<f64>,
+    /// How many times longer each wait is than the one before. Only for the kind `push`.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 1, maximum = 10)]
+    factor: Field<f64>,
+    /// Longest wait. Only for the kind `push`.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 1, maximum = 86_400)]
+    max_seconds: Field<f64>,
+    /// Age after which a delivery that fails again is dead. For the kind `pull`, a delivery that nobody holds.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 1, maximum = 2_592_000)]
+    max_age_seconds: Field<f64>,
+}
+
+/// An endpoint's own retry policy.
+#[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    clippy::option_option,
+    reason = "a field is left out where it has no meaning, and null where the workers decide"
+)]
+pub(crate) struct RetryView {
+    /// Attempts after which a delivery is dead.
+    attempts: Option<i32>,
+    /// Longest wait after the first attempt. Only for the kind `push`, like `factor` and `max_seconds`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<f64>)]
+    initial_seconds: Option<Option<f64>>,
+    /// How many times longer each wait is than the one before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<f64>)]
+    factor: Option<Option<f64>>,
+    /// Longest wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<f64>)]
+    max_seconds: Option<Option<f64>>,
+    /// Age after which a delivery that fails again is dead.
+    max_age_seconds: Option<f64>,
+}
+
+impl RetryForm {
+    /// Checks the fields that the form sets.
+    pub(super) fn check(&self, errors: &mut FieldErrors) {
+        let attempts = self.attempts.value();
+        let checked = attempts.map_or(Ok(()), |attempts| check_range(attempts, &ATTEMPTS));
+        errors.check("retry.attempts", checked);
+        let fields = [
+            ("retry.initial_seconds", &self.initial_seconds, INITIAL_SECONDS),
+            ("retry.factor", &self.factor, FACTOR),
+            ("retry.max_seconds", &self.max_seconds, MAX_SECONDS),
+            ("retry.max_age_seconds", &self.max_age_seconds, MAX_AGE_SECONDS),
+        ];
+        for (name, field, range) in fields {
+            let checked = field.value().map_or(Ok(()), |value| check_range(value, &range));
+            errors.check(name, checked);
+        }
+    }
+
+    /// The fields that the form sets and that only matter for webhooks.
+    pub(super) fn set_for_webhooks(&self) -> Vec<&'static str> {
+        let fields = [
+            ("retry.initial_seconds", &self.initial_seconds),
+            ("retry.factor", &self.factor),
+            ("retry.max_seconds", &self.max_seconds),
+        ];
+        let set = fields.into_iter().filter(|(_, field)| field.value().is_some());
+        set.map(|(name, _)| name).collect()
+    }
+
+    /// Changes a policy.
+    pub(super) fn apply(self, retry: &mut RetrySettings) {
+        let duration = |field: Field<f64>, slot: &mut Option<Duration>| match field {
+            Field::Absent => {}
+            Field::Null => *slot = None,
+            Field::Value(seconds) => *slot = Duration::try_from_secs_f64(seconds).ok(),
+        };
+        self.attempts.apply_to_option(&mut retry.attempts);
+        self.factor.apply_to_option(&mut retry.factor);
+        duration(self.initial_seconds, &mut retry.initial);
+        duration(self.max_seconds, &mut retry.max);
+        duration(self.max_age_seconds, &mut retry.max_age);
+    }
+}
+
+impl RetryView {
+    /// Of a policy. Where deliveries are not sent, it has no waits.
+    pub(super) fn new(retry: RetrySettings, is_sent: bool) -> Self {
+        let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+        Self {
+            attempts: retry.attempts,
+            initial_seconds: is_sent.then(|| seconds(retry.initial)),
+            factor: is_sent.then_some(retry.factor),
+            max_seconds: is_sent.then(|| seconds(retry.max)),
+            max_age_seconds: seconds(retry.max_age),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Changes of endpoints.
+//!
+//! Each is one statement, and a transaction of its own. All of them lock the row that counts changes, and those that make or
+//! delete an endpoint lock their organisation's first, until the commit is on disk; so changes are committed one after
+//! another. Nothing else may lengthen the time of the lock: no way over the network lies in it, and a replica that stands
+//! still holds no lock.
+//!
+//! The commit waits for the disk, although the locks would be free sooner otherwise (`synchronous_commit = off`): a worker could
+//! read a change that a crash of Postgres then undoes, and take the next one, which gets the same number, for the one that it
+//! knows.
+//!
+//! A statement goes on when nobody waits for it any more. One whose key is revoked meanwhile changes nothing: Postgres looks
+//! when it counts the change.
+
+use std::time::Duration;
+
+use shared::domain::endpoint::EndpointKind;
+use shared::domain::id::{EndpointId, OrgId};
+use shared::domain::name::Tenant;
+
+use super::owners::{Admission, MAX_ENDPOINTS, MAX_ENDPOINTS_IN_ALL, MAX_TENANTS};
+use super::{Result, Store, Stored};
+use crate::domain::endpoint::Settings;
+
+/// An endpoint about to be stored.
+#[derive(Debug)]
+pub(crate) struct EndpointToStore<'a> {
+    /// Its id.
+    pub id: EndpointId,
+    /// The owner's settings.
+    pub settings: &'a Settings,
+    /// Its own request headers, sealed.
+    pub headers: Option<Vec<u8>>,
+    /// Its signature schemes, sealed.
+    pub signatures: Option<Vec<u8>>,
+    /// Its credentials, sealed.
+    pub auth: Option<Vec<u8>>,
+    /// Why it is disabled, if it is and was not before.
+    pub disabled_reason: &'static str,
+}
+
+/// What is fixed when an endpoint is made.
+#[derive(Debug)]
+pub(crate) struct Fixed<'a> {
+    /// Whether its owner fetches its deliveries.
+    pub kind: EndpointKind,
+    /// The tenant that it belongs to.
+    pub tenant: Option<&'a Tenant>,
+    /// Whether it gets the events of all tenants.
+    pub all_tenants: bool,
+    /// Whether a tenant that is missing is made.
+    pub create_tenant: bool,
+}
+
+fn millis(duration: Option<Duration>) -> Option<i64> {
+    duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+impl Store {
+    /// Stores a new endpoint with its sealed signing secret, unless there are as many as there may be.
+    pub(crate) async fn create_endpoint(
+        &self,
+        org_id: OrgId,
+        fixed: &Fixed<'_>,
+        new: &EndpointToStore<'_>,
+        secret: &[u8],
+    ) -> Result<Stored<()>> {
+        let settings = new.settings;
+        let (actor, address) = self.actor();
+        let admission = sqlx::query_scalar!(
+            r#"with owner as materialized (
+                   select admission, is_new_tenant, gets_events from admit_endpoint($2, $23, $25, $33, $34, $35)
+                   where act_as($36, $37)
+               ),
+               new_tenant as (
+                   insert into tenants (org_id, uid)
+                   select $2, $23 from owner where admission = 'admitted' and is_new_tenant
+               ),
+               new_endpoint as (
+                   insert into endpoints (id, org_id, kind, secret, url, description, event_types, filter, headers, format,
+                                          retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
+                                          timeout_ms, max_in_flight, rate_limit_per_second, ordered, on_exhausted, status,
+                                          disabled_reason, tenant, all_tenants, tenant_enabled, max_leased, method,
+                                          signatures, auth, certificate_expires_at, template, template_content_type)
+                   select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                          case when $21 = 'disabled' then $22 end, $23, $24, gets_events, $26, $27, $28, $29, $30, $31, $32
+                   from owner where admission = 'admitted'
+               )
+               select admission as "admission!: Admission" from owner"#,
+            new.id.as_uuid(),
+            org_id.as_uuid(),
+            fixed.kind as _,
+            secret,
+            settings.url,
+            settings.description,
+            &settings.event_types as _,
+            settings.filter,
+            new.headers,
+            settings.stored_format().to_string(),
+            settings.retry.attempts,
+            millis(settings.retry.initial),
+            settings.retry.factor,
+            millis(settings.retry.max),
+            millis(settings.retry.max_age),
+            settings.limits.timeout_ms,
+            settings.limits.max_in_flight,
+            settings.rate_limit_per_second,
+            settings.ordered,
+            settings.on_exhausted as _,
+            settings.status as _,
+            new.disabled_reason,
+            fixed.tenant.map(Tenant::as_str),
+            fixed.all_tenants,
+            fixed.create_tenant,
+            settings.max_leased,
+            settings.method as _,
+            new.signatures,
+            new.auth,
+            settings.certificate_expires_at(),
+            template_source(settings),
+            template_content_type(settings),
+            MAX_ENDPOINTS.count,
+            MAX_ENDPOINTS_IN_ALL.count,
+            MAX_TENANTS.count,
+            actor,
+            address,
+        );
+        let admission = admission.fetch_optional(&self.pool).await?;
+        Ok(admission.map_or(Stored::Missing, |admission| admission.into_stored(fixed.tenant)))
+    }
+
+    /// Replaces an endpoint's settings. False when the endpoint has another version than `version`, or is deleted. With
+    /// `close_circuit`, its failures are forgotten.
+    pub(crate) async fn update_endpoint(
+        &self,
+        org_id: OrgId,
+        version: i64,
+        changed: &EndpointToStore<'_>,
+        close_circuit: bool,
+    ) -> Result<bool> {
+        let settings = changed.settings;
+        let (actor, address) = self.actor();
+        sqlx::query_scalar!(
+            r#"with changed as (
+                   update endpoints
+                   set url = $4, description = $5, event_types = $6, filter = $7, headers = $8, format = $9,
+                       retry_attempts = $10, retry_initial_ms = $11, retry_factor = $12, retry_max_ms = $13,
+                       retry_max_age_ms = $14, timeout_ms = $15, max_in_flight = $16, rate_limit_per_second = $17,
+                       ordered = $18, on_exhausted = $19, status = $20, max_leased = $23, method = $24,
+                       signatures = $25, auth = $26, certificate_expires_at = $27, template = $28,
+                       template_content_type = $29,
+                       disabled_reason = case when $20 = 'enabled' then null
+                                              when status = 'disabled' then disabled_reason
+                                              else $21 end
+                   where id = $1 and org_id = $2 and version = $3 and deleted_at is null and act_as($30, $31)
+                   returning id
+               ),
+               closed as (
+                   delete from endpoint_health h using changed c
+                   where $22 and h.endpoint_id = c.id and h.org_id = $2
+               )
+               select exists (select from changed) as "changed!""#,
+            changed.id.as_uuid(),
+            org_id.as_uuid(),
+            version,
+            settings.url,
+            settings.description,
+            &settings.event_types as _,
+            settings.filter,
+            changed.headers,
+            settings.stored_format().to_string(),
+            settings.retry.attempts,
+            millis(settings.retry.initial),
+            settings.retry.factor,
+            millis(settings.retry.max),
+            millis(settings.retry.max_age),
+            settings.limits.timeout_ms,
+            settings.limits.max_in_flight,
+            settings.rate_limit_per_second,
+            settings.ordered,
+            settings.on_exhausted as _,
+            settings.status as _,
+            changed.disabled_reason,
+            close_circuit,
+            settings.max_leased,
+            settings.method as _,
+            changed.signatures,
+            changed.auth,
+            settings.certificate_expires_at(),
+            template_source(settings),
+            template_content_type(settings),
+            actor,
+            address,
+        )
+        .fetch_one(&self.pool)
+        .await
+    }
+
+    /// Deletes an endpoint and stops its recoveries; workers then end its deliveries. With a version, only while the
+    /// endpoint has this one. False when it has another, or is deleted already.
+    pub(crate) async fn delete_endpoint(
+        &self,
+        org_id: OrgId,
+        id: EndpointId,
+        version: Option<i64>,
+    ) -> Result<bool> {
+        let (actor, address) = self.actor();
+        sqlx::query_scalar!(
+            r#"with organization as materialized (
+                   -- Before the endpoint's row, as everybody locks them.
+                   select id from organizations where id = $2 for no key update
+               ),
+               deleted as (
+                   update endpoints e set deleted_at = now() from organization o
+                   where e.id = $1 and e.org_id = o.id and e.deleted_at is null and ($3::bigint is null or e.version = $3)
+                     and act_as($4, $5)
+                   returning e.id
+               ),
+               cancelled as (
+                   update recoveries r set status = 'cancelled', finished_at = now()
+                   from deleted where r.endpoint_id = deleted.id and r.org_id = $2 and r.status = 'running'
+               )
+               select exists (select from deleted) as "deleted!""#,
+            id.as_uuid(),
+            org_id.as_uuid(),
+            version,
+            actor,
+            address,
+        )
+        .fetch_one(&self.pool)
+        .await
+    }
+
+    /// Gives an endpoint of kind `push` a new secret. The old secret signs too for `overlap_seconds`; one from before
+    /// it stops signing. False when there is no such endpoint.
+    pub(crate) async fn rotate_secret(
+        &self,
+        org_id: OrgId,
+        id: EndpointId,
+        secret: &[u8],
+        overlap_seconds: i32,
+    ) -> Result<bool> {
+        let (actor, address) = self.actor();
+        let done = sqlx::query!(
+            "update endpoints
+             set secret = $3,
+                 previous_secret = case when $4::integer > 0 then secret end,
+                 previous_secret_expires_at =
+                     case when $4::integer > 0 then now() + $4::integer * interval '1 second' end
+             where id = $1 and org_id = $2 and kind = 'push' and deleted_at is null and act_as($5, $6)",
+            id.as_uuid(),
+            org_id.as_uuid(),
+            secret,
+            overlap_seconds,
+            actor,
+            address,
+        );
+        Ok(done.execute(&self.pool).await?.rows_affected() == 1)
+    }
+}
+
+fn template_source(settings: &Settings) -> Option<&str> {
+    settings
+        .template
+        .as_ref()
+        .map(|template| template.source.as_str())
+}
+
+fn template_content_type(settings: &Settings) -> Option<&str> {
+    settings
+        .template
+        .as_ref()
+        .map(|template| template.content_type.as_str())
+}

@@ -1,0 +1,280 @@
+//! Live tails: what is stored of an organisation, or of a tenant, told to whoever listens.
+//!
+//! While anyone listens, one task asks once a second for what is new, once for all listeners of a realm. What it finds goes
+//! into a bounded log, from which each listener reads at its own pace. Whoever falls behind the log is told how much it
+//! missed. Where nobody listens, nothing is asked.
+
+pub(crate) mod item;
+pub(crate) mod log;
+mod following;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use futures_util::StreamExt as _;
+use shared::domain::clock::UnixMicros;
+use shared::domain::id::OrgId;
+use shared::secret::random_bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::following::Following;
+use self::log::{Log, Read};
+use crate::domain::realm::Realm;
+use crate::store::Store;
+
+/// How often the table is asked for each realm.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a realm is followed after its last listener has left: a client that comes back misses nothing.
+const LINGER: Duration = Duration::from_secs(15);
+
+/// Realms that are asked for at once.
+const AT_ONCE: usize = 4;
+
+/// Most listeners of an organisation, and of all, on this replica.
+const MOST_EACH: u32 = 20;
+const MOST: u32 = 200;
+
+/// Most realms that are followed.
+const MOST_REALMS: usize = 200;
+
+/// The tails of this replica.
+#[derive(Debug)]
+pub(crate) struct Tails {
+    realms: DashMap<Realm, Arc<Tail>>,
+    listeners: Mutex<HashMap<OrgId, u32>>,
+    stop: CancellationToken,
+}
+
+/// What is told of one realm.
+#[derive(Debug)]
+struct Tail {
+    /// Tells its numbers from those of another replica, and of an earlier tail.
+    name: u64,
+    log: Log,
+    following: tokio::sync::Mutex<Following>,
+    presence: Mutex<Presence>,
+}
+
+/// Who listens.
+#[derive(Clone, Copy, Debug)]
+struct Presence {
+    listeners: u32,
+    /// When the last one left.
+    left_at: Instant,
+}
+
+impl Tail {
+    fn presence(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_left(&self, now: Instant) -> bool {
+        let Presence { listeners, left_at } = *self.presence();
+        listeners == 0 && now.saturating_duration_since(left_at) > LINGER
+    }
+}
+
+impl Tails {
+    /// Nobody listens yet; nobody listens beyond `stop`.
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        Self {
+            realms: DashMap::new(),
+            listeners: Mutex::default(),
+            stop,
+        }
+    }
+
+    /// When all listening ends.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Takes a seat among those that an answer goes on for. None when as many have one as may.
+    pub(crate) fn sit(self: &Arc<Self>, org_id: OrgId) -> Option<Seat> {
+        let mut listeners = self.listeners();
+        let all: u32 = listeners.values().sum();
+        let own = listeners.entry(org_id).or_default();
+        if all >= MOST || *own >= MOST_EACH {
+            return None;
+        }
+        *own += 1;
+        metrics::gauge!("penstock_listeners").increment(1);
+        Some(Seat {
+            tails: self.clone(),
+            org_id,
+        })
+    }
+
+    /// Listens to a realm from now on. None when as many listen as may.
+    pub(crate) fn enter(self: &Arc<Self>, realm: &Realm) -> Option<Place> {
+        let seat = self.sit(realm.org_id)?;
+        if self.realms.len() >= MOST_REALMS && !self.realms.contains_key(realm) {
+            return None;
+        }
+        let entry = self.realms.entry(realm.clone()).or_insert_with(|| {
+            let now = UnixMicros::now().to_date_time();
+            Arc::new(Tail {
+                name: u64::from_le_bytes(random_bytes()),
+                log: Log::default(),
+                following: tokio::sync::Mutex::new(Following::new(realm.clone(), now)),
+                presence: Mutex::new(Presence {
+                    listeners: 0,
+                    left_at: Instant::now(),
+                }),
+            })
+        });
+        // While the entry is held, nobody removes it.
+        entry.presence().listeners += 1;
+        let tail = entry.value().clone();
+        drop(entry);
+        let newest = tail.log.newest();
+        Some(Place {
+            tail,
+            newest,
+            _seat: seat,
+        })
+    }
+
+    /// Asks for what is new of the realms that anyone listens to, until the stop.
+    ///
+    /// # Errors
+    /// Never yet; it returns a result because it runs as a long-lived task.
+    pub(crate) async fn watch(self: Arc<Self>, store: Store) -> anyhow::Result<()> {
+        let mut tick = tokio::time::interval(INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let now = Instant::now();
+            self.realms.retain(|_, tail| !tail.is_left(now));
+            let tails: Vec<_> = self.realms.iter().map(|entry| entry.value().clone()).collect();
+            let turns = tails.into_iter().map(|tail| take_turn(tail, store.clone()));
+            let turns = futures_util::stream::iter(turns).for_each_concurrent(AT_ONCE, |turn| turn);
+            let _ = self.stop.run_until_cancelled(turns).await;
+        }
+        Ok(())
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, HashMap<OrgId, u32>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn take_turn(tail: Arc<Tail>, store: Store) {
+    let now = UnixMicros::now().to_date_time();
+    let mut following = tail.following.lock().await;
+    match following.take_turn(&store, now).await {
+        Ok(items) => tail.log.push(items),
+        Err(error) => tracing::debug!(%error, "cannot look for what is new, trying again"),
+    }
+}
+
+/// A seat. It is left by its drop, also when the client goes away.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    tails: Arc<Tails>,
+    org_id: OrgId,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        metrics::gauge!("penstock_listeners").decrement(1);
+        let mut listeners = self.tails.listeners();
+        if let Some(own) = listeners.get_mut(&self.org_id) {
+            *own -= 1;
+            if *own == 0 {
+                listeners.remove(&self.org_id);
+            }
+        }
+    }
+}
+
+/// A place at the tail of a realm, left by its drop.
+#[derive(Debug)]
+pub(crate) struct Place {
+    tail: Arc<Tail>,
+    newest: watch::Receiver<u64>,
+    _seat: Seat,
+}
+
+impl Place {
+    /// The name of the tail, which only this one has.
+    pub(crate) fn name(&self) -> u64 {
+        self.tail.name
+    }
+
+    /// The number of what comes next.
+    pub(crate) fn next(&self) -> u64 {
+        self.tail.log.next()
+    }
+
+    /// What came from this number on, as far as it is kept.
+    pub(crate) fn read(&mut self, from: u64) -> Read {
+        // Before the log is read: what comes meanwhile wakes the listener again.
+        self.newest.mark_unchanged();
+        self.tail.log.read(from)
+    }
+
+    /// Waits until more comes after the last look.
+    pub(crate) async fn more(&mut self) {
+        if self.newest.changed().await.is_err() {
+            // The tail is there as long as this place.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut presence = self.tail.presence();
+        presence.listeners -= 1;
+        presence.left_at = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_listen_than_may_and_whoever_leaves_makes_room() {
+        let tails = Arc::new(Tails::new(CancellationToken::new()));
+        let (realm, other) = (
+            Realm::of_organization(OrgId::generate()),
+            Realm::of_organization(OrgId::generate()),
+        );
+        let mut places: Vec<_> = (0..MOST_EACH)
+            .map(|_| tails.enter(&realm).expect("there is room"))
+            .collect();
+        assert!(tails.enter(&realm).is_none() && tails.sit(realm.org_id).is_none());
+        let another = tails.enter(&other).expect("others have room");
+        assert_ne!(another.name(), places[0].name());
+        places.pop();
+        assert_eq!(
+            tails.enter(&realm).map(|place| place.name()),
+            Some(places[0].name())
+        );
+        drop((places, another));
+        assert!(tails.listeners().is_empty());
+        assert_eq!(tails.realms.len(), 2, "they are followed for a while");
+        let later = Instant::now() + LINGER + Duration::from_secs(1);
+        tails.realms.retain(|_, tail| !tail.is_left(later));
+        assert!(tails.realms.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_the_log_is_read_wakes_its_reader() {
+        let tails = Arc::new(Tails::new(CancellationToken::new()));
+        let realm = Realm::of_organization(OrgId::generate());
+        let mut place = tails.enter(&realm).expect("there is room");
+        assert!(place.read(place.next()).items.is_empty());
+        place.tail.log.push(vec![item::Item::skipped(1)]);
+        tokio::time::timeout(Duration::from_secs(10), place.more())
+            .await
+            .expect("it is woken");
+        assert_eq!(place.read(0).items.len(), 1);
+    }
+}

@@ -1,0 +1,90 @@
+//! What a template sees of an event.
+
+use std::collections::BTreeMap;
+
+use minijinja::Value;
+use serde_json::value::RawValue;
+
+use crate::domain::clock::{Timestamp, UnixMicros};
+use crate::domain::event::is_json;
+use crate::domain::id::EventId;
+
+/// An event, as a template sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// `id`
+    pub id: EventId,
+    /// `type`
+    pub event_type: &'a str,
+    /// `time`
+    pub accepted_at: UnixMicros,
+    /// `tenant`
+    pub tenant: Option<&'a str>,
+    /// `ordering_key`
+    pub ordering_key: Option<&'a str>,
+    /// `content_type`
+    pub content_type: &'a str,
+    /// `data`, when it is JSON, and `data_text`, when it is text.
+    pub data: &'a [u8],
+}
+
+impl Facts<'_> {
+    pub(super) fn to_value(self) -> Value {
+        let text = std::str::from_utf8(self.data).ok();
+        let data = text.filter(|_| is_json(self.content_type)).and_then(plain);
+        let or_none = |text: Option<&str>| text.map_or(Value::from(()), Value::from);
+        Value::from_pairs([
+            ("id", Value::from(self.id.to_string())),
+            ("type", Value::from(self.event_type)),
+            (
+                "time",
+                Value::from(Timestamp(self.accepted_at.to_date_time()).to_string()),
+            ),
+            ("tenant", or_none(self.tenant)),
+            ("ordering_key", or_none(self.ordering_key)),
+            ("content_type", Value::from(self.content_type)),
+            ("data", data.unwrap_or(Value::from(()))),
+            ("data_text", or_none(text)),
+        ])
+    }
+}
+
+/// A JSON text as plain data; `None` when it is no JSON, or has half of a surrogate pair in it. The API takes no deeper nesting
+/// than 64.
+fn plain(json: &str) -> Option<Value> {
+    let json = json.trim_ascii();
+    match json.as_bytes().first()? {
+        b'{' => {
+            let members: BTreeMap<String, &RawValue> = serde_json::from_str(json).ok()?;
+            let members = members
+                .into_iter()
+                .map(|(name, value)| Some((name, plain(value.get())?)));
+            Some(Value::from_pairs(members.collect::<Option<Vec<_>>>()?))
+        }
+        b'[' => {
+            let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+            let elements = elements.into_iter().map(|element| plain(element.get()));
+            Some(Value::from_iter(elements.collect::<Option<Vec<_>>>()?))
+        }
+        b'"' => serde_json::from_str::<String>(json).ok().map(Value::from),
+        b't' | b'f' => json.parse::<bool>().ok().map(Value::from),
+        b'n' => (json == "null").then(|| Value::from(())),
+        _ => number(json),
+    }
+}
+
+/// A number that no type holds is its text.
+fn number(json: &str) -> Option<Value> {
+    if let Ok(number) = json.parse::<i64>() {
+        return Some(number.into());
+    }
+    if let Ok(number) = json.parse::<i128>() {
+        return Some(number.into());
+    }
+    let is_whole = json.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
+    match json.parse::<f64>() {
+        Ok(number) if number.is_finite() && !is_whole => Some(number.into()),
+        Ok(_) => Some(json.into()),
+        Err(_) => None,
+    }
+}

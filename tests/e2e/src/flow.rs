@@ -14,8 +14,8 @@ use shared::domain::id::EventId;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
-use crate::api::{Event, Producer};
 use crate::wait::until;
+use crate::world::api::{Event, Producer};
 
 /// Bytes of each event's `data`.
 const DATA_BYTES: usize = 1_024;

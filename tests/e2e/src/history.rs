@@ -6,10 +6,10 @@ use std::time::Duration;
 use shared::domain::id::EventId;
 use sqlx::PgPool;
 
-use crate::receiver::Receiver;
-use crate::sink::Sink;
+use crate::servers::receiver::Receiver;
+use crate::servers::sink::Sink;
+use crate::servers::webhook::Receipt;
 use crate::wait::{DEADLINE, until_none_left};
-use crate::webhook::Receipt;
 use crate::world::World;
 
 /// Everything that happened to the events of one organisation with one endpoint. For a payload its digest may

@@ -8,9 +8,9 @@ use reqwest::StatusCode;
 use shared::domain::id::EventId;
 use tokio::task::JoinSet;
 
-use crate::api::{Event, Producer, accepted};
 use crate::transcript::transcript;
 use crate::wait::until;
+use crate::world::api::{Event, Producer, accepted};
 
 /// Pause between two events of one producer: it makes them a stream and not a flood.
 const PAUSE: Duration = Duration::from_millis(5);

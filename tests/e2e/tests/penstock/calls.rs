@@ -69,6 +69,22 @@ pub(crate) fn call(world: &World, organization: &Organization, method: Method, p
     )
 }
 
+/// The wrong fields that an answer names, a line each with what is wrong.
+///
+/// # Panics
+/// When it is not 422.
+pub(crate) async fn wrong_fields(request: RequestBuilder) -> String {
+    let answer = request.send().await.expect("ingest-api answers");
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let problem: Value = answer.json().await.expect("a problem is JSON");
+    let errors = problem["errors"].as_array().expect("a 422 names fields");
+    let told: Vec<_> = errors
+        .iter()
+        .map(|error| format!("{}: {}", text(error, "field"), text(error, "detail")))
+        .collect();
+    told.join("\n")
+}
+
 /// Events with different payloads, all sent at once.
 pub(crate) async fn send(producer: &Producer, count: usize) -> Vec<(EventId, Vec<u8>)> {
     let sends = (0..count).map(async |number| {

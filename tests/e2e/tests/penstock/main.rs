@@ -1,6 +1,9 @@
 //! Penstock from the outside: events in over HTTP, webhooks out, and processes killed in between.
 
 mod calls;
+mod capture;
+mod console;
+mod debian;
 mod delivering;
 mod endpoints;
 mod faults;

@@ -66,7 +66,7 @@ async fn a_filter_that_is_not_reached_ends_its_delivery_and_says_so() {
     assert_eq!(dead[0]["last_outcome"], "filter", "{dead:?}");
     assert_eq!(of(&json!(first.id)).await["data"], json!([]));
     let counted = world
-        .gauge(world.stack().worker(0), "filters_undecided_total")
+        .gauge(world.stack().worker(0), "penstock_filters_undecided_total")
         .await;
     assert_eq!(counted, Some(1.0));
     assert_eq!(world.deliveries_of(id).await.len(), 3);

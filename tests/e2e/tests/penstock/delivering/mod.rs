@@ -3,10 +3,11 @@
 mod answers;
 mod bodies;
 mod connections;
-mod early;
+mod credentials;
 mod egress;
 mod filters;
 mod intake;
+mod opening;
 mod isolation;
 mod ordering;
 mod pace;

@@ -1,7 +1,12 @@
 //! Endpoints as their owners make, watch, pull and mend them.
 
 mod breaker;
-pub(crate) mod manage;
+mod filters;
+mod manage;
+mod leases;
 mod pull;
 mod recoveries;
 mod recovery;
+mod waiting;
+mod stats;
+mod signatures;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Answer, Endpoint, Organization, Receiver, Setup, World, until};
+use e2e::{Answer, Endpoint, Event, Organization, Receiver, Setup, World, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::domain::clock::UnixMicros;
@@ -179,5 +179,34 @@ async fn a_delivery_whose_payload_is_being_removed_does_not_come_back() {
     until_progress(&world, &recovery, |seen| *seen == ("finished".to_owned(), 0)).await;
     world.until_deliveries_are(1, "dead").await;
     assert_eq!(receiver.count(), sent);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_recovery_of_a_tenants_endpoint_counts_that_tenants_events_beside_any_number_of_others() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let fields = json!({"tenant": "one", "create_tenant": true});
+    let endpoint = world.endpoint_with(&organization, &receiver, fields).await;
+    let event = Event::new("a", "1").of_tenant("one");
+    for _ in 0..2 {
+        world.producer(&organization).send(&event).await;
+    }
+    world.until_deliveries_are(2, "delivered").await;
+    // One more than are counted.
+    let others = sqlx::query(
+        "insert into events (org_id, accepted_at, id, type, content_type, data, tenant)
+         select $1, now() - n * interval '1 millisecond', gen_random_uuid(), 'a', 'application/json', '1', 'two'
+         from generate_series(1, 10001) n",
+    );
+    let others = others.bind(organization.id).execute(world.database()).await;
+    others.expect("Postgres runs");
+    let recovery = recover(&world, &organization, endpoint, "delivered", 100).await;
+    let shown = json(call(&world, &organization, Method::GET, &recovery.path)).await;
+    assert_eq!(shown["matched"], 2);
+    until_progress(&world, &recovery, |seen| *seen == ("finished".to_owned(), 2)).await;
+    world.settle().await;
+    assert_eq!(receiver.count(), 4);
     world.finish().await;
 }

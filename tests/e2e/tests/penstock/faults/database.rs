@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Organization, Shutdown, World, transcript, until};
+use e2e::{Organization, Shutdown, World, transcript};
 use futures_util::future::join_all;
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -28,19 +28,8 @@ async fn on_insert(world: &World, table: &'static str, statement: &str) {
 
 /// Waits until so many statements wait for a lock.
 pub(crate) async fn until_statements_wait(world: &World, count: i64) {
-    until("statements to wait", async || {
-        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
-        let waiting: i64 = sqlx::query_scalar(waiting)
-            .fetch_one(world.database())
-            .await
-            .expect("Postgres runs");
-        if waiting == count {
-            Ok(())
-        } else {
-            Err(waiting.to_string())
-        }
-    })
-    .await;
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+    world.until_count_is("statements to wait", waiting, count).await;
 }
 
 /// Locks an organisation's row until the transaction ends.
@@ -175,7 +164,7 @@ async fn requests_that_wait_for_the_same_key_fail_together_when_postgres_is_away
         assert_eq!((answer.status().as_u16(), retry_after), (503, true));
     }
     // One, and those of requests that a slow machine sent only after its end.
-    let lookups = world.metric(0, "key_lookups_total").await;
+    let lookups = world.metric(0, "penstock_key_lookups_total").await;
     assert!(lookups <= REQUESTS / 2, "{lookups}");
     world.stack_mut().postgres_mut().start().await.unwrap();
     world.finish().await;

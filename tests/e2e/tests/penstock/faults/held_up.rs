@@ -7,7 +7,7 @@ use shared::wire::stream;
 use sqlx::postgres::PgTransaction;
 use tokio::process::Command;
 
-use crate::operating::audit::worker_command;
+use crate::operating::commands::worker_command;
 use crate::setup;
 
 const WORKER: &str = "delivery-worker";
@@ -59,7 +59,9 @@ async fn storing_goes_on_after(interrupt: &'static str) {
     world.until_worker_logs("cannot store events, trying again").await;
     events.rollback().await.expect("Postgres runs");
     world.until_delivery_is(id, "delivered").await;
-    let counted = world.gauge(world.stack().worker(0), "intake_events_total").await;
+    let counted = world
+        .gauge(world.stack().worker(0), "penstock_intake_events_total")
+        .await;
     assert_eq!(counted, Some(1.0));
     world.finish().await;
 }
@@ -101,7 +103,9 @@ async fn results_are_recorded_while_an_endpoint_that_is_gone_cannot_be_disabled(
         if status == "disabled" { Ok(()) } else { Err(status) }
     })
     .await;
-    let lost = world.gauge(world.stack().worker(0), "leases_lost_total").await;
+    let lost = world
+        .gauge(world.stack().worker(0), "penstock_leases_lost_total")
+        .await;
     assert_eq!((well.count(), lost), (1, Some(0.0)));
     world.finish().await;
 }

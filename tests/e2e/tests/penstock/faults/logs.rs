@@ -11,7 +11,7 @@ use crate::setup;
 /// Bytes that a pipe holds.
 const PIPE_BYTES: usize = 64 * 1024;
 
-const DROPPED: &str = "log_lines_dropped_total";
+const DROPPED: &str = "penstock_log_lines_dropped_total";
 
 /// Everything there is to log.
 fn talkative() -> e2e::Setup {

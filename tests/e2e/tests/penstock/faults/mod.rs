@@ -9,3 +9,4 @@ mod logs;
 pub(crate) mod restarts;
 mod restored;
 mod silence;
+mod wedged;

@@ -1,8 +1,7 @@
 //! A database that was restored while a worker ran: events go to the endpoints that it holds now.
 
-use e2e::{Event, until};
+use e2e::Event;
 
-use crate::operating::audit::execute;
 use crate::setup;
 
 /// Keeps what a backup would hold of the endpoints.
@@ -24,24 +23,16 @@ async fn an_endpoint_that_a_restore_brought_back_gets_what_is_sent_from_then_on(
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     let endpoint = world.endpoint(&organization, &receiver).await;
-    execute(&world, BACK_UP).await;
+    world.execute(BACK_UP).await;
     let path = world.url(&format!("/v1/endpoints/{}", endpoint.id));
     let deletion = world.http().delete(path).bearer_auth(&organization.key);
     assert_eq!(deletion.send().await.unwrap().status(), 204);
     let producer = world.producer(&organization);
     // Once this is stored, the worker knows of the deletion.
     let before = producer.send(&Event::new("a", "1")).await;
-    until("the event to be stored", async || {
-        let stored = world.stored_data(before).await;
-        if stored.is_empty() {
-            Err(String::new())
-        } else {
-            Ok(())
-        }
-    })
-    .await;
+    world.until_event_is_stored(before).await;
 
-    execute(&world, RESTORE).await;
+    world.execute(RESTORE).await;
     let after = producer.send(&Event::new("a", "2")).await;
     world.until_delivery_is(after, "delivered").await;
     let arrived: Vec<_> = receiver.webhooks().iter().map(|webhook| webhook.id).collect();

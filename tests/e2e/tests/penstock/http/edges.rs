@@ -159,7 +159,7 @@ async fn a_flood_of_frames_that_belong_to_no_request_ends_its_connection() {
         flood(&world, frame).await;
     }
     // It would be closed later too, for want of a request: these are ended because they are floods. h2 ends some itself.
-    let ended = world.metric(0, "http2_floods_total").await;
+    let ended = world.metric(0, "penstock_http2_floods_total").await;
     assert!(ended >= 5, "{ended} of {}", floods.len());
     let health = world.http().get(world.url("/healthz")).send().await.unwrap();
     assert!(health.status().is_success());

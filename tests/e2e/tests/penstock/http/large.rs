@@ -7,7 +7,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
 use crate::http::hostile::{connect, hear};
-use crate::operating::audit::execute;
 use crate::reading::pages::store_events;
 use crate::setup;
 
@@ -90,11 +89,9 @@ async fn little_is_read_of_what_a_stranger_sends() {
 /// Stores events of 200 000 bytes of payload each, without any delivery.
 async fn store_large_events(world: &World, organization: &Organization, count: i32) {
     store_events(world, organization, count).await;
-    execute(
-        world,
-        "update events set data = convert_to('\"' || repeat('x', 200000) || '\"', 'UTF8')",
-    )
-    .await;
+    world
+        .execute("update events set data = convert_to('\"' || repeat('x', 200000) || '\"', 'UTF8')")
+        .await;
 }
 
 /// What large answers may hold together.
@@ -106,7 +103,9 @@ async fn answers_that_are_not_taken_hold_no_more_memory_than_they_may_together()
     let organization = world.organization().await;
     store_large_events(&world, &organization, 20).await;
     let held = async || {
-        let held = world.gauge(world.stack().ingest(0), "answer_buffer_bytes").await;
+        let held = world
+            .gauge(world.stack().ingest(0), "penstock_answer_buffer_bytes")
+            .await;
         held.expect("it is exported")
     };
     // A page is 4 MB, of which a client's buffers take some.
@@ -124,7 +123,7 @@ async fn answers_that_are_not_taken_hold_no_more_memory_than_they_may_together()
         idle.push(connection);
     }
     until("answers to be refused", async || {
-        match world.metric(0, "answer_refusals_total").await {
+        match world.metric(0, "penstock_answer_refusals_total").await {
             0 => Err("none is".to_owned()),
             _ => Ok(()),
         }

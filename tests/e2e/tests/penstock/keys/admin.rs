@@ -179,7 +179,7 @@ async fn what_does_not_exist_or_is_wrong_is_refused() {
     422 Unprocessable Entity
     content-type: application/problem+json
 
-    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: id","errors":[{"field":"id","detail":"unknown field `id`, expected one of `name`, `tier`, `rate_limit_per_minute`, `payload_retention_days` at line 1 column 5"}]}
+    {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: id","errors":[{"field":"id","detail":"unknown field `id`, expected one of `name`, `tier`, `rate_limit_per_minute`, `payload_retention_days`, `events_per_month`, `quota_action` at line 1 column 5"}]}
     "#);
     world.finish().await;
 }

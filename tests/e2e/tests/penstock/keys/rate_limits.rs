@@ -14,7 +14,7 @@ use crate::setup;
 pub(crate) async fn until_together(world: &World, replicas: u32) {
     for index in 0..replicas as usize {
         until("the replicas to know each other", async || {
-            match world.metric(index, "rate_limit_replicas").await {
+            match world.metric(index, "penstock_rate_limit_replicas").await {
                 known if known == u64::from(replicas) => Ok(()),
                 other => Err(other.to_string()),
             }
@@ -137,7 +137,7 @@ async fn replicas_that_are_cut_off_admit_their_share() {
     let mut used = 2;
     for index in [0, 1] {
         until("the replica to notice", async || {
-            match world.metric(index, "rate_limit_cut_off").await {
+            match world.metric(index, "penstock_rate_limit_cut_off").await {
                 1 => Ok(()),
                 other => Err(other.to_string()),
             }

@@ -1,9 +1,10 @@
-//! Who may do what: keys with scopes, and the admin token.
+//! Who may do what: keys with scopes, and admin tokens.
 
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::calls::{answer, same_answer};
-use crate::world;
+use crate::calls::{answer, json, request, same_answer, status};
+use crate::{setup, world};
 
 #[tokio::test]
 async fn only_the_admin_token_opens_the_admin_api() {
@@ -29,6 +30,36 @@ async fn only_the_admin_token_opens_the_admin_api() {
 
     {"type":"about:blank","title":"Unauthorized","status":401,"detail":"send the admin token as `Authorization: Bearer …`"}
     "#);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn admin_tokens_have_names_and_may_do_what_their_scope_says() {
+    let (reader, manager) = ("r".repeat(32), "m".repeat(32));
+    let tokens = format!("look:read:{reader},ops:manage:{manager}");
+    let world = setup()
+        .replicas(1, 0)
+        .ingest_env("ADMIN_TOKENS", &tokens)
+        .start()
+        .await;
+    let path = "/admin/v1/organizations";
+    for token in [&reader, &manager, world.stack().admin_token()] {
+        json(request(&world, 0, Method::GET, path, token)).await;
+    }
+    let make = |token: &str| {
+        let request = request(&world, 0, Method::POST, path, token);
+        request.json(&json!({"name": "x"}))
+    };
+    insta::assert_snapshot!(answer(make(&reader)).await, @r#"
+    403 Forbidden
+    content-type: application/problem+json
+
+    {"type":"about:blank","title":"Forbidden","status":403,"detail":"the admin token lacks the scope `manage`"}
+    "#);
+    for token in [&manager, world.stack().admin_token()] {
+        assert_eq!(status(make(token)).await, StatusCode::CREATED);
+    }
+    assert_eq!(status(make(&"x".repeat(32))).await, StatusCode::UNAUTHORIZED);
     world.finish().await;
 }
 

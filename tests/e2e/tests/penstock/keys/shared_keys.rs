@@ -76,13 +76,13 @@ async fn a_restart_verifies_none_of(count: usize) {
     until("every key to be confirmed", async || {
         // What waits too long to be confirmed is trusted meanwhile, and asked for again with its next use.
         join_all(keys.iter().map(|key| tried(&world, 0, key))).await;
-        match world.metric(0, "key_lookups_total").await {
+        match world.metric(0, "penstock_key_lookups_total").await {
             lookups if lookups >= count as u64 => Ok(()),
             other => Err(other.to_string()),
         }
     })
     .await;
-    assert_eq!(world.metric(0, "key_verifications_total").await, 0);
+    assert_eq!(world.metric(0, "penstock_key_verifications_total").await, 0);
     world.finish().await;
 }
 
@@ -131,7 +131,7 @@ async fn what_is_put_into_the_bucket_by_others_opens_nothing() {
     assert_eq!(tried(&world, 0, &organization.key).await, 401);
     assert_eq!(tried(&world, 0, &other.key).await, 404);
     assert_eq!(
-        world.metric(0, "key_verifications_total").await,
+        world.metric(0, "penstock_key_verifications_total").await,
         1,
         "the other key was verified again"
     );

@@ -1,12 +1,13 @@
-//! What operators see, and what the services do on their own: gauges, audits, retention.
+//! What operators see and do, and what the services do on their own.
 
-pub(crate) mod audit;
-mod backlog;
-mod counting;
+mod audit_log;
+pub(crate) mod commands;
+mod log_lines;
+pub(crate) mod metrics;
 mod nats_users;
-mod partitions;
-mod pending;
-mod readiness;
-mod removals;
-mod requeue;
+mod organizations;
+mod presence;
 pub(crate) mod retention;
+mod rotation;
+mod traces;
+mod usage;

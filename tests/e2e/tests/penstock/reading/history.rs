@@ -75,10 +75,7 @@ async fn an_event_is_shown_with_its_bytes_its_deliveries_and_their_attempts() {
     });
     let endpoint = world.endpoint(&organization, &receiver).await;
     let data = r#"{"b" : 1e400, "a": 12345678901234567890, "s": "\u0000"}"#;
-    let event = Event {
-        idempotency_key: Some("k".to_owned()),
-        ..Event::new("order.created", data)
-    };
+    let event = Event::new("order.created", data).with_idempotency_key("k");
     let producer = world.producer(&organization);
     for event in [&event, &Event::new("order.created", data)] {
         let id = producer.send(event).await;

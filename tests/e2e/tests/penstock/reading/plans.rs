@@ -48,7 +48,7 @@ async fn plan(session: &mut PgConnection, query: &str, parameters: &[(usize, &st
 }
 
 /// What Postgres says of a statement, which it carries out when the `options` have it analyzed.
-async fn explain(
+pub(crate) async fn explain(
     session: &mut PgConnection,
     options: &str,
     query: &str,
@@ -93,7 +93,7 @@ fn index_conditions(plan: &Value, table: &str) -> Vec<String> {
 }
 
 /// How many rows of a table's partitions a statement that was carried out has read.
-fn rows_read(plan: &Value, table: &str) -> f64 {
+pub(crate) fn rows_read(plan: &Value, table: &str) -> f64 {
     let is_of_table = plan["Relation Name"]
         .as_str()
         .is_some_and(|name| name.starts_with(table));
@@ -175,7 +175,7 @@ async fn results_are_written_by_key_also_in_tables_without_statistics() {
     let mut session = service_session(&world).await;
     // The times between which the events were accepted.
     let of_workers = ("recorded as (", &[(20, "now()"), (21, "now()")][..]);
-    let of_pullers = ("with given as materialized (", &[][..]);
+    let of_pullers = ("acknowledged as (", &[][..]);
     for (text, parameters) in [of_workers, of_pullers] {
         let plan = plan(&mut session, &query_with(text), parameters).await;
         let conditions = index_conditions(&plan[0]["Plan"], "deliveries_");
@@ -188,6 +188,43 @@ async fn results_are_written_by_key_also_in_tables_without_statistics() {
         );
     }
     // The end waits for every connection.
+    drop(session);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_recovery_of_a_tenants_endpoint_reads_none_of_the_events_of_others() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let seeded = sqlx::query(
+        "insert into events (org_id, accepted_at, id, type, content_type, data, tenant)
+         select $1, now() - n * interval '1 millisecond', gen_random_uuid(), 'a', 'application/json', '1',
+                case when n <= 3 then 'one' else 'two' end
+         from generate_series(1, 1000) n",
+    );
+    let seeded = seeded.bind(organization.id).execute(world.database()).await;
+    seeded.expect("Postgres takes it");
+    let mut session = service_session(&world).await;
+    let (org_id, none) = (
+        format!("'{}'", organization.id),
+        "'00000000-0000-0000-0000-000000000000'",
+    );
+    let parameters = [
+        (1, org_id.as_str()),
+        (2, none),
+        (3, "now()"),
+        (4, "now() - interval '1 hour'"),
+        (5, none),
+        (6, "2000"),
+        (7, "'{delivered}'"),
+        (8, "'one'"),
+    ];
+    let query = query_with("coalesce(d.status = any($7), false)");
+    let explained = explain(&mut session, "analyze, format json", &query, &parameters).await;
+    let plan = &explained[0]["Plan"];
+    assert_eq!(plan["Actual Rows"].as_f64(), Some(3.0), "{explained:#}");
+    let read = rows_read(plan, "events");
+    assert!(read <= 3.0, "it reads {read} rows: {explained:#}");
     drop(session);
     world.finish().await;
 }

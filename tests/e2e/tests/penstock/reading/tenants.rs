@@ -15,10 +15,7 @@ async fn an_organisation_sees_and_gets_only_what_is_its_own() {
         world.endpoint(&one, &receiver).await,
         world.endpoint(&two, &receiver).await,
     ];
-    let event = Event {
-        idempotency_key: Some("the-same".to_owned()),
-        ..Event::new("a", "1")
-    };
+    let event = Event::new("a", "1").with_idempotency_key("the-same");
     let mut ids = Vec::new();
     for (organization, endpoint) in [&one, &two].into_iter().zip(endpoints) {
         ids.push(world.producer(organization).send(&event).await);

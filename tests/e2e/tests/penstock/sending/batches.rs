@@ -106,11 +106,7 @@ async fn a_repeat_inside_a_batch_or_in_a_later_one_is_delivered_once() {
     let receiver = world.receiver().await;
     world.endpoint(&organization, &receiver).await;
     let producer = world.producer(&organization);
-    let event = Event {
-        idempotency_key: Some("k".to_owned()),
-        ..Event::new("a", "1")
-    }
-    .body();
+    let event = Event::new("a", "1").with_idempotency_key("k").body();
     let mut seen = Vec::new();
     for body in [format!("[{event},{event}]"), format!("[{event}]")] {
         let (status, outcome) = outcome(send(&producer, "application/json", body).await).await;
@@ -195,10 +191,10 @@ async fn each_event_that_is_not_stored_is_counted_once() {
     world.stack_mut().nats_mut().kill().await.unwrap();
     let response = send(&producer, "application/json", batch.to_owned()).await;
     assert_eq!(response.status(), 503);
-    assert_eq!(world.metric(0, "publish_refusals_total").await, 3);
+    assert_eq!(world.metric(0, "penstock_publish_refusals_total").await, 3);
     let response = producer.try_send(&Event::new("a", "1")).await.unwrap();
     assert_eq!(response.status(), 503);
-    assert_eq!(world.metric(0, "publish_refusals_total").await, 4);
+    assert_eq!(world.metric(0, "penstock_publish_refusals_total").await, 4);
     world.stack_mut().nats_mut().start().await.unwrap();
     world.finish().await;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use e2e::{Answer, Event, Webhook, accepted};
+use e2e::{Answer, Event, Webhook};
 use futures_util::future::join_all;
 use serde_json::json;
 use shared::domain::clock::UnixMicros;
@@ -85,10 +85,7 @@ async fn the_id_in_the_answer_is_the_id_that_is_stored_and_delivered() {
     world.endpoint(&organization, &receiver).await;
     let producer = world.producer(&organization);
     let plain = Event::new("a", "1");
-    let keyed = Event {
-        idempotency_key: Some("order-1".to_owned()),
-        ..plain.clone()
-    };
+    let keyed = plain.clone().with_idempotency_key("order-1");
     for event in [plain, keyed] {
         let id = producer.send(&event).await;
         let delivery = world.until_delivery_is(id, "delivered").await;
@@ -98,106 +95,6 @@ async fn the_id_in_the_answer_is_the_id_that_is_stored_and_delivered() {
         assert_eq!(webhooks[0].parse().id, id);
         assert_eq!(world.stored_data(id).await.len(), 1);
     }
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn a_repeated_idempotency_key_has_one_id_and_one_delivery_on_every_replica_and_after_a_restart() {
-    let mut world = setup().replicas(2, 1).start().await;
-    let organization = world.organization().await;
-    let receiver = world.receiver().await;
-    world.endpoint(&organization, &receiver).await;
-    let in_body = Event {
-        idempotency_key: Some("order-1".to_owned()),
-        ..Event::new("a", "1")
-    };
-    let plain = Event::new("a", "1");
-
-    let mut ids = Vec::new();
-    for restarted in [false, true] {
-        if restarted {
-            world.restart_everything().await;
-        }
-        for replica in [0, 1] {
-            let producer = world.producer_at(&organization, replica);
-            ids.push(producer.send(&in_body).await);
-            for header in ["\"order-1\"", "order-1"] {
-                let request = producer
-                    .post_event(plain.body())
-                    .header("idempotency-key", header);
-                ids.push(accepted(request.send().await.unwrap()).await);
-            }
-        }
-        world.settle().await;
-    }
-    assert_eq!(ids.len(), 12);
-    ids.dedup();
-    assert_eq!(ids.len(), 1, "{ids:?}");
-    assert_eq!(receiver.count(), 1);
-    assert_eq!(world.stored_data(ids[0]).await, [b"1"]);
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn repeats_that_come_at_the_same_time_are_delivered_once() {
-    let mut world = setup().replicas(2, 2).start().await;
-    let organization = world.organization().await;
-    let receiver = world.receiver().await;
-    world.endpoint(&organization, &receiver).await;
-    let event = Event {
-        idempotency_key: Some("order-1".to_owned()),
-        ..Event::new("a", "1")
-    };
-    let producers = [
-        world.producer_at(&organization, 0),
-        world.producer_at(&organization, 1),
-    ];
-    let sends = (0..60).map(|count: usize| producers[count % 2].send(&event));
-    let mut ids = join_all(sends).await;
-    ids.dedup();
-    assert_eq!(ids.len(), 1, "{ids:?}");
-    world.settle().await;
-    assert_eq!(receiver.count(), 1);
-    assert_eq!(world.stored_data(ids[0]).await.len(), 1);
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn an_idempotency_key_that_comes_again_after_a_day_is_a_new_event_beside_the_old_one() {
-    let mut world = setup().start().await;
-    let organization = world.organization().await;
-    let receiver = world.receiver().await;
-    receiver.answer(|_| Answer::status(204).held());
-    let fields = json!({"timeout_ms": 30_000, "max_in_flight": 200});
-    world.endpoint_with(&organization, &receiver, fields).await;
-    let producer = world.producer(&organization);
-    // Many, so that results of the old and of the new one are written together.
-    let send = async || {
-        let sends = (0..50).map(async |number| {
-            let event = Event {
-                idempotency_key: Some(format!("order-{number}")),
-                ..Event::new("a", "1")
-            };
-            producer.send(&event).await
-        });
-        join_all(sends).await
-    };
-    let old = send().await;
-    receiver.wait_for(50).await;
-    let a_day = "update idempotency_keys set accepted_at = accepted_at - interval '24 hours'";
-    sqlx::query(a_day).execute(world.database()).await.unwrap();
-    assert_eq!(send().await, old);
-    receiver.wait_for(100).await;
-    receiver.release();
-    world.settle().await;
-    let deliveries = world.deliveries().await;
-    assert_eq!(deliveries.len(), 100);
-    assert!(
-        deliveries
-            .iter()
-            .all(|delivery| delivery.status == "delivered" && delivery.attempts == 1)
-    );
-    assert_eq!(receiver.count(), 100);
     world.finish().await;
 }
 

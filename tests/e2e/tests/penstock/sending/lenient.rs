@@ -91,6 +91,12 @@ async fn every_form_in_which_a_name_stands_twice_is_refused() {
         ),
         (key, format!("/v1/endpoints/{pull}/pull"), r#""max":1"#),
         (key, format!("/v1/endpoints/{pull}/ack"), r#""leases":[]"#),
+        (key, format!("/v1/endpoints/{pull}/nack"), r#""delay_seconds":1"#),
+        (
+            key,
+            format!("/v1/endpoints/{pull}/extend"),
+            r#""lease_seconds":1"#,
+        ),
         (key, format!("/v1/events/{event}/replay"), r#""endpoint_id":null"#),
         (key, "/v1/keys".to_owned(), r#""name":"a""#),
         (key, format!("/v1/keys/{own}/rotate"), r#""overlap_seconds":1"#),

@@ -22,7 +22,7 @@ const PERSONAL: [&str; 9] = [
     "key-canary",
 ];
 
-async fn until_gone(world: &World, organization: &Organization, path: &str) {
+pub(crate) async fn until_gone(world: &World, organization: &Organization, path: &str) {
     until("the tenant to be gone", async || {
         let seen = status(request(world, 0, Method::GET, path, &organization.key)).await;
         if seen == 404 {
@@ -35,7 +35,7 @@ async fn until_gone(world: &World, organization: &Organization, path: &str) {
 }
 
 /// The rows of all tables that hold one of these words.
-async fn rows_with(world: &World, words: &[&str]) -> Vec<String> {
+pub(crate) async fn rows_with(world: &World, words: &[&str]) -> Vec<String> {
     let tables = "select format('%I', relname) as name from pg_class
                   where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and not relispartition";
     let tables = sqlx::query(tables)
@@ -70,6 +70,9 @@ async fn of_a_deleted_tenant_nothing_is_left_but_ids_and_counts() {
     tenant(&world, &organization, "uid-canary", fields).await;
     let body = json!({"name": "key-canary", "scopes": ["ingest", "manage"], "tenant": "uid-canary"});
     let key = crate::calls::make(&world, &organization.key, &body).await;
+    let session = "/v1/tenants/uid-canary/portal-sessions";
+    let session = request(&world, 0, Method::POST, session, &organization.key);
+    let session = crate::calls::json(session.json(&json!({}))).await;
     let receiver = world.receiver().await;
     receiver.answer(|webhook| {
         let body = String::from_utf8_lossy(&webhook.body);
@@ -115,6 +118,12 @@ async fn of_a_deleted_tenant_nothing_is_left_but_ids_and_counts() {
     assert_eq!(world.stored_data(kept).await, [b"\"kept\""]);
     let put = request(&world, 0, Method::PUT, path, &organization.key);
     assert_eq!(status(put).await, 201, "it can be made again");
+    // A session of the tenant of before is none of the new one.
+    let token = crate::calls::text(&session, "token");
+    assert_eq!(
+        status(request(&world, 0, Method::GET, "/v1/events", token)).await,
+        401
+    );
     world.finish().await;
 }
 
@@ -153,11 +162,8 @@ async fn a_tenant_that_is_being_deleted_cannot_be_made_again_and_workers_that_di
     send(&producer, Some("gone"), "21").await;
     world.stack_mut().add_worker().await.expect("a worker starts");
     until_gone(&world, &organization, path).await;
-    let with_payload: i64 = sqlx::query_scalar("select count(*) from events where data <> ''")
-        .fetch_one(world.database())
-        .await
-        .expect("Postgres runs");
-    assert_eq!(with_payload, 0);
+    let with_payload = "select count(*) from events where data <> ''";
+    assert_eq!(world.count(with_payload).await, 0);
     world.finish().await;
 }
 
@@ -169,15 +175,7 @@ async fn a_tenant_is_not_gone_while_an_event_of_it_is_locked() {
         tenant(&world, &organization, uid, json!({})).await;
     }
     let event = send(&world.producer(&organization), Some("held"), "1").await;
-    until("the event to be stored", async || {
-        let stored = world.stored_data(event).await;
-        if stored.is_empty() {
-            Err("no".to_owned())
-        } else {
-            Ok(())
-        }
-    })
-    .await;
+    world.until_event_is_stored(event).await;
     let mut holding = world.database().begin().await.expect("Postgres runs");
     let held = sqlx::query("select from events where id = $1 for update").bind(event);
     held.execute(&mut *holding).await.expect("Postgres runs");

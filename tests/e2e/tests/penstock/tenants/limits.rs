@@ -1,10 +1,11 @@
 //! A tenant's own rate limit, within the organisation's.
 
 use e2e::{Event, Organization, Producer, World, until};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{bound, tenant};
+use crate::calls::{self, request, text};
 use crate::setup;
 
 /// Waits until a replica knows of a tenant's limit, which one request of a key that is bound to it shows.
@@ -27,10 +28,7 @@ async fn until_limited(world: &World, key: &Organization, index: usize, limit: u
 }
 
 async fn send(producer: &Producer, uid: Option<&str>) -> StatusCode {
-    let event = Event {
-        tenant: uid.map(str::to_owned),
-        ..Event::new("a", "1")
-    };
+    let event = Event::new("a", "1").of_tenant(uid);
     producer
         .try_send(&event)
         .await
@@ -108,5 +106,52 @@ async fn the_headers_show_the_limit_that_is_nearer_and_a_batch_is_refused_event_
     let refused = statuses.iter().filter(|status| **status == Some(429)).count();
     assert!((3..=8).contains(&refused), "{statuses:?}");
     assert_eq!(statuses[7..], [Some(429), Some(202), Some(202)]);
+    world.finish().await;
+}
+
+/// Sends until this many events of a tenant were refused.
+async fn until_refused(producer: &Producer, uid: &str, mut refusals: usize) {
+    while refusals > 0 {
+        refusals -= usize::from(send(producer, Some(uid)).await == 429);
+    }
+}
+
+#[tokio::test]
+async fn the_figures_name_the_tenants_that_their_own_limits_refuse() {
+    let world = setup().start().await;
+    let (organization, other) = (world.organization().await, world.organization().await);
+    for (uid, limit) in [("small", 3), ("busy", 3), ("large", 60_000)] {
+        let fields = json!({"rate_limit_per_minute": limit});
+        tenant(&world, &organization, uid, fields).await;
+    }
+    let large = bound(&world, &organization, "large").await;
+    // It was made last, and limits are read in one look.
+    until_limited(&world, &large, 0, 60_000).await;
+    let producer = world.producer(&organization);
+    for (uid, refusals) in [("small", 2), ("busy", 5)] {
+        until_refused(&producer, uid, refusals).await;
+    }
+    assert_eq!(send(&producer, Some("large")).await, 202);
+    let limited = async |key: &str| {
+        let stats = calls::json(request(&world, 0, Method::GET, "/v1/stats", key)).await;
+        let tenants = stats["rate_limited_tenants"]
+            .as_array()
+            .expect("it is a list")
+            .clone();
+        tenants
+            .iter()
+            .map(|each| {
+                (
+                    text(each, "tenant").to_owned(),
+                    each["refused_last_minute"].as_u64(),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let expected = [("busy".to_owned(), Some(5)), ("small".to_owned(), Some(2))];
+    assert_eq!(limited(&organization.key).await, expected);
+    for key in [&large.key, &other.key] {
+        assert!(limited(key).await.is_empty());
+    }
     world.finish().await;
 }

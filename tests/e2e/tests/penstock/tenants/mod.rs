@@ -1,8 +1,10 @@
 //! Tenants: an organisation's customers, with events, endpoints and keys of their own.
 
-mod deletion;
+mod changes;
+pub(crate) mod deletion;
 mod fan_out;
 mod limits;
+mod on_the_way;
 mod resource;
 mod separation;
 
@@ -20,7 +22,7 @@ async fn tenant(world: &World, organization: &Organization, uid: &str, fields: V
 }
 
 /// A key that is bound to a tenant, in the organisation's place.
-async fn bound(world: &World, organization: &Organization, uid: &str) -> Organization {
+pub(crate) async fn bound(world: &World, organization: &Organization, uid: &str) -> Organization {
     let body = json!({"name": uid, "scopes": ["ingest", "manage"], "tenant": uid});
     let made = make(world, &organization.key, &body).await;
     Organization {
@@ -31,14 +33,11 @@ async fn bound(world: &World, organization: &Organization, uid: &str) -> Organiz
 
 /// Sends an event of a tenant, or of none.
 async fn send(producer: &Producer, tenant: Option<&str>, data: &str) -> EventId {
-    let event = Event {
-        tenant: tenant.map(str::to_owned),
-        ..Event::new("a", data)
-    };
+    let event = Event::new("a", data).of_tenant(tenant);
     producer.send(&event).await
 }
 
-async fn send_body(producer: &Producer, body: &Value) -> EventId {
+pub(crate) async fn send_body(producer: &Producer, body: &Value) -> EventId {
     let answer = producer.post_event(body.to_string()).send().await;
     accepted(answer.expect("ingest-api answers")).await
 }

@@ -63,6 +63,17 @@ fn id_and(value: &Value, name: &'static str, other: &Value) -> Vec<(&'static str
 /// Things for the paths of events and keys. An operation that changes or removes a thing gets one of its own.
 pub(super) async fn events_and_keys(world: &mut World, organization: &Organization) -> Fixed {
     let (endpoint, event) = delivered(world, organization).await;
+    let tenant = vec![("path.uid", json!("acme"))];
+    let path = "/v1/tenants/acme";
+    json(request(world, 0, Method::PUT, path, &organization.key).json(&json!({}))).await;
+    let session = post(
+        world,
+        organization,
+        &format!("{path}/portal-sessions"),
+        &json!({}),
+    )
+    .await;
+    let session = [tenant.clone(), id(&session["id"])].concat();
     let expunged = json!(stored_event(world, organization).await);
     vec![
         ("GET /v1/events/{id}", id(&event)),
@@ -72,6 +83,12 @@ pub(super) async fn events_and_keys(world: &mut World, organization: &Organizati
             "POST /v1/events/{id}/deliveries/{endpoint_id}/retry",
             id_and(&event, "path.endpoint_id", &endpoint),
         ),
+        ("POST /v1/tenants/{uid}/portal-sessions", tenant.clone()),
+        ("DELETE /v1/tenants/{uid}/portal-sessions", tenant),
+        ("DELETE /v1/tenants/{uid}/portal-sessions/{id}", session),
+        // They go on for a minute and a half otherwise.
+        ("GET /v1/stats", vec![("query.seconds", json!(0))]),
+        ("GET /v1/tail", vec![("query.seconds", json!(0))]),
         ("DELETE /v1/keys/{id}", id(&key(world, organization).await)),
         ("POST /v1/keys/{id}/rotate", id(&key(world, organization).await)),
     ]
@@ -85,6 +102,10 @@ pub(super) async fn endpoints(world: &mut World, organization: &Organization) ->
         made["id"].clone()
     };
     let spare = async || create(json!({"url": "http://127.0.0.1:9/", "event_types": ["never.sent"]})).await;
+    let schemes = json!([{"scheme": "standard"}, {"scheme": "ed25519"}]);
+    let signing =
+        create(json!({"url": "http://127.0.0.1:9/", "event_types": ["never.sent"], "signatures": schemes}));
+    let signing = signing.await;
     let pulled = create(json!({"kind": "pull"})).await;
     let recover = format!(
         "/v1/endpoints/{}/recover",
@@ -103,7 +124,11 @@ pub(super) async fn endpoints(world: &mut World, organization: &Organization) ->
         ("PATCH /v1/endpoints/{id}", id(&spare().await)),
         ("DELETE /v1/endpoints/{id}", id(&spare().await)),
         ("POST /v1/endpoints/{id}/rotate-secret", id(&spare().await)),
+        ("GET /v1/endpoints/{id}/public-key", id(&signing)),
+        ("POST /v1/endpoints/{id}/rotate-key", id(&signing)),
         ("POST /v1/endpoints/{id}/test", id(&endpoint)),
+        ("POST /v1/endpoints/{id}/filter/preview", id(&endpoint)),
+        ("GET /v1/endpoints/{id}/stats", id(&endpoint)),
         ("GET /v1/endpoints/{id}/deliveries", id(&endpoint)),
         ("GET /v1/endpoints/{id}/deliveries/summary", id(&endpoint)),
         ("POST /v1/endpoints/{id}/recover", id(&spare().await)),
@@ -119,6 +144,8 @@ pub(super) async fn endpoints(world: &mut World, organization: &Organization) ->
             id_and(&pulled, "body.wait_seconds", &json!(0)),
         ),
         ("POST /v1/endpoints/{id}/ack", id(&pulled)),
+        ("POST /v1/endpoints/{id}/nack", id(&pulled)),
+        ("POST /v1/endpoints/{id}/extend", id(&pulled)),
     ]
 }
 
@@ -132,10 +159,13 @@ pub(super) async fn zapier(world: &World, organization: &Organization) -> Fixed 
 pub(super) async fn admin(world: &World) -> Fixed {
     let (organization, _) = unlimited(world).await;
     let key = key(world, &organization).await;
+    let event = stored_event(world, &organization).await;
     let org_id = || vec![("path.org_id", json!(organization.id))];
+    let deleted = vec![("path.org_id", json!(world.organization().await.id))];
     vec![
         ("GET /admin/v1/organizations/{org_id}", org_id()),
         ("PATCH /admin/v1/organizations/{org_id}", org_id()),
+        ("DELETE /admin/v1/organizations/{org_id}", deleted),
         ("POST /admin/v1/organizations/{org_id}/keys", org_id()),
         ("GET /admin/v1/organizations/{org_id}/keys", org_id()),
         (
@@ -143,5 +173,9 @@ pub(super) async fn admin(world: &World) -> Fixed {
             vec![("path.org_id", json!(organization.id)), ("path.id", key)],
         ),
         ("POST /admin/v1/organizations/{org_id}/endpoints", org_id()),
+        (
+            "GET /admin/v1/events/{id}/explain",
+            vec![("path.id", json!(event))],
+        ),
     ]
 }

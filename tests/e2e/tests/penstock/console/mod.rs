@@ -1,0 +1,12 @@
+//! The console and the portal: their sessions over HTTP, and their pages in a real browser.
+
+mod browser;
+mod dead;
+mod figures;
+mod flows;
+mod forms;
+mod pictures;
+mod portal;
+mod sessions;
+mod stats;
+mod tail;

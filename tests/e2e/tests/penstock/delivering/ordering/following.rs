@@ -1,0 +1,52 @@
+//! Whichever way a delivery ends, the next one of its key follows.
+
+use e2e::{Answer, World};
+
+use super::{ordered_endpoint, read, send, taken};
+use crate::setup;
+
+/// Waits until so many deliveries are parked behind others of their keys.
+async fn until_parked(world: &World, count: i64) {
+    let parked = "select count(*) from deliveries where parked and status = 'pending'";
+    world
+        .until_count_is("deliveries to be parked", parked, count)
+        .await;
+}
+
+/// What a worker of another release, or ingest-api, may do to the row of one payload's delivery.
+async fn change(world: &World, number: usize, change: &str) {
+    let update = format!(
+        "update deliveries d set {change} from events e
+         where e.id = d.event_id and e.accepted_at = d.accepted_at
+           and convert_from(e.data, 'UTF8')::json ->> 'number' = '{number}'"
+    );
+    let done = sqlx::query(sqlx::AssertSqlSafe(update))
+        .execute(world.database())
+        .await;
+    assert_eq!(done.expect("Postgres runs").rows_affected(), 1);
+}
+
+#[tokio::test]
+async fn whoever_ends_a_delivery_the_next_one_of_its_key_follows_and_one_that_is_made_again_too() {
+    let setup = setup().worker_env("RETRY_FACTOR", "1");
+    let mut world = setup.worker_env("RETRY_INITIAL", "1h").start().await;
+    let organization = world.organization().await;
+    let (receiver, _) = ordered_endpoint(&mut world, &organization, "skip").await;
+    receiver.answer(|webhook| Answer::status(if read(webhook).1 == 0 { 500 } else { 204 }));
+    for number in 0..4 {
+        send(&world, &organization, "a", number).await;
+    }
+    until_parked(&world, 3).await;
+    let ended = "status = 'dead', next_attempt_at = null, finished_at = now()";
+    // One that is parked ends, and then the one that all wait for.
+    change(&world, 1, ended).await;
+    until_parked(&world, 2).await;
+    change(&world, 0, &format!("lease_token = null, {ended}")).await;
+    world.until_deliveries_are(2, "delivered").await;
+    assert_eq!(taken(&receiver)["a"], [2, 3]);
+    let again = "status = 'pending', next_attempt_at = now(), finished_at = null, revived_at = now()";
+    change(&world, 1, again).await;
+    world.until_deliveries_are(3, "delivered").await;
+    assert_eq!(taken(&receiver)["a"], [2, 3, 1]);
+    world.finish().await;
+}

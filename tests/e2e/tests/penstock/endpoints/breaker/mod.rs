@@ -1,0 +1,214 @@
+//! Endpoints that keep failing: the circuit breaker, disabling, and what their owners are told.
+
+mod notices;
+
+use std::time::Duration;
+
+use e2e::{Answer, Endpoint, Event, RawReceiver, Receiver, Setup, Webhook, World, read_request, until};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::calls::send;
+use crate::setup;
+
+/// Retries every 200 ms, and a pause of a second between probes.
+fn quick(failures: &str, pause: &str) -> Setup {
+    setup()
+        .worker_env("RETRY_FACTOR", "1")
+        .worker_env("CIRCUIT_FAILURES", failures)
+        .worker_env("CIRCUIT_PAUSE", pause)
+        .worker_env("CIRCUIT_PAUSE_MAX", pause)
+}
+
+async fn until_status_is(world: &World, endpoint: Endpoint, expected: &str) -> Option<String> {
+    until(&format!("the endpoint to be {expected}"), async || {
+        let query = sqlx::query_as("select status, disabled_reason from endpoints where id = $1");
+        let row = query.bind(endpoint.id).fetch_one(world.database()).await;
+        let (status, reason): (String, Option<String>) = row.map_err(|error| error.to_string())?;
+        if status == expected {
+            Ok(reason)
+        } else {
+            Err(status)
+        }
+    })
+    .await
+}
+
+/// A receiver whose endpoint names operational events.
+async fn watcher(world: &mut World, organization: &e2e::Organization) -> Receiver {
+    let receiver = world.receiver().await;
+    let types = json!({"event_types": ["endpoint.*", "delivery.dead"]});
+    world.endpoint_with(organization, &receiver, types).await;
+    receiver
+}
+
+fn told(webhook: &Webhook) -> (String, Value) {
+    let body = webhook.parse();
+    (
+        body.r#type,
+        serde_json::from_str(body.data.get()).expect("it is what the test wrote"),
+    )
+}
+
+/// That its circuit has opened, while nearly all of 30 deliveries waited, and that it has closed.
+fn assert_told_of_one_failure(webhooks: &[Webhook], endpoint: Endpoint) {
+    let [(failing, failure), (recovered, recovery)] = [told(&webhooks[0]), told(&webhooks[1])];
+    assert_eq!(
+        [failing.as_str(), recovered.as_str()],
+        ["endpoint.failing", "endpoint.recovered"]
+    );
+    let waiting = failure["waiting_deliveries"].as_u64();
+    assert!(
+        waiting.is_some_and(|waiting| (20..=30).contains(&waiting)),
+        "{failure}"
+    );
+    let since = &failure["failing_since"];
+    assert_eq!(
+        failure,
+        json!({"endpoint_id": endpoint.id, "failing_since": since, "reason": "status",
+               "waiting_deliveries": waiting})
+    );
+    assert_eq!(
+        recovery,
+        json!({"endpoint_id": endpoint.id, "failing_since": since})
+    );
+    let since = since.as_str().expect("a time is a text");
+    assert_eq!(since.len(), "2026-01-01T00:00:00.000000Z".len(), "{since}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_keeps_failing_is_sent_one_probe_at_a_time_by_all_workers_together() {
+    let mut world = quick("3", "1s").replicas(1, 2).start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(500));
+    let fields = json!({"max_in_flight": 2, "event_types": ["a", "endpoint.recovered"]});
+    let endpoint = world.endpoint_with(&organization, &receiver, fields).await;
+    let watcher = watcher(&mut world, &organization).await;
+    send(&world.producer(&organization), 30).await;
+    let open = "select count(*) from endpoint_health where open_until is not null";
+    world.until_count_is("the circuit to be open", open, 1).await;
+
+    // Two in flight at each worker when it opened; each of the others is a probe.
+    receiver.wait_for(3 + 4 + 3).await;
+    let webhooks = receiver.webhooks();
+    let probes = &webhooks[3 + 4..];
+    for pair in probes.windows(2) {
+        let pause = pair[1].arrived - pair[0].arrived;
+        assert!(pause >= Duration::from_millis(900), "{pause:?}");
+    }
+
+    receiver.answer(|_| Answer::status(204));
+    world.settle().await;
+    assert_eq!(world.count("select count(*) from endpoint_health").await, 0);
+    let attempts =
+        "select sum(attempts) from deliveries d join events e on e.id = d.event_id where e.type = 'a'";
+    let attempts = world.count(attempts).await;
+    assert_eq!(
+        usize::try_from(attempts),
+        Ok(receiver.count()),
+        "waiting costs no attempts"
+    );
+
+    assert_told_of_one_failure(&watcher.wait_for(2).await, endpoint);
+    assert_eq!(
+        world.count("select count(*) from events where type <> 'a'").await,
+        2,
+        "once, however many workers and probes saw it"
+    );
+    let told = "select count(*) from operational_events";
+    world.until_count_is("what was told to be removed", told, 0).await;
+    assert!(
+        receiver
+            .webhooks()
+            .iter()
+            .all(|webhook| webhook.parse().r#type == "a")
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_nothing_but_fail_is_disabled_and_goes_on_when_it_is_enabled() {
+    let mut world = quick("2", "100ms")
+        .worker_env("DISABLE_AFTER", "1s")
+        .start()
+        .await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(500));
+    let endpoint = world
+        .endpoint_with(&organization, &receiver, json!({"event_types": ["a"]}))
+        .await;
+    let watcher = world.receiver().await;
+    let types = json!({"event_types": ["endpoint.failing", "endpoint.disabled"]});
+    world.endpoint_with(&organization, &watcher, types).await;
+    let accepted = send(&world.producer(&organization), 20).await;
+    let reason = until_status_is(&world, endpoint, "disabled").await;
+    assert_eq!(reason.as_deref(), Some("nothing but failures for 1s"));
+    let webhooks = watcher.wait_for(2).await;
+    insta::assert_snapshot!(told(&webhooks[0]).0, @"endpoint.failing");
+    insta::assert_snapshot!(told(&webhooks[1]).0, @"endpoint.disabled");
+    assert_eq!(
+        told(&webhooks[1]).1,
+        json!({"endpoint_id": endpoint.id, "reason": "nothing but failures for 1s"})
+    );
+
+    receiver.answer(|_| Answer::status(204));
+    let enable = sqlx::query("update endpoints set status = 'enabled' where id = $1").bind(endpoint.id);
+    enable.execute(world.database()).await.unwrap();
+    world.settle().await;
+    for (id, _) in accepted {
+        assert!(receiver.webhooks_of(id).iter().any(Webhook::was_taken));
+    }
+    world.finish().await;
+}
+
+async fn raw_receiver(status: &'static str) -> RawReceiver {
+    RawReceiver::start("127.0.0.1:0", move |mut stream| async move {
+        read_request(&mut stream).await;
+        let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n");
+        stream
+            .write_all(answer.as_bytes())
+            .await
+            .expect("the worker waits for it");
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_deleted_is_neither_disabled_nor_remembered_as_unwell() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    watcher(&mut world, &organization).await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(410).held());
+    let patient = json!({"timeout_ms": 30_000});
+    let endpoint = world.endpoint_with(&organization, &receiver, patient).await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    receiver.wait_for(1).await;
+    let delete = sqlx::query("update endpoints set deleted_at = now() where id = $1").bind(endpoint.id);
+    delete.execute(world.database()).await.unwrap();
+    receiver.release();
+    until("the late answer to be recorded", async || {
+        match world.attempts_of(id).await.len() {
+            1 => Ok(()),
+            others => Err(others.to_string()),
+        }
+    })
+    .await;
+    until_status_is(&world, endpoint, "enabled").await;
+    let told = "select (select count(*) from operational_events) +
+                       (select count(*) from events where type = 'endpoint.disabled')";
+    assert_eq!(world.count(told).await, 0);
+
+    // What a failure comes to that is counted after the deletion.
+    let late =
+        "insert into endpoint_health (endpoint_id, org_id, consecutive_failures, failing_since, open_until)
+                select id, org_id, 10, now(), now() from endpoints where id = $1
+                on conflict (endpoint_id) do nothing";
+    let late = sqlx::query(late).bind(endpoint.id);
+    late.execute(world.database()).await.unwrap();
+    let counted = "select count(*) from endpoint_health";
+    world.until_count_is("it to be forgotten", counted, 0).await;
+    world.finish().await;
+}

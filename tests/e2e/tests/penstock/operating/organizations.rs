@@ -1,0 +1,141 @@
+//! Deleting an organisation removes all that it has, whatever happens meanwhile.
+
+use e2e::{Answer, Event, Organization, World, until};
+use reqwest::Method;
+use reqwest_middleware::RequestBuilder;
+use serde_json::json;
+
+use crate::calls::{self, request, status, until_refused};
+use crate::setup;
+use crate::tenants::deletion::rows_with;
+use crate::tenants::send_body;
+
+pub(crate) fn admin(
+    world: &World,
+    organization: &Organization,
+    method: Method,
+    path: &str,
+) -> RequestBuilder {
+    let path = format!("/admin/v1/organizations/{}{path}", organization.id);
+    request(world, 0, method, &path, world.stack().admin_token())
+}
+
+pub(crate) async fn until_gone(world: &World, organization: &Organization) {
+    until("the organisation to be gone", async || {
+        match status(admin(world, organization, Method::GET, "")).await {
+            seen if seen == 404 => Ok(()),
+            seen => Err(seen.to_string()),
+        }
+    })
+    .await;
+}
+
+/// An organisation with a bit of everything: tenants, endpoints of each kind, deliveries that are delivered, failed and
+/// wait in order, a recovery, an event in quarantine.
+async fn fill(world: &mut World) -> Organization {
+    let organization = world
+        .organization_with(&json!({"name": "org-canary", "tier": "enterprise"}))
+        .await;
+    let receiver = world.receiver().await;
+    receiver.answer(|webhook| {
+        let fails = String::from_utf8_lossy(&webhook.body).contains("fail");
+        Answer::status(if fails { 500 } else { 200 }).with_body("answer-canary")
+    });
+    let owned =
+        json!({"tenant": "uid-canary", "create_tenant": true, "ordered": true, "description": "url-canary"});
+    world.endpoint_with(&organization, &receiver, owned).await;
+    let endpoint = world.endpoint(&organization, &receiver).await;
+    let pull = request(world, 0, Method::POST, "/v1/endpoints", &organization.key);
+    calls::json(pull.json(&json!({"kind": "pull"}))).await;
+    let producer = world.producer(&organization);
+    for (number, outcome) in ["taken", "fail", "fail"].into_iter().enumerate() {
+        for tenant in [None, Some("uid-canary")] {
+            let body = json!({
+                "type": "a", "data": ["payload-canary", outcome], "tenant": tenant,
+                "ordering_key": "ordering-canary", "idempotency_key": format!("idempotency-canary-{number}"),
+            });
+            send_body(&producer, &body).await;
+        }
+    }
+    world.until_deliveries_are(2, "delivered").await;
+    let path = format!("/v1/endpoints/{}/recover", endpoint.id);
+    let recover = request(world, 0, Method::POST, &path, &organization.key);
+    let times = json!({"since": "2020-01-01T00:00:00Z", "statuses": ["dead"]});
+    calls::json(recover.json(&times)).await;
+    let portal = request(world, 0, Method::PUT, "/v1/portal", &organization.key);
+    calls::json(portal.json(&json!({"name": "portal-canary"}))).await;
+    let set_aside = "insert into quarantine (stream, sequence, position, org_id, reason, bytes)
+                     values ('x', 1, 0, $1, 'x', 'payload-canary')";
+    let set_aside = sqlx::query(set_aside).bind(organization.id.as_uuid());
+    set_aside.execute(world.database()).await.expect("Postgres runs");
+    organization
+}
+
+#[tokio::test]
+async fn of_a_deleted_organization_no_row_is_left() {
+    let mut world = setup().worker_env("RETRY_INITIAL", "1h").start().await;
+    let organization = fill(&mut world).await;
+    let other = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&other, &receiver).await;
+    let kept = world.producer(&other).send(&Event::new("a", r#""kept""#)).await;
+    receiver.wait_for(1).await;
+    let words = ["canary".to_owned(), organization.id.to_string()];
+    let words = words.each_ref().map(String::as_str);
+    assert!(rows_with(&world, &words).await.len() > 20);
+
+    let session = "/v1/tenants/uid-canary/portal-sessions";
+    let session = request(&world, 0, Method::POST, session, &organization.key);
+    let session = calls::json(session.json(&json!({}))).await;
+    let deleted = admin(&world, &organization, Method::DELETE, "");
+    assert_eq!(status(deleted).await, 202);
+    until_refused(&world, 0, &organization.key).await;
+    until("the portal's session to be over", async || {
+        let token = calls::text(&session, "token");
+        match status(request(&world, 0, Method::GET, "/v1/events", token)).await {
+            seen if seen == 401 => Ok(()),
+            seen => Err(seen.to_string()),
+        }
+    })
+    .await;
+    until_gone(&world, &organization).await;
+    let left = rows_with(&world, &words[..1]).await;
+    assert!(left.is_empty(), "{left:#?}");
+    // The log of who did what keeps ids.
+    let left = rows_with(&world, &words[1..]).await;
+    assert!(left.iter().all(|row| row.starts_with("audit_log:")), "{left:#?}");
+    assert_eq!(world.stored_data(kept).await, [b"\"kept\""]);
+    assert_eq!(
+        status(admin(&world, &organization, Method::DELETE, "")).await,
+        404
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_organization_that_is_being_deleted_cannot_be_changed_and_workers_that_die_lose_no_step() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let producer = world.producer(&organization);
+    for number in 0..20 {
+        producer.send(&Event::new("a", number.to_string())).await;
+    }
+    world.until_deliveries_are(20, "delivered").await;
+    world.stack_mut().worker_mut(0).kill().await.expect("it runs");
+
+    let call = |method| admin(&world, &organization, method, "");
+    assert_eq!(status(call(Method::DELETE)).await, 202);
+    assert_eq!(status(call(Method::DELETE)).await, 202, "again changes nothing");
+    assert_eq!(status(call(Method::PATCH).json(&json!({"name": "x"}))).await, 409);
+    let make_key = admin(&world, &organization, Method::POST, "/keys");
+    assert_eq!(status(make_key.json(&json!({"name": "x"}))).await, 409);
+    let shown = calls::json(call(Method::GET)).await;
+    assert_eq!(shown["events_left"], 20);
+    assert!(shown["deleting_since"].is_string(), "{shown}");
+    until_refused(&world, 0, &organization.key).await;
+    world.stack_mut().add_worker().await.expect("a worker starts");
+    until_gone(&world, &organization).await;
+    world.finish().await;
+}

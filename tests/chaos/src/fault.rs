@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 
 use crate::faults::power::Loss;
 use crate::faults::{
-    clock, cluster, crash, filters, keys, logs, nats, network, postgres, power, receivers, releases,
+    clock, cluster, crash, filters, keys, logs, nats, network, postgres, power, receivers, releases, restore,
     services, slow, soak, stream,
 };
 use crate::report::{Outcome, Report, Tried};
@@ -20,6 +20,8 @@ pub enum Fault {
     NatsKill,
     /// nats-server hangs.
     NatsFreeze,
+    /// nats-server's disk is full.
+    NatsFullDisk,
     /// The machine of nats-server loses its power.
     PowerLoss,
     /// The disk of nats-server dies, and the server lives on for a moment.
@@ -40,7 +42,9 @@ pub enum Fault {
     PostgresFreeze,
     /// Postgres's disk is full.
     PostgresFullDisk,
-    /// Receivers ask for a day's pause on every second ordering key of many endpoints.
+    /// Postgres's disk is lost, and its tables are restored from a base backup and archived WAL.
+    Restore,
+    /// The next attempts of every second ordering key of many endpoints are due in a day.
     WaitingKeys,
     /// The event stream is at its byte limit.
     StreamFull,
@@ -105,6 +109,7 @@ impl Fault {
         match self {
             Self::NatsKill => nats::kill(stage).await,
             Self::NatsFreeze => nats::freeze(stage).await,
+            Self::NatsFullDisk => nats::full_disk(stage).await,
             Self::PowerLoss => power::loss(stage, Loss::Power).await,
             Self::DiskDies => power::loss(stage, Loss::Disk).await,
             Self::NodePowerLoss => power::node_loss(stage).await,
@@ -115,6 +120,7 @@ impl Fault {
             Self::PostgresCrash => postgres::crash(stage).await,
             Self::PostgresFreeze => postgres::freeze(stage).await,
             Self::PostgresFullDisk => postgres::full_disk(stage).await,
+            Self::Restore => restore::run(stage).await,
             Self::WaitingKeys => keys::waiting(stage).await,
             Self::StreamFull => stream::full(stage).await,
             Self::LeaderKill => cluster::kill_leader(stage).await,

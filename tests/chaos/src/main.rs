@@ -10,7 +10,7 @@ use clap::Parser;
 
 /// Fault tests of Penstock. Ends with status 1 when an event was lost or altered, or a bound did not hold.
 #[derive(Debug, Parser)]
-#[command(name = "chaos")]
+#[command(name = "cargo chaos")]
 struct Cli {
     /// Which faults; all but the soak if none is named.
     faults: Vec<Fault>,
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            shared::process::output::complain(&format!("chaos: {error:#}"));
+            shared::process::output::complain(&format!("cargo chaos: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -36,7 +36,7 @@ pub struct Report {
     pub took: Duration,
     /// The checker's counts.
     pub verdict: Verdict,
-    /// What became of the first lost events.
+    /// What became of the first events that were lost, and of the first that came twice.
     pub fates: Vec<String>,
     /// The fault's own figures.
     pub figures: Vec<String>,
@@ -84,7 +84,6 @@ impl Report {
         let undelivered = self.verdict.dead + self.verdict.pending;
         if let Some(id) = lost.first() {
             self.broken.push(format!("{} lost, such as {id}", lost.len()));
-            self.broken.append(&mut self.fates);
         }
         if let Some(id) = altered.first() {
             self.broken
@@ -175,7 +174,8 @@ pub fn row(name: &str, outcome: &Outcome) -> String {
         verdict.altered.len(),
         report.figures.join("; "),
     );
-    for broken in &report.broken {
+    let fates = report.fates.iter().filter(|_| !report.is_good());
+    for broken in report.broken.iter().chain(fates) {
         line.push_str("\n                 BROKEN: ");
         line.push_str(broken);
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use e2e::{Answered, Flow, Manners, Organization, Outcome, Setup, Sink, World};
+use e2e::{Answered, Flow, Manners, Organization, Outcome, Setup, Sink, Verdict, World};
 use serde_json::{Value, json};
 
 use crate::report::{Report, summary};
@@ -13,7 +13,7 @@ use crate::stage::Stage;
 /// How long workers may come no further after the last event, before everything that was accepted is delivered.
 pub(crate) const SETTLE: Duration = Duration::from_secs(120);
 
-/// How many lost events' fates are told.
+/// How many fates of lost events are told, and of those that came twice.
 const FATES: usize = 10;
 
 /// Deliveries to the endpoint that one worker sends at once.
@@ -97,8 +97,9 @@ impl Trial {
         });
         let history = self.world.digested_history(accepted.collect(), &self.sink).await;
         let mut report = Report::new(took, history.judge());
-        let lost = report.verdict.lost.iter().take(FATES);
-        report.fates = lost.map(|id| format!("{id}: {}", self.world.fate(*id))).collect();
+        let Verdict { lost, duplicated, .. } = &report.verdict;
+        let told = lost.iter().take(FATES).chain(duplicated.iter().take(FATES));
+        report.fates = told.map(|id| format!("{id}: {}", self.world.fate(*id))).collect();
         report.note(summary(answers));
         let complaints = self.sink.complaints();
         if let Some(complaint) = complaints.first() {

@@ -29,6 +29,11 @@ async fn every_request_is_answered_while_nats_hangs() {
 }
 
 #[tokio::test]
+async fn a_nats_whose_disk_was_full_is_named_and_accepts_again_after_its_restart() {
+    holds(Fault::NatsFullDisk).await;
+}
+
+#[tokio::test]
 async fn nothing_is_lost_when_the_power_of_nats_fails() {
     holds(Fault::PowerLoss).await;
 }
@@ -76,6 +81,11 @@ async fn ingest_goes_on_while_postgres_hangs() {
 #[tokio::test]
 async fn no_worker_ends_when_postgress_disk_is_full_and_all_goes_on_when_there_is_room() {
     holds(Fault::PostgresFullDisk).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_postgress_disk_is_gone_and_its_tables_are_restored() {
+    holds(Fault::Restore).await;
 }
 
 #[tokio::test]

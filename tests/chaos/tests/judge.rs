@@ -43,9 +43,14 @@ async fn a_removed_row_a_changed_byte_and_a_repeated_webhook_are_found() {
     assert_eq!(report.verdict.lost, only(removed));
     assert_eq!(report.verdict.altered, only(altered));
     assert_eq!(report.verdict.duplicated, only(repeated));
-    let [lost, fate, changed] = report.broken.try_into().expect("three lines");
+    let [lost, changed] = report.broken.try_into().expect("two lines");
     assert_eq!(lost, format!("1 lost, such as {removed}"));
     assert_eq!(changed, format!("1 altered, such as {altered}"));
+    let [fate, of_repeated] = report.fates.try_into().expect("two fates");
+    assert!(
+        of_repeated.starts_with(&format!("{repeated}: frame ")),
+        "{of_repeated}"
+    );
     // Its row was removed behind everybody's back; up to then all went well.
     assert!(fate.starts_with(&format!("{removed}: frame ")), "{fate}");
     // A worker may have the frame before its acknowledgement has reached ingest-api.

@@ -37,6 +37,8 @@ pub(crate) struct SiteOptions {
     pub(crate) workers: usize,
     /// nats-servers, and replicas of each stream.
     pub(crate) nats_nodes: u8,
+    /// Event streams.
+    pub(crate) streams: u32,
     /// Another build of this program, to be the services.
     pub(crate) program: Option<PathBuf>,
 }
@@ -48,6 +50,7 @@ impl SiteOptions {
         ingest: 1,
         workers: 1,
         nats_nodes: 1,
+        streams: 1,
         program: None,
     };
 
@@ -69,6 +72,7 @@ pub(crate) struct Site {
     jetstream: jetstream::Context,
     http: reqwest::Client,
     workers: usize,
+    streams: u32,
 }
 
 impl Site {
@@ -90,6 +94,7 @@ impl Site {
             },
             program: options.program.clone(),
             ingest_env: env(&[
+                ("EVENT_STREAMS", &options.streams.to_string()),
                 ("EVENT_STREAM_MAX_BYTES", STREAM_BYTES),
                 ("EVENT_STREAM_REPLICAS", &options.nats_nodes.to_string()),
             ]),
@@ -112,6 +117,7 @@ impl Site {
             jetstream,
             http,
             workers: options.workers,
+            streams: options.streams,
         })
     }
 
@@ -189,8 +195,10 @@ impl Site {
     /// Empties the event streams; where there is a worker, it does.
     pub(crate) async fn settle(&self) -> anyhow::Result<()> {
         if self.workers == 0 {
-            let stream = self.jetstream.get_stream(shared::wire::stream::name(0)).await?;
-            stream.purge().await?;
+            for number in 0..self.streams {
+                let stream = self.jetstream.get_stream(shared::wire::stream::name(number));
+                stream.await?.purge().await?;
+            }
             return Ok(());
         }
         let started = Instant::now();
@@ -206,8 +214,12 @@ impl Site {
 
     /// Frames that no worker has stored yet.
     pub(crate) async fn frames(&self) -> anyhow::Result<u64> {
-        let mut stream = self.jetstream.get_stream(shared::wire::stream::name(0)).await?;
-        Ok(stream.info().await?.state.messages)
+        let mut frames = 0;
+        for number in 0..self.streams {
+            let stream = self.jetstream.get_stream(shared::wire::stream::name(number));
+            frames += stream.await?.info().await?.state.messages;
+        }
+        Ok(frames)
     }
 
     /// Makes an endpoint for one event type; `fields` are further ones of the API.

@@ -1,4 +1,4 @@
-//! Ordering keys that wait: receivers answer every second one with `Retry-After: 86400`.
+//! Ordering keys that wait: receivers refuse every second one, and the next attempt is due in a day.
 
 use std::time::{Duration, Instant};
 
@@ -36,16 +36,14 @@ pub(crate) async fn waiting(stage: &Stage) -> Tried {
     let (waiting, other) = (world.organization().await, world.organization().await);
     let receiver = world.receiver().await;
     let ordered = json!({"ordered": true});
-    world.endpoint_with(&other, &receiver, ordered.clone()).await;
+    world.endpoint_with(&other, &receiver, ordered).await;
     let before = see(stage, &world, &other, &receiver).await?;
 
     let refusing = world.receiver().await;
-    refusing.answer(|webhook| {
-        let answer = Answer::status(if waits(webhook) { 503 } else { 204 });
-        answer.with_header("retry-after", "86400")
-    });
+    refusing.answer(|webhook| Answer::status(if waits(webhook) { 500 } else { 204 }));
+    let in_a_day = json!({"ordered": true, "retry": {"initial_seconds": 86_400, "max_seconds": 86_400}});
     for _ in 0..endpoints {
-        world.endpoint_with(&waiting, &refusing, ordered.clone()).await;
+        world.endpoint_with(&waiting, &refusing, in_a_day.clone()).await;
     }
     for number in 0..2 * keys {
         send(&world, &waiting, number % keys).await;

@@ -4,6 +4,7 @@ pub(crate) mod nats;
 pub(crate) mod power;
 pub(crate) mod services;
 pub(crate) mod postgres;
+pub(crate) mod restore;
 pub(crate) mod keys;
 pub(crate) mod stream;
 pub(crate) mod cluster;

@@ -14,7 +14,7 @@ use crate::stage::Stage;
 use crate::trial::{SETTLE, Trial};
 
 /// How much of the requests with a verified key must be accepted meanwhile, in per cent.
-const ACCEPTED: f64 = 99.0;
+pub(super) const ACCEPTED: f64 = 99.0;
 
 /// The same while Postgres only hangs: nobody can revoke the key.
 const ACCEPTED_WHILE_FROZEN: f64 = 100.0;
@@ -137,7 +137,8 @@ async fn end(stage: &Stage, trial: Trial, answers: Vec<Answered>, accepted_at_le
     Ok(Outcome::Ran(report))
 }
 
-fn accepted(report: &mut Report, answers: &[Answered], at_least: f64) {
+/// Adds the share of requests that were accepted.
+pub(super) fn accepted(report: &mut Report, answers: &[Answered], at_least: f64) {
     let accepted = answers.iter().filter(|answer| answer.is_accepted()).count();
     let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     let share = 100.0 * count(accepted) / count(answers.len());

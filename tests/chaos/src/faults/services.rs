@@ -55,7 +55,9 @@ pub(crate) async fn kill_workers(stage: &Stage) -> Tried {
 
 /// SIGTERM of every process in turn; each is started again before the next one stops.
 pub(crate) async fn restart_all(stage: &Stage) -> Tried {
-    let mut trial = Trial::start(stage.setup(), Manners::default()).await;
+    // As shipped. NATS and Postgres are away one after the other, and no worker may lose its frames meanwhile.
+    let setup = stage.setup().worker_env("INTAKE_ACK_WAIT", "10s");
+    let mut trial = Trial::start(setup, Manners::default()).await;
     let flow = trial.flow(stage).await;
     let rounds = stage.pick(3, 1);
     for _ in 0..rounds {

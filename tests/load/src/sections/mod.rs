@@ -10,6 +10,7 @@ mod flat;
 mod memory;
 mod tenants;
 mod scale;
+mod streams;
 
 use clap::ValueEnum;
 
@@ -36,6 +37,8 @@ pub(crate) enum Section {
     Memory,
     /// Whether replicas make an event dearer.
     Scale,
+    /// One organisation's events over several streams of a cluster.
+    Streams,
 }
 
 impl Section {
@@ -49,6 +52,7 @@ impl Section {
         Self::Tenants,
         Self::Memory,
         Self::Scale,
+        Self::Streams,
     ];
 
     pub(crate) async fn measure(self, bench: &mut Bench) -> anyhow::Result<()> {
@@ -65,6 +69,7 @@ impl Section {
             Self::Tenants => Box::pin(tenants::measure(bench)).await,
             Self::Memory => memory::measure(bench).await,
             Self::Scale => scale::measure(bench).await,
+            Self::Streams => streams::measure(bench).await,
         }
     }
 }

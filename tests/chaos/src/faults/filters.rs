@@ -106,23 +106,26 @@ impl Attack {
         }
         let sent = Instant::now();
         let fans = i64::from(stage.pick(400_000, 20_000));
-        let organization = self.fans.id.as_uuid();
+        // Not the streams: the healthy customer's events go on.
         until_within(SETTLE, "the attack to be stored", async || {
-            let stored: i64 = sqlx::query_scalar("select count(*) from deliveries where org_id = $1")
-                .bind(organization)
-                .fetch_one(trial.database())
-                .await
-                .map_err(|error| error.to_string())?;
-            if stored == fans {
-                Ok(())
-            } else {
-                Err(format!("{stored} of {fans}"))
+            let stored = deliveries(trial, &self.fans).await;
+            let stored = stored.map_err(|error| error.to_string())?;
+            let undecided = undecided(trial, &ids, self.endpoints).await;
+            match (stored, undecided.map_err(|error| error.to_string())?) {
+                (stored, 0) if stored == fans => Ok(()),
+                (stored, undecided) => Err(format!("{stored} of {fans}, {undecided} events undecided")),
             }
         })
         .await;
-        trial.streams_are_drained().await;
         Ok((ids, sent.elapsed()))
     }
+}
+
+/// How many deliveries of an organisation are stored.
+async fn deliveries(trial: &Trial, organization: &Organization) -> anyhow::Result<i64> {
+    let query = sqlx::query_scalar("select count(*) from deliveries where org_id = $1");
+    let query = query.bind(organization.id.as_uuid());
+    Ok(query.fetch_one(trial.database()).await?)
 }
 
 async fn pull_endpoint(trial: &Trial, organization: &Organization, body: Value) -> anyhow::Result<()> {

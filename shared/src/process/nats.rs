@@ -180,6 +180,7 @@ fn log(event: &Event) {
     match event {
         Event::Connected => tracing::info!("connected to NATS"),
         Event::Disconnected => tracing::warn!("connection to NATS lost, reconnecting"),
+        Event::Closed => tracing::info!("connection to NATS closed"),
         Event::ClientError(error) => tracing::debug!(%error, "NATS client error"),
         other => tracing::warn!(event = %other, "NATS event"),
     }

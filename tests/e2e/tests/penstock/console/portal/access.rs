@@ -1,17 +1,13 @@
-//! Portal sessions over HTTP: bound to their tenant and their capabilities, and over when they are ended.
+//! What a session sees and does: what is its tenant's, and what its capabilities say.
 
-use std::time::{Duration, Instant};
-
-use e2e::{Event, Organization, World, until};
-use reqwest::{Method, StatusCode};
+use e2e::{Event, Organization};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::calls::{self, json as read, request, status, text};
+use super::{session, tenant};
+use crate::calls::{json as read, request, status, text};
 use crate::http::openapi::{call, document, operations, with_ids};
-use crate::{setup, two_replicas, world};
-
-/// How long an ended session may still be taken.
-const WITHIN: Duration = Duration::from_secs(1);
+use crate::{setup, world};
 
 /// What a session with all capabilities may do.
 const ALLOWED: [&str; 27] = [
@@ -44,24 +40,8 @@ const ALLOWED: [&str; 27] = [
     "delete /v1/endpoints/{id}/recoveries/{recovery_id}",
 ];
 
-/// Makes a tenant.
-pub(super) async fn tenant(world: &World, organization: &Organization, uid: &str) {
-    let path = format!("/v1/tenants/{uid}");
-    read(request(world, 0, Method::PUT, &path, &organization.key).json(&json!({}))).await;
-}
-
-/// A session of a tenant's portal.
-pub(super) async fn session(world: &World, organization: &Organization, uid: &str, body: Value) -> Value {
-    let path = format!("/v1/tenants/{uid}/portal-sessions");
-    read(request(world, 0, Method::POST, &path, &organization.key).json(&body)).await
-}
-
 fn everything() -> Value {
     json!({"capabilities": ["view", "manage_endpoints", "view_secrets", "replay"]})
-}
-
-async fn tried(world: &World, index: usize, token: &str) -> StatusCode {
-    status(request(world, index, Method::GET, "/v1/events", token)).await
 }
 
 /// The session in the organisation's place.
@@ -245,172 +225,5 @@ async fn an_endpoint_of_a_portal_chooses_among_the_sessions_event_types() {
     assert_eq!(change(json!({"event_types": ["user.*"]})).await, 422);
     assert_eq!(change(json!({"event_types": ["invoice.paid"]})).await, 200);
     assert_eq!(change(json!({"event_types": null})).await, 422);
-    world.finish().await;
-}
-
-async fn until_over(world: &World, token: &str) {
-    let ended = Instant::now();
-    for index in [0, 1] {
-        until("the session to be over", async || {
-            match tried(world, index, token).await {
-                StatusCode::UNAUTHORIZED => Ok(()),
-                other => Err(other.to_string()),
-            }
-        })
-        .await;
-    }
-    assert!(ended.elapsed() < WITHIN, "it took {:?}", ended.elapsed());
-}
-
-#[tokio::test]
-async fn an_ended_session_is_over_on_every_replica_within_a_second() {
-    let world = two_replicas().await;
-    let organization = world.organization().await;
-    for uid in ["acme", "globex"] {
-        tenant(&world, &organization, uid).await;
-    }
-    let mut tokens = Vec::new();
-    for uid in ["acme", "acme", "acme", "globex"] {
-        let made = session(&world, &organization, uid, json!({})).await;
-        let token = text(&made, "token").to_owned();
-        for index in [0, 1] {
-            assert_eq!(tried(&world, index, &token).await, 200);
-        }
-        tokens.push((text(&made, "id").to_owned(), token));
-    }
-    let delete = async |path: String| {
-        let path = format!("/v1/tenants/acme{path}");
-        assert!(
-            status(request(&world, 0, Method::DELETE, &path, &organization.key))
-                .await
-                .is_success()
-        );
-    };
-    delete(format!("/portal-sessions/{}", tokens[0].0)).await;
-    until_over(&world, &tokens[0].1).await;
-    assert_eq!(tried(&world, 1, &tokens[1].1).await, 200);
-    delete("/portal-sessions".to_owned()).await;
-    until_over(&world, &tokens[1].1).await;
-    assert_eq!(tried(&world, 1, &tokens[2].1).await, 401);
-    assert_eq!(tried(&world, 1, &tokens[3].1).await, 200);
-    let later = session(&world, &organization, "acme", json!({})).await;
-    assert_eq!(tried(&world, 1, text(&later, "token")).await, 200);
-    delete(String::new()).await;
-    until_over(&world, text(&later, "token")).await;
-    let path = "/v1/tenants/acme/portal-sessions";
-    let again = request(&world, 0, Method::POST, path, &organization.key).json(&json!({}));
-    assert!(matches!(status(again).await.as_u16(), 404 | 409));
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn a_session_lasts_no_longer_than_its_key_and_is_one_tenants() {
-    let world = world().await;
-    let (organization, stranger) = (world.organization().await, world.organization().await);
-    tenant(&world, &organization, "acme").await;
-    let short = json!({"name": "short", "scopes": ["manage"], "expires_at": "2030-01-01T00:00:00Z"});
-    let short = calls::make(&world, &organization.key, &short).await;
-    let path = "/v1/tenants/acme/portal-sessions";
-    let post = |key: &str, body: Value| request(&world, 0, Method::POST, path, key).json(&body);
-    let made = read(post(text(&short, "key"), json!({"ttl_seconds": 604_800}))).await;
-    assert!(text(&made, "expires_at") < "2030-01-01T00:00:01Z");
-    assert_eq!(status(post(&stranger.key, json!({}))).await, 404);
-    assert_eq!(status(post(text(&made, "token"), json!({}))).await, 403);
-    let ended = request(&world, 0, Method::DELETE, path, &stranger.key);
-    assert_eq!(status(ended).await, 404);
-    let forged = format!("{}A", text(&made, "token"));
-    assert_eq!(tried(&world, 0, &forged).await, 401);
-    for (body, field) in [
-        (json!({"ttl_seconds": 59}), "ttl_seconds"),
-        (json!({"ttl_seconds": 604_801}), "ttl_seconds"),
-        (json!({"capabilities": []}), "capabilities"),
-        (json!({"capabilities": ["fly"]}), "capabilities[0]"),
-        (json!({"event_types": ["a b"]}), "event_types[0]"),
-        (json!({"return_url": "javascript:alert(1)"}), "return_url"),
-    ] {
-        let answer = post(&organization.key, body).send().await.unwrap();
-        assert_eq!(answer.status(), 422);
-        let answer: Value = answer.json().await.unwrap();
-        assert_eq!(answer["errors"][0]["field"], field, "{answer}");
-    }
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn the_portals_page_names_those_that_may_embed_it() {
-    let world = setup()
-        .replicas(1, 0)
-        .ingest_env("PUBLIC_URL", "https://events.example.com")
-        .start()
-        .await;
-    let organization = world.organization().await;
-    tenant(&world, &organization, "acme").await;
-    let made = session(&world, &organization, "acme", json!({})).await;
-    let (page, token) = text(&made, "url")
-        .split_once("#token=")
-        .expect("the token is in the fragment");
-    assert_eq!(token, text(&made, "token"));
-    let path = page
-        .strip_prefix("https://events.example.com")
-        .expect("the public address");
-    let policy = async || {
-        let answer = world.http().get(world.url(path)).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let header = answer.headers()["content-security-policy"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        (header, answer.text().await.unwrap())
-    };
-    let (header, _) = policy().await;
-    assert!(
-        header.ends_with("; frame-ancestors 'none'") && !header.contains("unsafe"),
-        "{header}"
-    );
-    let put = |body: &Value| request(&world, 0, Method::PUT, "/v1/portal", &organization.key).json(body);
-    for (field, wrong) in [
-        (
-            "origins[0]",
-            json!({"origins": ["https://a.example; script-src *"]}),
-        ),
-        ("logo", json!({"logo": "data:text/html;base64,AAAA"})),
-        ("primary_color", json!({"primary_color": "red"})),
-    ] {
-        let answer: Value = put(&wrong).send().await.unwrap().json().await.unwrap();
-        assert_eq!(answer["errors"][0]["field"], field, "{answer}");
-    }
-    let logo = format!(
-        "data:image/svg+xml;base64,{}",
-        data_encoding::BASE64.encode(&vec![b' '; 64 * 1024])
-    );
-    let settings = json!({"name": "Acme", "origins": ["https://app.example.com", "http://127.0.0.1:3000"], "logo": logo});
-    read(put(&settings)).await;
-    let (header, page) = policy().await;
-    assert!(
-        header.ends_with("; frame-ancestors https://app.example.com http://127.0.0.1:3000"),
-        "{header}"
-    );
-    assert!(page.contains(r#"content="https://app.example.com http://127.0.0.1:3000""#));
-    let shown = read(request(&world, 0, Method::GET, "/v1/portal", &organization.key)).await;
-    assert_eq!(shown["logo"], settings["logo"]);
-    let log = "/admin/v1/audit-log?kind=portal";
-    let log = read(request(&world, 0, Method::GET, log, world.stack().admin_token())).await;
-    let entry = &log["data"][0];
-    assert_eq!(
-        (&entry["actor"], &entry["action"], &entry["subject"]),
-        (
-            &json!(format!("key:{}", &organization.key[8..24])),
-            &json!("made"),
-            &json!(organization.id)
-        )
-    );
-    assert_eq!(
-        (&entry["after"]["origins"], &entry["after"]["logo"]),
-        (&settings["origins"], &json!("(picture)"))
-    );
-    for unknown in [format!("{path}A"), "/portal/AAAA".to_owned()] {
-        let answer = world.http().get(world.url(&unknown)).send().await.unwrap();
-        assert_eq!(answer.status(), 404, "{unknown}");
-    }
     world.finish().await;
 }

@@ -1,6 +1,6 @@
-//! After an organisation is deleted: deletes its endpoints, then removes its events with their deliveries, and at last every
-//! row of it. Each step is one transaction and finds by itself what is left, so whichever worker comes next goes on after
-//! any crash.
+//! After an organisation is deleted: deletes its endpoints, then removes its events with their deliveries, also those in
+//! quarantine that say whose they are, and at last every row of it. Each step is one transaction and finds by itself what is
+//! left, so whichever worker comes next goes on after any crash.
 
 use shared::domain::id::OrgId;
 use shared::process::nats::Nats;
@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::erasing::{CLOCKS_APART, STEP, STEPS, begin_erasing, lock};
 use crate::intake::streams::stored_through;
 use crate::store::usage::removal::forget_organization;
-use crate::store::{partitions, usage};
+use crate::store::{partitions, quarantine, usage};
 
 /// Organisations in one round.
 const ORGANIZATIONS: i64 = 100;
@@ -53,6 +53,7 @@ async fn remove(pool: &PgPool, id: OrgId) -> Result<bool, sqlx::Error> {
     for _ in 0..STEPS {
         let changed = end_endpoints(pool, id).await?
             + remove_events(pool, id).await?
+            + quarantine::remove(pool, id, None, STEP).await?
             + remove_tenants(pool, id).await?;
         if changed == 0 {
             break;
@@ -61,6 +62,7 @@ async fn remove(pool: &PgPool, id: OrgId) -> Result<bool, sqlx::Error> {
     // Others may have locked some of them.
     sqlx::query_scalar!(
         r#"select not exists (select from events where org_id = $1)
+              and not exists (select from quarantine where org_id = $1)
               and not exists (select from tenants where org_id = $1)
               and not exists (select from endpoints where org_id = $1 and deleted_at is null) as "clean!""#,
         id.as_uuid(),

@@ -1,6 +1,6 @@
 //! After a tenant is deleted: ends the deliveries of its events, removes what the events, their deliveries and its endpoints
-//! hold, and at last the tenant itself. Each step is one transaction and finds by itself what is left, so whichever worker
-//! comes next goes on after any crash.
+//! hold, also its events in quarantine that say whose they are, and at last the tenant itself. Each step is one transaction
+//! and finds by itself what is left, so whichever worker comes next goes on after any crash.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use super::erasing::{CLOCKS_APART, STEP, STEPS, begin_erasing, lock};
 use crate::intake::streams::stored_through;
 use crate::store::usage::removal::forget_tenant;
-use crate::store::{partitions, usage};
+use crate::store::{partitions, quarantine, usage};
 
 /// Pause between two looks for tenants.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
     let now = partitions::now(pool).await?;
     let stored_through = stored_through(nats, now).await;
     for tenant in &tenants {
-        let is_clean = expunge_events(pool, tenant).await?;
+        let is_clean = remove_events(pool, tenant).await?;
         let is_all_stored = stored_through.is_some_and(|through| through > tenant.since + CLOCKS_APART);
         if is_clean && is_all_stored && finish(pool, tenant).await? {
             tracing::info!(org_id = %tenant.org_id, "a tenant is deleted");
@@ -57,14 +57,16 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
 }
 
 /// Whether no event of the tenant is left. Those that others have locked are: another worker may be at them, and fail.
-async fn expunge_events(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::Error> {
+async fn remove_events(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::Error> {
     for _ in 0..STEPS {
-        if expunge_some(pool, tenant).await? == 0 {
+        let set_aside = quarantine::remove(pool, tenant.org_id, Some(&tenant.tenant), STEP).await?;
+        if expunge_some(pool, tenant).await? == 0 && set_aside == 0 {
             break;
         }
     }
     sqlx::query_scalar!(
-        r#"select not exists (select from events where org_id = $1 and tenant = $2) as "clean!""#,
+        r#"select not exists (select from events where org_id = $1 and tenant = $2)
+              and not exists (select from quarantine where org_id = $1 and tenant = $2) as "clean!""#,
         tenant.org_id.as_uuid(),
         tenant.tenant.as_str(),
     )

@@ -1,6 +1,7 @@
 //! The events in frames, and what is in them that cannot be read.
 
-use shared::wire::frame;
+use bytes::Bytes;
+use shared::wire::{frame, owners};
 
 use crate::intake::frame::{Frame, Located};
 use crate::store::quarantine::Unreadable;
@@ -28,16 +29,17 @@ pub(crate) fn decode<'a>(frames: &'a [Frame<'a>]) -> Decoded<'a> {
                             position,
                         }),
                         Err(error) => {
-                            let unreadable = frame.unreadable(Some(position), error.to_string(), error.bytes);
+                            let bytes = Bytes::copy_from_slice(error.bytes);
+                            let (owner, reason) = (owners::of_event(&bytes), error.to_string());
+                            let unreadable = frame.unreadable(Some(position), owner, reason, bytes);
                             decoded.unreadable.push(unreadable);
                         }
                     }
                 }
             }
-            Err(error) => {
-                let unreadable = frame.unreadable(None, error.to_string(), frame.payload);
-                decoded.unreadable.push(unreadable);
-            }
+            Err(error) => decoded
+                .unreadable
+                .extend(frame.all_unreadable(&error.to_string())),
         }
     }
     decoded

@@ -1,12 +1,15 @@
 //! Frames as they come out of the streams, and the events in them with their places.
 
 use std::collections::HashSet;
+use std::panic::catch_unwind;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::message::StreamMessage;
+use bytes::Bytes;
 use shared::domain::event::Event;
-use shared::wire::frame;
+use shared::shares::Owner;
+use shared::wire::{frame, owners};
 
 use crate::store::events::Order;
 use crate::store::quarantine::Unreadable;
@@ -82,21 +85,37 @@ impl<'a> Frame<'a> {
         self.delivered == 1 && !self.is_resent && self.sequence > known_through
     }
 
-    /// Something in it that cannot be stored. `position` is the event's in this frame; `None` is the whole frame.
+    /// Something in it that cannot be stored. `position` is the event's in this frame; `None` is no single event.
     pub(crate) fn unreadable(
         &self,
         position: Option<usize>,
+        owner: Option<Owner>,
         reason: String,
-        bytes: &'a [u8],
+        bytes: Bytes,
     ) -> Unreadable<'a> {
         Unreadable {
             stream: self.stream,
             sequence: self.sequence,
             position,
             frame_version: self.version,
+            owner,
             reason,
             bytes,
         }
+    }
+
+    /// All of it, when nothing in it can be stored: what each owner has in it by itself, if all of it says whose it is.
+    pub(crate) fn all_unreadable(&self, reason: &str) -> Vec<Unreadable<'a>> {
+        // What made storing it panic may do so here too.
+        let by_owner = catch_unwind(|| owners::by_owner(self.payload)).ok().flatten();
+        let Some(by_owner) = by_owner else {
+            let bytes = Bytes::copy_from_slice(self.payload);
+            return vec![self.unreadable(None, None, reason.to_owned(), bytes)];
+        };
+        by_owner
+            .into_iter()
+            .map(|(owner, bytes)| self.unreadable(None, Some(owner), reason.to_owned(), bytes))
+            .collect()
     }
 }
 
@@ -111,6 +130,15 @@ fn version(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl<'a> Located<'a> {
+    /// The event, when it cannot be stored.
+    pub(crate) fn unreadable(&self, reason: String) -> Unreadable<'a> {
+        let bytes = rmp_serde::to_vec_named(&self.event).unwrap_or_default();
+        let tenant = self.event.tenant.and_then(|tenant| tenant.parse().ok());
+        let owner = (self.event.org_id, tenant);
+        self.frame
+            .unreadable(Some(self.position), Some(owner), reason, bytes.into())
+    }
+
     /// Its place among the events of its ordering key, if it has one.
     pub(crate) fn order(&self) -> Option<Order<'a>> {
         let (sequence, position) = (i64::try_from(self.frame.sequence), i64::try_from(self.position));

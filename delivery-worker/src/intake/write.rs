@@ -121,7 +121,7 @@ impl Writer {
             .await
     }
 
-    /// Frames that cannot even be decoded without a panic are set aside whole.
+    /// Frames that cannot even be decoded without a panic are set aside with all that is in them.
     async fn take_frames(
         &self,
         frames: &[Frame<'_>],
@@ -132,8 +132,7 @@ impl Writer {
             self.take_events(decode(part), put_off, early).await
         });
         for Faulty { item: frame, reason } in taking.await? {
-            self.set_aside(&frame.unreadable(None, reason, frame.payload))
-                .await?;
+            self.set_aside(&frame.all_unreadable(&reason)).await?;
         }
         Ok(())
     }
@@ -149,8 +148,8 @@ impl Writer {
             mut events,
             unreadable,
         } = decoded;
-        for unreadable in &unreadable {
-            self.set_aside(unreadable).await?;
+        for of_frame in unreadable.chunk_by(|one, other| one.sequence == other.sequence) {
+            self.set_aside(of_frame).await?;
         }
         if let Some(put_off) = put_off {
             put_off.take_out(&mut events, &self.directory.snapshot()).await;
@@ -175,9 +174,7 @@ impl Writer {
     /// Stores events with different ids; sets those aside that cannot be.
     async fn store(&self, events: &[Located<'_>], early: Option<&Early>) -> Result<(), sqlx::Error> {
         for Faulty { item, reason } in isolate(events, |part| self.deliver(part, early)).await? {
-            let bytes = rmp_serde::to_vec_named(&item.event).unwrap_or_default();
-            self.set_aside(&item.frame.unreadable(Some(item.position), reason, &bytes))
-                .await?;
+            self.set_aside(&[item.unreadable(reason)]).await?;
         }
         Ok(())
     }
@@ -231,16 +228,19 @@ impl Writer {
         self.database.pool().within(writing).await
     }
 
-    async fn set_aside(&self, unreadable: &Unreadable<'_>) -> Result<(), sqlx::Error> {
-        if !quarantine(self.database.pool(), unreadable).await? {
+    /// Sets aside what cannot be stored of one frame.
+    async fn set_aside(&self, unreadable: &[Unreadable<'_>]) -> Result<(), sqlx::Error> {
+        let new = quarantine(self.database.pool(), unreadable).await?;
+        let Some(first) = unreadable.first().filter(|_| new > 0) else {
             return Ok(());
-        }
-        metrics::counter!("penstock_quarantined_total").increment(1);
-        let (stream, sequence, reason) = (unreadable.stream, unreadable.sequence, &unreadable.reason);
+        };
+        metrics::counter!("penstock_quarantined_total").increment(new);
+        let (stream, sequence, reason) = (first.stream, first.sequence, &first.reason);
         tracing::error!(
             stream,
             sequence,
-            position = unreadable.position,
+            position = first.position,
+            count = new,
             reason,
             "set aside in quarantine"
         );

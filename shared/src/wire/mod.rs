@@ -3,5 +3,6 @@
 //! Imports `domain` only.
 
 pub mod frame;
+pub mod owners;
 pub mod stream;
 pub mod depth;

@@ -34,16 +34,22 @@ impl World {
         let events: Vec<_> = events.iter().map(EncodedEvent::new).collect();
         let mut headers = HeaderMap::new();
         headers.insert(frame::RESENT_HEADER, "1");
-        self.publish(frame::encode(events.iter()), headers).await;
+        self.publish(frame::VERSION, frame::encode(events.iter()), headers)
+            .await;
     }
 
     /// Puts bytes into the first stream as if they were a frame.
     pub async fn publish_frame(&self, payload: Bytes) {
-        self.publish(payload, HeaderMap::new()).await;
+        self.publish_frame_of(frame::VERSION, payload).await;
     }
 
-    async fn publish(&self, payload: Bytes, mut headers: HeaderMap) {
-        headers.insert(frame::VERSION_HEADER, frame::VERSION);
+    /// The same as a frame of another version.
+    pub async fn publish_frame_of(&self, version: &str, payload: Bytes) {
+        self.publish(version, payload, HeaderMap::new()).await;
+    }
+
+    async fn publish(&self, version: &str, payload: Bytes, mut headers: HeaderMap) {
+        headers.insert(frame::VERSION_HEADER, version);
         let subject = stream::subject(0);
         let jetstream = self.jetstream().await;
         let sent = jetstream.publish_with_headers(subject, headers, payload);

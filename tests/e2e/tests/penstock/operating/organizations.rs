@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::calls::{self, request, status, until_refused};
 use crate::setup;
-use crate::tenants::deletion::rows_with;
+use crate::tenants::deletion::{rows_with, set_aside};
 use crate::tenants::send_body;
 
 pub(crate) fn admin(
@@ -64,10 +64,7 @@ async fn fill(world: &mut World) -> Organization {
     calls::json(recover.json(&times)).await;
     let portal = request(world, 0, Method::PUT, "/v1/portal", &organization.key);
     calls::json(portal.json(&json!({"name": "portal-canary"}))).await;
-    let set_aside = "insert into quarantine (stream, sequence, position, org_id, reason, bytes)
-                     values ('x', 1, 0, $1, 'x', 'payload-canary')";
-    let set_aside = sqlx::query(set_aside).bind(organization.id.as_uuid());
-    set_aside.execute(world.database()).await.expect("Postgres runs");
+    set_aside(world, &organization, None).await;
     organization
 }
 

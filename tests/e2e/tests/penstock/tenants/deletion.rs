@@ -1,8 +1,9 @@
 //! Deleting a tenant removes what was its own, whatever happens meanwhile.
 
-use e2e::{Answer, Organization, World, until};
+use e2e::{Answer, Organization, World, new_event, until};
 use reqwest::Method;
 use serde_json::json;
+use shared::domain::event;
 use sqlx::Row as _;
 
 use super::{bound, send, tenant};
@@ -62,6 +63,21 @@ pub(crate) async fn rows_with(world: &World, words: &[&str]) -> Vec<String> {
     found
 }
 
+/// Has an event put into quarantine, of a tenant or of none.
+pub(crate) async fn set_aside(world: &mut World, organization: &Organization, tenant: Option<&str>) {
+    world.tolerate("set aside in quarantine");
+    let unstorable = event::Event {
+        tenant,
+        // Nothing is sent before it is stored.
+        idempotency_key: Some("idempotency-canary"),
+        // Postgres has no text with this character, and ingest-api lets none through.
+        ..new_event(organization.id, "a\0", r#""payload-canary""#)
+    };
+    world.publish_events(&[unstorable]).await;
+    let query = "select count(*) from quarantine";
+    world.until_count_is("an event in quarantine", query, 1).await;
+}
+
 #[tokio::test]
 async fn of_a_deleted_tenant_nothing_is_left_but_ids_and_counts() {
     let mut world = setup().worker_env("RETRY_INITIAL", "1h").start().await;
@@ -96,6 +112,7 @@ async fn of_a_deleted_tenant_nothing_is_left_but_ids_and_counts() {
         super::send_body(&producer, &body).await;
     }
     let kept = send(&producer, None, r#""kept""#).await;
+    set_aside(&mut world, &organization, Some("uid-canary")).await;
     // Each event at two endpoints, and the last one behind the other at the ordered one.
     world.until_deliveries_are(3, "delivered").await;
     receiver.wait_for(6).await;

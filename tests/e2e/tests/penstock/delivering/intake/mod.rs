@@ -2,6 +2,7 @@
 
 mod consumers;
 mod early;
+mod set_aside;
 
 use e2e::{Event, World, new_event};
 use serde_json::json;

@@ -1,21 +1,20 @@
 //! Frames with events that go to so many endpoints that storing them takes seconds. They are stored beside the others,
-//! a few at a time and in parts, so that one batch of one organisation holds nobody else up.
+//! a few at a time and in parts, so that one batch of one organisation holds nobody else up, and their owners take
+//! [turns](crate::intake::line).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
 use shared::process::shutdown::Tasks;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use shared::shares::Owner;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::intake::line::{Line, Place};
 use crate::intake::session::Acks;
 use crate::intake::write::Writer;
 
-/// Such frames that one worker stores at once. What comes meanwhile goes back to its stream, and is offered again after
-/// the pause.
-const MAX_FRAMES: usize = 2;
+/// What finds no place in the line goes back to its stream, and is offered again after this pause.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Pause before trying again what Postgres could not do.
@@ -26,7 +25,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Bulky {
     writer: Writer,
     tasks: Tasks,
-    slots: Arc<Semaphore>,
+    line: Line,
 }
 
 impl Bulky {
@@ -35,7 +34,7 @@ impl Bulky {
         Self {
             writer,
             tasks,
-            slots: Arc::new(Semaphore::new(MAX_FRAMES)),
+            line: Line::new(),
         }
     }
 
@@ -49,22 +48,22 @@ impl Bulky {
         self.tasks.stop()
     }
 
-    /// Stores and acknowledges a frame in a task of its own, or gives it back when there are enough of them.
-    pub(crate) async fn take(&self, acks: &Acks, message: &Message) {
-        match self.slots.clone().try_acquire_owned() {
-            Ok(slot) => {
+    /// Stores and acknowledges a frame of an owner in a task of its own, or gives it back when there are enough of them.
+    pub(crate) async fn take(&self, acks: &Acks, message: &Message, owner: Owner) {
+        match self.line.enter(owner) {
+            Some(place) => {
                 let (this, acks, message) = (self.clone(), acks.clone(), message.clone());
                 self.tasks.spawn("bulky frame", async move {
-                    this.store(acks, &message, slot).await;
+                    this.store(acks, &message, place).await;
                 });
             }
-            Err(_) => acks.give_back(message, Some(PAUSE)).await,
+            None => acks.give_back(message, Some(PAUSE)).await,
         }
     }
 
-    async fn store(&self, acks: Acks, message: &Message, _slot: OwnedSemaphorePermit) {
+    async fn store(&self, acks: Acks, message: &Message, place: Place) {
         let begun = Instant::now();
-        let storing = Box::pin(self.store_until_it_is(&acks.stream, message));
+        let storing = Box::pin(self.store_until_it_is(&acks.stream, message, &place));
         let storing = acks.keep_during(std::slice::from_ref(message), storing);
         let stored = self.tasks.stop().run_until_cancelled(storing).await;
         match stored {
@@ -80,9 +79,9 @@ impl Bulky {
     }
 
     /// Tries again while Postgres is away. False when it refuses.
-    async fn store_until_it_is(&self, stream: &str, message: &Message) -> bool {
+    async fn store_until_it_is(&self, stream: &str, message: &Message, place: &Place) -> bool {
         loop {
-            match self.writer.take_whole(stream, message).await {
+            match self.writer.take_whole(stream, message, place).await {
                 Ok(()) => return true,
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, "cannot store a bulky frame, trying again");

@@ -130,13 +130,17 @@ fn version(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl<'a> Located<'a> {
+    /// Whose it is. A name that no tenant can have counts as none.
+    pub(crate) fn owner(&self) -> Owner {
+        let tenant = self.event.tenant.and_then(|tenant| tenant.parse().ok());
+        (self.event.org_id, tenant)
+    }
+
     /// The event, when it cannot be stored.
     pub(crate) fn unreadable(&self, reason: String) -> Unreadable<'a> {
         let bytes = rmp_serde::to_vec_named(&self.event).unwrap_or_default();
-        let tenant = self.event.tenant.and_then(|tenant| tenant.parse().ok());
-        let owner = (self.event.org_id, tenant);
         self.frame
-            .unreadable(Some(self.position), Some(owner), reason, bytes.into())
+            .unreadable(Some(self.position), Some(self.owner()), reason, bytes.into())
     }
 
     /// Its place among the events of its ordering key, if it has one.

@@ -2,7 +2,8 @@
 //! dies in between loses nothing: another one gets the frame, and storing it again changes nothing.
 //!
 //! Memory is bounded whatever waits in a stream: of each, [`PREFETCH_BYTES`](crate::intake::session) and half as much again may be on its
-//! way or wait here, and at most [`MAX_OPEN`] [batches](crate::intake::batch) are being stored.
+//! way or wait here, at most [`MAX_OPEN`] [batches](crate::intake::batch) are being stored, and bulky frames wait in a
+//! [line](crate::intake::line) that has an end.
 
 pub(crate) mod session;
 pub(crate) mod batch;
@@ -16,6 +17,7 @@ mod trace;
 pub(crate) mod write;
 mod start;
 pub(crate) mod isolate;
+mod line;
 pub(crate) mod bulky;
 pub(crate) mod leftovers;
 pub(crate) mod streams;
@@ -232,8 +234,8 @@ impl Intake {
         loop {
             match self.writer.take(&acks.stream, batch, Some(early)).await {
                 Ok(taken) => {
-                    for message in taken.bulky {
-                        bulky.take(acks, message).await;
+                    for (message, owner) in taken.bulky {
+                        bulky.take(acks, message, owner).await;
                     }
                     acks.acknowledge(&taken.done, begun.elapsed()).await?;
                     return Ok(true);

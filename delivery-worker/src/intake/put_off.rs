@@ -1,10 +1,11 @@
 //! Which events of a batch go to so many endpoints that they are stored apart from the others.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use shared::domain::event::Event;
-use shared::domain::id::OrgId;
+use shared::shares::Owner;
 
 use crate::endpoints::directory::Snapshot;
 use crate::endpoints::subscribers::{STEPS_OF_TYPES, Subscribers};
@@ -12,40 +13,75 @@ use crate::intake::frame::{Frame, Located};
 use crate::intake::plan::MAX_DELIVERIES;
 use crate::slices::Slices;
 
-/// Frames whose bulky events are left for later.
+/// The deliveries that each owner has in a frame.
+type ByOwner = HashMap<Owner, usize>;
+
+/// Frames whose bulky events are left for later, by their sequence numbers, with the deliveries of those.
 #[derive(Debug, Default)]
-pub(crate) struct PutOff(Mutex<HashSet<u64>>);
+pub(crate) struct PutOff(Mutex<HashMap<u64, ByOwner>>);
+
+/// An event of an organisation that may have too many deliveries.
+struct Counted {
+    /// That of its frame.
+    sequence: u64,
+    owner: Owner,
+    /// At the most.
+    deliveries: usize,
+}
 
 impl PutOff {
-    /// Takes out the events of organisations that have more deliveries among these than one statement writes.
+    /// Takes out the events of owners that have more deliveries among these than one statement writes, and those of
+    /// organisations that have so many beside them.
     pub(crate) async fn take_out(&self, events: &mut Vec<Located<'_>>, endpoints: &Snapshot) {
-        let all = |event: &Event<'_>| endpoints.of(event).map(Subscribers::len).sum();
-        let at_most = bulky(
-            events
-                .iter()
-                .map(|located| (located.event.org_id, all(&located.event))),
-        );
-        if at_most.is_empty() {
+        let counted = count_all(events, endpoints).await;
+        let owners = bulky(counted.iter().map(|event| (&event.owner, event.deliveries)));
+        let others = counted.iter().filter(|event| !owners.contains(&event.owner));
+        let organizations = bulky(others.map(|event| (event.owner.0, event.deliveries)));
+        if owners.is_empty() && organizations.is_empty() {
             return;
         }
-        let (mut slices, mut counts) = (Slices::new(), Vec::new());
-        for Located { event, .. } in &*events {
-            if at_most.contains(&event.org_id) {
-                slices.spend(all(event) * STEPS_OF_TYPES).await;
-                counts.push((event.org_id, count(event, endpoints)));
-            }
+        let is_put_off = |owner: &Owner| owners.contains(owner) || organizations.contains(&owner.0);
+        events.retain(|located| !is_put_off(&located.owner()));
+        let mut frames = self.frames();
+        for event in counted.iter().filter(|event| is_put_off(&event.owner)) {
+            let of_frame = frames.entry(event.sequence).or_default();
+            *of_frame.entry(event.owner.clone()).or_default() += event.deliveries;
         }
-        let bulky = bulky(counts.into_iter());
-        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let put_off = events.extract_if(.., |located| bulky.contains(&located.event.org_id));
-        frames.extend(put_off.map(|located| located.frame.sequence));
     }
 
-    /// Whether something of a frame was taken out.
-    pub(crate) fn contains(&self, frame: &Frame<'_>) -> bool {
-        let frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        frames.contains(&frame.sequence)
+    /// Whose most of the deliveries are that were taken out of a frame; `None` when none were.
+    pub(crate) fn owner(&self, frame: &Frame<'_>) -> Option<Owner> {
+        let frames = self.frames();
+        let by_owner = frames.get(&frame.sequence)?;
+        let most = by_owner.iter().max_by_key(|(_, deliveries)| **deliveries);
+        most.map(|(owner, _)| owner.clone())
     }
+
+    fn frames(&self) -> MutexGuard<'_, HashMap<u64, ByOwner>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts the deliveries of organisations that have too many if all of their endpoints want the events.
+async fn count_all(events: &[Located<'_>], endpoints: &Snapshot) -> Vec<Counted> {
+    let all = |event: &Event<'_>| endpoints.of(event).map(Subscribers::len).sum();
+    let at_most = bulky(
+        events
+            .iter()
+            .map(|located| (located.event.org_id, all(&located.event))),
+    );
+    let (mut slices, mut counted) = (Slices::new(), Vec::new());
+    for located in events {
+        if at_most.contains(&located.event.org_id) {
+            slices.spend(all(&located.event) * STEPS_OF_TYPES).await;
+            counted.push(Counted {
+                sequence: located.frame.sequence,
+                owner: located.owner(),
+                deliveries: count(&located.event, endpoints),
+            });
+        }
+    }
+    counted
 }
 
 /// The deliveries of an event at the most.
@@ -59,11 +95,11 @@ fn count(event: &Event<'_>, endpoints: &Snapshot) -> usize {
     counts.sum()
 }
 
-/// The organisations whose deliveries are too many for one statement.
-fn bulky(counts: impl Iterator<Item = (OrgId, usize)>) -> HashSet<OrgId> {
+/// Those whose deliveries are too many for one statement.
+fn bulky<K: Eq + Hash>(counts: impl Iterator<Item = (K, usize)>) -> HashSet<K> {
     let mut sums = HashMap::<_, usize>::new();
-    for (org_id, deliveries) in counts {
-        *sums.entry(org_id).or_default() += deliveries;
+    for (key, deliveries) in counts {
+        *sums.entry(key).or_default() += deliveries;
     }
     sums.retain(|_, deliveries| *deliveries > MAX_DELIVERIES);
     sums.into_keys().collect()

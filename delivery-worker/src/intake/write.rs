@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::{AckKind, Message};
 use shared::domain::clock::UnixMicros;
+use shared::shares::Owner;
 use shared::traces::Traces;
 
 use crate::crash::{self, Point};
@@ -17,6 +18,7 @@ use crate::intake::decode::{Decoded, decode};
 use crate::intake::early::Early;
 use crate::intake::frame::{Frame, Located, split_repeats};
 use crate::intake::isolate::{Faulty, isolate};
+use crate::intake::line::Place;
 use crate::intake::plan::{Plan, Planner};
 use crate::intake::put_off::PutOff;
 use crate::intake::trace;
@@ -53,8 +55,20 @@ pub(crate) struct Writer {
 pub(crate) struct Taken<'a> {
     /// They are stored, or set aside.
     pub done: Vec<&'a Message>,
-    /// They have more deliveries than others should wait for. Only what other organisations have in them is stored.
-    pub bulky: Vec<&'a Message>,
+    /// They have more deliveries than others should wait for, most of them this owner's. Only what others have in them is
+    /// stored.
+    pub bulky: Vec<(&'a Message, Owner)>,
+}
+
+/// How frames are taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Manner<'a> {
+    /// Where it is noted what is left for later; else nothing is.
+    put_off: Option<&'a PutOff>,
+    /// Where it is noted which events have begun before they are stored; else none begins.
+    early: Option<&'a Early>,
+    /// Where each statement waits for its turn; else none waits.
+    place: Option<&'a Place>,
 }
 
 impl Writer {
@@ -85,27 +99,38 @@ impl Writer {
             messages.push(message);
         }
         let put_off = PutOff::default();
-        self.take_frames(&frames, Some(&put_off), early).await?;
+        let manner = Manner {
+            put_off: Some(&put_off),
+            early,
+            place: None,
+        };
+        self.take_frames(&frames, manner).await?;
         let mut taken = Taken::default();
         for (frame, message) in frames.iter().zip(messages) {
-            let is_bulky = put_off.contains(frame);
-            let list = if is_bulky {
-                &mut taken.bulky
-            } else {
-                &mut taken.done
-            };
-            list.push(message);
+            match put_off.owner(frame) {
+                Some(owner) => taken.bulky.push((message, owner)),
+                None => taken.done.push(message),
+            }
         }
         Ok(taken)
     }
 
-    /// Takes a frame that was put off, to its end.
+    /// Takes a frame that was put off, to its end, with a turn for each statement.
     ///
     /// # Errors
     /// When Postgres does not answer, or refuses more than a value. Then part of it may be stored.
-    pub(crate) async fn take_whole(&self, stream: &str, message: &Message) -> Result<(), sqlx::Error> {
+    pub(crate) async fn take_whole(
+        &self,
+        stream: &str,
+        message: &Message,
+        place: &Place,
+    ) -> Result<(), sqlx::Error> {
         let frame = Frame::of(stream, message);
-        self.take_frames(frame.as_slice(), None, None).await
+        let manner = Manner {
+            place: Some(place),
+            ..Manner::default()
+        };
+        self.take_frames(frame.as_slice(), manner).await
     }
 
     /// Takes a message that is not handed out any more.
@@ -117,19 +142,14 @@ impl Writer {
         stream: &str,
         message: &StreamMessage,
     ) -> Result<(), sqlx::Error> {
-        self.take_frames(&[Frame::of_leftover(stream, message)], None, None)
+        self.take_frames(&[Frame::of_leftover(stream, message)], Manner::default())
             .await
     }
 
     /// Frames that cannot even be decoded without a panic are set aside with all that is in them.
-    async fn take_frames(
-        &self,
-        frames: &[Frame<'_>],
-        put_off: Option<&PutOff>,
-        early: Option<&Early>,
-    ) -> Result<(), sqlx::Error> {
+    async fn take_frames(&self, frames: &[Frame<'_>], manner: Manner<'_>) -> Result<(), sqlx::Error> {
         let taking = isolate(frames, |part| async move {
-            self.take_events(decode(part), put_off, early).await
+            self.take_events(decode(part), manner).await
         });
         for Faulty { item: frame, reason } in taking.await? {
             self.set_aside(&frame.all_unreadable(&reason)).await?;
@@ -138,12 +158,7 @@ impl Writer {
     }
 
     /// Of events with the same id, the first one is stored before the others are looked at.
-    async fn take_events(
-        &self,
-        decoded: Decoded<'_>,
-        put_off: Option<&PutOff>,
-        early: Option<&Early>,
-    ) -> Result<(), sqlx::Error> {
+    async fn take_events(&self, decoded: Decoded<'_>, manner: Manner<'_>) -> Result<(), sqlx::Error> {
         let Decoded {
             mut events,
             unreadable,
@@ -151,20 +166,20 @@ impl Writer {
         for of_frame in unreadable.chunk_by(|one, other| one.sequence == other.sequence) {
             self.set_aside(of_frame).await?;
         }
-        if let Some(put_off) = put_off {
+        if let Some(put_off) = manner.put_off {
             put_off.take_out(&mut events, &self.directory.snapshot()).await;
         }
         crash::reach(Point::Decoded);
         while !events.is_empty() {
             let (first, repeats) = split_repeats(events);
-            let (begun, others) = match early {
+            let (begun, others) = match manner.early {
                 Some(early) => self.begin(first, early).await?,
                 None => (Vec::new(), first),
             };
-            self.store(&others, early).await?;
-            if let Some(early) = early.filter(|_| !begun.is_empty()) {
+            self.store(&others, manner).await?;
+            if let Some(early) = manner.early.filter(|_| !begun.is_empty()) {
                 early.wait().await;
-                self.store(&begun, Some(early)).await?;
+                self.store(&begun, manner).await?;
             }
             events = repeats;
         }
@@ -172,19 +187,23 @@ impl Writer {
     }
 
     /// Stores events with different ids; sets those aside that cannot be.
-    async fn store(&self, events: &[Located<'_>], early: Option<&Early>) -> Result<(), sqlx::Error> {
-        for Faulty { item, reason } in isolate(events, |part| self.deliver(part, early)).await? {
+    async fn store(&self, events: &[Located<'_>], manner: Manner<'_>) -> Result<(), sqlx::Error> {
+        for Faulty { item, reason } in isolate(events, |part| self.deliver(part, manner)).await? {
             self.set_aside(&[item.unreadable(reason)]).await?;
         }
         Ok(())
     }
 
     /// Plans, writes and starts the deliveries of events with different ids, as many at once as one statement should write.
-    async fn deliver(&self, mut events: &[Located<'_>], early: Option<&Early>) -> Result<(), sqlx::Error> {
+    async fn deliver(&self, mut events: &[Located<'_>], manner: Manner<'_>) -> Result<(), sqlx::Error> {
         let traced = self.traces.as_ref().map(|traces| (traces, UnixMicros::now()));
         while !events.is_empty() {
+            let _turn = match manner.place {
+                Some(place) => Some(place.turn().await),
+                None => None,
+            };
             let endpoints = self.directory.snapshot();
-            let plan = self.planner.plan(&endpoints, events, early).await;
+            let plan = self.planner.plan(&endpoints, events, manner.early).await;
             let (planned, later) = events.split_at(plan.events);
             match self.write(endpoints.version, planned, &plan).await? {
                 Stored::Stale => _ = self.directory.refresh().await?,
@@ -199,7 +218,7 @@ impl Writer {
                         endpoint.gate.set_held(true);
                     }
                     self.start(planned, plan, &new.events);
-                    if let Some(early) = early {
+                    if let Some(early) = manner.early {
                         self.conclude(planned, early, &new.events);
                     }
                     let times = planned.iter().map(|located| located.event.accepted_at);

@@ -1,13 +1,14 @@
-//! One endpoint's trouble is not another's.
+//! One endpoint's trouble is not another's, and one tenant's load not its neighbours'.
 
 use std::time::Duration;
 
-use e2e::{Answer, World};
+use e2e::{Answer, Producer, World, until};
+use reqwest::Method;
 use serde_json::{Value, json};
 use shared::domain::id::{EndpointId, OrgId};
 use sqlx::AssertSqlSafe;
 
-use crate::calls::send;
+use crate::calls::{call, send, status};
 use crate::reading::plans::{query_with, service_session};
 use crate::setup;
 
@@ -143,5 +144,54 @@ async fn endpoints_take_turns_when_a_worker_has_fewer_permits_than_there_are_end
         let first = webhooks.iter().position(|webhook| webhook.endpoint == endpoint);
         assert!(first < Some(9), "{endpoint} had its first turn after {first:?}");
     }
+    world.finish().await;
+}
+
+async fn send_batch(producer: &Producer, tenant: &str, events: usize) {
+    let event = |number| json!({"type": "a", "data": number, "tenant": tenant});
+    let events: Vec<_> = (0..events).map(event).collect();
+    assert_eq!(status(producer.post("/v1/events/batch").json(&events)).await, 202);
+}
+
+#[tokio::test]
+async fn a_tenants_batches_for_many_endpoints_leave_room_for_that_of_another() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    for _ in 0..100 {
+        let request = call(&world, &organization, Method::POST, "");
+        let request = request.json(&json!({"kind": "pull", "all_tenants": true}));
+        assert_eq!(status(request).await, 201);
+    }
+    let producer = world.producer(&organization);
+    for _ in 0..2 {
+        send_batch(&producer, "busy", 1_000).await;
+    }
+    // Few, but more deliveries than one statement writes.
+    send_batch(&producer, "neighbour", 50).await;
+    let stored = async |tenant: &str| -> i64 {
+        // With all of their deliveries.
+        let query = sqlx::query_scalar("select count(*) from events where tenant = $1");
+        let query = query.bind(tenant.to_owned()).fetch_one(world.database());
+        query.await.expect("Postgres runs")
+    };
+    until("the neighbour's events to be stored", async || {
+        match stored("neighbour").await {
+            50 => Ok(()),
+            count => Err(count.to_string()),
+        }
+    })
+    .await;
+    let before = stored("busy").await;
+    assert!(
+        before < 1_500,
+        "the neighbour waited while {before} events were stored"
+    );
+    until("the busy tenant's events to be stored", async || {
+        match stored("busy").await {
+            2_000 => Ok(()),
+            count => Err(count.to_string()),
+        }
+    })
+    .await;
     world.finish().await;
 }

@@ -1,0 +1,174 @@
+//! The line of bulky frames. Their statements take turns: organisations one after another, within each its tenants, and within
+//! those their frames. So whoever has many such frames, or large ones, keeps others waiting for a few statements of theirs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use shared::domain::id::OrgId;
+use shared::shares::{Owner, Shares};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Statements of such frames that run at once.
+const SLOTS: usize = 2;
+
+/// Frames in line, which this worker holds: of all, of one organisation and of one owner.
+const PLACES: usize = 16;
+const PLACES_OF_ORGANIZATION: usize = 6;
+const PLACES_OF_OWNER: usize = 2;
+
+/// See the [module](self). Clones are the same line.
+#[derive(Clone, Debug)]
+pub(crate) struct Line(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Whose frames have a place.
+    places: Mutex<Vec<Owner>>,
+    /// An owner's is taken while one of its frames waits for the organisation's.
+    owners: Shares<Owner>,
+    /// An organisation's is taken while one of its frames waits for a slot.
+    organizations: Shares<OrgId>,
+    slots: Semaphore,
+}
+
+impl State {
+    fn places(&self) -> MutexGuard<'_, Vec<Owner>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A frame's place in line, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    line: Arc<State>,
+    owner: Owner,
+}
+
+impl Line {
+    /// Nobody is in it.
+    pub(crate) fn new() -> Self {
+        Self::with_slots(SLOTS)
+    }
+
+    fn with_slots(slots: usize) -> Self {
+        Self(Arc::new(State {
+            places: Mutex::default(),
+            owners: Shares::new(1),
+            organizations: Shares::new(1),
+            slots: Semaphore::new(slots),
+        }))
+    }
+
+    /// A place for a frame of `owner`; `None` when there are enough of its frames, of its organisation's or of all.
+    pub(crate) fn enter(&self, owner: Owner) -> Option<Place> {
+        let mut places = self.0.places();
+        let of_organization = places.iter().filter(|other| other.0 == owner.0);
+        let of_owner = places.iter().filter(|other| **other == owner);
+        if places.len() >= PLACES
+            || of_organization.count() >= PLACES_OF_ORGANIZATION
+            || of_owner.count() >= PLACES_OF_OWNER
+        {
+            return None;
+        }
+        places.push(owner.clone());
+        Some(Place {
+            line: self.0.clone(),
+            owner,
+        })
+    }
+}
+
+impl Place {
+    /// Waits for the frame's next turn, which lasts until the permit is dropped.
+    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+        let State {
+            owners,
+            organizations,
+            slots,
+            ..
+        } = &*self.line;
+        let own = owners.take(self.owner.clone()).await;
+        let next = organizations.take(self.owner.0).await;
+        let slot = slots.acquire().await;
+        drop((own, next));
+        slot.expect("it is never closed")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.line.places();
+        if let Some(index) = places.iter().position(|owner| *owner == self.owner) {
+            places.swap_remove(index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
+    use shared::domain::name::Tenant;
+
+    use super::*;
+
+    fn tenant(number: usize) -> Option<Tenant> {
+        format!("tenant-{number}").parse().ok()
+    }
+
+    #[tokio::test]
+    async fn organisations_take_turns_and_so_do_the_tenants_of_each_however_many_frames_they_have() {
+        let line = Line::with_slots(1);
+        let (many, few) = (OrgId::generate(), OrgId::generate());
+        let enter = |owner| line.enter(owner).expect("there is room");
+        let begun = enter((OrgId::generate(), None));
+        let turn = begun.turn().now_or_never().expect("it is the first");
+        let frames = [
+            (enter((many, tenant(1))), "a1"),
+            (enter((many, tenant(1))), "a2"),
+            (enter((many, tenant(2))), "b"),
+            (enter((few, None)), "few"),
+        ];
+        let done = Mutex::new(Vec::new());
+        let waiting = frames.iter().map(|(place, name)| {
+            let done = &done;
+            Box::pin(async move {
+                for _ in 0..2 {
+                    let _turn = place.turn().await;
+                    done.lock().unwrap().push(*name);
+                }
+            })
+        });
+        let mut waiting: Vec<_> = waiting.collect();
+        for frame in &mut waiting {
+            assert!(frame.as_mut().now_or_never().is_none());
+        }
+        drop(turn);
+        join_all(waiting).await;
+        let expected = ["a1", "few", "b", "few", "a2", "b", "a1", "a2"];
+        assert_eq!(done.into_inner().unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn an_owner_has_all_slots_while_nobody_else_is_in_line() {
+        let line = Line::new();
+        let owner = (OrgId::generate(), tenant(1));
+        let enter = |owner: &Owner| line.enter(owner.clone());
+        let (one, two) = (enter(&owner).unwrap(), enter(&owner).unwrap());
+        let _first = one.turn().now_or_never().expect("it is the first");
+        let _second = two.turn().now_or_never().expect("nobody else waits");
+        assert!(enter(&owner).is_none(), "it has as many places as it may");
+    }
+
+    #[tokio::test]
+    async fn the_line_has_an_end_for_each_organisation_and_for_all() {
+        let line = Line::new();
+        let one = OrgId::generate();
+        let places = (0..PLACES).filter_map(|number| line.enter((one, tenant(number))));
+        let mut places: Vec<_> = places.collect();
+        assert_eq!(places.len(), PLACES_OF_ORGANIZATION);
+        places.extend(std::iter::from_fn(|| line.enter((OrgId::generate(), None))));
+        assert_eq!(places.len(), PLACES);
+        drop(places.pop());
+        assert!(line.enter((OrgId::generate(), None)).is_some());
+    }
+}

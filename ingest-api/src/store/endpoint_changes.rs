@@ -14,12 +14,9 @@
 
 use std::time::Duration;
 
-use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::{EndpointId, OrgId};
-use shared::domain::name::Tenant;
 
-use super::owners::{Admission, MAX_ENDPOINTS, MAX_ENDPOINTS_IN_ALL, MAX_TENANTS};
-use super::{Result, Store, Stored};
+use super::{Result, Store};
 use crate::domain::endpoint::Settings;
 
 /// An endpoint about to be stored.
@@ -39,96 +36,12 @@ pub(crate) struct EndpointToStore<'a> {
     pub disabled_reason: &'static str,
 }
 
-/// What is fixed when an endpoint is made.
-#[derive(Debug)]
-pub(crate) struct Fixed<'a> {
-    /// Whether its owner fetches its deliveries.
-    pub kind: EndpointKind,
-    /// The tenant that it belongs to.
-    pub tenant: Option<&'a Tenant>,
-    /// Whether it gets the events of all tenants.
-    pub all_tenants: bool,
-    /// Whether a tenant that is missing is made.
-    pub create_tenant: bool,
-}
-
-fn millis(duration: Option<Duration>) -> Option<i64> {
+/// Milliseconds, as a column holds them.
+pub(super) fn millis(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl Store {
-    /// Stores a new endpoint with its sealed signing secret, unless there are as many as there may be.
-    pub(crate) async fn create_endpoint(
-        &self,
-        org_id: OrgId,
-        fixed: &Fixed<'_>,
-        new: &EndpointToStore<'_>,
-        secret: &[u8],
-    ) -> Result<Stored<()>> {
-        let settings = new.settings;
-        let (actor, address) = self.actor();
-        let admission = sqlx::query_scalar!(
-            r#"with owner as materialized (
-                   select admission, is_new_tenant, gets_events from admit_endpoint($2, $23, $25, $33, $34, $35)
-                   where act_as($36, $37)
-               ),
-               new_tenant as (
-                   insert into tenants (org_id, uid)
-                   select $2, $23 from owner where admission = 'admitted' and is_new_tenant
-               ),
-               new_endpoint as (
-                   insert into endpoints (id, org_id, kind, secret, url, description, event_types, filter, headers, format,
-                                          retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
-                                          timeout_ms, max_in_flight, rate_limit_per_second, ordered, on_exhausted, status,
-                                          disabled_reason, tenant, all_tenants, tenant_enabled, max_leased, method,
-                                          signatures, auth, certificate_expires_at, template, template_content_type)
-                   select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                          case when $21 = 'disabled' then $22 end, $23, $24, gets_events, $26, $27, $28, $29, $30, $31, $32
-                   from owner where admission = 'admitted'
-               )
-               select admission as "admission!: Admission" from owner"#,
-            new.id.as_uuid(),
-            org_id.as_uuid(),
-            fixed.kind as _,
-            secret,
-            settings.url,
-            settings.description,
-            &settings.event_types as _,
-            settings.filter,
-            new.headers,
-            settings.stored_format().to_string(),
-            settings.retry.attempts,
-            millis(settings.retry.initial),
-            settings.retry.factor,
-            millis(settings.retry.max),
-            millis(settings.retry.max_age),
-            settings.limits.timeout_ms,
-            settings.limits.max_in_flight,
-            settings.rate_limit_per_second,
-            settings.ordered,
-            settings.on_exhausted as _,
-            settings.status as _,
-            new.disabled_reason,
-            fixed.tenant.map(Tenant::as_str),
-            fixed.all_tenants,
-            fixed.create_tenant,
-            settings.max_leased,
-            settings.method as _,
-            new.signatures,
-            new.auth,
-            settings.certificate_expires_at(),
-            template_source(settings),
-            template_content_type(settings),
-            MAX_ENDPOINTS.count,
-            MAX_ENDPOINTS_IN_ALL.count,
-            MAX_TENANTS.count,
-            actor,
-            address,
-        );
-        let admission = admission.fetch_optional(&self.pool).await?;
-        Ok(admission.map_or(Stored::Missing, |admission| admission.into_stored(fixed.tenant)))
-    }
-
     /// Replaces an endpoint's settings. False when the endpoint has another version than `version`, or is deleted. With
     /// `close_circuit`, its failures are forgotten.
     pub(crate) async fn update_endpoint(
@@ -259,14 +172,16 @@ impl Store {
     }
 }
 
-fn template_source(settings: &Settings) -> Option<&str> {
+/// What the column `template` holds.
+pub(super) fn template_source(settings: &Settings) -> Option<&str> {
     settings
         .template
         .as_ref()
         .map(|template| template.source.as_str())
 }
 
-fn template_content_type(settings: &Settings) -> Option<&str> {
+/// What the column `template_content_type` holds.
+pub(super) fn template_content_type(settings: &Settings) -> Option<&str> {
     settings
         .template
         .as_ref()

@@ -53,16 +53,20 @@ words! {
 }
 
 impl Admission {
-    /// The same as the result of an insert. The endpoint is one of this tenant.
-    pub(super) fn into_stored(self, tenant: Option<&Tenant>) -> Stored<()> {
-        match self {
-            Self::Admitted => Stored::Done(()),
+    /// The same as the result of an insert, which `done` says more of when it was admitted. The endpoint is one of this tenant.
+    pub(super) fn into_stored<T>(
+        self,
+        tenant: Option<&Tenant>,
+        done: impl FnOnce() -> Result<T>,
+    ) -> Result<Stored<T>> {
+        Ok(match self {
+            Self::Admitted => Stored::Done(done()?),
             Self::NoTenant => Stored::Missing,
             Self::TenantLeaves => Stored::OwnerLeaves,
             Self::TenantsFull => Stored::Full(MAX_TENANTS),
             Self::OwnerFull => Stored::Full(MAX_ENDPOINTS.of_tenant(tenant.is_some())),
             Self::AllFull => Stored::Full(MAX_ENDPOINTS_IN_ALL),
-        }
+        })
     }
 }
 
@@ -75,8 +79,10 @@ pub(super) async fn admit_endpoint(transaction: &mut Transaction, org_id: OrgId)
         MAX_ENDPOINTS_IN_ALL.count,
         MAX_TENANTS.count,
     );
-    let admission = admission.fetch_optional(&mut **transaction).await?;
-    Ok(admission.map_or(Stored::Missing, |admission| admission.into_stored(None)))
+    match admission.fetch_optional(&mut **transaction).await? {
+        Some(admission) => admission.into_stored(None, || Ok(())),
+        None => Ok(Stored::Missing),
+    }
 }
 
 /// Keeps a tenant from being changed or deleted until the transaction ends. None when there is no such tenant.

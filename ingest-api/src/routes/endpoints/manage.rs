@@ -21,7 +21,7 @@ use crate::domain::session::Capability;
 use crate::http::body::RequestBody;
 use crate::http::callers::{Admin, Manager};
 use crate::http::error::{ApiError, Problem};
-use crate::http::etag::{Shown, check_match, is_conditional};
+use crate::http::etag::{Shown, check_match, etag, is_conditional};
 use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
 use crate::http::portal::PortalCaller;
@@ -121,23 +121,23 @@ async fn create_for(
         all_tenants: owner.all_tenants,
         create_tenant: owner.create_tenant,
     };
-    match app
+    let made = match app
         .store
         .by(actor)
         .create_endpoint(realm.org_id, &fixed, &new, &sealed)
         .await?
     {
-        Stored::Done(()) => {}
+        Stored::Done(made) => made,
         Stored::Missing => return Err(ApiError::NotFound),
         Stored::OwnerLeaves => return Err(DELETING),
         Stored::Full(most) => return Err(ApiError::LimitReached(most)),
-    }
-    let (etag, Json(endpoint)) = show_stored(app, realm, id).await?;
-    let secret = kind.is_sent().then(|| secret.to_text());
-    Ok((
-        StatusCode::CREATED,
-        (etag, Json(CreatedEndpoint { endpoint, secret })),
-    ))
+    };
+    let version = etag(made.version);
+    let created = CreatedEndpoint {
+        endpoint: Endpoint::new(app, made)?,
+        secret: kind.is_sent().then(|| secret.to_text()),
+    };
+    Ok((StatusCode::CREATED, (version, Json(created))))
 }
 
 /// Shows an endpoint.

@@ -6,7 +6,9 @@ mod own_events;
 mod secrets;
 
 use e2e::{Organization, World};
+use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
+use reqwest_middleware::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::calls::{call, json, status};
@@ -85,6 +87,33 @@ async fn an_endpoint_is_shown_as_it_was_made_and_is_gone_when_deleted() {
     assert_eq!(status(change).await, 404);
     let list = json(call(&world, &owner, Method::GET, "")).await;
     assert_eq!(list["data"], json!([]));
+    world.finish().await;
+}
+
+/// An endpoint as an answer shows it, and its version.
+async fn with_version(request: RequestBuilder) -> (Value, HeaderValue) {
+    let answer = request.send().await.expect("ingest-api answers");
+    assert!(answer.status().is_success(), "{answer:?}");
+    let version = answer.headers()["etag"].clone();
+    (answer.json().await.expect("the answer is JSON"), version)
+}
+
+#[tokio::test]
+async fn the_answer_to_a_new_endpoint_is_what_is_shown_of_it_afterwards() {
+    let world = world().await;
+    let owner = world.organization().await;
+    let bodies = [
+        everything(),
+        json!({"url": "https://example.com/", "retry": {"initial_seconds": 0.1239}}),
+        json!({"kind": "pull", "tenant": "acme", "create_tenant": true, "max_in_flight": 5}),
+        json!({"kind": "pull", "all_tenants": true, "retry": {"max_age_seconds": 1.5}}),
+    ];
+    for body in bodies {
+        let (mut made, version) = with_version(call(&world, &owner, Method::POST, "").json(&body)).await;
+        made.as_object_mut().unwrap().remove("secret");
+        let shown = call(&world, &owner, Method::GET, &path_of(&made));
+        assert_eq!(with_version(shown).await, (made, version));
+    }
     world.finish().await;
 }
 

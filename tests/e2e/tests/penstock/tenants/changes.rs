@@ -8,11 +8,11 @@ use reqwest_middleware::RequestBuilder;
 use serde_json::json;
 use sqlx::PgTransaction;
 
-use super::send;
+use super::{send, tenant};
 use crate::calls::{self, json, request, status, text};
 use crate::faults::database::{lock_organization, until_statements_wait};
 use crate::faults::held_up::lock;
-use crate::{setup, two_replicas};
+use crate::{setup, two_replicas, world};
 
 /// Stops the first replica while its request waits for what is `held`, makes the other request meanwhile, and lets the
 /// replica go on. Returns both answers.
@@ -86,6 +86,45 @@ async fn endpoints_that_are_made_at_once_make_their_tenant_once_and_all_get_its_
     let counted = counted.bind(organization.id).fetch_one(world.database()).await;
     let counted: (i32, i32, i64) = counted.expect("Postgres runs");
     assert_eq!(counted, (4, 1, 4));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_organisation_counts_its_tenants_and_endpoints_however_they_are_made() {
+    let world = world().await;
+    let organization = world.organization().await;
+    let key = &organization.key;
+    let post = |path: &str| request(&world, 0, Method::POST, path, key);
+    let make = |tenant: Option<&str>, create_tenant: bool| {
+        let body = json!({"kind": "pull", "tenant": tenant, "create_tenant": create_tenant});
+        status(post("/v1/endpoints").json(&body))
+    };
+    tenant(&world, &organization, "before", json!({})).await;
+    for (of, create_tenant, expected) in [
+        (Some("before"), false, StatusCode::CREATED),
+        (Some("before"), true, StatusCode::CREATED),
+        (Some("new"), false, StatusCode::NOT_FOUND),
+        (Some("new"), true, StatusCode::CREATED),
+        (Some("new"), true, StatusCode::CREATED),
+        (None, false, StatusCode::CREATED),
+    ] {
+        assert_eq!(make(of, create_tenant).await, expected, "{of:?}");
+    }
+    for _ in 0..2 {
+        let webhook = json!({"webhook_url": "https://example.com/hook"});
+        assert_eq!(
+            status(post("/api/webhook/config").json(&webhook)).await,
+            StatusCode::OK
+        );
+    }
+    let listed = json(request(&world, 0, Method::GET, "/v1/endpoints?tenant=new", key)).await;
+    let path = format!("/v1/endpoints/{}", text(&listed["data"][0], "id"));
+    let deleted = status(request(&world, 0, Method::DELETE, &path, key)).await;
+    assert_eq!(deleted, StatusCode::NO_CONTENT);
+    let counted = sqlx::query_as("select endpoints, tenants from organizations where id = $1");
+    let counted = counted.bind(organization.id).fetch_one(world.database()).await;
+    let counted: (i32, i32) = counted.expect("Postgres runs");
+    assert_eq!(counted, (5, 2));
     world.finish().await;
 }
 

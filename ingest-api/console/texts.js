@@ -141,7 +141,7 @@ const TEXTS = {
   "live.on": ["Listening. The newest is on top.", "Hört zu. Das Neueste steht oben."],
   "live.empty": ["Nothing has happened since this page was opened.", "Seit diese Seite offen ist, ist nichts geschehen."],
   "live.skipped": ["Up to {count} were not shown: there was too much at once.", "Bis zu {count} wurden nicht gezeigt: Es war zu viel auf einmal."],
-  "live.skipped.unknown": ["The connection was away for too long: some may not be shown.", "Die Verbindung war zu lange weg: Vielleicht wird etwas nicht gezeigt."],
+  "live.skipped.unknown": ["Some may not be shown: the connection was away for too long, or there was too much at once.", "Vielleicht wird etwas nicht gezeigt: Die Verbindung war zu lange weg, oder es war zu viel auf einmal."],
 
   "preview.filter": ["Try the filter on recent events", "Filter an neueren Ereignissen ausprobieren"],
   "preview.template": ["Try the template on the newest event", "Vorlage am neuesten Ereignis ausprobieren"],

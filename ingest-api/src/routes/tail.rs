@@ -51,11 +51,15 @@ pub(crate) struct TailParams {
 
 /// Tells of events and attempts as they happen, as server-sent events.
 ///
-/// `event` is an event that a worker has stored: `id`, `type`, `tenant` and `accepted_at`. `attempt` is an attempt that has
-/// ended: `event_id`, `type`, `tenant`, `endpoint_id`, `number`, `outcome`, `response_status`, `started_at`, `duration_ms` and
-/// the `status` of its delivery. Each is told once at the most, within about a second. `skipped` says that others were not told,
-/// and how many at the most: `count`, which is null when that is not known. Attempts are told of the last 300 events with pending
-/// deliveries, ten deliveries of each, for ten minutes.
+/// `event` is an event that a worker has stored, however long after its acceptance: `id`, `type`, `tenant` and `accepted_at`.
+/// `attempt` is an attempt that has ended: `event_id`, `type`, `tenant`, `endpoint_id`, `number`, `outcome`, `response_status`,
+/// `started_at`, `duration_ms` and the `status` of its delivery. Each is told once at the most, within about a second.
+///
+/// `skipped` says that others were not told, and how many at the most: `count`, which is null when that is not known. Of what was
+/// stored after newer events it may come half a minute later. It counts those that the filters would leave out, too.
+/// Attempts are told of the last 300 events that were told, ten deliveries of each, until none is pending, and for ten minutes.
+/// When further attempts of such an event may follow that are not told, `skipped` with null says so. Attempts of events that were
+/// not told are not counted.
 ///
 /// The answer ends after 90 seconds. A client that sends the last `id` as `Last-Event-ID`, as browsers do, goes on where it was.
 #[utoipa::path(
@@ -175,7 +179,7 @@ impl Listening {
     fn told(&self, read: &Read) -> String {
         let mut text = String::new();
         if read.skipped > 0 {
-            let (name, data) = told_skipped(Some(read.skipped));
+            let (name, data) = told_skipped(read.is_counted.then_some(read.skipped));
             text.push_str(&message(None, name, &data));
         }
         let first = read.next - read.items.len() as u64;

@@ -102,14 +102,14 @@ impl Item {
         }
     }
 
-    /// So many were not told.
-    pub(super) fn skipped(count: u64) -> Self {
+    /// So many were not told; None is an unknown number.
+    pub(super) fn skipped(count: Option<u64>) -> Self {
         Self {
             kind: SKIPPED,
             event_type: Box::default(),
             endpoint_id: None,
             status: None,
-            text: skipped(Some(count)),
+            text: skipped(count),
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Log {
 struct Kept {
     /// The number of the first one.
     first: u64,
+    /// The number after the last one that is gone and that said itself that others were not told.
+    uncounted: u64,
     items: VecDeque<Arc<Item>>,
 }
 
@@ -38,6 +40,8 @@ impl Kept {
 pub(crate) struct Read {
     /// How many it asked for that are not kept any more.
     pub skipped: u64,
+    /// Whether these are all that is missing: none of them said itself that others were not told.
+    pub is_counted: bool,
     /// The next ones.
     pub items: Vec<Arc<Item>>,
     /// The number of what comes after them.
@@ -64,8 +68,11 @@ impl Log {
         let mut kept = self.kept();
         kept.items.extend(items.into_iter().map(Arc::new));
         while kept.items.len() > KEPT {
-            kept.items.pop_front();
+            let gone = kept.items.pop_front();
             kept.first += 1;
+            if gone.is_some_and(|item| item.is_skipped()) {
+                kept.uncounted = kept.first;
+            }
         }
         let next = kept.next();
         drop(kept);
@@ -91,6 +98,7 @@ impl Log {
         let next = from.max(kept.first) + items.len() as u64;
         Read {
             skipped,
+            is_counted: from >= kept.uncounted,
             has_more: next < kept.next(),
             items,
             next,
@@ -109,7 +117,7 @@ mod tests {
     #[test]
     fn a_reader_gets_everything_in_parts_or_is_told_how_much_is_gone() {
         let log = Log::default();
-        let push = |count: usize| log.push((0..count).map(|_| Item::skipped(1)).collect());
+        let push = |count: usize| log.push((0..count).map(|_| Item::skipped(Some(1))).collect());
         push(AT_ONCE + 1);
         let first = log.read(0);
         assert_eq!(
@@ -123,5 +131,23 @@ mod tests {
         let late = log.read(0);
         assert_eq!(late.skipped, AT_ONCE as u64 + 1);
         assert_eq!(log.read(log.next()).items.len(), 0);
+    }
+
+    #[test]
+    fn how_much_is_gone_is_not_known_when_some_of_it_told_of_more() {
+        let log = Log::default();
+        let attempt = || Item {
+            kind: "attempt",
+            event_type: Box::default(),
+            endpoint_id: None,
+            status: None,
+            text: Box::default(),
+        };
+        log.push(vec![Item::skipped(Some(40)), attempt()]);
+        log.push((0..KEPT).map(|_| attempt()).collect());
+        let both = log.read(0);
+        assert_eq!((both.skipped, both.is_counted), (2, false));
+        let one = log.read(1);
+        assert_eq!((one.skipped, one.is_counted), (1, true));
     }
 }

@@ -6,6 +6,8 @@
 
 pub(crate) mod item;
 pub(crate) mod log;
+mod lane;
+mod open;
 mod following;
 
 use std::collections::HashMap;
@@ -14,7 +16,6 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use futures_util::StreamExt as _;
-use shared::domain::clock::UnixMicros;
 use shared::domain::id::OrgId;
 use shared::secret::random_bytes;
 use tokio::sync::watch;
@@ -117,11 +118,10 @@ impl Tails {
             return None;
         }
         let entry = self.realms.entry(realm.clone()).or_insert_with(|| {
-            let now = UnixMicros::now().to_date_time();
             Arc::new(Tail {
                 name: u64::from_le_bytes(random_bytes()),
                 log: Log::default(),
-                following: tokio::sync::Mutex::new(Following::new(realm.clone(), now)),
+                following: tokio::sync::Mutex::new(Following::new(realm.clone())),
                 presence: Mutex::new(Presence {
                     listeners: 0,
                     left_at: Instant::now(),
@@ -164,12 +164,12 @@ impl Tails {
 }
 
 async fn take_turn(tail: Arc<Tail>, store: Store) {
-    let now = UnixMicros::now().to_date_time();
+    let mut items = Vec::new();
     let mut following = tail.following.lock().await;
-    match following.take_turn(&store, now).await {
-        Ok(items) => tail.log.push(items),
-        Err(error) => tracing::debug!(%error, "cannot look for what is new, trying again"),
+    if let Err(error) = following.take_turn(&store, &mut items).await {
+        tracing::debug!(%error, "cannot look for what is new, trying again");
     }
+    tail.log.push(items);
 }
 
 /// A seat. It is left by its drop, also when the client goes away.
@@ -271,7 +271,7 @@ mod tests {
         let realm = Realm::of_organization(OrgId::generate());
         let mut place = tails.enter(&realm).expect("there is room");
         assert!(place.read(place.next()).items.is_empty());
-        place.tail.log.push(vec![item::Item::skipped(1)]);
+        place.tail.log.push(vec![item::Item::skipped(Some(1))]);
         tokio::time::timeout(Duration::from_secs(10), place.more())
             .await
             .expect("it is woken");

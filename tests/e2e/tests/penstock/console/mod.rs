@@ -8,5 +8,6 @@ mod forms;
 mod pictures;
 mod portal;
 mod sessions;
+mod skipped;
 mod stats;
 mod tail;

@@ -15,16 +15,16 @@ use crate::{setup, world};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One who asks again and again for what came since.
-struct Listener {
+pub(super) struct Listener {
     key: String,
     query: String,
     last: String,
-    heard: Vec<(String, Value)>,
+    pub heard: Vec<(String, Value)>,
 }
 
 impl Listener {
     /// Listens from now on.
-    async fn new(world: &World, key: &str, query: &str) -> Self {
+    pub(super) async fn new(world: &World, key: &str, query: &str) -> Self {
         let mut listener = Self {
             key: key.to_owned(),
             query: query.to_owned(),
@@ -36,7 +36,7 @@ impl Listener {
     }
 
     /// Takes what came since the last time.
-    async fn listen(&mut self, world: &World) {
+    pub(super) async fn listen(&mut self, world: &World) {
         let path = format!("/v1/tail?seconds=0{}", self.query);
         let mut request = request(world, 0, Method::GET, &path, &self.key);
         if !self.last.is_empty() {
@@ -63,7 +63,7 @@ impl Listener {
     }
 
     /// Listens until it has heard this many of a kind.
-    async fn until(&mut self, world: &World, kind: &str, count: usize) {
+    pub(super) async fn until(&mut self, world: &World, kind: &str, count: usize) {
         until(&format!("{count} of {kind}"), async || {
             self.listen(world).await;
             if self.of(kind).len() >= count {
@@ -75,7 +75,7 @@ impl Listener {
         .await;
     }
 
-    fn of(&self, kind: &str) -> Vec<&Value> {
+    pub(super) fn of(&self, kind: &str) -> Vec<&Value> {
         let heard = self.heard.iter().filter(|(name, _)| name == kind);
         heard.map(|(_, data)| data).collect()
     }

@@ -228,3 +228,43 @@ async fn a_recovery_of_a_tenants_endpoint_reads_none_of_the_events_of_others() {
     drop(session);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_look_for_late_events_reads_none_of_those_that_were_stored_in_time() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let seeded = sqlx::query(
+        "insert into events (org_id, accepted_at, id, type, content_type, data)
+         select $1, now() - case when n <= 3 then interval '1 hour' else n * interval '1 millisecond' end,
+                gen_random_uuid(), 'a', 'application/json', '1'
+         from generate_series(1, 1000) n",
+    );
+    let seeded = seeded.bind(organization.id).execute(world.database()).await;
+    seeded.expect("Postgres takes it");
+    let mut session = service_session(&world).await;
+    let org_id = format!("'{}'", organization.id);
+    let look = [
+        (1, org_id.as_str()),
+        (2, "now() - interval '1 minute'"),
+        (3, "500"),
+    ];
+    let count = [
+        (1, org_id.as_str()),
+        (3, "now() - interval '1 minute'"),
+        (4, "now() + interval '1 minute'"),
+        (5, "now() - interval '1 minute'"),
+        (6, "500"),
+    ];
+    for (text, parameters) in [
+        ("order by stored_at desc", &look[..]),
+        ("date_trunc('second', stored_at)", &count[..]),
+    ] {
+        let query = query_with(text);
+        let explained = explain(&mut session, "analyze, format json", &query, parameters).await;
+        let read = rows_read(&explained[0]["Plan"], "events");
+        assert!(read <= 3.0, "{text} reads {read} rows: {explained:#}");
+        assert!(read > 0.0, "{text}: {explained:#}");
+    }
+    drop(session);
+    world.finish().await;
+}

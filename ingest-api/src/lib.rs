@@ -145,8 +145,8 @@ pub async fn run(
     }
     let keys = start_keys(&config, store.clone(), &nats, &readiness, &tasks)?;
     follow_key_changes(&keys, &store, &lasting);
-    let rate_limiter = start_rate_limits(&config, &nats, &tasks);
     let (tenant_limits, quotas) = follow_limits(&store, &tasks);
+    let rate_limiter = start_rate_limits(&config, &tenant_limits, &nats, &tasks);
     let secrets_key = config.secrets.key()?;
     let app = Arc::new(App {
         authenticator: keys.authenticator,

@@ -40,7 +40,7 @@ pub(crate) fn describe() {
     );
     describe_counter!(
         "penstock_rate_limit_messages_sent_total",
-        "Messages to other replicas about what was admitted."
+        "Messages to other replicas about what was admitted, and about refused tenants."
     );
     describe_counter!(
         "penstock_rate_limit_messages_unread_total",

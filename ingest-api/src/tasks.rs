@@ -43,10 +43,15 @@ pub(crate) fn start_streams(
 }
 
 /// Starts what keeps replicas to one limit together.
-pub(crate) fn start_rate_limits(config: &Config, nats: &Nats, tasks: &Tasks) -> Arc<RateLimiter> {
+pub(crate) fn start_rate_limits(
+    config: &Config,
+    tenants: &Arc<TenantLimits>,
+    nats: &Nats,
+    tasks: &Tasks,
+) -> Arc<RateLimiter> {
     let limiter = Arc::new(RateLimiter::new());
     let interval = config.rate_limits.rate_limit_exchange;
-    let exchange = RateExchange::new(limiter.clone(), nats.clone(), interval);
+    let exchange = RateExchange::new(limiter.clone(), tenants.clone(), nats.clone(), interval);
     tasks.spawn_long_lived("rate limits", exchange.run(tasks.stop().clone()));
     limiter
 }

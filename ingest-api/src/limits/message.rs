@@ -1,12 +1,15 @@
 //! The messages in which replicas tell each other about rate limits, in bytes.
 //!
-//! A version, a kind, the sender, and any number of entries of 24 bytes: an organisation and a share of its window. A
+//! A version, a kind, the sender, and any number of entries. Most are of 24 bytes: an organisation and a share of its window.
+//! Those of refused tenants are of an organisation, a number, and the length and the bytes of a tenant's id. A
 //! replica ignores a message of another version or of an unknown form. So replicas of two releases can run side by
 //! side; each release then keeps to the limit by itself.
 
+use shared::domain::name::check_name;
 use uuid::Uuid;
 
 use crate::limits::limiter::{AccountId, Usage};
+use crate::limits::refusals::Refused;
 
 const VERSION: u8 = 1;
 
@@ -16,6 +19,9 @@ const ENTRY_LENGTH: usize = ID_LENGTH + 8;
 
 /// Most entries in a message, which makes it 48 KB.
 pub(crate) const MAX_ENTRIES: usize = 2_000;
+
+/// Most refused tenants in a message, which makes it 41 KB at the most.
+pub(crate) const MAX_REFUSED: usize = 150;
 
 /// One replica, until it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +52,8 @@ pub(crate) enum Body {
     Leaving,
     /// `You are new; this is how far organisations are ahead.`
     Welcome(ReplicaId, Vec<Usage>),
+    /// `Limits of tenants have refused this here since I last told you.`
+    Refused(Vec<Refused>),
 }
 
 impl Body {
@@ -54,6 +62,7 @@ impl Body {
             Self::Admitted(_) => 0,
             Self::Leaving => 1,
             Self::Welcome(..) => 2,
+            Self::Refused(_) => 3,
         }
     }
 }
@@ -69,6 +78,10 @@ impl Message {
             Body::Welcome(to, entries) => {
                 bytes.extend_from_slice(to.0.as_bytes());
                 entries
+            }
+            Body::Refused(refused) => {
+                write_refused(&mut bytes, refused);
+                &[]
             }
         };
         for Usage { id, nanos } in entries {
@@ -92,6 +105,7 @@ impl Message {
                 let (to, rest) = split_uuid(rest)?;
                 Body::Welcome(ReplicaId(to), entries(rest)?)
             }
+            3 => Body::Refused(read_refused(rest)?),
             _ => return None,
         };
         let from = ReplicaId(from);
@@ -118,6 +132,35 @@ fn entries(bytes: &[u8]) -> Option<Vec<Usage>> {
     entries.collect()
 }
 
+fn write_refused(bytes: &mut Vec<u8>, refused: &[Refused]) {
+    for refused in refused {
+        let length = u8::try_from(refused.tenant.len());
+        bytes.extend_from_slice(refused.org_id.as_uuid().as_bytes());
+        bytes.extend_from_slice(&refused.count.to_be_bytes());
+        bytes.push(length.expect("a tenant's id has 255 bytes at the most"));
+        bytes.extend_from_slice(refused.tenant.as_bytes());
+    }
+}
+
+fn read_refused(mut bytes: &[u8]) -> Option<Vec<Refused>> {
+    let mut refused = Vec::new();
+    while !bytes.is_empty() {
+        let (org_id, rest) = split_uuid(bytes)?;
+        let (count, rest) = rest.split_first_chunk()?;
+        let (length, rest) = rest.split_first()?;
+        let (tenant, rest) = rest.split_at_checked(usize::from(*length))?;
+        let tenant = std::str::from_utf8(tenant).ok()?;
+        check_name(tenant).ok()?;
+        refused.push(Refused {
+            org_id: org_id.into(),
+            tenant: tenant.into(),
+            count: u32::from_be_bytes(*count),
+        });
+        bytes = rest;
+    }
+    Some(refused)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -133,9 +176,20 @@ mod tests {
         proptest::collection::vec(entry, 0..50)
     }
 
+    fn refused() -> impl Strategy<Value = Vec<Refused>> {
+        let entry =
+            (any::<u128>(), "[a-zä/]{1,60}", any::<u32>()).prop_map(|(org_id, tenant, count)| Refused {
+                org_id: Uuid::from_u128(org_id).into(),
+                tenant: tenant.into(),
+                count,
+            });
+        proptest::collection::vec(entry, 0..20)
+    }
+
     fn body() -> impl Strategy<Value = Body> {
         prop_oneof![
             usage().prop_map(Body::Admitted),
+            refused().prop_map(Body::Refused),
             Just(Body::Leaving),
             (any::<u128>(), usage())
                 .prop_map(|(to, usage)| Body::Welcome(ReplicaId(Uuid::from_u128(to)), usage)),
@@ -176,5 +230,15 @@ mod tests {
         };
         assert!(Message::decode(&message(MAX_ENTRIES).encode()).is_some());
         assert!(Message::decode(&message(MAX_ENTRIES + 1).encode()).is_none());
+        let refused = Refused {
+            org_id: OrgId::generate(),
+            tenant: "x".repeat(255).into(),
+            count: u32::MAX,
+        };
+        let message = Message {
+            from: ReplicaId::generate(),
+            body: Body::Refused(vec![refused; MAX_REFUSED]),
+        };
+        assert_eq!(Message::decode(&message.encode()), Some(message));
     }
 }

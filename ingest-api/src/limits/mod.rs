@@ -8,4 +8,5 @@ pub(crate) mod refusals;
 pub(crate) mod tenants;
 pub(crate) mod quotas;
 pub(crate) mod message;
+mod peers;
 pub(crate) mod exchange;

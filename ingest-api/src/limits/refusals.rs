@@ -1,7 +1,11 @@
-//! Which tenants their own limits have refused in the last minute, on this replica. A request that is let through costs nothing
+//! Which tenants their own limits have refused in the last minute, on all replicas. A request that is let through costs nothing
 //! here.
+//!
+//! Each replica counts what it refuses, and [tells the others](crate::limits::exchange) how much that was since the last time.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use dashmap::DashMap;
@@ -20,6 +24,8 @@ const MOST_TENANTS: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Refusals {
     by_organization: DashMap<OrgId, HashMap<Box<str>, Recent>>,
+    /// Whether there may be some that the other replicas were not told of.
+    has_untold: AtomicBool,
     started: Instant,
 }
 
@@ -27,9 +33,21 @@ impl Default for Refusals {
     fn default() -> Self {
         Self {
             by_organization: DashMap::new(),
+            has_untold: AtomicBool::new(false),
             started: Instant::now(),
         }
     }
+}
+
+/// How often a replica has refused a tenant since it last told the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// The tenant's organisation.
+    pub org_id: OrgId,
+    /// Its id.
+    pub tenant: Box<str>,
+    /// How many requests, and events of batches.
+    pub count: u32,
 }
 
 /// A tenant's refusals.
@@ -38,6 +56,8 @@ struct Recent {
     /// The stretch of the first of these counts; each other one is of the stretch before.
     stretch: u64,
     counts: [u32; STRETCHES],
+    /// How many of them are of this replica and were not told.
+    untold: u32,
 }
 
 impl Recent {
@@ -45,6 +65,7 @@ impl Recent {
         Self {
             stretch,
             counts: [0; STRETCHES],
+            untold: 0,
         }
     }
 
@@ -54,12 +75,12 @@ impl Recent {
         usize::try_from(passed).unwrap_or(STRETCHES).min(STRETCHES)
     }
 
-    fn note(&mut self, stretch: u64) {
+    fn add(&mut self, stretch: u64, count: u32) {
         let passed = self.passed(stretch);
         self.counts.rotate_right(passed);
         self.counts[..passed].fill(0);
         self.stretch = self.stretch.max(stretch);
-        self.counts[0] = self.counts[0].saturating_add(1);
+        self.counts[0] = self.counts[0].saturating_add(count);
     }
 
     fn sum(&self, stretch: u64) -> u64 {
@@ -75,14 +96,75 @@ impl Refusals {
     }
 
     fn note_at(&self, stretch: u64, org_id: OrgId, tenant: &str) {
+        self.change(stretch, org_id, tenant, |recent| {
+            recent.add(stretch, 1);
+            recent.untold = recent.untold.saturating_add(1);
+        });
+        self.has_untold.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes in what another replica has refused.
+    pub(crate) fn hear(&self, refused: &[Refused]) {
+        self.hear_at(self.stretch(), refused);
+    }
+
+    fn hear_at(&self, stretch: u64, refused: &[Refused]) {
+        for Refused {
+            org_id,
+            tenant,
+            count,
+        } in refused
+        {
+            self.change(stretch, *org_id, tenant, |recent| recent.add(stretch, *count));
+        }
+    }
+
+    fn change(&self, stretch: u64, org_id: OrgId, tenant: &str, change: impl FnOnce(&mut Recent)) {
         let mut tenants = self.by_organization.entry(org_id).or_default();
         if let Some(recent) = tenants.get_mut(tenant) {
-            recent.note(stretch);
+            change(recent);
         } else if tenants.len() < MOST_TENANTS {
             let mut recent = Recent::new(stretch);
-            recent.note(stretch);
+            change(&mut recent);
             tenants.insert(tenant.into(), recent);
         }
+    }
+
+    /// Takes what this replica has refused and has not told, of the `most` tenants with the most of it. It counts as told.
+    pub(crate) fn take_untold(&self, most: usize) -> Vec<Refused> {
+        if !self.has_untold.swap(false, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut untold = self.untold();
+        if untold.len() > most {
+            untold.sort_unstable_by_key(|refused| Reverse(refused.count));
+            untold.truncate(most);
+            self.has_untold.store(true, Ordering::Relaxed);
+        }
+        for refused in &untold {
+            if let Some(mut tenants) = self.by_organization.get_mut(&refused.org_id)
+                && let Some(recent) = tenants.get_mut(&*refused.tenant)
+            {
+                recent.untold = recent.untold.saturating_sub(refused.count);
+            }
+        }
+        untold
+    }
+
+    fn untold(&self) -> Vec<Refused> {
+        let mut untold = Vec::new();
+        for organization in &self.by_organization {
+            for (tenant, recent) in organization.value() {
+                if recent.untold > 0 {
+                    untold.push(Refused {
+                        org_id: *organization.key(),
+                        tenant: tenant.clone(),
+                        count: recent.untold,
+                    });
+                }
+            }
+        }
+        untold
     }
 
     /// The tenants of a realm that were refused the most often, `most` of them, with how often that was.
@@ -163,6 +245,30 @@ mod tests {
         );
         refusals.sweep_at(46);
         assert!(refusals.by_organization.is_empty());
+    }
+
+    #[test]
+    fn what_one_replica_refuses_is_told_once_and_counted_by_the_others() {
+        let (one, other) = (Refusals::default(), Refusals::default());
+        let org = OrgId::generate();
+        let all = Realm::of_organization(org);
+        for tenant in ["a", "b", "b"] {
+            one.note_at(0, org, tenant);
+        }
+        other.note_at(0, org, "a");
+        let told = one.take_untold(1);
+        let tenants: Vec<_> = told
+            .iter()
+            .map(|refused| (&*refused.tenant, refused.count))
+            .collect();
+        assert_eq!(tenants, [("b", 2)]);
+        other.hear_at(0, &told);
+        other.hear_at(0, &one.take_untold(1));
+        assert_eq!(refused(&other, 0, &all), pairs(&[("a", 2), ("b", 2)]));
+        assert!(one.take_untold(1).is_empty());
+        // What was heard is not told on.
+        let own = other.take_untold(9);
+        assert_eq!((own.len(), &*own[0].tenant, own[0].count), (1, "a", 1));
     }
 
     #[test]

@@ -55,8 +55,9 @@ pub(crate) struct Stats {
     pending: Waiting,
     /// The endpoints.
     endpoints: EndpointStats,
-    /// Tenants whose own rate limit has refused requests in the last minute, the most often refused first, 20 at the most. Each
-    /// replica tells what it has refused itself.
+    /// Tenants whose own rate limit has refused requests in the last minute, on any replica, the most often refused first, 20 at
+    /// the most. What another replica has refused is here about a second later. It is missing if it was refused before this one
+    /// started, or while they could not hear each other.
     rate_limited_tenants: Vec<RateLimitedTenant>,
     /// What went on in the time that was asked for; null when none was.
     history: Option<History>,
@@ -159,7 +160,7 @@ pub(crate) struct EndpointStats {
 pub(crate) struct RateLimitedTenant {
     /// Its id.
     tenant: String,
-    /// Requests, and events of batches, that were refused in the last minute by the replica that answers.
+    /// Requests, and events of batches, that were refused in the last minute.
     refused_last_minute: u64,
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{bound, tenant};
 use crate::calls::{self, request, text};
+use crate::keys::rate_limits::until_together;
 use crate::setup;
 
 /// Waits until a replica knows of a tenant's limit, which one request of a key that is bound to it shows.
@@ -116,6 +117,17 @@ async fn until_refused(producer: &Producer, uid: &str, mut refusals: usize) {
     }
 }
 
+/// The tenants that a replica names as refused, with how often they were.
+async fn limited(world: &World, index: usize, key: &str) -> Vec<(String, Option<u64>)> {
+    let stats = calls::json(request(world, index, Method::GET, "/v1/stats", key)).await;
+    let tenants = stats["rate_limited_tenants"].as_array().expect("it is a list");
+    let refused = |each: &Value| {
+        let tenant = text(each, "tenant").to_owned();
+        (tenant, each["refused_last_minute"].as_u64())
+    };
+    tenants.iter().map(refused).collect()
+}
+
 #[tokio::test]
 async fn the_figures_name_the_tenants_that_their_own_limits_refuse() {
     let world = setup().start().await;
@@ -132,26 +144,42 @@ async fn the_figures_name_the_tenants_that_their_own_limits_refuse() {
         until_refused(&producer, uid, refusals).await;
     }
     assert_eq!(send(&producer, Some("large")).await, 202);
-    let limited = async |key: &str| {
-        let stats = calls::json(request(&world, 0, Method::GET, "/v1/stats", key)).await;
-        let tenants = stats["rate_limited_tenants"]
-            .as_array()
-            .expect("it is a list")
-            .clone();
-        tenants
-            .iter()
-            .map(|each| {
-                (
-                    text(each, "tenant").to_owned(),
-                    each["refused_last_minute"].as_u64(),
-                )
-            })
-            .collect::<Vec<_>>()
-    };
     let expected = [("busy".to_owned(), Some(5)), ("small".to_owned(), Some(2))];
-    assert_eq!(limited(&organization.key).await, expected);
+    assert_eq!(limited(&world, 0, &organization.key).await, expected);
     for key in [&large.key, &other.key] {
-        assert!(limited(key).await.is_empty());
+        assert!(limited(&world, 0, key).await.is_empty());
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_figures_of_each_replica_name_the_tenants_that_any_of_them_refuses() {
+    let world = setup().replicas(2, 1).start().await;
+    let (organization, other) = (world.organization().await, world.organization().await);
+    for (uid, limit) in [("one", 3), ("two", 3), ("large", 60_000)] {
+        let fields = json!({"rate_limit_per_minute": limit});
+        tenant(&world, &organization, uid, fields).await;
+    }
+    let large = bound(&world, &organization, "large").await;
+    for index in 0..2 {
+        until_limited(&world, &large, index, 60_000).await;
+    }
+    until_together(&world, 2).await;
+    for (index, uid, refusals) in [(0, "one", 4), (1, "one", 3), (1, "two", 2)] {
+        until_refused(&world.producer_at(&organization, index), uid, refusals).await;
+    }
+    for index in 0..2 {
+        until("both replicas' refusals", async || {
+            let limited = limited(&world, index, &organization.key).await;
+            match limited.as_slice() {
+                [(one, Some(7)), (two, Some(2))] if one == "one" && two == "two" => Ok(()),
+                others => Err(format!("{others:?}")),
+            }
+        })
+        .await;
+        for key in [&large.key, &other.key] {
+            assert!(limited(&world, index, key).await.is_empty());
+        }
     }
     world.finish().await;
 }

@@ -99,12 +99,13 @@ mod tests {
     use data_encoding::BASE64;
 
     use super::*;
-    use crate::endpoints::endpoint::tests::{POLICY, key, row};
+    use crate::endpoints::endpoint::tests::{key, row};
+    use crate::endpoints::retry::tests::default_policy;
 
     fn opener() -> Arc<Opener> {
         Arc::new(Opener {
             key: key(),
-            policy: POLICY,
+            policy: default_policy(),
         })
     }
 

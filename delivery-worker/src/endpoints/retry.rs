@@ -134,4 +134,4 @@ impl RetryPolicy {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

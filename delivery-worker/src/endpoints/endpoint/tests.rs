@@ -1,14 +1,7 @@
 use data_encoding::BASE64;
 
 use super::*;
-
-pub(crate) const POLICY: RetryPolicy = RetryPolicy {
-    retry_initial: Duration::from_secs(5),
-    retry_factor: 4.0,
-    retry_max: Duration::from_secs(36_000),
-    retry_attempts: 18,
-    retry_max_age: Duration::from_secs(5 * 86_400),
-};
+use crate::endpoints::retry::tests::default_policy;
 
 pub(crate) fn key() -> SecretsKey {
     BASE64.encode(&[7; 32]).parse().unwrap()
@@ -50,12 +43,12 @@ pub(crate) fn row() -> EndpointRow {
 }
 
 fn endpoint(row: &EndpointRow) -> anyhow::Result<Endpoint> {
-    row.endpoint(None, &key(), &POLICY)
+    row.endpoint(None, &key(), &default_policy())
 }
 
 #[test]
 fn an_endpoint_overrides_any_part_of_the_workers_retry_policy() {
-    assert_eq!(endpoint(&row()).unwrap().retry, POLICY);
+    assert_eq!(endpoint(&row()).unwrap().retry, default_policy());
     let some = EndpointRow {
         retry_attempts: Some(3),
         retry_max_ms: Some(60_000),
@@ -64,7 +57,7 @@ fn an_endpoint_overrides_any_part_of_the_workers_retry_policy() {
     let expected = RetryPolicy {
         retry_attempts: 3,
         retry_max: Duration::from_secs(60),
-        ..POLICY
+        ..default_policy()
     };
     assert_eq!(endpoint(&some).unwrap().retry, expected);
     let all = EndpointRow {

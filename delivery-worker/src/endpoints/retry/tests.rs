@@ -1,14 +1,8 @@
+use clap::Parser;
 use proptest::prelude::*;
 
 use super::*;
 
-const DEFAULT: RetryPolicy = RetryPolicy {
-    retry_initial: Duration::from_secs(5),
-    retry_factor: 4.0,
-    retry_max: Duration::from_secs(36_000),
-    retry_attempts: 18,
-    retry_max_age: Duration::from_secs(5 * 86_400),
-};
 const FAILED: Verdict = Verdict::Failed {
     retry_after: None,
     overloaded: false,
@@ -17,6 +11,16 @@ const OVERLOADED: Verdict = Verdict::Failed {
     retry_after: None,
     overloaded: true,
 };
+
+/// The policy that holds unless an operator sets another.
+pub(crate) fn default_policy() -> RetryPolicy {
+    #[derive(Parser)]
+    struct Settings {
+        #[command(flatten)]
+        retry: RetryPolicy,
+    }
+    Settings::parse_from(["test"]).retry
+}
 
 fn waits(policy: &RetryPolicy, random: f64) -> Vec<Duration> {
     (1..)
@@ -31,12 +35,13 @@ fn waits(policy: &RetryPolicy, random: f64) -> Vec<Duration> {
 
 #[test]
 fn the_defaults_reach_about_three_days() {
-    let total: Duration = waits(&DEFAULT, 0.5).iter().sum();
+    let policy = default_policy();
+    let total: Duration = waits(&policy, 0.5).iter().sum();
     assert!(
         (2.5..3.0).contains(&(total.as_secs_f64() / 86_400.0)),
         "{total:?}"
     );
-    let longest: Vec<_> = waits(&DEFAULT, 1.0)
+    let longest: Vec<_> = waits(&policy, 1.0)
         .iter()
         .map(Duration::as_secs)
         .take(9)

@@ -16,10 +16,7 @@ mod snapshot;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::TryStreamExt as _;
-use shared::domain::endpoint::{EndpointKind, OnExhausted, StoredFormat, WebhookMethod};
-use shared::domain::event_type::EventTypePattern;
-use shared::domain::id::{EndpointId, OrgId};
-use shared::domain::name::Tenant;
+use shared::domain::endpoint::EndpointKind;
 use shared::secret::SecretsKey;
 
 pub(crate) use self::snapshot::Snapshot;
@@ -99,21 +96,7 @@ impl Directory {
             before
         };
         // One at a time: all of them together would take more memory than what is kept of them.
-        let mut rows = sqlx::query_as!(
-            EndpointRow,
-            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", kind as "kind: EndpointKind", url,
-                      event_types as "event_types: Vec<EventTypePattern>", filter, secret, previous_secret,
-                      previous_secret_expires_at, headers, format as "format: StoredFormat",
-                      method as "method: WebhookMethod", signatures, auth, template, template_content_type,
-                      max_in_flight, timeout_ms,
-                      rate_limit_per_second, ordered, on_exhausted as "on_exhausted: OnExhausted",
-                      retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
-                      tenant as "tenant: Tenant", all_tenants,
-                      (status = 'enabled' and tenant_enabled and deleted_at is null) as "enabled!"
-               from endpoints where version > $1"#,
-            before.version,
-        )
-        .fetch(&mut *connection);
+        let mut rows = EndpointRow::changed_since(&mut connection, before.version);
         let mut next = Snapshot {
             version,
             ..(*before).clone()

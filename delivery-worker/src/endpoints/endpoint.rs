@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::stream::BoxStream;
 use hyper::Method;
 use hyper::header::HeaderMap;
 use shared::domain::endpoint::{EndpointKind, Format, OnExhausted, StoredFormat, WebhookMethod};
@@ -15,6 +16,7 @@ use shared::domain::headers::CustomHeaders;
 use shared::domain::id::{EndpointId, OrgId};
 use shared::domain::name::Tenant;
 use shared::secret::{SecretsKey, SigningSecret};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use url::Url;
 
@@ -121,6 +123,28 @@ impl Endpoint {
 }
 
 impl EndpointRow {
+    /// The rows that are other than at this version, deleted ones included.
+    pub(crate) fn changed_since(
+        connection: &mut PgConnection,
+        version: i64,
+    ) -> BoxStream<'_, Result<Self, sqlx::Error>> {
+        sqlx::query_as!(
+            EndpointRow,
+            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", kind as "kind: EndpointKind", url,
+                      event_types as "event_types: Vec<EventTypePattern>", filter, secret, previous_secret,
+                      previous_secret_expires_at, headers, format as "format: StoredFormat",
+                      method as "method: WebhookMethod", signatures, auth, template, template_content_type,
+                      max_in_flight, timeout_ms,
+                      rate_limit_per_second, ordered, on_exhausted as "on_exhausted: OnExhausted",
+                      retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
+                      tenant as "tenant: Tenant", all_tenants,
+                      (status = 'enabled' and tenant_enabled and deleted_at is null) as "enabled!"
+               from endpoints where version > $1"#,
+            version,
+        )
+        .fetch(connection)
+    }
+
     /// Whose events it gets.
     pub(crate) fn events_of(&self) -> EventsOf {
         match &self.tenant {

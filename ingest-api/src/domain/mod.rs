@@ -14,7 +14,6 @@ pub(crate) mod audit;
 pub(crate) mod quota;
 pub(crate) mod organization;
 pub(crate) mod tenant;
-pub(crate) mod template;
 pub(crate) mod session;
 pub(crate) mod portal;
 pub(crate) mod endpoint;

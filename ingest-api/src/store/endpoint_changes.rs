@@ -1,4 +1,4 @@
-//! Changes of endpoints.
+//! Changes of endpoints, from making them to deleting them.
 //!
 //! Each is one statement, and a transaction of its own. All of them lock the row that counts changes, and those that make or
 //! delete an endpoint lock their organisation's first, until the commit is on disk; so changes are committed one after
@@ -12,46 +12,107 @@
 //! A statement goes on when nobody waits for it any more. One whose key is revoked meanwhile changes nothing: Postgres looks
 //! when it counts the change.
 
-use std::time::Duration;
-
 use shared::domain::id::{EndpointId, OrgId};
+use shared::domain::name::Tenant;
 
-use super::{Result, Store};
-use crate::domain::endpoint::Settings;
-
-/// An endpoint about to be stored.
-#[derive(Debug)]
-pub(crate) struct EndpointToStore<'a> {
-    /// Its id.
-    pub id: EndpointId,
-    /// The owner's settings.
-    pub settings: &'a Settings,
-    /// Its own request headers, sealed.
-    pub headers: Option<Vec<u8>>,
-    /// Its signature schemes, sealed.
-    pub signatures: Option<Vec<u8>>,
-    /// Its credentials, sealed.
-    pub auth: Option<Vec<u8>>,
-    /// Why it is disabled, if it is and was not before.
-    pub disabled_reason: &'static str,
-}
-
-/// Milliseconds, as a column holds them.
-pub(super) fn millis(duration: Option<Duration>) -> Option<i64> {
-    duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
-}
+use super::endpoints::EndpointRow;
+use super::owners::{Admission, MAX_ENDPOINTS, MAX_ENDPOINTS_IN_ALL, MAX_TENANTS};
+use super::{Result, Store, Stored};
 
 impl Store {
-    /// Replaces an endpoint's settings. False when the endpoint has another version than `version`, or is deleted. With
+    /// Stores a new endpoint with its sealed signing secret, unless there are as many as there may be. A tenant that is missing
+    /// is made if it may be. Returns the endpoint as it is stored.
+    pub(crate) async fn create_endpoint(
+        &self,
+        org_id: OrgId,
+        new: EndpointRow,
+        secret: &[u8],
+        may_make_tenant: bool,
+    ) -> Result<Stored<EndpointRow>> {
+        let (actor, address) = self.actor();
+        let answer = sqlx::query!(
+            r#"with owner as materialized (
+                   select admission, is_new_tenant, gets_events from admit_endpoint($2, $23, $25, $33, $34, $35)
+                   where act_as($36, $37)
+               ),
+               new_tenant as (
+                   insert into tenants (org_id, uid)
+                   select $2, $23 from owner where admission = 'admitted' and is_new_tenant
+               ),
+               new_endpoint as (
+                   insert into endpoints (id, org_id, kind, secret, url, description, event_types, filter, headers, format,
+                                          retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
+                                          timeout_ms, max_in_flight, rate_limit_per_second, ordered, on_exhausted, status,
+                                          disabled_reason, tenant, all_tenants, tenant_enabled, max_leased, method,
+                                          signatures, auth, certificate_expires_at, template, template_content_type)
+                   select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                          $22, $23, $24, gets_events, $26, $27, $28, $29, $30, $31, $32
+                   from owner where admission = 'admitted'
+                   returning version, created_at
+               )
+               select admission as "admission!: Admission", version as "version?", created_at as "created_at?"
+               from owner left join new_endpoint on true"#,
+            new.id.as_uuid(),
+            org_id.as_uuid(),
+            new.kind as _,
+            secret,
+            new.url,
+            new.description,
+            &new.event_types as _,
+            new.filter,
+            new.headers,
+            new.format.to_string(),
+            new.retry_attempts,
+            new.retry_initial_ms,
+            new.retry_factor,
+            new.retry_max_ms,
+            new.retry_max_age_ms,
+            new.timeout_ms,
+            new.max_in_flight,
+            new.rate_limit_per_second,
+            new.ordered,
+            new.on_exhausted as _,
+            new.status as _,
+            new.disabled_reason,
+            new.tenant.as_ref().map(Tenant::as_str),
+            new.all_tenants,
+            may_make_tenant,
+            new.max_leased,
+            new.method as _,
+            new.signatures,
+            new.auth,
+            new.certificate_expires_at,
+            new.template,
+            new.template_content_type,
+            MAX_ENDPOINTS.count,
+            MAX_ENDPOINTS_IN_ALL.count,
+            MAX_TENANTS.count,
+            actor,
+            address,
+        );
+        let Some(answer) = answer.fetch_optional(&self.pool).await? else {
+            return Ok(Stored::Missing);
+        };
+        let made = answer.version.zip(answer.created_at);
+        answer.admission.into_stored(new.tenant.is_some(), || {
+            let (version, created_at) = made.ok_or(sqlx::Error::RowNotFound)?;
+            Ok(EndpointRow {
+                version,
+                created_at,
+                updated_at: created_at,
+                ..new
+            })
+        })
+    }
+
+    /// Replaces an endpoint's settings. False when the endpoint has another version than this row, or is deleted. With
     /// `close_circuit`, its failures are forgotten.
     pub(crate) async fn update_endpoint(
         &self,
         org_id: OrgId,
-        version: i64,
-        changed: &EndpointToStore<'_>,
+        changed: &EndpointRow,
         close_circuit: bool,
     ) -> Result<bool> {
-        let settings = changed.settings;
         let (actor, address) = self.actor();
         sqlx::query_scalar!(
             r#"with changed as (
@@ -75,33 +136,33 @@ impl Store {
                select exists (select from changed) as "changed!""#,
             changed.id.as_uuid(),
             org_id.as_uuid(),
-            version,
-            settings.url,
-            settings.description,
-            &settings.event_types as _,
-            settings.filter,
+            changed.version,
+            changed.url,
+            changed.description,
+            &changed.event_types as _,
+            changed.filter,
             changed.headers,
-            settings.stored_format().to_string(),
-            settings.retry.attempts,
-            millis(settings.retry.initial),
-            settings.retry.factor,
-            millis(settings.retry.max),
-            millis(settings.retry.max_age),
-            settings.limits.timeout_ms,
-            settings.limits.max_in_flight,
-            settings.rate_limit_per_second,
-            settings.ordered,
-            settings.on_exhausted as _,
-            settings.status as _,
+            changed.format.to_string(),
+            changed.retry_attempts,
+            changed.retry_initial_ms,
+            changed.retry_factor,
+            changed.retry_max_ms,
+            changed.retry_max_age_ms,
+            changed.timeout_ms,
+            changed.max_in_flight,
+            changed.rate_limit_per_second,
+            changed.ordered,
+            changed.on_exhausted as _,
+            changed.status as _,
             changed.disabled_reason,
             close_circuit,
-            settings.max_leased,
-            settings.method as _,
+            changed.max_leased,
+            changed.method as _,
             changed.signatures,
             changed.auth,
-            settings.certificate_expires_at(),
-            template_source(settings),
-            template_content_type(settings),
+            changed.certificate_expires_at,
+            changed.template,
+            changed.template_content_type,
             actor,
             address,
         )
@@ -170,20 +231,4 @@ impl Store {
         );
         Ok(done.execute(&self.pool).await?.rows_affected() == 1)
     }
-}
-
-/// What the column `template` holds.
-pub(super) fn template_source(settings: &Settings) -> Option<&str> {
-    settings
-        .template
-        .as_ref()
-        .map(|template| template.source.as_str())
-}
-
-/// What the column `template_content_type` holds.
-pub(super) fn template_content_type(settings: &Settings) -> Option<&str> {
-    settings
-        .template
-        .as_ref()
-        .map(|template| template.content_type.as_str())
 }

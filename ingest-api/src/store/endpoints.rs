@@ -1,8 +1,8 @@
-//! Endpoints.
+//! Endpoints: their rows, and reading them.
 
-use std::time::Duration;
-
-use shared::domain::endpoint::{EndpointKind, EndpointStatus, OnExhausted, StoredFormat, WebhookMethod};
+use shared::domain::endpoint::{
+    EndpointKind, EndpointStatus, Format, OnExhausted, StoredFormat, WebhookMethod,
+};
 use shared::domain::event_type::EventTypePattern;
 use shared::domain::id::EndpointId;
 use shared::domain::name::Tenant;
@@ -10,12 +10,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store};
-use crate::domain::endpoint::RetrySettings;
+use crate::domain::endpoint::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_MS};
 use crate::domain::page::Page;
 use crate::domain::realm::Realm;
 
-/// A stored endpoint.
-#[derive(Debug)]
+/// An endpoint, as it is stored. For a part of the retry policy that is None, the workers' policy holds.
+#[derive(Clone, Debug)]
 pub(crate) struct EndpointRow {
     pub id: EndpointId,
     pub kind: EndpointKind,
@@ -43,6 +43,7 @@ pub(crate) struct EndpointRow {
     pub retry_max_age_ms: Option<i64>,
     pub timeout_ms: i32,
     pub max_in_flight: i32,
+    /// Most deliveries of a pull endpoint that are leased at once.
     pub max_leased: Option<i32>,
     pub rate_limit_per_second: Option<i32>,
     pub ordered: bool,
@@ -62,18 +63,50 @@ pub(crate) struct EndpointRow {
 }
 
 impl EndpointRow {
-    /// Its own retry policy.
-    pub(crate) fn retry(&self) -> RetrySettings {
-        let duration = |ms: Option<i64>| {
-            ms.and_then(|ms| u64::try_from(ms).ok())
-                .map(Duration::from_millis)
-        };
-        RetrySettings {
-            attempts: self.retry_attempts,
-            initial: duration(self.retry_initial_ms),
-            factor: self.retry_factor,
-            max: duration(self.retry_max_ms),
-            max_age: duration(self.retry_max_age_ms),
+    /// An endpoint that is not stored yet, with the defaults of all that its owner may set. The database gives it its version and
+    /// its times.
+    pub(crate) fn new(id: EndpointId, kind: EndpointKind, tenant: Option<Tenant>, all_tenants: bool) -> Self {
+        Self {
+            id,
+            kind,
+            tenant,
+            all_tenants,
+            url: None,
+            description: String::new(),
+            event_types: Vec::new(),
+            filter: None,
+            headers: None,
+            format: StoredFormat {
+                format: Format::default(),
+                has_more: false,
+            },
+            method: WebhookMethod::default(),
+            signatures: None,
+            auth: None,
+            certificate_expires_at: None,
+            template: None,
+            template_content_type: None,
+            retry_attempts: None,
+            retry_initial_ms: None,
+            retry_factor: None,
+            retry_max_ms: None,
+            retry_max_age_ms: None,
+            timeout_ms: DEFAULT_TIMEOUT_MS,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            max_leased: None,
+            rate_limit_per_second: None,
+            ordered: false,
+            on_exhausted: OnExhausted::default(),
+            status: EndpointStatus::default(),
+            disabled_reason: None,
+            previous_secret_expires_at: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            updated_at: OffsetDateTime::UNIX_EPOCH,
+            version: 0,
+            consecutive_failures: None,
+            failing_since: None,
+            open_until: None,
+            waits_until: None,
         }
     }
 }

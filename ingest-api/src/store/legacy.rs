@@ -11,7 +11,7 @@ use super::events::{ALWAYS, end_of_events};
 use super::owners::admit_endpoint;
 use super::{MAX_PAGE_BYTES, Result, Store, Stored};
 use crate::domain::cursor::Cursor;
-use crate::domain::endpoint::Limits;
+use crate::domain::endpoint::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_MS};
 use crate::domain::key::NewKey;
 use crate::domain::organization::Organization;
 use crate::domain::quota::QuotaAction;
@@ -227,7 +227,6 @@ impl Store {
         url: &str,
         secret: &[u8],
     ) -> Result<Stored<EndpointId>> {
-        let limits = Limits::default();
         let mut transaction = self.begin_change(&self.pool).await?;
         match admit_endpoint(&mut transaction, org_id).await? {
             Stored::Done(()) => {}
@@ -252,8 +251,8 @@ impl Store {
             org_id.as_uuid(),
             url,
             secret,
-            limits.max_in_flight,
-            limits.timeout_ms,
+            DEFAULT_MAX_IN_FLIGHT,
+            DEFAULT_TIMEOUT_MS,
         );
         let id = id.fetch_one(&mut *transaction).await?;
         transaction.commit().await?;

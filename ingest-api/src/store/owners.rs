@@ -53,10 +53,10 @@ words! {
 }
 
 impl Admission {
-    /// The same as the result of an insert, which `done` says more of when it was admitted. The endpoint is one of this tenant.
+    /// The same as the result of an insert, which `done` says more of when it was admitted.
     pub(super) fn into_stored<T>(
         self,
-        tenant: Option<&Tenant>,
+        is_of_tenant: bool,
         done: impl FnOnce() -> Result<T>,
     ) -> Result<Stored<T>> {
         Ok(match self {
@@ -64,7 +64,7 @@ impl Admission {
             Self::NoTenant => Stored::Missing,
             Self::TenantLeaves => Stored::OwnerLeaves,
             Self::TenantsFull => Stored::Full(MAX_TENANTS),
-            Self::OwnerFull => Stored::Full(MAX_ENDPOINTS.of_tenant(tenant.is_some())),
+            Self::OwnerFull => Stored::Full(MAX_ENDPOINTS.of_tenant(is_of_tenant)),
             Self::AllFull => Stored::Full(MAX_ENDPOINTS_IN_ALL),
         })
     }
@@ -80,7 +80,7 @@ pub(super) async fn admit_endpoint(transaction: &mut Transaction, org_id: OrgId)
         MAX_TENANTS.count,
     );
     match admission.fetch_optional(&mut **transaction).await? {
-        Some(admission) => admission.into_stored(None, || Ok(())),
+        Some(admission) => admission.into_stored(false, || Ok(())),
         None => Ok(Stored::Missing),
     }
 }

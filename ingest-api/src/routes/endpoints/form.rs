@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted, WebhookMethod};
 use shared::domain::event_type::EventTypePattern;
-use shared::domain::headers::HeaderChanges;
+use shared::domain::headers::{CustomHeaders, HeaderChanges};
 use shared::domain::name::Tenant;
 use shared::egress::EgressConfig;
 use shared::hidden::SecretText;
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 pub(crate) use self::checks::check_url;
 use self::checks::{check_together, event_types};
-use crate::domain::endpoint::{Limits, RetrySettings, Settings};
+use crate::domain::endpoint::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_MS};
 use crate::domain::field::Field;
 use crate::domain::field_errors::FieldErrors;
 use crate::domain::realm::Realm;
@@ -24,9 +24,9 @@ use crate::http::error::ApiError;
 use crate::routes::endpoints::auth::AuthForm;
 use crate::routes::endpoints::retry::RetryForm;
 use crate::routes::endpoints::signatures::{self, SignatureForm};
+use crate::routes::endpoints::stored::Opened;
 use crate::routes::endpoints::{auth_schema, schema, signature_schema};
 use crate::routes::templates::form::TemplateForm;
-use crate::store::EndpointRow;
 
 /// The fields of a new endpoint, or of a change (JSON merge patch). In a change, a field that is left out stays, and
 /// null sets the default.
@@ -155,12 +155,16 @@ impl EndpointForm {
         Ok(owner)
     }
 
-    /// The settings of a new endpoint, and its signing secret.
+    /// A new endpoint with these settings, and its signing secret.
     ///
     /// # Errors
     /// 422 with every wrong field.
-    pub(crate) fn create(self, egress: &EgressConfig) -> Result<(Settings, SigningSecret), ApiError> {
-        let kind = self.kind.unwrap_or_default();
+    pub(crate) fn create(
+        self,
+        new: Opened,
+        egress: &EgressConfig,
+    ) -> Result<(Opened, SigningSecret), ApiError> {
+        let kind = new.row.kind;
         let needs_url = kind.is_sent() && !self.url.is_present();
         let mut errors = FieldErrors::default();
         if needs_url {
@@ -170,21 +174,17 @@ impl EndpointForm {
         let secret = given.unwrap_or_else(|| Ok(SigningSecret::generate()));
         let secret = errors.check("secret", secret.map_err(|error| error.to_string()));
         self.check(kind, egress, &mut errors);
-        let settings = self.apply(kind, Settings::default(), egress, errors)?;
+        let new = self.apply(new, egress, errors)?;
         let secret = secret.expect("a secret that is none is a wrong field");
-        Ok((settings, secret))
+        Ok((new, secret))
     }
 
-    /// The settings of an endpoint after this change.
+    /// An endpoint after this change.
     ///
     /// # Errors
     /// 422 with every wrong field of the change.
-    pub(crate) fn change(
-        self,
-        row: &EndpointRow,
-        current: Settings,
-        egress: &EgressConfig,
-    ) -> Result<Settings, ApiError> {
+    pub(crate) fn change(self, current: Opened, egress: &EgressConfig) -> Result<Opened, ApiError> {
+        let row = &current.row;
         let mut errors = FieldErrors::default();
         let changes_tenant = self.tenant.is_some() && self.tenant != row.tenant;
         let fixed = [
@@ -201,79 +201,81 @@ impl EndpointForm {
             errors.push(field, "cannot be changed");
         }
         self.check(row.kind, egress, &mut errors);
-        self.apply(row.kind, current, egress, errors)
+        self.apply(current, egress, errors)
     }
 
     fn apply(
         self,
-        kind: EndpointKind,
-        mut settings: Settings,
+        mut endpoint: Opened,
         egress: &EgressConfig,
         mut errors: FieldErrors,
-    ) -> Result<Settings, ApiError> {
-        let default = Limits::default();
-        self.url.apply_to_option(&mut settings.url);
-        self.description.apply(&mut settings.description, String::new());
+    ) -> Result<Opened, ApiError> {
+        let row = &mut endpoint.row;
+        self.url.apply_to_option(&mut row.url);
+        self.description.apply(&mut row.description, String::new());
         match self.event_types {
             Field::Absent => {}
-            Field::Null => settings.event_types = Vec::new(),
-            Field::Value(texts) => settings.event_types = event_types(&texts).unwrap_or_default(),
+            Field::Null => row.event_types = Vec::new(),
+            Field::Value(texts) => row.event_types = event_types(&texts).unwrap_or_default(),
         }
         match self.filter {
             Field::Absent => {}
-            Field::Null => settings.filter = None,
-            Field::Value(filter) => settings.filter = Some(filter.get().to_owned()),
+            Field::Null => row.filter = None,
+            Field::Value(filter) => row.filter = Some(filter.get().to_owned()),
         }
         match self.headers {
             Field::Absent => {}
-            Field::Null => settings.headers = shared::domain::headers::CustomHeaders::default(),
+            Field::Null => endpoint.headers = CustomHeaders::default(),
             Field::Value(changes) => {
-                settings.headers.merge(changes);
-                let map = settings.headers.to_map();
+                endpoint.headers.merge(changes);
+                let map = endpoint.headers.to_map();
                 errors.check("headers", map.map_err(|error| error.to_string()));
             }
         }
         match self.retry {
             Field::Absent => {}
-            Field::Null => settings.retry = RetrySettings::default(),
-            Field::Value(retry) => retry.apply(&mut settings.retry),
+            Field::Null => RetryForm::null().apply(row),
+            Field::Value(retry) => retry.apply(row),
         }
-        self.format.apply(&mut settings.format, Format::default());
-        self.method.apply(&mut settings.method, WebhookMethod::default());
+        self.format.apply(&mut row.format.format, Format::default());
+        self.method.apply(&mut row.method, WebhookMethod::default());
         match self.signatures {
             Field::Absent => {}
-            Field::Null => settings.signatures = None,
+            Field::Null => endpoint.signatures = None,
             Field::Value(forms) => {
-                let before = settings.signatures.take();
-                settings.signatures = signatures::read(forms, before.as_ref(), &mut errors);
+                let before = endpoint.signatures.take();
+                endpoint.signatures = signatures::read(forms, before.as_ref(), &mut errors);
             }
         }
         match self.auth {
             Field::Absent => {}
-            Field::Null => settings.auth = None,
-            Field::Value(form) => settings.auth = form.read(egress, &mut errors),
+            Field::Null => endpoint.auth = None,
+            Field::Value(form) => endpoint.auth = form.read(egress, &mut errors),
         }
         match self.template {
             Field::Absent => {}
-            Field::Null => settings.template = None,
-            Field::Value(form) => settings.template = form.read(&mut errors).map(|(_, settings)| settings),
+            Field::Null => (row.template, row.template_content_type) = (None, None),
+            Field::Value(form) => {
+                let given = form.read(&mut errors).map(|(_, given)| given);
+                (row.template, row.template_content_type) =
+                    given.map(|given| (given.body, given.content_type)).unzip();
+            }
         }
-        self.timeout_ms
-            .apply(&mut settings.limits.timeout_ms, default.timeout_ms);
-        if kind.is_sent() {
+        self.timeout_ms.apply(&mut row.timeout_ms, DEFAULT_TIMEOUT_MS);
+        if row.kind.is_sent() {
             self.max_in_flight
-                .apply(&mut settings.limits.max_in_flight, default.max_in_flight);
+                .apply(&mut row.max_in_flight, DEFAULT_MAX_IN_FLIGHT);
         } else {
-            self.max_in_flight.apply_to_option(&mut settings.max_leased);
+            self.max_in_flight.apply_to_option(&mut row.max_leased);
         }
         self.rate_limit_per_second
-            .apply_to_option(&mut settings.rate_limit_per_second);
-        self.ordered.apply(&mut settings.ordered, false);
+            .apply_to_option(&mut row.rate_limit_per_second);
+        self.ordered.apply(&mut row.ordered, false);
         self.on_exhausted
-            .apply(&mut settings.on_exhausted, OnExhausted::default());
-        self.status.apply(&mut settings.status, EndpointStatus::default());
-        check_together(&settings, &mut errors);
+            .apply(&mut row.on_exhausted, OnExhausted::default());
+        self.status.apply(&mut row.status, EndpointStatus::default());
+        check_together(&endpoint, &mut errors);
         errors.finish()?;
-        Ok(settings)
+        Ok(endpoint)
     }
 }

@@ -11,7 +11,7 @@ use shared::domain::id::{EndpointId, OrgId};
 use utoipa::ToSchema;
 
 use super::form::EndpointForm;
-use super::stored::{seal, seal_changed, settings};
+use super::stored::Opened;
 use super::{Endpoint, find, show_stored};
 use crate::app::App;
 use crate::domain::actor::Actor;
@@ -28,7 +28,7 @@ use crate::http::portal::PortalCaller;
 use crate::routes::endpoints::new_endpoint::NewEndpoint;
 use crate::routes::refusals::{AdminChangeRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
 use crate::routes::tenants::DELETING;
-use crate::store::{EndpointRow, Fixed, Stored};
+use crate::store::{EndpointRow, Stored};
 
 /// Most tries of a change while other requests change the same endpoint.
 const MAX_TRIES: usize = 5;
@@ -110,21 +110,15 @@ async fn create_for(
     let form: EndpointForm = body.form().await?;
     let kind = form.kind.unwrap_or_default();
     let owner = form.owner(realm)?;
-    let (settings, secret) = form.create(&app.egress)?;
-    caller.check_event_types(&settings.event_types)?;
     let id = EndpointId::generate();
-    let new = seal(app, id, &settings);
+    let row = EndpointRow::new(id, kind, owner.tenant, owner.all_tenants);
+    let (new, secret) = form.create(Opened::new(app, row)?, &app.egress)?;
+    caller.check_event_types(&new.row.event_types)?;
     let sealed = secret.seal(&app.secrets_key, id);
-    let fixed = Fixed {
-        kind,
-        tenant: owner.tenant.as_ref(),
-        all_tenants: owner.all_tenants,
-        create_tenant: owner.create_tenant,
-    };
     let made = match app
         .store
         .by(actor)
-        .create_endpoint(realm.org_id, &fixed, &new, &sealed)
+        .create_endpoint(realm.org_id, new.seal(app), &sealed, owner.create_tenant)
         .await?
     {
         Stored::Done(made) => made,
@@ -201,7 +195,7 @@ pub(crate) async fn change(
     for _ in 0..MAX_TRIES {
         let row = find(&app, &realm, id).await?;
         check_match(&body.headers, row.version)?;
-        let changing = change_row(&app, admitted.actor(), &caller, realm.org_id, &row, form.clone());
+        let changing = change_row(&app, admitted.actor(), &caller, realm.org_id, row, form.clone());
         if unless_changed(&admitted, Box::pin(changing)).await? {
             return show_stored(&app, &realm, id).await;
         }
@@ -215,20 +209,20 @@ async fn change_row(
     actor: Actor,
     caller: &PortalCaller,
     org_id: OrgId,
-    row: &EndpointRow,
+    row: EndpointRow,
     form: EndpointForm,
 ) -> Result<bool, ApiError> {
     let enables = matches!(form.status, Field::Null | Field::Value(EndpointStatus::Enabled));
-    let before = settings(app, row)?;
-    let settings = form.change(row, before.clone(), &app.egress)?;
-    if settings.event_types != row.event_types {
-        caller.check_event_types(&settings.event_types)?;
+    let before = Opened::new(app, row)?;
+    let changed = form.change(before.clone(), &app.egress)?;
+    if changed.row.event_types != before.row.event_types {
+        caller.check_event_types(&changed.row.event_types)?;
     }
-    let changed = seal_changed(app, row, &before, &settings);
+    let changed = changed.seal_changed(app, &before);
     let stored = app
         .store
         .by(actor)
-        .update_endpoint(org_id, row.version, &changed, enables)
+        .update_endpoint(org_id, &changed, enables)
         .await?;
     Ok(stored)
 }

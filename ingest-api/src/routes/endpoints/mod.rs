@@ -23,6 +23,7 @@ use axum::Json;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::domain::endpoint::{EndpointKind, EndpointStatus, Format, OnExhausted, WebhookMethod};
+use shared::domain::event::JSON;
 use shared::domain::event_type::EventTypePattern;
 use shared::domain::id::EndpointId;
 use shared::domain::name::Tenant;
@@ -36,7 +37,7 @@ use crate::http::etag::{Shown, etag};
 use crate::routes::endpoints::auth::AuthView;
 use crate::routes::endpoints::retry::RetryView;
 use crate::routes::endpoints::signatures::SignatureView;
-use crate::routes::endpoints::stored::settings;
+use crate::routes::endpoints::stored::Opened;
 use crate::routes::templates::form::TemplateView;
 use crate::store::EndpointRow;
 
@@ -160,6 +161,12 @@ pub(crate) enum HealthState {
 
 impl Endpoint {
     fn new(app: &App, row: EndpointRow) -> Result<Self, ApiError> {
+        let Opened {
+            row,
+            headers,
+            signatures,
+            auth,
+        } = Opened::new(app, row)?;
         let state = if row.waits_until.is_some() {
             HealthState::Waiting
         } else if row.failing_since.is_some() {
@@ -174,37 +181,40 @@ impl Endpoint {
             circuit_open_until: row.open_until,
             waiting_until: row.waits_until,
         };
-        let settings = settings(app, &row)?;
         // The stored values of these fields mean nothing for a pull endpoint.
         let is_sent = row.kind.is_sent();
-        let filter = settings.filter.map(RawValue::from_string).transpose();
+        let retry = RetryView::new(&row);
+        let filter = row.filter.map(RawValue::from_string).transpose();
         Ok(Self {
             id: row.id,
             kind: row.kind,
             tenant: row.tenant,
             all_tenants: row.all_tenants,
-            url: settings.url,
-            description: settings.description,
-            event_types: settings.event_types,
+            url: row.url,
+            description: row.description,
+            event_types: row.event_types,
             filter: filter.map_err(|error| ApiError::Internal(error.into()))?,
-            header_names: is_sent.then(|| settings.headers.names().map(str::to_owned).collect()),
-            format: settings.format,
-            method: is_sent.then_some(settings.method),
-            signatures: is_sent.then(|| signatures::view(settings.signatures.as_ref())),
-            auth: is_sent.then(|| settings.auth.as_ref().map(AuthView::new)),
-            has_template: is_sent.then_some(settings.template.is_some()),
-            template: settings.template.map(TemplateView::new),
-            retry: RetryView::new(settings.retry, is_sent),
-            timeout_ms: is_sent.then_some(settings.limits.timeout_ms),
+            header_names: is_sent.then(|| headers.names().map(str::to_owned).collect()),
+            format: row.format.format,
+            method: is_sent.then_some(row.method),
+            signatures: is_sent.then(|| signatures::view(signatures.as_ref())),
+            auth: is_sent.then(|| auth.as_ref().map(AuthView::new)),
+            has_template: is_sent.then_some(row.template.is_some()),
+            template: row.template.map(|body| TemplateView {
+                body,
+                content_type: row.template_content_type.unwrap_or_else(|| JSON.to_owned()),
+            }),
+            retry,
+            timeout_ms: is_sent.then_some(row.timeout_ms),
             max_in_flight: if is_sent {
-                Some(settings.limits.max_in_flight)
+                Some(row.max_in_flight)
             } else {
-                settings.max_leased
+                row.max_leased
             },
-            rate_limit_per_second: settings.rate_limit_per_second,
-            ordered: is_sent.then_some(settings.ordered),
-            on_exhausted: is_sent.then_some(settings.on_exhausted),
-            status: settings.status,
+            rate_limit_per_second: row.rate_limit_per_second,
+            ordered: is_sent.then_some(row.ordered),
+            on_exhausted: is_sent.then_some(row.on_exhausted),
+            status: row.status,
             disabled_reason: row.disabled_reason,
             health,
             previous_secret_expires_at: row.previous_secret_expires_at,

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::find;
-use super::stored::{seal_changed, settings};
+use super::stored::Opened;
 use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::field_errors::{FieldErrors, check_range};
@@ -113,8 +113,8 @@ pub(crate) async fn show(
     PathId(id): PathId<EndpointId>,
     Manager { realm, .. }: Manager,
 ) -> Result<Json<PublicKey>, ApiError> {
-    let settings = settings(&app, &find(&app, &realm, id).await?)?;
-    let key_pair = settings.signatures.as_ref().and_then(Signatures::key_pair);
+    let endpoint = Opened::new(&app, find(&app, &realm, id).await?)?;
+    let key_pair = endpoint.signatures.as_ref().and_then(Signatures::key_pair);
     PublicKey::new(key_pair.ok_or(ApiError::NotFound)?).map(Json)
 }
 
@@ -163,19 +163,18 @@ async fn rotate_once(
     id: EndpointId,
     overlap: Duration,
 ) -> Result<Option<PublicKey>, ApiError> {
-    let row = find(app, realm, id).await?;
-    let before = settings(app, &row)?;
-    let mut settings = before.clone();
-    let key_pair = settings.signatures.as_mut().and_then(Signatures::key_pair_mut);
+    let before = Opened::new(app, find(app, realm, id).await?)?;
+    let mut changed = before.clone();
+    let key_pair = changed.signatures.as_mut().and_then(Signatures::key_pair_mut);
     let key_pair = key_pair.ok_or(ApiError::NotFound)?;
     let now = UnixMicros::now().to_date_time().unix_timestamp();
     *key_pair = key_pair.clone().rotated(now, overlap);
     let shown = PublicKey::new(key_pair)?;
-    let changed = seal_changed(app, &row, &before, &settings);
+    let changed = changed.seal_changed(app, &before);
     let stored = app
         .store
         .by(caller)
-        .update_endpoint(realm.org_id, row.version, &changed, false)
+        .update_endpoint(realm.org_id, &changed, false)
         .await?;
     Ok(stored.then_some(shown))
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::endpoint::RetrySettings;
 use crate::domain::field::Field;
 use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::domain::whole;
+use crate::store::EndpointRow;
 
 const ATTEMPTS: RangeInclusive<i32> = 1..=100;
 const INITIAL_SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
@@ -98,31 +98,53 @@ impl RetryForm {
         set.map(|(name, _)| name).collect()
     }
 
-    /// Changes a policy.
-    pub(super) fn apply(self, retry: &mut RetrySettings) {
-        let duration = |field: Field<f64>, slot: &mut Option<Duration>| match field {
+    /// The form that sets the workers' policy again.
+    pub(super) fn null() -> Self {
+        Self {
+            attempts: Field::Null,
+            initial_seconds: Field::Null,
+            factor: Field::Null,
+            max_seconds: Field::Null,
+            max_age_seconds: Field::Null,
+        }
+    }
+
+    /// Changes an endpoint's policy.
+    pub(super) fn apply(self, row: &mut EndpointRow) {
+        let time = |field: Field<f64>, column: &mut Option<i64>| match field {
             Field::Absent => {}
-            Field::Null => *slot = None,
-            Field::Value(seconds) => *slot = Duration::try_from_secs_f64(seconds).ok(),
+            Field::Null => *column = None,
+            Field::Value(seconds) => *column = millis(seconds),
         };
-        self.attempts.apply_to_option(&mut retry.attempts);
-        self.factor.apply_to_option(&mut retry.factor);
-        duration(self.initial_seconds, &mut retry.initial);
-        duration(self.max_seconds, &mut retry.max);
-        duration(self.max_age_seconds, &mut retry.max_age);
+        self.attempts.apply_to_option(&mut row.retry_attempts);
+        self.factor.apply_to_option(&mut row.retry_factor);
+        time(self.initial_seconds, &mut row.retry_initial_ms);
+        time(self.max_seconds, &mut row.retry_max_ms);
+        time(self.max_age_seconds, &mut row.retry_max_age_ms);
     }
 }
 
 impl RetryView {
-    /// Of a policy. Where deliveries are not sent, it has no waits.
-    pub(super) fn new(retry: RetrySettings, is_sent: bool) -> Self {
-        let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+    /// An endpoint's. Where deliveries are not sent, it has no waits.
+    pub(super) fn new(row: &EndpointRow) -> Self {
+        let is_sent = row.kind.is_sent();
         Self {
-            attempts: retry.attempts,
-            initial_seconds: is_sent.then(|| seconds(retry.initial)),
-            factor: is_sent.then_some(retry.factor),
-            max_seconds: is_sent.then(|| seconds(retry.max)),
-            max_age_seconds: seconds(retry.max_age),
+            attempts: row.retry_attempts,
+            initial_seconds: is_sent.then(|| seconds(row.retry_initial_ms)),
+            factor: is_sent.then_some(row.retry_factor),
+            max_seconds: is_sent.then(|| seconds(row.retry_max_ms)),
+            max_age_seconds: seconds(row.retry_max_age_ms),
         }
     }
+}
+
+/// Seconds of a form as a column holds them. None for what no time can be, which is a wrong field.
+fn millis(seconds: f64) -> Option<i64> {
+    let time = Duration::try_from_secs_f64(seconds).ok()?;
+    i64::try_from(time.as_millis()).ok()
+}
+
+fn seconds(millis: Option<i64>) -> Option<f64> {
+    let millis = u64::try_from(millis?).ok()?;
+    Some(Duration::from_millis(millis).as_secs_f64())
 }

@@ -1,94 +1,97 @@
-//! The settings of an endpoint, out of its row and into it.
+//! Endpoints as their rows hold them, and with what is sealed in the rows.
 
 use shared::credentials::Credentials;
-use shared::domain::event::JSON;
+use shared::domain::endpoint::{EndpointStatus, StoredFormat, WebhookMethod};
 use shared::domain::headers::CustomHeaders;
-use shared::domain::id::EndpointId;
+use shared::secret::SecretError;
 use shared::signatures::Signatures;
 
 use crate::app::App;
-use crate::domain::endpoint::{Auth, Limits, Settings};
-use crate::domain::template::TemplateSettings;
+use crate::domain::endpoint::Auth;
 use crate::http::error::ApiError;
-use crate::store::{EndpointRow, EndpointToStore};
+use crate::store::EndpointRow;
 
 const DISABLED_BY_OWNER: &str = "disabled through the API";
 
-/// The settings of a stored endpoint.
-pub(crate) fn settings(app: &App, row: &EndpointRow) -> Result<Settings, ApiError> {
-    let headers = CustomHeaders::unseal(row.headers.as_deref(), &app.secrets_key, row.id);
-    let signatures = row.signatures.as_deref();
-    let signatures = signatures.map(|sealed| Signatures::unseal(sealed, &app.secrets_key, row.id));
-    let auth = row.auth.as_deref();
-    let auth = auth.map(|sealed| Credentials::unseal(sealed, &app.secrets_key, row.id));
-    let auth = auth
-        .transpose()
-        .map_err(|error| ApiError::Internal(error.into()))?;
-    Ok(Settings {
-        url: row.url.clone(),
-        description: row.description.clone(),
-        event_types: row.event_types.clone(),
-        filter: row.filter.clone(),
-        headers: headers.map_err(|error| ApiError::Internal(error.into()))?,
-        format: row.format.format,
-        method: row.method,
-        signatures: signatures
-            .transpose()
-            .map_err(|error| ApiError::Internal(error.into()))?,
-        auth: auth.map(|credentials| Auth {
-            credentials,
-            certificate_expires_at: row.certificate_expires_at,
-        }),
-        template: row.template.clone().map(|source| TemplateSettings {
-            source,
-            content_type: row
-                .template_content_type
-                .clone()
-                .unwrap_or_else(|| JSON.to_owned()),
-        }),
-        retry: row.retry(),
-        limits: Limits {
-            timeout_ms: row.timeout_ms,
-            max_in_flight: row.max_in_flight,
-        },
-        max_leased: row.max_leased,
-        rate_limit_per_second: row.rate_limit_per_second,
-        ordered: row.ordered,
-        on_exhausted: row.on_exhausted,
-        status: row.status,
-    })
+/// An endpoint whose secrets are open. What changes one changes the row, and of what is sealed there the open form.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    pub row: EndpointRow,
+    pub headers: CustomHeaders,
+    /// None for what is usual.
+    pub signatures: Option<Signatures>,
+    pub auth: Option<Auth>,
 }
 
-/// The settings as they are stored, with their secrets sealed.
-pub(crate) fn seal<'a>(app: &App, id: EndpointId, settings: &'a Settings) -> EndpointToStore<'a> {
-    let (signatures, auth) = (settings.signatures.as_ref(), settings.auth.as_ref());
-    EndpointToStore {
-        id,
-        settings,
-        headers: settings.headers.seal(&app.secrets_key, id),
-        signatures: signatures.map(|signatures| signatures.seal(&app.secrets_key, id)),
-        auth: auth.map(|auth| auth.credentials.seal(&app.secrets_key, id)),
-        disabled_reason: DISABLED_BY_OWNER,
+impl Opened {
+    /// Opens the secrets of a row.
+    ///
+    /// # Errors
+    /// When one does not open.
+    pub(crate) fn new(app: &App, row: EndpointRow) -> Result<Self, ApiError> {
+        let (key, id) = (&app.secrets_key, row.id);
+        let internal = |error: SecretError| ApiError::Internal(error.into());
+        let signatures = row.signatures.as_deref();
+        let signatures = signatures.map(|sealed| Signatures::unseal(sealed, key, id));
+        let auth = row.auth.as_deref();
+        let auth = auth.map(|sealed| Credentials::unseal(sealed, key, id));
+        Ok(Self {
+            headers: CustomHeaders::unseal(row.headers.as_deref(), key, id).map_err(internal)?,
+            signatures: signatures.transpose().map_err(internal)?,
+            auth: auth.transpose().map_err(internal)?.map(|credentials| Auth {
+                credentials,
+                certificate_expires_at: row.certificate_expires_at,
+            }),
+            row,
+        })
     }
-}
 
-/// Settings that were changed, as they are stored. What is as it was keeps its ciphertext: a new one would look like a change.
-pub(crate) fn seal_changed<'a>(
-    app: &App,
-    row: &EndpointRow,
-    before: &Settings,
-    settings: &'a Settings,
-) -> EndpointToStore<'a> {
-    let mut changed = seal(app, row.id, settings);
-    if settings.headers == before.headers {
-        changed.headers.clone_from(&row.headers);
+    /// The row as it is to be stored.
+    pub(crate) fn seal(self, app: &App) -> EndpointRow {
+        let (key, id) = (&app.secrets_key, self.row.id);
+        let (signatures, auth) = (self.signatures.as_ref(), self.auth.as_ref());
+        let is_disabled = self.row.status == EndpointStatus::Disabled;
+        EndpointRow {
+            headers: self.headers.seal(key, id),
+            signatures: signatures.map(|signatures| signatures.seal(key, id)),
+            auth: auth.map(|auth| auth.credentials.seal(key, id)),
+            certificate_expires_at: auth.and_then(|auth| auth.certificate_expires_at),
+            format: StoredFormat {
+                has_more: self.has_more(),
+                ..self.row.format
+            },
+            disabled_reason: is_disabled.then(|| DISABLED_BY_OWNER.to_owned()),
+            ..self.row
+        }
     }
-    if settings.signatures == before.signatures {
-        changed.signatures.clone_from(&row.signatures);
+
+    /// The row as it is to be stored after a change. What is as it was keeps its ciphertext: a new one would look like a change.
+    pub(crate) fn seal_changed(self, app: &App, before: &Self) -> EndpointRow {
+        let same_headers = self.headers == before.headers;
+        let same_signatures = self.signatures == before.signatures;
+        let same_credentials = self.credentials() == before.credentials();
+        let mut row = self.seal(app);
+        if same_headers {
+            row.headers.clone_from(&before.row.headers);
+        }
+        if same_signatures {
+            row.signatures.clone_from(&before.row.signatures);
+        }
+        if same_credentials {
+            row.auth.clone_from(&before.row.auth);
+        }
+        row
     }
-    let credentials = |settings: &Settings| settings.auth.as_ref().map(|auth| auth.credentials.clone());
-    if credentials(settings) == credentials(before) {
-        changed.auth.clone_from(&row.auth);
+
+    fn credentials(&self) -> Option<&Credentials> {
+        self.auth.as_ref().map(|auth| &auth.credentials)
     }
-    changed
+
+    /// Whether an earlier release would leave some of the settings out.
+    fn has_more(&self) -> bool {
+        self.row.method != WebhookMethod::Post
+            || self.signatures.is_some()
+            || self.auth.is_some()
+            || self.row.template.is_some()
+    }
 }

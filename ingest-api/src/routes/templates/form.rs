@@ -8,7 +8,6 @@ use shared::template::{MAX_SOURCE_BYTES, Preset, Template, TemplateError};
 use utoipa::ToSchema;
 
 use crate::domain::field_errors::FieldErrors;
-use crate::domain::template::TemplateSettings;
 
 /// What renders the body of webhooks: a template of one's own, or one that comes with Penstock, which is copied.
 #[derive(Clone, Deserialize, ToSchema)]
@@ -28,14 +27,14 @@ pub(crate) struct TemplateForm {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TemplateView {
     /// The template.
-    body: String,
+    pub body: String,
     /// Media type of the body.
-    content_type: String,
+    pub content_type: String,
 }
 
 impl TemplateForm {
     /// Reads the template. Each wrong field is told to `errors`, below the field `template`.
-    pub(crate) fn read(&self, errors: &mut FieldErrors) -> Option<(Template, TemplateSettings)> {
+    pub(crate) fn read(&self, errors: &mut FieldErrors) -> Option<(Template, TemplateView)> {
         let content_type = self.content_type.as_deref().unwrap_or(JSON);
         let source = match (self.preset, &self.body) {
             (Some(preset), None) => preset.source(),
@@ -55,11 +54,11 @@ impl TemplateForm {
         }
         match Template::parse(source, content_type) {
             Ok(template) => {
-                let settings = TemplateSettings {
-                    source: source.to_owned(),
+                let given = TemplateView {
+                    body: source.to_owned(),
                     content_type: content_type.to_owned(),
                 };
-                Some((template, settings))
+                Some((template, given))
             }
             Err(error) => {
                 let field = match error {
@@ -69,15 +68,6 @@ impl TemplateForm {
                 errors.push(field, error.to_string());
                 None
             }
-        }
-    }
-}
-
-impl TemplateView {
-    pub(crate) fn new(settings: TemplateSettings) -> Self {
-        Self {
-            body: settings.source,
-            content_type: settings.content_type,
         }
     }
 }

@@ -66,7 +66,7 @@ pub(crate) async fn test(
     event.check(&mut errors);
     errors.finish()?;
     // Without errors there is one.
-    let (template, settings) = read.ok_or_else(|| ApiError::invalid("template", "cannot be read"))?;
+    let (template, given) = read.ok_or_else(|| ApiError::invalid("template", "cannot be read"))?;
     let rendered = app
         .renders
         .take(realm.org_id, realm.tenant.as_ref(), move || {
@@ -76,7 +76,7 @@ pub(crate) async fn test(
     let body = rendered.map_err(|error| ApiError::invalid("template.body", error.to_string()))?;
     Ok(Json(Rendered {
         body,
-        content_type: settings.content_type,
+        content_type: given.content_type,
     }))
 }
 

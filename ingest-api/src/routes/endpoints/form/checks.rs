@@ -10,10 +10,10 @@ use shared::egress::EgressConfig;
 use url::Url;
 
 use super::EndpointForm;
-use crate::domain::endpoint::Settings;
 use crate::domain::field::Field;
 use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::routes::endpoints::retry::RetryForm;
+use crate::routes::endpoints::stored::Opened;
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_DESCRIPTION_BYTES: usize = 1_000;
@@ -86,10 +86,11 @@ impl EndpointForm {
 }
 
 /// Checks what holds for several fields together, whichever of them a change sets.
-pub(super) fn check_together(settings: &Settings, errors: &mut FieldErrors) {
-    let mut taken: Vec<_> = settings.headers.names().collect();
-    if let Some(auth) = &settings.auth {
-        let url = settings.url.as_deref().unwrap_or_default();
+pub(super) fn check_together(endpoint: &Opened, errors: &mut FieldErrors) {
+    let row = &endpoint.row;
+    let mut taken: Vec<_> = endpoint.headers.names().collect();
+    if let Some(auth) = &endpoint.auth {
+        let url = row.url.as_deref().unwrap_or_default();
         let is_https = url.to_ascii_lowercase().starts_with("https:");
         let has_header = taken
             .iter()
@@ -104,12 +105,12 @@ pub(super) fn check_together(settings: &Settings, errors: &mut FieldErrors) {
             errors.push("auth.kind", "`mtls` needs an https URL");
         }
     }
-    if let Some(signatures) = &settings.signatures {
+    if let Some(signatures) = &endpoint.signatures {
         for wrong in signatures.check(&taken) {
             errors.push(&format!("signatures{}", wrong.place), wrong.detail);
         }
     }
-    if settings.template.is_some() && settings.format != Format::default() {
+    if row.template.is_some() && row.format.format != Format::default() {
         errors.push(
             "template",
             "must not stand beside a `format` other than `standard`",

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::ObjectBuilder;
 
 use crate::domain::field::Field;
 use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::domain::whole;
+use crate::routes::endpoints::schema::named;
 use crate::store::EndpointRow;
 
 const ATTEMPTS: RangeInclusive<i32> = 1..=100;
@@ -96,6 +98,11 @@ impl RetryForm {
         ];
         let set = fields.into_iter().filter(|(_, field)| field.value().is_some());
         set.map(|(name, _)| name).collect()
+    }
+
+    /// The schema of the fields that also matter where deliveries are fetched.
+    pub(super) fn schema_of_fetched() -> ObjectBuilder {
+        named("^(attempts|max_age_seconds)$")
     }
 
     /// The form that sets the workers' policy again.

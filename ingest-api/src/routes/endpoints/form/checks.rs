@@ -46,12 +46,12 @@ impl EndpointForm {
             retry.check(errors);
         }
         if !kind.is_sent() {
-            self.check_pull(errors);
+            self.check_fetched(kind, errors);
         }
     }
 
     /// Refuses settings that only matter for webhooks. Null and `ordered: false` are allowed, because they set nothing.
-    fn check_pull(&self, errors: &mut FieldErrors) {
+    fn check_fetched(&self, kind: EndpointKind, errors: &mut FieldErrors) {
         let of_request = [
             ("headers", self.headers.value().is_some()),
             ("format", self.format == Field::Value(Format::Raw)),
@@ -71,7 +71,7 @@ impl EndpointForm {
         let of_retry = self.retry.value().map(RetryForm::set_for_webhooks);
         let of_attempts = of_attempts.into_iter().filter_map(set);
         for field in of_request.chain(of_retry.unwrap_or_default()).chain(of_attempts) {
-            errors.push(field, "must not stand beside the kind `pull`");
+            errors.push(field, beside(kind));
         }
     }
 
@@ -79,7 +79,7 @@ impl EndpointForm {
         match (kind.is_sent(), &self.url) {
             (true, Field::Value(url)) => check_url(url, egress),
             (true, Field::Null) => Err("must not be null".to_owned()),
-            (false, Field::Value(_)) => Err("must not stand beside the kind `pull`".to_owned()),
+            (false, Field::Value(_)) => Err(beside(kind)),
             (true, Field::Absent) | (false, Field::Null | Field::Absent) => Ok(()),
         }
     }
@@ -116,6 +116,10 @@ pub(super) fn check_together(endpoint: &Opened, errors: &mut FieldErrors) {
             "must not stand beside a `format` other than `standard`",
         );
     }
+}
+
+fn beside(kind: EndpointKind) -> String {
+    format!("must not stand beside the kind `{kind}`")
 }
 
 fn each<T>(field: &Field<T>, check: impl FnOnce(&T) -> Result<(), String>) -> Result<(), String> {

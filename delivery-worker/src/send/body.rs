@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use hyper::header::{HeaderValue, InvalidHeaderValue};
 use serde::Serialize;
 use shared::domain::clock::{Timestamp, UnixMicros};
-use shared::domain::cloudevent::Described;
+use shared::domain::cloudevent;
 use shared::domain::endpoint::Format;
 use shared::domain::event::{self, Event};
 use shared::domain::id::{EventId, OrgId};
@@ -70,6 +70,26 @@ impl From<&Event<'_>> for Outgoing {
 }
 
 impl Outgoing {
+    /// The event, without the producer's idempotency key, which no receiver sees.
+    pub(crate) fn as_event(&self) -> Event<'_> {
+        Event {
+            id: self.id,
+            org_id: self.org_id,
+            event_type: &self.event_type,
+            accepted_at: self.accepted_at,
+            content_type: &self.content_type,
+            idempotency_key: None,
+            traceparent: self.trace.traceparent.as_deref(),
+            tracestate: self.trace.tracestate.as_deref(),
+            baggage: self.trace.baggage.as_deref(),
+            cloudevent: self.cloudevent.as_deref(),
+            ordering_key: self.ordering_key.as_deref(),
+            only_to: None,
+            tenant: self.tenant.as_deref(),
+            data: &self.data,
+        }
+    }
+
     /// The body in a format. `data` stands in it byte for byte, or in base64 when it is not JSON; a raw body is `data` alone. In
     /// the others an endpoint that gets the events of all tenants is told whose it is.
     pub(crate) fn body(&self, format: Format, names_tenant: bool) -> &Bytes {
@@ -122,16 +142,7 @@ impl Outgoing {
 
     /// A structured CloudEvent. One that came as a CloudEvent keeps the attributes that its producer gave it.
     fn render_cloudevent(&self, tenant: Option<&str>) -> Bytes {
-        let described = Described {
-            id: self.id,
-            org_id: self.org_id,
-            event_type: &self.event_type,
-            accepted_at: self.accepted_at,
-            content_type: &self.content_type,
-            cloudevent: self.cloudevent.as_deref(),
-            ordering_key: self.ordering_key.as_deref(),
-        };
-        let mut attributes = described.attributes();
+        let mut attributes = cloudevent::attributes(&self.as_event());
         if let Some(tenant) = tenant {
             attributes.insert("tenant".to_owned(), tenant.into());
         }

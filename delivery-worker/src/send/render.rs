@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use shared::domain::name::Tenant;
-use shared::template::{Facts, Template, TemplateError, Turns};
+use shared::template::{Template, TemplateError, Turns};
 
 use crate::send::body::Outgoing;
 
@@ -87,8 +87,8 @@ impl Renderer {
         self.turns
             .take(org_id, tenant, move || {
                 let read = template.template.get_or_init(|| known.read(&template));
-                let body = read.as_ref().map_err(Clone::clone)?.render(&facts(&event))?;
-                Ok(Bytes::from(body))
+                let template = read.as_ref().map_err(Clone::clone)?;
+                Ok(Bytes::from(template.render(&event.as_event())?))
             })
             .await
     }
@@ -112,18 +112,6 @@ impl Known {
 
     fn templates(&self) -> MutexGuard<'_, HashMap<Key, Weak<Template>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn facts(event: &Outgoing) -> Facts<'_> {
-    Facts {
-        id: event.id,
-        event_type: &event.event_type,
-        accepted_at: event.accepted_at,
-        tenant: event.tenant.as_deref(),
-        ordering_key: event.ordering_key.as_deref(),
-        content_type: &event.content_type,
-        data: &event.data,
     }
 }
 

@@ -2,55 +2,38 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::clock::{Timestamp, UnixMicros};
-use crate::domain::event;
-use crate::domain::id::{EventId, OrgId};
+use crate::domain::clock::Timestamp;
+use crate::domain::event::{Event, is_json};
 
-/// What the attributes are made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Described<'a> {
-    pub id: EventId,
-    pub org_id: OrgId,
-    pub event_type: &'a str,
-    pub accepted_at: UnixMicros,
-    /// Media type of the payload.
-    pub content_type: &'a str,
-    /// The attributes of an event that came as a CloudEvent, as a JSON object.
-    pub cloudevent: Option<&'a str>,
-    pub ordering_key: Option<&'a str>,
+/// An event's attributes, which are never empty. One that came as a CloudEvent keeps those that its producer gave it.
+pub fn attributes(event: &Event<'_>) -> Map<String, Value> {
+    let own = event.cloudevent.and_then(own_attributes);
+    let mut attributes = own.unwrap_or_else(|| made_attributes(event));
+    if !is_json(event.content_type) {
+        // Without the attribute it would be taken for JSON.
+        let content_type = attributes.entry("datacontenttype");
+        content_type.or_insert_with(|| event.content_type.into());
+    }
+    attributes
 }
 
-impl Described<'_> {
-    /// The attributes, which are never empty. An event that came as a CloudEvent keeps those that its producer gave it.
-    pub fn attributes(&self) -> Map<String, Value> {
-        let own = self.cloudevent.and_then(own_attributes);
-        let mut attributes = own.unwrap_or_else(|| self.made());
-        if !event::is_json(self.content_type) {
-            // Without the attribute it would be taken for JSON.
-            let content_type = attributes.entry("datacontenttype");
-            content_type.or_insert_with(|| self.content_type.into());
-        }
-        attributes
-    }
-
-    /// The attributes of an event that did not come as a CloudEvent.
-    fn made(&self) -> Map<String, Value> {
-        let source = format!("urn:penstock:organization:{}", self.org_id);
-        let time = Timestamp(self.accepted_at.to_date_time()).to_string();
-        let attributes = [
-            ("specversion", Some("1.0".to_owned())),
-            ("id", Some(self.id.to_string())),
-            ("source", Some(source)),
-            ("type", Some(self.event_type.to_owned())),
-            ("time", Some(time)),
-            ("datacontenttype", Some(self.content_type.to_owned())),
-            ("partitionkey", self.ordering_key.map(str::to_owned)),
-        ];
-        let present = attributes
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
-        present.collect()
-    }
+/// The attributes of an event that did not come as a CloudEvent.
+fn made_attributes(event: &Event<'_>) -> Map<String, Value> {
+    let source = format!("urn:penstock:organization:{}", event.org_id);
+    let time = Timestamp(event.accepted_at.to_date_time()).to_string();
+    let attributes = [
+        ("specversion", Some("1.0".to_owned())),
+        ("id", Some(event.id.to_string())),
+        ("source", Some(source)),
+        ("type", Some(event.event_type.to_owned())),
+        ("time", Some(time)),
+        ("datacontenttype", Some(event.content_type.to_owned())),
+        ("partitionkey", event.ordering_key.map(str::to_owned)),
+    ];
+    let present = attributes
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
+    present.collect()
 }
 
 /// The attributes in a JSON text; `None` when it is not what the ingest API writes.

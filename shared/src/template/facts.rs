@@ -5,48 +5,25 @@ use std::collections::BTreeMap;
 use minijinja::Value;
 use serde_json::value::RawValue;
 
-use crate::domain::clock::{Timestamp, UnixMicros};
-use crate::domain::event::is_json;
-use crate::domain::id::EventId;
+use crate::domain::clock::Timestamp;
+use crate::domain::event::{Event, is_json};
 
-/// An event, as a template sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// `id`
-    pub id: EventId,
-    /// `type`
-    pub event_type: &'a str,
-    /// `time`
-    pub accepted_at: UnixMicros,
-    /// `tenant`
-    pub tenant: Option<&'a str>,
-    /// `ordering_key`
-    pub ordering_key: Option<&'a str>,
-    /// `content_type`
-    pub content_type: &'a str,
-    /// `data`, when it is JSON, and `data_text`, when it is text.
-    pub data: &'a [u8],
-}
-
-impl Facts<'_> {
-    pub(super) fn to_value(self) -> Value {
-        let text = std::str::from_utf8(self.data).ok();
-        let data = text.filter(|_| is_json(self.content_type)).and_then(plain);
-        let or_none = |text: Option<&str>| text.map_or(Value::from(()), Value::from);
-        Value::from_pairs([
-            ("id", Value::from(self.id.to_string())),
-            ("type", Value::from(self.event_type)),
-            (
-                "time",
-                Value::from(Timestamp(self.accepted_at.to_date_time()).to_string()),
-            ),
-            ("tenant", or_none(self.tenant)),
-            ("ordering_key", or_none(self.ordering_key)),
-            ("content_type", Value::from(self.content_type)),
-            ("data", data.unwrap_or(Value::from(()))),
-            ("data_text", or_none(text)),
-        ])
-    }
+/// The variables of a template. `data` is there when the payload is JSON, and `data_text` when it is text.
+pub(super) fn of(event: &Event<'_>) -> Value {
+    let text = std::str::from_utf8(event.data).ok();
+    let data = text.filter(|_| is_json(event.content_type)).and_then(plain);
+    let time = Timestamp(event.accepted_at.to_date_time());
+    let or_none = |text: Option<&str>| text.map_or(Value::from(()), Value::from);
+    Value::from_pairs([
+        ("id", Value::from(event.id.to_string())),
+        ("type", Value::from(event.event_type)),
+        ("time", Value::from(time.to_string())),
+        ("tenant", or_none(event.tenant)),
+        ("ordering_key", or_none(event.ordering_key)),
+        ("content_type", Value::from(event.content_type)),
+        ("data", data.unwrap_or(Value::from(()))),
+        ("data_text", or_none(text)),
+    ])
 }
 
 /// A JSON text as plain data; `None` when it is no JSON, or has half of a surrogate pair in it. The API takes no deeper nesting

@@ -15,9 +15,9 @@ use std::fmt;
 use minijinja::{AutoEscape, Environment};
 use thiserror::Error;
 
-pub use self::facts::Facts;
 pub use self::preset::Preset;
 pub use self::turns::Turns;
+use crate::domain::event::Event;
 
 /// Longest template.
 pub const MAX_SOURCE_BYTES: usize = 16 * 1_024;
@@ -109,10 +109,10 @@ impl Template {
     ///
     /// # Errors
     /// [`TemplateError`], with the line.
-    pub fn render(&self, facts: &Facts<'_>) -> Result<String, TemplateError> {
+    pub fn render(&self, event: &Event<'_>) -> Result<String, TemplateError> {
         let body = stacker::grow(STACK_BYTES, || {
             let template = self.environment.get_template(NAME);
-            let rendered = template.and_then(|template| template.render(facts.to_value()));
+            let rendered = template.and_then(|template| template.render(facts::of(event)));
             rendered.map_err(|error| TemplateError::from(&error))
         })?;
         if body.len() > MAX_OUTPUT_BYTES {

@@ -3,24 +3,21 @@ use serde_json::Value;
 
 use super::*;
 use crate::domain::clock::UnixMicros;
-use crate::domain::event;
+use crate::domain::event::JSON;
 
-const JSON: &str = event::JSON;
-
-fn facts(data: &[u8]) -> Facts<'_> {
-    Facts {
+fn event(data: &[u8]) -> Event<'_> {
+    Event {
         id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
         event_type: "order.created",
         accepted_at: UnixMicros::new(1_700_000_000_123_456),
         tenant: Some("acme"),
-        ordering_key: None,
-        content_type: JSON,
         data,
+        ..Event::sample()
     }
 }
 
 fn render(source: &str, data: &str) -> Result<String, TemplateError> {
-    Template::parse(source, JSON).and_then(|template| template.render(&facts(data.as_bytes())))
+    Template::parse(source, JSON).and_then(|template| template.render(&event(data.as_bytes())))
 }
 
 #[test]
@@ -48,7 +45,7 @@ fn numbers_keep_their_digits() {
 fn texts_are_escaped_for_the_media_type() {
     let rendered = |content_type| {
         let template = Template::parse("<b>{{ data.s }}</b>", content_type).unwrap();
-        template.render(&facts(br#"{"s":"<&\""}"#)).unwrap()
+        template.render(&event(br#"{"s":"<&\""}"#)).unwrap()
     };
     assert_eq!(rendered("text/html; charset=utf-8"), "<b>&lt;&amp;&quot;</b>");
     assert_eq!(rendered("application/atom+xml"), "<b>&lt;&amp;&quot;</b>");
@@ -153,15 +150,15 @@ proptest! {
     fn presets_make_json_of_every_event(text in ".{0,200}", event_type in ".{1,40}", tenant in proptest::option::of(".{1,20}")) {
         let data = serde_json::json!({"summary": text, "routing_key": text, "custom_details": {"a": text}}).to_string();
         for data in [data.as_bytes(), text.as_bytes(), b"\xff"] {
-            let facts = Facts {
+            let event = Event {
                 event_type: &event_type,
                 tenant: tenant.as_deref(),
                 content_type: if data.starts_with(b"{\"") { JSON } else { "text/plain" },
-                ..facts(data)
+                ..event(data)
             };
             for preset in [Preset::Slack, Preset::Teams, Preset::Discord, Preset::PagerDuty] {
-                let rendered = Template::parse(preset.source(), JSON).unwrap().render(&facts);
-                if preset == Preset::PagerDuty && facts.content_type != JSON {
+                let rendered = Template::parse(preset.source(), JSON).unwrap().render(&event);
+                if preset == Preset::PagerDuty && event.content_type != JSON {
                     continue;
                 }
                 let body: Value = serde_json::from_str(&rendered.unwrap()).unwrap();
@@ -173,7 +170,7 @@ proptest! {
     #[test]
     fn no_template_and_no_payload_panic(source in ".{1,60}", data in proptest::collection::vec(any::<u8>(), 0..60)) {
         if let Ok(template) = Template::parse(&source, JSON) {
-            let _ = template.render(&facts(&data));
+            let _ = template.render(&event(&data));
         }
     }
 

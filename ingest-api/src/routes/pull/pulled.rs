@@ -3,8 +3,9 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use shared::domain::cloudevent::Described;
+use shared::domain::cloudevent;
 use shared::domain::endpoint::Format;
+use shared::domain::event::Event;
 use shared::domain::id::{EventId, LeaseToken, OrgId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -162,16 +163,13 @@ impl PulledEvent {
 
 impl PulledCloudEvent {
     fn new(org_id: OrgId, row: PulledRow) -> Result<Self, ApiError> {
-        let described = Described {
-            id: row.event_id,
-            org_id,
-            event_type: &row.event_type,
-            accepted_at: row.accepted_at.into(),
+        let at = row.accepted_at.into();
+        let mut attributes = cloudevent::attributes(&Event {
             content_type: &row.content_type,
             cloudevent: row.cloudevent.as_deref(),
             ordering_key: row.ordering_key.as_deref(),
-        };
-        let mut attributes = described.attributes();
+            ..Event::of_json(row.event_id, org_id, &row.event_type, at, &row.data)
+        });
         attributes.remove("specversion");
         let added = [
             ("tenant", row.tenant),

@@ -6,10 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shared::domain::clock::UnixMicros;
-use shared::domain::event::JSON;
-use shared::domain::id::EventId;
+use shared::domain::event::Event;
+use shared::domain::id::{EventId, OrgId};
 use shared::domain::name::Tenant;
-use shared::template::{Facts, Template, TemplateError};
+use shared::template::{Template, TemplateError};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -67,10 +67,11 @@ pub(crate) async fn test(
     errors.finish()?;
     // Without errors there is one.
     let (template, given) = read.ok_or_else(|| ApiError::invalid("template", "cannot be read"))?;
+    let org_id = realm.org_id;
     let rendered = app
         .renders
-        .take(realm.org_id, realm.tenant.as_ref(), move || {
-            render(&template, &event)
+        .take(org_id, realm.tenant.as_ref(), move || {
+            render(&template, org_id, &event)
         })
         .await;
     let body = rendered.map_err(|error| ApiError::invalid("template.body", error.to_string()))?;
@@ -80,15 +81,10 @@ pub(crate) async fn test(
     }))
 }
 
-fn render(template: &Template, event: &SampleEvent) -> Result<String, TemplateError> {
-    let now = UnixMicros::now();
-    template.render(&Facts {
-        id: EventId::at(now),
-        event_type: &event.event_type,
-        accepted_at: now,
+fn render(template: &Template, org_id: OrgId, event: &SampleEvent) -> Result<String, TemplateError> {
+    let (now, data) = (UnixMicros::now(), event.data.get().as_bytes());
+    template.render(&Event {
         tenant: event.tenant.as_ref().map(Tenant::as_str),
-        ordering_key: None,
-        content_type: JSON,
-        data: event.data.get().as_bytes(),
+        ..Event::of_json(EventId::at(now), org_id, &event.event_type, now, data)
     })
 }

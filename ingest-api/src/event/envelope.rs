@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::domain::name::check_name;
+use utoipa::ToSchema;
 
 use crate::domain::field_errors::FieldErrors;
 use crate::domain::json::HALF_A_PAIR;
@@ -27,6 +28,45 @@ struct Envelope<'a> {
     ordering_key: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     tenant: Option<Cow<'a, str>>,
+}
+
+/// Penstock's own form of an event.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it documents what is read as an `Envelope`")]
+pub(crate) struct EventRequest {
+    /// For example `order.created`: 1 to 255 bytes without white space, control characters, `*` or `>`.
+    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
+    event_type: String,
+    /// The payload: any JSON, up to 64 levels deep. It is delivered byte for byte.
+    data: serde_json::Value,
+    /// An event that repeats the key within 24 hours gets the id of the first one and is not delivered again.
+    #[schema(
+        required = false,
+        nullable,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^\S+$"
+    )]
+    idempotency_key: Option<String>,
+    /// Ordered endpoints get the events of one key one after another, in the order of their acceptance.
+    #[schema(
+        required = false,
+        nullable,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^\S+$"
+    )]
+    ordering_key: Option<String>,
+    /// The organisation's customer whose event it is: it goes to the endpoints of this tenant, and to those of all tenants.
+    /// With a key that is bound to a tenant, that one unless given.
+    #[schema(
+        required = false,
+        nullable,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^\S+$"
+    )]
+    tenant: Option<String>,
 }
 
 /// Reads and checks an event.

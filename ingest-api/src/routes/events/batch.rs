@@ -15,13 +15,13 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::event::NewEvent;
 use crate::event::batch::{self, BatchForm};
+use crate::event::envelope::EventRequest;
 use crate::event::error::EventError;
 use crate::http::body::RequestBody;
 use crate::http::callers::Producer;
 use crate::http::error::{ApiError, Problem};
 use crate::http::event_headers::refuse_idempotency_header;
-use crate::routes::events::request::NDJSON;
-use crate::routes::events::request::{CLOUDEVENT_BATCH, CloudEventRequest, EventRequest};
+use crate::routes::events::request::{CLOUDEVENT_BATCH, CloudEventRequest, NDJSON};
 use crate::routes::refusals::IngestRefusals;
 
 /// Largest batch, in bytes.

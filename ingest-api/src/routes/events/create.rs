@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::event::MAX_EVENT_BYTES;
 use crate::event::batch::BatchForm;
-use crate::event::{cloudevents, envelope};
+use crate::event::cloudevents;
+use crate::event::envelope::{self, EventRequest};
 use crate::http::body::RequestBody;
 use crate::http::callers::Producer;
 use crate::http::error::{ApiError, Problem};
@@ -24,7 +25,7 @@ use crate::http::event_headers::{
     is_binary_cloudevent, merge_idempotency_header, read_binary_cloudevent, refuse_idempotency_header,
 };
 use crate::routes::events::batch::{self, BatchOutcome};
-use crate::routes::events::request::{CLOUDEVENT, CLOUDEVENT_BATCH, CloudEventRequest, EventRequest};
+use crate::routes::events::request::{CLOUDEVENT, CLOUDEVENT_BATCH, CloudEventRequest};
 use crate::routes::refusals::IngestRefusals;
 
 /// The beginning of every media type of CloudEvents.

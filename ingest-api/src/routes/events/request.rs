@@ -1,4 +1,4 @@
-//! The bodies that carry events, for the OpenAPI document, and their media types.
+//! A CloudEvent as a body, for the OpenAPI document, and the media types of bodies that carry events.
 
 use utoipa::ToSchema;
 
@@ -10,45 +10,6 @@ pub(crate) const CLOUDEVENT_BATCH: &str = "application/cloudevents-batch+json";
 
 /// Media type of one JSON event a line.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
-
-/// Penstock's own form of an event.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "it documents what `validate` reads without building it")]
-pub(crate) struct EventRequest {
-    /// For example `order.created`: 1 to 255 bytes without white space, control characters, `*` or `>`.
-    #[schema(rename = "type", min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
-    event_type: String,
-    /// The payload: any JSON, up to 64 levels deep. It is delivered byte for byte.
-    data: serde_json::Value,
-    /// An event that repeats the key within 24 hours gets the id of the first one and is not delivered again.
-    #[schema(
-        required = false,
-        nullable,
-        min_length = 1,
-        max_length = 255,
-        pattern = r"^\S+$"
-    )]
-    idempotency_key: Option<String>,
-    /// Ordered endpoints get the events of one key one after another, in the order of their acceptance.
-    #[schema(
-        required = false,
-        nullable,
-        min_length = 1,
-        max_length = 255,
-        pattern = r"^\S+$"
-    )]
-    ordering_key: Option<String>,
-    /// The organisation's customer whose event it is: it goes to the endpoints of this tenant, and to those of all tenants.
-    /// With a key that is bound to a tenant, that one unless given.
-    #[schema(
-        required = false,
-        nullable,
-        min_length = 1,
-        max_length = 255,
-        pattern = r"^\S+$"
-    )]
-    tenant: Option<String>,
-}
 
 /// A CloudEvent 1.0 in the JSON format, with any extension attributes beside these.
 #[derive(Debug, ToSchema)]

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use super::erasing::{CLOCKS_APART, STEP, STEPS, begin_erasing, lock};
 use crate::intake::streams::stored_through;
 use crate::store::usage::removal::forget_tenant;
-use crate::store::{partitions, quarantine, usage};
+use crate::store::{events, partitions, quarantine, usage};
 
 /// Pause between two looks for tenants.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
@@ -76,22 +76,9 @@ async fn remove_events(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::E
 
 async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let events = sqlx::query!(
-        "with left_over as (
-             select accepted_at, id from events where org_id = $1 and tenant = $2 limit $3 for update skip locked
-         )
-         update events e
-         set data = '', expunged_at = coalesce(e.expunged_at, now()), tenant = null, idempotency_key = null,
-             ordering_key = null, traceparent = null, tracestate = null, baggage = null, cloudevent = null
-         from left_over l where e.org_id = $1 and e.accepted_at = l.accepted_at and e.id = l.id
-         returning e.accepted_at, e.id",
-        tenant.org_id.as_uuid(),
-        tenant.tenant.as_str(),
-        STEP,
-    );
-    let events = events.fetch_all(&mut *transaction).await?;
-    let (times, ids): (Vec<_>, Vec<_>) = events.iter().map(|event| (event.accepted_at, event.id)).unzip();
-    if events.is_empty() {
+    let expunged = events::expunge(&mut transaction, tenant.org_id, &tenant.tenant, STEP);
+    let (times, ids) = expunged.await?;
+    if ids.is_empty() {
         return Ok(0);
     }
     sqlx::query!(
@@ -130,7 +117,7 @@ async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::E
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(events.len())
+    Ok(ids.len())
 }
 
 /// Removes what the tenant's endpoints and keys hold, and the tenant. False when usage is being counted: later then.

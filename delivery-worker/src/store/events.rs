@@ -1,4 +1,5 @@
-//! Writing events and their deliveries: one statement, and writing the same events again changes nothing.
+//! Writing events and their deliveries: one statement, and writing the same events again changes nothing. And removing what they
+//! hold.
 
 mod new_delivery;
 
@@ -6,7 +7,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use shared::domain::event::Event;
-use shared::domain::id::{EndpointId, EventId};
+use shared::domain::id::{EndpointId, EventId, OrgId};
+use shared::domain::name::Tenant;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -205,6 +207,34 @@ pub(crate) async fn store(
     } else {
         Stored::Stale
     })
+}
+
+/// Removes from a tenant's events all that its producers gave: from at most `limit` events, and from none that others have locked.
+/// Returns when these events were accepted, and their ids.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn expunge(
+    connection: &mut PgConnection,
+    org_id: OrgId,
+    tenant: &Tenant,
+    limit: i64,
+) -> Result<(Vec<OffsetDateTime>, Vec<Uuid>), sqlx::Error> {
+    let events = sqlx::query!(
+        "with left_over as (
+             select accepted_at, id from events where org_id = $1 and tenant = $2 limit $3 for update skip locked
+         )
+         update events e
+         set data = '', expunged_at = coalesce(e.expunged_at, now()), tenant = null, idempotency_key = null,
+             ordering_key = null, traceparent = null, tracestate = null, baggage = null, cloudevent = null
+         from left_over l where e.org_id = $1 and e.accepted_at = l.accepted_at and e.id = l.id
+         returning e.accepted_at, e.id",
+        org_id.as_uuid(),
+        tenant.as_str(),
+        limit,
+    );
+    let events = events.fetch_all(connection).await?;
+    Ok(events.iter().map(|event| (event.accepted_at, event.id)).unzip())
 }
 
 /// Milliseconds of an attempt, as a column holds them.

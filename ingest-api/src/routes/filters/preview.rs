@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use shared::domain::event::{OPERATIONAL_TYPES, is_json};
-use shared::domain::event_type::EventTypePattern;
+use shared::domain::event::is_json;
+use shared::domain::event_type;
 use shared::domain::id::{EndpointId, EventId};
 use time::OffsetDateTime;
 use tokio::task::yield_now;
@@ -150,17 +150,7 @@ async fn newest_events(
 /// Whether the endpoint gets such events, whatever its filter says.
 fn is_wanted(endpoint: &EndpointRow, event: &EventRow) -> bool {
     let is_its = endpoint.all_tenants || endpoint.tenant.is_some() || event.tenant.is_none();
-    is_its && are_wanted(&endpoint.event_types, &event.event_type)
-}
-
-/// As workers decide: an endpoint that takes every type gets no operational events unless it names them.
-fn are_wanted(patterns: &[EventTypePattern], event_type: &str) -> bool {
-    let names = |pattern: &EventTypePattern| match pattern.prefix() {
-        Some(prefix) => !prefix.is_empty() && event_type.starts_with(prefix),
-        None => pattern.as_str() == event_type,
-    };
-    let takes_all = patterns.is_empty() || patterns.iter().any(|pattern| pattern.as_str() == "*");
-    takes_all && !OPERATIONAL_TYPES.contains(&event_type) || patterns.iter().any(names)
+    is_its && event_type::wants(&endpoint.event_types, &event.event_type)
 }
 
 async fn previewed(judge: &Judge, row: EventRow) -> PreviewedEvent {

@@ -125,15 +125,17 @@ async fn figures_of_very_many_events_read_a_bounded_number_of_rows() {
     let counted = [org, (3, from), (4, last), (5, "60"), (6, "500")];
     let sampled = [org, (3, from), (4, last), (5, "60"), (6, "20"), (7, "10")];
     let newest = [org, (3, "now() - interval '10 seconds'"), (4, "500")];
+    let passed = [org, (3, from), (4, last), (5, from), (6, "500")];
     let recent = [org, (3, "500"), (4, "10")];
     for (text, parameters, most) in [
         ("max(e.accepted_at) as last", &counted[..], 1_600.0),
         ("percentile_cont(0.95)", &sampled[..], 100.0),
         (
-            "(select id, accepted_at, type, tenant from events",
+            "(select id, accepted_at, stored_at, type, tenant from events",
             &newest[..],
             600.0,
         ),
+        ("date_trunc('second', accepted_at)", &passed[..], 600.0),
         ("percentile_cont(array[0.5", &recent[..], 600.0),
     ] {
         let query = query_with(text);

@@ -31,14 +31,18 @@ async fn is_stored_first(
 }
 
 async fn start() -> (World, Organization, Receiver) {
-    start_with(setup()).await
+    start_with(setup(), 1).await
 }
 
-async fn start_with(setup: Setup) -> (World, Organization, Receiver) {
-    let mut world = setup.start().await;
+/// The workers start last, so that they know the endpoint from the beginning.
+async fn start_with(setup: Setup, workers: usize) -> (World, Organization, Receiver) {
+    let mut world = setup.replicas(1, 0).start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     world.endpoint(&organization, &receiver).await;
+    for _ in 0..workers {
+        world.stack_mut().add_worker().await.expect("a worker starts");
+    }
     (world, organization, receiver)
 }
 
@@ -132,8 +136,8 @@ const ACK_WAIT: Duration = Duration::from_secs(6);
 #[tokio::test]
 async fn a_frame_whose_events_have_begun_stays_with_its_worker_when_nats_restarts() {
     let ack_wait = format!("{}s", ACK_WAIT.as_secs());
-    let two = setup().replicas(1, 2).worker_env("INTAKE_ACK_WAIT", &ack_wait);
-    let (mut world, organization, receiver) = start_with(two).await;
+    let setup = setup().worker_env("INTAKE_ACK_WAIT", &ack_wait);
+    let (mut world, organization, receiver) = start_with(setup, 2).await;
     let held = nothing_is_stored(&world).await;
     let sent = Instant::now();
     world.publish_events(&[with(&organization, None, None)]).await;

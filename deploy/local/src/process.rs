@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::spawn::Recipe;
@@ -84,7 +85,7 @@ impl Process {
         self.started
     }
 
-    /// Sends it a signal, to it alone and not to its children.
+    /// Sends it a signal, to it alone and not to its children. After SIGSTOP it stands still: nothing more comes from it.
     ///
     /// # Errors
     /// When it does not run.
@@ -93,8 +94,14 @@ impl Process {
             .pid()
             .with_context(|| format!("{} does not run", self.name()))?;
         // An unreaped child keeps its id, so this never reaches a stranger.
-        kill(Pid::from_raw(pid.cast_signed()), signal)
-            .with_context(|| format!("cannot send {signal} to {}", self.name()))
+        let pid = Pid::from_raw(pid.cast_signed());
+        kill(pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name()))?;
+        if signal == Signal::SIGSTOP {
+            // Its threads stop one after the other, the last one soon after this.
+            let is_over = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            waitid(Id::Pid(pid), is_over).with_context(|| format!("{} does not stop", self.name()))?;
+        }
+        Ok(())
     }
 
     /// Sends it a signal, then its children.

@@ -29,6 +29,9 @@ async fn the_figures_are_those_of_the_keys_organisation_or_tenant() {
         world.producer(&organization).send(&event).await;
     }
     world.settle().await;
+    // A failure is counted after its attempt is recorded.
+    let counted = "select count(*) from endpoint_health where consecutive_failures > 0";
+    world.until_count_is("failing endpoints", counted, 1).await;
     let stats = calls::json(request(&world, 0, Method::GET, "/v1/stats", &organization.key)).await;
     assert_eq!(
         stats["accepted_last_minute"],

@@ -57,12 +57,13 @@ pub(crate) async fn store(
     if notices.is_empty() {
         return Ok(());
     }
-    let mut connection = pool.acquire().await?;
     loop {
-        let endpoints = directory.snapshot();
+        // The statement below asks for news of the events' owners only, and an owner of whom nobody knows an endpoint has none.
+        let endpoints = directory.refresh().await?;
         let (events, deliveries) = fan_out(&endpoints, &notices).await;
         let events: Vec<_> = events.iter().collect();
         let written: Vec<_> = deliveries.iter().collect();
+        let mut connection = pool.acquire().await?;
         match events::store(&mut connection, endpoints.version, &events, &written).await? {
             Stored::New(_) => {
                 for delivery in &deliveries {
@@ -70,7 +71,7 @@ pub(crate) async fn store(
                 }
                 break;
             }
-            Stored::Stale => _ = directory.refresh().await?,
+            Stored::Stale => {}
         }
     }
     sqlx::query!(

@@ -68,6 +68,26 @@ async fn operational_events_go_only_to_endpoints_that_ask_for_them() {
     world.finish().await;
 }
 
+/// No event tells the worker that there is an endpoint, and it looks for news only now and then: so several times.
+#[tokio::test]
+async fn a_notice_reaches_an_endpoint_that_its_worker_has_not_met() {
+    let mut world = setup().worker_env("CLAIM_INTERVAL", "1h").start().await;
+    let receiver = world.receiver().await;
+    for number in 1..=5 {
+        let organization = world.organization().await;
+        let asks = json!({"event_types": ["partition.kept"]});
+        world.endpoint_with(&organization, &receiver, asks).await;
+        let notice = sqlx::query(
+            "insert into operational_events (id, org_id, type, endpoint_id, data)
+             values (gen_random_uuid(), $1, 'partition.kept', gen_random_uuid(), '{}')",
+        );
+        let written = notice.bind(organization.id).execute(world.database()).await;
+        written.expect("Postgres takes it");
+        receiver.wait_for(number).await;
+    }
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn a_payload_filter_picks_events_by_what_stands_in_them() {
     let mut world = setup().start().await;

@@ -137,7 +137,7 @@ pub async fn run(
     let traces = Traces::start(&config.traces, NAME, Sampler::new(&config.sampling), &lasting)?;
     let (streams, ready) = (config.streams.event_streams, readiness.clone());
     let publisher = Publisher::start(&config.publish, streams, &nats, ready, &lasting);
-    let store = Store::new(&config.database, config.keys.key_lookups)?;
+    let store = Store::new(&config.database, config.keys.key_lookups, &lasting)?;
     let looks = backlog::pool(NAME, &config.database.address)?;
     let pools = store.pools().into_iter().chain([looks.clone()]).collect();
     if let Some(following) = config.database.address.follow_password(pools, &stop) {

@@ -7,7 +7,8 @@
 //!
 //! The count is a row, not a sequence: whoever changes an endpoint holds the row until the change is committed. So changes are
 //! seen in the order of their numbers, and who has read one has read all before it. A sequence gives numbers before the
-//! commits, and the change with a lower one may be seen after that with a higher one, or never.
+//! commits, and the change with a lower one may be seen after that with a higher one, or never. Endpoints that one statement
+//! makes have the same number.
 //!
 //! A change costs the same however many other endpoints there are: maps share what is not changed.
 

@@ -1,5 +1,7 @@
 //! The API's answers to errors of the store, the keys and the publisher.
 
+use std::sync::Arc;
+
 use crate::domain::field_errors::WrongFields;
 use crate::event::error::EventError;
 use crate::http::error::ApiError;
@@ -9,6 +11,12 @@ use crate::store;
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
+        Arc::new(error).into()
+    }
+}
+
+impl From<Arc<sqlx::Error>> for ApiError {
+    fn from(error: Arc<sqlx::Error>) -> Self {
         match store::unavailable(&error) {
             Some(reason) => Self::Unavailable {
                 reason,

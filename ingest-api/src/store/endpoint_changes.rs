@@ -1,9 +1,9 @@
-//! Changes of endpoints, from making them to deleting them.
+//! Changes of endpoints.
 //!
-//! Each is one statement, and a transaction of its own. All of them lock the row that counts changes, and those that make or
-//! delete an endpoint lock their organisation's first, until the commit is on disk; so changes are committed one after
-//! another. Nothing else may lengthen the time of the lock: no way over the network lies in it, and a replica that stands
-//! still holds no lock.
+//! Each is one statement, and a transaction of its own; endpoints are [made](super::creations) by another one, in groups. All of
+//! them lock the row that counts changes, and those that make or delete endpoints lock their organisation's first, until the
+//! commit is on disk; so changes are committed one after another. Nothing else may lengthen the time of the lock: no way over the
+//! network lies in it, and a replica that stands still holds no lock.
 //!
 //! The commit waits for the disk, although the locks would be free sooner otherwise (`synchronous_commit = off`): a worker could
 //! read a change that a crash of Postgres then undoes, and take the next one, which gets the same number, for the one that it
@@ -13,98 +13,11 @@
 //! when it counts the change.
 
 use shared::domain::id::{EndpointId, OrgId};
-use shared::domain::name::Tenant;
 
 use super::endpoints::EndpointRow;
-use super::owners::{Admission, MAX_ENDPOINTS, MAX_ENDPOINTS_IN_ALL, MAX_TENANTS};
-use super::{Result, Store, Stored};
+use super::{Result, Store};
 
 impl Store {
-    /// Stores a new endpoint with its sealed signing secret, unless there are as many as there may be. A tenant that is missing
-    /// is made if it may be. Returns the endpoint as it is stored.
-    pub(crate) async fn create_endpoint(
-        &self,
-        org_id: OrgId,
-        new: EndpointRow,
-        secret: &[u8],
-        may_make_tenant: bool,
-    ) -> Result<Stored<EndpointRow>> {
-        let (actor, address) = self.actor();
-        let answer = sqlx::query!(
-            r#"with owner as materialized (
-                   select admission, is_new_tenant, gets_events from admit_endpoint($2, $23, $25, $33, $34, $35)
-                   where act_as($36, $37)
-               ),
-               new_tenant as (
-                   insert into tenants (org_id, uid)
-                   select $2, $23 from owner where admission = 'admitted' and is_new_tenant
-               ),
-               new_endpoint as (
-                   insert into endpoints (id, org_id, kind, secret, url, description, event_types, filter, headers, format,
-                                          retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
-                                          timeout_ms, max_in_flight, rate_limit_per_second, ordered, on_exhausted, status,
-                                          disabled_reason, tenant, all_tenants, tenant_enabled, max_leased, method,
-                                          signatures, auth, certificate_expires_at, template, template_content_type)
-                   select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                          $22, $23, $24, gets_events, $26, $27, $28, $29, $30, $31, $32
-                   from owner where admission = 'admitted'
-                   returning version, created_at
-               )
-               select admission as "admission!: Admission", version as "version?", created_at as "created_at?"
-               from owner left join new_endpoint on true"#,
-            new.id.as_uuid(),
-            org_id.as_uuid(),
-            new.kind as _,
-            secret,
-            new.url,
-            new.description,
-            &new.event_types as _,
-            new.filter,
-            new.headers,
-            new.format.to_string(),
-            new.retry_attempts,
-            new.retry_initial_ms,
-            new.retry_factor,
-            new.retry_max_ms,
-            new.retry_max_age_ms,
-            new.timeout_ms,
-            new.max_in_flight,
-            new.rate_limit_per_second,
-            new.ordered,
-            new.on_exhausted as _,
-            new.status as _,
-            new.disabled_reason,
-            new.tenant.as_ref().map(Tenant::as_str),
-            new.all_tenants,
-            may_make_tenant,
-            new.max_leased,
-            new.method as _,
-            new.signatures,
-            new.auth,
-            new.certificate_expires_at,
-            new.template,
-            new.template_content_type,
-            MAX_ENDPOINTS.count,
-            MAX_ENDPOINTS_IN_ALL.count,
-            MAX_TENANTS.count,
-            actor,
-            address,
-        );
-        let Some(answer) = answer.fetch_optional(&self.pool).await? else {
-            return Ok(Stored::Missing);
-        };
-        let made = answer.version.zip(answer.created_at);
-        answer.admission.into_stored(new.tenant.is_some(), || {
-            let (version, created_at) = made.ok_or(sqlx::Error::RowNotFound)?;
-            Ok(EndpointRow {
-                version,
-                created_at,
-                updated_at: created_at,
-                ..new
-            })
-        })
-    }
-
     /// Replaces an endpoint's settings. False when the endpoint has another version than this row, or is deleted. With
     /// `close_circuit`, its failures are forgotten.
     pub(crate) async fn update_endpoint(

@@ -15,6 +15,7 @@ mod history;
 mod tail;
 mod workers;
 mod endpoints;
+mod creations;
 mod endpoint_changes;
 mod endpoint_hours;
 mod deliveries;
@@ -36,8 +37,10 @@ use shared::db::explain::{self, Facts};
 use shared::db::limited::{LimitedPool, Transaction};
 use shared::db::{self, SESSION_SETTINGS};
 use shared::domain::id::{EventId, OrgId};
+use shared::process::shutdown::Tasks;
 use sqlx::PgPool;
 
+use self::creations::Creations;
 use crate::config::DatabaseConfig;
 use crate::domain::actor::Actor;
 use crate::domain::maximum::Maximum;
@@ -90,16 +93,17 @@ pub(crate) struct Store {
     // first.
     key_lookups: LimitedPool,
     key_changes: LimitedPool,
+    creations: Creations,
     /// Who asks for changes.
     actor: Option<Actor>,
 }
 
 impl Store {
-    /// Connects when it is first used.
+    /// Connects when it is first used. What goes on when its request goes away runs in `tasks`, which must outlive the requests.
     ///
     /// # Errors
     /// When the URL is not one of Postgres.
-    pub(crate) fn new(config: &DatabaseConfig, key_lookups: u32) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &DatabaseConfig, key_lookups: u32, tasks: &Tasks) -> anyhow::Result<Self> {
         // For Postgres, zero is no limit.
         let timeout = config.statement_timeout.max(Duration::from_millis(1));
         let milliseconds = timeout.as_millis().to_string();
@@ -112,6 +116,7 @@ impl Store {
             pool: pool(config.database_connections)?,
             key_lookups: pool(key_lookups)?,
             key_changes: pool(KEY_CHANGES)?,
+            creations: Creations::new(tasks.clone()),
             actor: None,
         })
     }

@@ -74,7 +74,7 @@ async fn endpoints_that_are_made_at_once_make_their_tenant_once_and_all_get_its_
         status(request(&world, number % 2, Method::POST, "/v1/endpoints", key).json(&body))
     }));
     let releasing = async {
-        until_statements_wait(&world, 4).await;
+        until_statements_wait(&world, 2).await;
         held.rollback().await.expect("Postgres runs");
     };
     let (made, ()) = tokio::join!(making, releasing);

@@ -1,6 +1,7 @@
 //! Tenants: an organisation's customers, with events, endpoints and keys of their own.
 
 mod changes;
+mod creations;
 pub(crate) mod deletion;
 mod fan_out;
 mod limits;

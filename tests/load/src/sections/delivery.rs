@@ -15,7 +15,7 @@ use crate::sink::Sink;
 use crate::site::{Site, SiteOptions};
 use crate::usage::Snapshot;
 
-const NAME: &str = "delivery";
+pub(crate) const NAME: &str = "delivery";
 
 /// Rates between which the highest one is looked for, in events a second.
 const LOWEST: f64 = 1_000.0;
@@ -205,8 +205,8 @@ async fn highest_rate(
     name: &str,
     aim: f64,
 ) -> anyhow::Result<()> {
-    let best = search(bench, course, sink, name).await?;
-    let held = hold_for_long(bench, course, sink, best).await?;
+    let best = search(bench, course, sink, name, 1.0).await?;
+    let held = hold_for_long(bench, course, sink, best, 1.0).await?;
     let what = format!("events/s delivered without a backlog, {name}");
     bench
         .report
@@ -216,9 +216,15 @@ async fn highest_rate(
     Ok(())
 }
 
-/// Finds the highest rate at which webhooks keep up for a short time.
-async fn search(bench: &Bench, course: &mut Course<'_>, sink: &Sink, name: &str) -> anyhow::Result<f64> {
-    let length = bench.effort.lasting(6);
+/// Finds the highest rate at which webhooks keep up for a short time, or for a part of that time.
+pub(crate) async fn search(
+    bench: &Bench,
+    course: &mut Course<'_>,
+    sink: &Sink,
+    name: &str,
+    part: f64,
+) -> anyhow::Result<f64> {
+    let length = bench.effort.lasting(6).mul_f64(part);
     let (mut good, mut bad) = (LOWEST, None);
     while good < HIGHEST {
         let rate = bad.map_or(good * 1.4, |bad| f64::midpoint(good, bad));
@@ -236,14 +242,15 @@ async fn search(bench: &Bench, course: &mut Course<'_>, sink: &Sink, name: &str)
     Ok(good)
 }
 
-/// Holds a rate for long, or the next lower one at which webhooks keep up so long.
-async fn hold_for_long(
+/// Holds a rate for long, or for a part of that time, or the next lower one at which webhooks keep up so long.
+pub(crate) async fn hold_for_long(
     bench: &Bench,
     course: &mut Course<'_>,
     sink: &Sink,
     best: f64,
+    part: f64,
 ) -> anyhow::Result<Held> {
-    let length = bench.effort.lasting(30);
+    let length = bench.effort.lasting(30).mul_f64(part);
     let mut rate = best;
     loop {
         bench.step(format!("holding {rate:.0} events/s for {length:?}"));

@@ -4,6 +4,7 @@ mod single;
 mod batch;
 mod cost;
 mod delivery;
+mod highest;
 mod neighbour;
 mod waiting;
 mod flat;
@@ -62,7 +63,10 @@ impl Section {
         match self {
             Self::Single => Box::pin(single::measure(bench)).await,
             Self::Batch => batch::measure(bench).await,
-            Self::Delivery => delivery::measure(bench).await,
+            Self::Delivery => {
+                delivery::measure(bench).await?;
+                highest::compare(bench).await
+            }
             Self::Cost => cost::measure(bench).await,
             Self::Neighbour => neighbour::measure(bench).await,
             Self::Flat => flat::measure(bench).await,

@@ -109,6 +109,29 @@ mod tests {
         }
     }
 
+    /// Whoever asks for as much as there is, minute after minute.
+    #[test]
+    fn the_readme_says_what_the_first_minute_holds_and_what_every_further_one_does() {
+        const LIMIT: u64 = 600;
+        let limit = Limit::per_minute(LIMIT);
+        let mut arrival = 0;
+        let minutes = [0_u64, 1, 2].map(|minute| {
+            let mut admitted = 0;
+            for milli in minute * 60_000..(minute + 1) * 60_000 {
+                while let (next, Decision { admitted: true, .. }) = gcra(arrival, milli * 1_000_000, limit, 1)
+                {
+                    arrival = next;
+                    admitted += 1;
+                }
+            }
+            admitted
+        });
+        let [first, further @ ..] = minutes;
+        assert_eq!((first, further), (2 * LIMIT - 1, [LIMIT; 2]));
+        let said = format!("({} {:03} at {LIMIT} a minute)", first / 1_000, first % 1_000);
+        assert!(include_str!("../../README.md").contains(&said), "{said}");
+    }
+
     #[test]
     fn a_used_up_limit_says_when_to_come_back() {
         let limit = Limit::per_minute(60);

@@ -8,7 +8,7 @@ import tempfile
 import helm_python as helm
 import kubernetes_validate
 
-from project import CHART, VALUES_FILES, of_kind, pods, render, rendered, values_of
+from project import CHART, KEYS, VALUES_FILES, of_kind, pods, render, rendered, values_of
 
 # The oldest release that Chart.yaml allows and that can be checked, and the newest.
 KUBERNETES = ["1.27", kubernetes_validate.latest_version()]
@@ -148,6 +148,19 @@ def values_files_do_what_they_say():
     return faults
 
 
+def settings_are_a_components_own():
+    """What is set for one service stands in its pods and in no others, so that a release of one changes one."""
+    faults = []
+    setting = {"name": "RUST_LOG", "value": "debug"}
+    for service, key in KEYS.items():
+        for name, pod in pods(render({key: {"settings": {setting["name"]: setting["value"]}}})):
+            (container,) = pod["containers"]
+            is_set = setting in container["env"]
+            if is_set != (name == f"penstock-{service}"):
+                faults.append(f"{name} {'has' if is_set else 'lacks'} what is set for {service}")
+    return faults
+
+
 def the_package_is_the_chart():
     """What a release pushes: the alerts in it are a link in the repository."""
     values = values_of(CHART / "values-cluster.yaml")
@@ -185,24 +198,60 @@ ORDERS = {
 }
 
 
+def api(image):
+    return {"spec": {"template": {"spec": {"containers": [{"image": image}]}}}}
+
+
+def copied_into(folder):
+    """A chart that takes other values too."""
+    copied = pathlib.Path(folder) / "penstock"
+    shutil.copytree(CHART, copied)
+    (copied / "values.schema.json").unlink()
+    return copied
+
+
 def an_upgrade_takes_the_workers_first():
     """The decision alone, on what `lookup` would find: it finds nothing where no cluster is."""
     faults = []
     with tempfile.TemporaryDirectory() as folder:
-        copied = pathlib.Path(folder) / "penstock"
-        shutil.copytree(CHART, copied)
-        (copied / "values.schema.json").unlink()
+        copied = copied_into(folder)
         (copied / "templates/decision.yaml").write_text(
             'decision: {{ include "penstock.workersFirst" .Values.decide | trim | quote }}\n'
             "kind: Decision\n"
         )
-        for name, (api, live, wanted_api, wanted_worker, refusal) in ORDERS.items():
-            running = {"spec": {"template": {"spec": {"containers": [{"image": api}]}}}}
-            decide = {"api": running, "worker": live, "apiImage": wanted_api, "workerImage": wanted_worker}
+        for name, (image, live, wanted_api, wanted_worker, refusal) in ORDERS.items():
+            decide = {"api": api(image), "worker": live, "apiImage": wanted_api, "workerImage": wanted_worker}
             (found,) = of_kind(render({"decide": decide}, copied), "Decision")
             reason = found["decision"]
             if bool(reason) != bool(refusal) or (refusal and refusal not in reason):
                 faults.append(f"{name}: {reason!r}")
     if not render(is_upgrade=True, is_install=False):
         faults.append("an upgrade renders nothing")
+    return faults
+
+
+def an_upgrade_asks_what_runs():
+    """That the decision is asked for, with workers whose rollout is not done in place of what `lookup` finds."""
+    (new,) = of_kind(render(), "Deployment", "delivery-worker")
+    image = new["spec"]["template"]["spec"]["containers"][0]["image"]
+    running = {"penstock-ingest-api": api("api:1"), "penstock-delivery-worker": worker(image, readyReplicas=0)}
+    upgrade = {"is_upgrade": True, "is_install": False}
+    faults = []
+    with tempfile.TemporaryDirectory() as folder:
+        copied = copied_into(folder)
+        template = copied / "templates/ingest-api/deployment.yaml"
+        text = template.read_text()
+        template.write_text(text.replace('lookup "apps/v1" "Deployment" .Release.Namespace', "get .Values.running"))
+        for name, values, options, is_refused in [
+            ("an upgrade before its time", {}, upgrade, True),
+            ("an upgrade that may be early", {"workersFirst": False}, upgrade, False),
+            ("an installation", {}, {}, False),
+        ]:
+            try:
+                render({"running": running, **values}, copied, **options)
+                if is_refused:
+                    faults.append(f"{name} is taken")
+            except helm.HelmError as error:
+                if not is_refused or "rollout" not in str(error):
+                    faults.append(f"{name}: {error}")
     return faults

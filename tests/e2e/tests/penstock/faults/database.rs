@@ -14,7 +14,7 @@ use crate::calls::tried;
 use crate::setup;
 
 /// From now on, whatever is inserted into a table runs this.
-async fn on_insert(world: &World, table: &'static str, statement: &str) {
+pub(crate) async fn on_insert(world: &World, table: &'static str, statement: &str) {
     let function = format!(
         "create or replace function trouble() returns trigger language plpgsql as
          $$ begin {statement}; return new; end $$;

@@ -7,6 +7,7 @@ use shared::wire::stream;
 use sqlx::postgres::PgTransaction;
 use tokio::process::Command;
 
+use crate::faults::database::on_insert;
 use crate::operating::commands::worker_command;
 use crate::setup;
 
@@ -74,6 +75,26 @@ async fn a_statement_that_somebody_cancels_is_made_again() {
 #[tokio::test]
 async fn an_event_whose_storing_was_interrupted_is_counted_once() {
     storing_goes_on_after("select pg_terminate_backend($1)").await;
+}
+
+/// As on a full disk, where Postgres has no code of its own for every file that it cannot write.
+#[tokio::test]
+async fn an_event_that_postgres_cannot_write_is_stored_once_it_can() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let fails = "raise exception 'could not write init file' using errcode = 'XX000'";
+    on_insert(&world, "idempotency_keys", fails).await;
+    let event = Event::new("a", "1").with_idempotency_key("k");
+    let id = world.producer(&organization).send(&event).await;
+    world.until_worker_logs("cannot store events, trying again").await;
+    let mended = sqlx::query("drop trigger trouble on idempotency_keys")
+        .execute(world.database())
+        .await;
+    mended.expect("Postgres runs");
+    world.until_delivery_is(id, "delivered").await;
+    world.finish().await;
 }
 
 #[tokio::test]

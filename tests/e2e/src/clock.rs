@@ -1,4 +1,4 @@
-//! Clocks that are wrong, by libfaketime.
+//! Clocks that are wrong, by libfaketime, and the form of times.
 
 use std::path::Path;
 
@@ -18,4 +18,17 @@ pub fn with_wrong_clock(by: &str) -> Option<Replica> {
     let replica = replica.with_env("FAKETIME", by);
     // Only the wall clock is wrong.
     Some(replica.with_env("FAKETIME_DONT_FAKE_MONOTONIC", "1"))
+}
+
+/// Whether a text is a time as Penstock writes it: RFC 3339 in UTC with six digits of a second.
+pub fn is_time(text: &str) -> bool {
+    const FORM: &str = "0000-00-00T00:00:00.000000Z";
+    let digits_as_zeros = |character: char| {
+        if character.is_ascii_digit() {
+            '0'
+        } else {
+            character
+        }
+    };
+    text.chars().map(digits_as_zeros).eq(FORM.chars())
 }

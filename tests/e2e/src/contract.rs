@@ -2,7 +2,7 @@
 //!
 //! The check is a middleware of the tests' HTTP client. It panics when the document does not have the answer's status or
 //! content type, when the answer's body is not what its schema says, and when a request was accepted although its body is
-//! not what the document asks for.
+//! not what the document asks for. Times in answers have the one form in which Penstock writes times.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -12,6 +12,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Request, Response, StatusCode};
 use reqwest_middleware::{ClientWithMiddleware, Middleware, Next};
 use serde_json::{Value, json};
+
+use crate::clock::is_time;
 
 /// The HTTP client of tests.
 pub type Client = ClientWithMiddleware;
@@ -157,10 +159,14 @@ fn validator(pointer: String) -> Arc<Validator> {
         "paths": DOCUMENT["paths"],
         "components": DOCUMENT["components"],
     });
-    let made = jsonschema::options()
+    let mut options = jsonschema::options()
         .with_draft(jsonschema::Draft::Draft202012)
-        .should_validate_formats(true)
-        .build(&schema);
+        .should_validate_formats(true);
+    // Clients may write their times as RFC 3339 allows.
+    if pointer.contains("/responses/") {
+        options = options.with_format("date-time", is_time);
+    }
+    let made = options.build(&schema);
     let made = Arc::new(made.unwrap_or_else(|error| panic!("{pointer}: {error}")));
     validators.insert(pointer, made.clone());
     made

@@ -13,7 +13,7 @@ mod clock;
 mod history;
 mod transcript;
 
-pub use clock::with_wrong_clock;
+pub use clock::{is_time, with_wrong_clock};
 pub use contract::Client;
 pub use flow::{Answered, Flow, Outcome};
 pub use history::{History, Verdict};

@@ -4,7 +4,9 @@ mod notices;
 
 use std::time::Duration;
 
-use e2e::{Answer, Endpoint, Event, RawReceiver, Receiver, Setup, Webhook, World, read_request, until};
+use e2e::{
+    Answer, Endpoint, Event, RawReceiver, Receiver, Setup, Webhook, World, is_time, read_request, until,
+};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -72,8 +74,7 @@ fn assert_told_of_one_failure(webhooks: &[Webhook], endpoint: Endpoint) {
         recovery,
         json!({"endpoint_id": endpoint.id, "failing_since": since})
     );
-    let since = since.as_str().expect("a time is a text");
-    assert_eq!(since.len(), "2026-01-01T00:00:00.000000Z".len(), "{since}");
+    assert!(since.as_str().is_some_and(is_time), "{since}");
 }
 
 #[tokio::test]

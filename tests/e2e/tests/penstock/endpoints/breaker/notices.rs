@@ -1,6 +1,6 @@
 //! What owners are told of.
 
-use e2e::{Answer, Event, Webhook, until, with_wrong_clock};
+use e2e::{Answer, Event, Webhook, is_time, until, with_wrong_clock};
 use serde_json::json;
 use shared::domain::id::EventId;
 
@@ -39,6 +39,7 @@ async fn owners_are_told_that_an_endpoint_will_be_disabled_once_for_each_time_th
                "reason": "status"})
     );
     assert!(until.as_str() > failing["failing_since"].as_str(), "{soon}");
+    assert!(until.as_str().is_some_and(is_time), "{soon}");
     let mut warnings = 0.0;
     for index in 0..2 {
         let warned = world

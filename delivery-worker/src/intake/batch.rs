@@ -66,6 +66,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_end_of_the_frames_is_an_error_that_comes_with_those_before_it() {
+        let mut messages = stream::iter(frames(3, 1));
+        let (batch, outcome) = next_batch(&mut messages, |bytes| *bytes).await;
+        assert_eq!(
+            (batch.len(), outcome.unwrap_err().to_string()),
+            (3, "the stream of frames ended".to_owned())
+        );
+    }
+
+    #[tokio::test]
     async fn a_batch_is_bounded_in_frames_and_in_bytes() {
         let mut messages = stream::iter(frames(MAX_BATCH_FRAMES + 1, 1));
         let (batch, _) = next_batch(&mut messages, |bytes| *bytes).await;

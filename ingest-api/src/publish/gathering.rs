@@ -151,7 +151,9 @@ impl Gathering {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::Arc;
+    use std::task::Poll;
 
     use shared::domain::event::Event;
     use tokio::sync::Semaphore;
@@ -201,6 +203,31 @@ mod tests {
         let as_many = [late, soon, together, together];
         let sizes = frame_sizes(&[&large[..], &as_many].concat()).await;
         assert_eq!(sizes, [LOADED, LOADED]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_nobody_is_left_who_could_send_an_event_it_waits_for_the_stop() {
+        const MOST_POLLS: usize = 100;
+        let (arrivals, arriving) = mpsc::unbounded_channel();
+        drop(arrivals);
+        let (mut gathering, stop) = (Gathering::new(arriving), CancellationToken::new());
+        let mut polls = 0;
+        let busy = poll_fn(|_| {
+            polls += 1;
+            if polls > MOST_POLLS {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        tokio::select! {
+            _ = gathering.next_frame(&stop) => panic!("nobody has sent an event"),
+            () = busy => panic!("it looks for events again and again"),
+            // The clock stands still while somebody has something to do.
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        stop.cancel();
+        assert!(gathering.next_frame(&stop).await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -121,3 +121,24 @@ impl Exporter {
 pub(super) fn count_dropped(reason: &'static str, count: usize) {
     metrics::counter!("penstock_trace_spans_dropped_total", "reason" => reason).increment(count as u64);
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use hyper::header::HeaderMap;
+    use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
+
+    use super::*;
+    use crate::traces::collector::Collector;
+
+    #[tokio::test]
+    async fn when_nobody_is_left_who_could_send_a_span_it_waits() {
+        let url = "http://127.0.0.1:1".parse().unwrap();
+        let collector = Collector::new(&url, HeaderMap::new(), Duration::from_secs(1)).unwrap();
+        let otlp = SpanExporter::builder().with_http().with_http_client(collector);
+        let (spans, queue) = mpsc::channel(1);
+        drop(spans);
+        let mut exporter = Exporter::new(queue, otlp.build().unwrap(), Duration::ZERO, 1);
+        assert!(exporter.gather().now_or_never().is_none());
+    }
+}

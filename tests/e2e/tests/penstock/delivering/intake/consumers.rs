@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, consumer};
-use e2e::{Event, World, new_event, until};
+use e2e::{Event, Setup, World, new_event, until};
 use futures_util::StreamExt as _;
 use serde_json::json;
 use shared::domain::event;
@@ -57,9 +57,14 @@ async fn leave_a_frame_behind(world: &World, events: &[event::Event<'_>]) {
     .await;
 }
 
+/// Workers take in what was handed out long ago too, whatever its consumer says of it: these do so only after the test.
+fn patient() -> Setup {
+    setup().worker_env("INTAKE_ACK_WAIT", "60s")
+}
+
 #[tokio::test]
 async fn a_frame_that_its_consumer_passed_over_is_taken_in() {
-    let mut world = setup().nats_users().start().await;
+    let mut world = patient().nats_users().start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     let ordered = json!({"ordered": true});
@@ -86,7 +91,7 @@ async fn a_frame_that_its_consumer_passed_over_is_taken_in() {
 
 #[tokio::test]
 async fn the_last_frame_that_a_consumer_passed_over_is_taken_in_without_another() {
-    let mut world = setup().start().await;
+    let mut world = patient().start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     world.endpoint(&organization, &receiver).await;

@@ -6,6 +6,7 @@ use async_nats::jetstream::{AckKind, consumer};
 use e2e::{Organization, World, new_event};
 use futures_util::StreamExt as _;
 use serde::Serialize;
+use serde_json::json;
 use shared::domain::event::Event;
 use shared::domain::id::OrgId;
 use shared::wire::frame::{self, EncodedEvent};
@@ -89,6 +90,35 @@ async fn an_event_that_is_set_aside_says_whose_it_is_unless_its_bytes_do_not() {
         SetAside::of(2, Some((&two, None)), of_none),
         SetAside::of(3, None, b"\xc1"),
     ];
+    assert_eq!(take_out(&world).await, expected);
+    world.finish().await;
+}
+
+/// Ordering keys stand in an index, and ingest-api lets none through that is too long for it.
+#[tokio::test]
+async fn an_event_that_is_too_large_for_an_index_is_set_aside_and_its_neighbour_is_delivered() {
+    let mut world = setup().start().await;
+    world.tolerate("set aside in quarantine");
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let ordered = json!({"ordered": true});
+    world.endpoint_with(&organization, &receiver, ordered).await;
+    // Postgres compresses what repeats itself.
+    let key = (0..200_u32).map(|number| blake3::hash(&number.to_be_bytes()).to_string());
+    let key: String = key.collect();
+    let too_large = Event {
+        ordering_key: Some(&key),
+        ..new_event(organization.id, "a", "1")
+    };
+    let neighbour = new_event(organization.id, "a", "2");
+    world.publish_events(&[too_large, neighbour]).await;
+    world.until_deliveries_are(1, "delivered").await;
+    world.streams_are_drained().await;
+    let reason = sqlx::query_scalar("select reason from quarantine").fetch_one(world.database());
+    let reason: String = reason.await.expect("something is set aside");
+    assert!(reason.contains("index row"), "{reason}");
+    let bytes = rmp_serde::to_vec_named(&too_large).expect("it can be encoded");
+    let expected = [SetAside::of(0, Some((&organization, None)), bytes)];
     assert_eq!(take_out(&world).await, expected);
     world.finish().await;
 }

@@ -41,7 +41,12 @@ pub(crate) async fn waiting(stage: &Stage) -> Tried {
 
     let refusing = world.receiver().await;
     refusing.answer(|webhook| Answer::status(if waits(webhook) { 500 } else { 204 }));
-    let in_a_day = json!({"ordered": true, "retry": {"initial_seconds": 86_400, "max_seconds": 86_400}});
+    // All of them are sent at once: an answer that comes late is an answer.
+    let in_a_day = json!({
+        "ordered": true,
+        "timeout_ms": 30_000,
+        "retry": {"initial_seconds": 86_400, "max_seconds": 86_400},
+    });
     for _ in 0..endpoints {
         world.endpoint_with(&waiting, &refusing, in_a_day.clone()).await;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use shared::db::SESSION_SETTINGS;
 use shared::db::limited::LimitedPool;
 use shared::process::nats::Nats;
+use shared::process::replicas::Replicas;
 use shared::process::shutdown::Tasks;
 use shared::process::telemetry::Readiness;
 use shared::traces::Traces;
@@ -54,6 +55,8 @@ pub(crate) struct Worker {
     traces: Option<Traces>,
     counted: Arc<CountedThrough>,
     attempt_counts: Arc<AttemptCounts>,
+    /// How many workers run.
+    workers: Replicas,
 }
 
 impl Worker {
@@ -107,6 +110,7 @@ impl Worker {
             traces,
             counted: Arc::default(),
             attempt_counts,
+            workers: Replicas::default(),
         })
     }
 
@@ -131,7 +135,8 @@ impl Worker {
                 config.retention,
                 self.counted.clone(),
             );
-            chores::start_own(&tasks, &self.pool, self.attempt_counts.clone());
+            let (counts, workers) = (self.attempt_counts.clone(), self.workers.clone());
+            chores::start_own(&tasks, &self.pool, counts, workers);
             let floors = self.floors();
             tasks.spawn_long_lived(
                 "claimer",
@@ -183,6 +188,7 @@ impl Worker {
                 attempt_counts: self.attempt_counts,
             },
             ack_wait: config.intake.intake_ack_wait,
+            workers: self.workers,
         }
     }
 }

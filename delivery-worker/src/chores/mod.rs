@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use shared::db::limited::within;
 use shared::process::nats::Nats;
+use shared::process::replicas::Replicas;
 use shared::process::shutdown::Tasks;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -99,8 +100,8 @@ pub(crate) fn start(
     tasks.spawn_long_lived(name, rounds);
 }
 
-/// Starts the chores that every worker does for itself: it writes what it has counted, and says that it runs.
-pub(crate) fn start_own(tasks: &Tasks, pool: &PgPool, counts: Arc<AttemptCounts>) {
+/// Starts the chores that every worker does for itself: it writes what it has counted, says that it runs, and counts the `workers`.
+pub(crate) fn start_own(tasks: &Tasks, pool: &PgPool, counts: Arc<AttemptCounts>, workers: Replicas) {
     let stop = tasks.stop();
 
     let (name, db) = ("endpoint hours", pool.clone());
@@ -109,7 +110,8 @@ pub(crate) fn start_own(tasks: &Tasks, pool: &PgPool, counts: Arc<AttemptCounts>
     let rounds = repeat(name, endpoint_hours::INTERVAL, LIMIT, stop.clone(), write);
     tasks.spawn_long_lived(name, rounds);
 
-    tasks.spawn_long_lived("presence", presence::keep(pool.clone(), stop.clone()));
+    let presence = presence::keep(pool.clone(), workers, stop.clone());
+    tasks.spawn_long_lived("presence", presence);
 }
 
 /// Starts the chores that count usage and measure quotas.

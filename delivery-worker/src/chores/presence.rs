@@ -1,9 +1,11 @@
-//! Says now and then that this worker runs, for operators: `GET /admin/v1/stats` lists those that were seen lately.
+//! Says now and then that this worker runs, and counts those that do. `GET /admin/v1/stats` lists those that were seen lately,
+//! and intake waits for fuller batches when there are several.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::db::limited::within;
+use shared::process::replicas::Replicas;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -26,17 +28,21 @@ struct Presence {
     started: Instant,
 }
 
-/// Lists the worker until the stop, and then no more.
+/// Lists the worker until the stop, and then no more. Counts the `workers` whenever it says that it runs: another one that
+/// starts or stops is noticed within [`INTERVAL`], and one that dies about a minute later.
 ///
 /// # Errors
 /// When Postgres refuses a statement for another reason than being away.
-pub(crate) async fn keep(pool: PgPool, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn keep(pool: PgPool, workers: Replicas, stop: CancellationToken) -> anyhow::Result<()> {
     let presence = Arc::new(Presence {
         id: Uuid::new_v4(),
         started: Instant::now(),
     });
     let (own, db) = (presence.clone(), pool.clone());
-    let tell = async move || own.tell(&db).await;
+    let tell = async move || {
+        let others = own.tell(&db).await;
+        others.map(|others| workers.set(others.saturating_add(1)))
+    };
     repeat("presence", INTERVAL, LIMIT, stop, tell).await?;
     if let Err(error) = within(END_WITHIN, presence.end(&pool)).await {
         tracing::debug!(%error, "the worker is listed for another minute");
@@ -45,25 +51,30 @@ pub(crate) async fn keep(pool: PgPool, stop: CancellationToken) -> anyhow::Resul
 }
 
 impl Presence {
-    /// Says that the worker runs, and takes those off the list that have not said so for long.
-    async fn tell(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
-        sqlx::query!(
-            "with gone as (
+    /// Says that the worker runs, takes those off the list that have not said so for long, and returns how many others have
+    /// said so in the last minute.
+    async fn tell(&self, pool: &PgPool) -> Result<u32, sqlx::Error> {
+        let others = sqlx::query_scalar!(
+            r#"with gone as (
                  delete from workers where ctid in (
                      select ctid from workers where last_seen_at < now() - interval '5 minutes' and id <> $1
                      for update skip locked
                  )
+             ),
+             told as (
+                 insert into workers (id, version, started_at, last_seen_at)
+                 values ($1, $2, now() - $3::float8 * interval '1 second', now())
+                 on conflict (id) do update set last_seen_at = excluded.last_seen_at
              )
-             insert into workers (id, version, started_at, last_seen_at)
-             values ($1, $2, now() - $3::float8 * interval '1 second', now())
-             on conflict (id) do update set last_seen_at = excluded.last_seen_at",
+             select count(*) as "others!" from workers
+             where last_seen_at > now() - interval '1 minute' and id <> $1"#,
             self.id,
             env!("CARGO_PKG_VERSION"),
             self.started.elapsed().as_secs_f64(),
         )
-        .execute(pool)
+        .fetch_one(pool)
         .await?;
-        Ok(())
+        Ok(u32::try_from(others).unwrap_or(u32::MAX))
     }
 
     async fn end(&self, pool: &PgPool) -> Result<(), sqlx::Error> {

@@ -7,6 +7,7 @@
 
 pub(crate) mod session;
 pub(crate) mod batch;
+mod pause;
 pub(crate) mod begin;
 pub(crate) mod frame;
 pub(crate) mod decode;
@@ -30,9 +31,9 @@ use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use shared::process::nats::Nats;
+use shared::process::replicas::Replicas;
 use shared::process::shutdown::Tasks;
 use shared::process::telemetry::Readiness;
-use shared::wire;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,7 @@ use crate::intake::batch::MAX_BATCH_FRAMES;
 use crate::intake::bulky::Bulky;
 use crate::intake::early::Early;
 use crate::intake::leftovers::Leftovers;
+use crate::intake::pause::Pauses;
 use crate::intake::session::{Acks, Session};
 use crate::intake::streams::event_streams;
 use crate::intake::write::Writer;
@@ -52,12 +54,6 @@ pub(crate) const STREAMS_FOUND: &str = "event streams";
 /// How often new streams and leftovers are looked for, and how often until the first stream is there.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_DISCOVERY_INTERVAL: Duration = Duration::from_millis(100);
-
-/// A pause after a batch has come, in which frames gather: one statement does the work of several. It grows with the events
-/// of the batch. A frame that comes alone does not meet it.
-const PAUSE_PER_EVENT: Duration = Duration::from_micros(500);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(3);
-const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
 /// Batches of one stream that are being stored at once, or wait for the receivers of early attempts.
 const MAX_OPEN: usize = 32;
@@ -74,6 +70,8 @@ pub(crate) struct Intake {
     pub writer: Writer,
     /// How long a worker may hold a frame.
     pub ack_wait: Duration,
+    /// How many workers consume the streams.
+    pub workers: Replicas,
 }
 
 impl Intake {
@@ -170,6 +168,7 @@ impl Intake {
     ) -> anyhow::Result<()> {
         let (acks, known_through) = (session.acks.clone(), session.known_through);
         let (mut open, mut next_at) = (FuturesUnordered::new(), Instant::now());
+        let mut pauses = Pauses::new(self.workers.clone());
         let mut outcome = Ok(());
         while outcome.is_ok() {
             let next = async {
@@ -182,7 +181,8 @@ impl Intake {
                 next = next, if open.len() < MAX_OPEN => match next {
                     Ok((batch, then)) => {
                         crash::reach(Point::Fetched);
-                        next_at = Instant::now() + pause(&batch);
+                        let now = Instant::now();
+                        next_at = now + pauses.after(&batch, now);
                         open.push(self.take_in(&acks, batch, known_through, bulky));
                         outcome = then;
                     }
@@ -251,21 +251,6 @@ impl Intake {
             }
         }
     }
-}
-
-/// How long the next batch gathers after this one.
-fn pause(batch: &[Message]) -> Duration {
-    if batch.len() >= MAX_BATCH_FRAMES {
-        return Duration::ZERO;
-    }
-    let events: usize = batch
-        .iter()
-        .map(|message| wire::frame::count(&message.payload))
-        .sum();
-    let events = u32::try_from(events).unwrap_or(u32::MAX);
-    PAUSE_PER_EVENT
-        .saturating_mul(events)
-        .clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// A batch that is not being stored any more.

@@ -8,6 +8,7 @@ pub mod output;
 pub mod log_writer;
 pub mod readings;
 pub mod worker_backlog;
+pub mod replicas;
 pub mod metric_names;
 pub mod line_limit;
 pub mod log_levels;

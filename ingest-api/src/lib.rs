@@ -38,6 +38,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use shared::db::backlog;
 use shared::process::nats::{NATS_CONNECTED, Nats};
 use shared::process::readings::Readings;
+use shared::process::replicas::Replicas;
 use shared::process::shutdown::{Tasks, run_service};
 use shared::process::telemetry::{self, Readiness, bind};
 use shared::process::worker_backlog::WorkerBacklog;
@@ -135,8 +136,8 @@ pub async fn run(
         until_one_dies(lasting.stop().clone(), stop.clone()),
     );
     let traces = Traces::start(&config.traces, NAME, Sampler::new(&config.sampling), &lasting)?;
-    let (streams, ready) = (config.streams.event_streams, readiness.clone());
-    let publisher = Publisher::start(&config.publish, streams, &nats, ready, &lasting);
+    let replicas = Replicas::default();
+    let publisher = Publisher::start(&config, &nats, &replicas, readiness.clone(), &lasting);
     let store = Store::new(&config.database, config.keys.key_lookups, &lasting)?;
     let looks = backlog::pool(NAME, &config.database.address)?;
     let pools = store.pools().into_iter().chain([looks.clone()]).collect();
@@ -146,7 +147,7 @@ pub async fn run(
     let keys = start_keys(&config, store.clone(), &nats, &readiness, &tasks)?;
     follow_key_changes(&keys, &store, &lasting);
     let (tenant_limits, quotas) = follow_limits(&store, &tasks);
-    let rate_limiter = start_rate_limits(&config, &tenant_limits, &nats, &tasks);
+    let rate_limiter = start_rate_limits(&config, &tenant_limits, &nats, replicas, &tasks);
     let secrets_key = config.secrets.key()?;
     let app = Arc::new(App {
         authenticator: keys.authenticator,

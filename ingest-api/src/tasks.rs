@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use shared::process::nats::Nats;
+use shared::process::replicas::Replicas;
 use shared::process::shutdown::Tasks;
 use shared::process::telemetry::{self, Readiness};
 use shared::server::metrics_server::Shown;
@@ -42,16 +43,18 @@ pub(crate) fn start_streams(
     tasks.spawn_long_lived("streams", keeping);
 }
 
-/// Starts what keeps replicas to one limit together.
+/// Starts what keeps replicas to one limit together, and counts the `replicas`.
 pub(crate) fn start_rate_limits(
     config: &Config,
     tenants: &Arc<TenantLimits>,
     nats: &Nats,
+    replicas: Replicas,
     tasks: &Tasks,
 ) -> Arc<RateLimiter> {
     let limiter = Arc::new(RateLimiter::new());
     let interval = config.rate_limits.rate_limit_exchange;
-    let exchange = RateExchange::new(limiter.clone(), tenants.clone(), nats.clone(), interval);
+    let (of_all, of_tenants) = (limiter.clone(), tenants.clone());
+    let exchange = RateExchange::new(of_all, of_tenants, nats.clone(), interval, replicas);
     tasks.spawn_long_lived("rate limits", exchange.run(tasks.stop().clone()));
     limiter
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use metrics::{counter, gauge};
 use shared::process::nats::Nats;
+use shared::process::replicas::Replicas;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub(crate) struct RateExchange {
     nats: Nats,
     interval: Duration,
     peers: Peers,
+    /// Where it is told how many there are.
+    replicas: Replicas,
     // When the next message is due, and when the last one went out.
     due: Instant,
     sent: Instant,
@@ -61,12 +64,13 @@ pub(crate) struct RateExchange {
 }
 
 impl RateExchange {
-    /// A replica that is alone until it hears others.
+    /// A replica that is alone until it hears others. How many there are is told to `replicas`.
     pub(crate) fn new(
         limiter: Arc<RateLimiter>,
         tenants: Arc<TenantLimits>,
         nats: Nats,
         interval: Duration,
+        replicas: Replicas,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -75,6 +79,7 @@ impl RateExchange {
             nats,
             interval,
             peers: Peers::new(ReplicaId::generate(), now),
+            replicas,
             due: now,
             sent: now.checked_sub(SIGN_OF_LIFE).unwrap_or(now),
             refusals_due: now,
@@ -135,6 +140,7 @@ impl RateExchange {
     fn recount(&mut self) -> Cluster {
         let cluster = self.peers.count(self.nats.is_connected(), Instant::now());
         self.limiter.set_cluster(cluster);
+        self.replicas.set(cluster.replicas);
         gauge!("penstock_rate_limit_replicas").set(cluster.replicas);
         gauge!("penstock_rate_limit_cut_off").set(u8::from(cluster.cut_off));
         cluster

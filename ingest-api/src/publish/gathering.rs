@@ -1,32 +1,18 @@
 //! Gathering events into frames.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
+use shared::process::replicas::Replicas;
 use shared::wire::frame::{self, EncodedEvent};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::publish::error::PublishError;
+use crate::publish::load::{LONG_WAIT, Load, Wait};
 
 /// How often a frame that is ready lets others go first, as long as more events come.
 const MAX_YIELDS: usize = 4;
-
-/// A frame of this many events shows load. Then the next one may wait this long to become as large: the shortest time that
-/// the runtime's timers can wait.
-const LOADED: usize = 4;
-const SHORT_WAIT: Duration = Duration::from_millis(1);
-
-/// Under more load a frame waits longer, because it costs NATS a message and a sync however many events it has. The wait ends
-/// when no event comes for [`GAP`]: then all who send may be waiting for this very frame.
-const LONG_WAIT: Duration = Duration::from_millis(4);
-const GAP: Duration = Duration::from_millis(2);
-
-/// A long wait has paid when the frame has this many events, and half as many again as before. After one that has not, so
-/// many frames go by without.
-const FULL: usize = 10;
-const FRAMES_WITHOUT: u32 = 256;
 
 /// One event that waits for its frame's acknowledgement.
 #[derive(Debug)]
@@ -46,20 +32,16 @@ pub(crate) struct Pending {
 pub(crate) struct Gathering {
     arriving: mpsc::UnboundedReceiver<Pending>,
     gathered: VecDeque<Pending>,
-    /// Events in the last frame.
-    last: usize,
-    /// Frames until the next long wait.
-    without: u32,
+    load: Load,
 }
 
 impl Gathering {
-    /// Of events that arrive here.
-    pub(crate) fn new(arriving: mpsc::UnboundedReceiver<Pending>) -> Self {
+    /// Of events that arrive here, at one of so many replicas.
+    pub(crate) fn new(arriving: mpsc::UnboundedReceiver<Pending>, replicas: Replicas) -> Self {
         Self {
             arriving,
             gathered: VecDeque::new(),
-            last: 0,
-            without: 0,
+            load: Load::new(replicas, Instant::now()),
         }
     }
 
@@ -74,12 +56,12 @@ impl Gathering {
                 }
             }
             self.gather().await;
-            if self.last >= LOADED {
-                self.wait().await;
+            if let Some(wait) = self.load.next_wait() {
+                self.wait(wait).await;
             }
             let frame = self.take_frame();
             if !frame.is_empty() {
-                self.last = frame.len();
+                self.load.note(frame.len(), Instant::now());
                 return Some(frame);
             }
         }
@@ -101,20 +83,19 @@ impl Gathering {
         }
     }
 
-    /// Gathers until the frame is as large as the last one, and longer if that pays.
-    async fn wait(&mut self) {
+    /// Gathers until the frame is as large as those before, and longer if that pays.
+    async fn wait(&mut self, wait: Wait) {
         let begun = Instant::now();
-        let (last, short) = (self.last, begun + SHORT_WAIT);
-        while self.gathered.len() < last && self.receive(short).await {}
-        if let Some(left) = self.without.checked_sub(1) {
-            self.without = left;
+        let short = begun + wait.short;
+        while self.gathered.len() < wait.events && self.receive(short).await {}
+        let Some(long) = wait.long else {
             return;
-        }
+        };
         let before = self.gathered.len();
-        let gap = || (Instant::now() + GAP).min(begun + LONG_WAIT);
+        let gap = || (Instant::now() + long.gap).min(begun + LONG_WAIT);
         while self.gathered.len() < frame::MAX_EVENTS && self.receive(gap()).await {}
-        if self.gathered.len() < FULL.max(before + before / 2) {
-            self.without = FRAMES_WITHOUT;
+        if self.gathered.len() < long.full.max(before + before / 2) {
+            self.load.go_without();
         }
     }
 
@@ -154,17 +135,31 @@ mod tests {
     use std::future::poll_fn;
     use std::sync::Arc;
     use std::task::Poll;
+    use std::time::Duration;
 
     use shared::domain::event::Event;
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::publish::load::{FRAMES_WITHOUT, FULL, LOADED, SHORT_WAIT};
 
-    /// Sends events after one another, each so long after the one before, and returns the sizes of the frames.
+    fn one_of(count: u32) -> Replicas {
+        let replicas = Replicas::default();
+        replicas.set(count);
+        replicas
+    }
+
+    /// Sends events after one another to a replica that is alone, each so long after the one before, and returns the sizes of
+    /// the frames.
     async fn frame_sizes(pauses: &[Duration]) -> Vec<usize> {
+        frame_sizes_of(1, pauses).await
+    }
+
+    /// The same at one of so many replicas.
+    async fn frame_sizes_of(replicas: u32, pauses: &[Duration]) -> Vec<usize> {
         let (arrivals, arriving) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(pauses.len()));
-        let mut gathering = Gathering::new(arriving);
+        let mut gathering = Gathering::new(arriving, one_of(replicas));
         let stop = CancellationToken::new();
         let end = stop.clone();
         let sending = async move {
@@ -210,7 +205,7 @@ mod tests {
         const MOST_POLLS: usize = 100;
         let (arrivals, arriving) = mpsc::unbounded_channel();
         drop(arrivals);
-        let (mut gathering, stop) = (Gathering::new(arriving), CancellationToken::new());
+        let (mut gathering, stop) = (Gathering::new(arriving, one_of(1)), CancellationToken::new());
         let mut polls = 0;
         let busy = poll_fn(|_| {
             polls += 1;
@@ -254,15 +249,34 @@ mod tests {
         assert!(few.len() > 100, "{few:?}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn frames_grow_at_each_of_two_replicas_that_have_the_load_of_one_together() {
+        let (together, later) = (Duration::ZERO, Duration::from_millis(2));
+        let each = [later, together, together].repeat(200);
+        let alone = frame_sizes_of(1, &each).await;
+        assert!(alone.iter().all(|size| *size == 3), "{alone:?}");
+        let one_of_two = frame_sizes_of(2, &each).await;
+        let last = &one_of_two[one_of_two.len() - 20..one_of_two.len() - 1];
+        assert!(last.iter().all(|size| *size >= 6), "{one_of_two:?}");
+    }
+
     /// Senders that each wait for their answer send together again and again.
     #[tokio::test(start_paused = true)]
     async fn senders_that_wait_for_the_frame_are_not_kept_waiting() {
+        for replicas in [1, 2, 4] {
+            let waited = time_of_senders(replicas).await;
+            assert!(waited <= LONG_WAIT, "{replicas}: {waited:?}");
+        }
+    }
+
+    /// How long such senders wait in all.
+    async fn time_of_senders(replicas: u32) -> Duration {
         const SENDERS: usize = 32;
         let (arrivals, arriving) = mpsc::unbounded_channel();
-        let mut gathering = Gathering::new(arriving);
+        let mut gathering = Gathering::new(arriving, one_of(replicas));
         let room = Arc::new(Semaphore::new(SENDERS));
         let begun = Instant::now();
-        for _ in 0..u64::from(FRAMES_WITHOUT) {
+        for _ in 0..FRAMES_WITHOUT {
             for _ in 0..SENDERS {
                 let event = EncodedEvent::new(&Event::sample());
                 let pending = Pending {
@@ -279,6 +293,6 @@ mod tests {
             let frame = gathering.next_frame(&CancellationToken::new()).await;
             assert_eq!(frame.map(|frame| frame.len()), Some(SENDERS));
         }
-        assert!(begun.elapsed() <= LONG_WAIT, "{:?}", begun.elapsed());
+        begun.elapsed()
     }
 }

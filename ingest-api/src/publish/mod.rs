@@ -4,9 +4,10 @@
 //! stream has one task that keeps one frame in flight; the events that arrive meanwhile gather, and the
 //! frame's acknowledgement releases all its requests and sends what has gathered as the next frame. Under load the next
 //! one waits a moment until it is as large as the one before: a frame costs this service, NATS and the workers many
-//! times what an event in it costs. A system that is not under load sends frames of one event, at once.
+//! times what an event in it costs. A system that is not under [load](crate::publish::load) sends frames of one event, at once.
 
 pub(crate) mod error;
+mod load;
 pub(crate) mod gathering;
 pub(crate) mod send;
 pub(crate) mod tally;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::process::nats::Nats;
+use shared::process::replicas::Replicas;
 use shared::process::shutdown::Tasks;
 use shared::process::telemetry::Readiness;
 use shared::wire::frame::EncodedEvent;
@@ -26,7 +28,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::PublishConfig;
+use crate::config::Config;
 use crate::publish::error::PublishError;
 use crate::publish::gathering::{Gathering, Pending};
 use crate::publish::lane::Sending;
@@ -47,20 +49,22 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts one publishing task for each partition, and what watches whether their streams store anything.
+    /// Starts one publishing task for each partition, and what watches whether their streams store anything. The `replicas` take
+    /// shares of the same load.
     pub(crate) fn start(
-        config: &PublishConfig,
-        partitions: u32,
+        config: &Config,
         nats: &Nats,
+        replicas: &Replicas,
         readiness: Readiness,
         tasks: &Tasks,
     ) -> Self {
         let (mut senders, mut watched) = (Vec::new(), Vec::new());
-        for partition in 0..partitions {
+        for partition in 0..config.streams.event_streams {
             let (sender, events) = mpsc::unbounded_channel();
             let (subject, tally) = (stream::subject(partition), Arc::<Tally>::default());
             let sending = Sending::new(nats, subject.clone(), tally.clone());
-            let lane = lane(Gathering::new(events), sending, tasks.stop().clone());
+            let gathering = Gathering::new(events, replicas.clone());
+            let lane = lane(gathering, sending, tasks.stop().clone());
             tasks.spawn_long_lived("publisher", lane);
             senders.push(sender);
             watched.push(Watched::new(stream::name(partition), subject, tally));
@@ -69,9 +73,9 @@ impl Publisher {
         tasks.spawn_long_lived("storage watch", watching);
         Self {
             partitions: senders.into(),
-            room: Arc::new(Semaphore::new(config.publish_queue_bytes as usize)),
-            room_bytes: config.publish_queue_bytes,
-            timeout: config.publish_timeout,
+            room: Arc::new(Semaphore::new(config.publish.publish_queue_bytes as usize)),
+            room_bytes: config.publish.publish_queue_bytes,
+            timeout: config.publish.publish_timeout,
         }
     }
 

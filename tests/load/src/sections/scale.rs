@@ -1,5 +1,7 @@
 //! Whether an event costs more processor time with more replicas, on one nats-server and on a cluster.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::delivery::Course;
@@ -9,9 +11,11 @@ use crate::site::{Site, SiteOptions};
 
 const NAME: &str = "scale";
 
-/// Events a second in all. More replicas then store smaller batches each, which is what they cost when the load does not
-/// grow with them.
+/// Events a second in all. Each of several replicas then gets its share, which fills its frames and batches more slowly.
 const IN_ALL: f64 = 2_000.0;
+
+/// Workers count each other every 15 seconds, and know how many they are after this time.
+const COUNTED: Duration = Duration::from_secs(16);
 
 /// Events a second for each replica: the load grows with their number.
 const EACH: f64 = 500.0;
@@ -67,6 +71,10 @@ async fn with_replicas(
     let sink = Sink::start().await?;
     site.endpoint(&sink, "load.sent", json!({})).await?;
     let mut course = Course::new(&site, vec![site.event("load.sent")]);
+    bench.step(format!(
+        "{replicas} replicas of each service, until they are counted"
+    ));
+    course.hold(IN_ALL, COUNTED, &[&sink], 1.0).await?;
     let each = EACH * f64::from(u32::try_from(replicas)?);
     let mut costs = Vec::new();
     for (rate, load) in [

@@ -36,7 +36,7 @@ struct Cli {
     scale: Option<f64>,
 
     /// Another build of this program, which is measured as `before`: its `ingest-api` in the section `single`, all of it in
-    /// `cost`.
+    /// `cost` and in `delivery`, which then looks for nothing but the highest rates of both.
     #[arg(long)]
     against: Option<PathBuf>,
 

@@ -1,5 +1,7 @@
 //! The highest rate of deliveries of two builds, in alternation, and the latencies at rates that both hold.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::delivery::{Course, NAME, hold_for_long, search};
@@ -33,11 +35,8 @@ impl Figures {
     }
 }
 
-/// Measures this build and the other one, if there is one.
-pub(crate) async fn compare(bench: &mut Bench) -> anyhow::Result<()> {
-    let Some(program) = bench.against.clone() else {
-        return Ok(());
-    };
+/// Measures this build and the other one.
+pub(crate) async fn compare(bench: &mut Bench, program: PathBuf) -> anyhow::Result<()> {
     let this = Site::start(&SiteOptions::WHOLE).await?;
     let options = SiteOptions {
         program: Some(program),

@@ -63,10 +63,10 @@ impl Section {
         match self {
             Self::Single => Box::pin(single::measure(bench)).await,
             Self::Batch => batch::measure(bench).await,
-            Self::Delivery => {
-                delivery::measure(bench).await?;
-                highest::compare(bench).await
-            }
+            Self::Delivery => match bench.against.clone() {
+                None => delivery::measure(bench).await,
+                Some(program) => highest::compare(bench, program).await,
+            },
             Self::Cost => cost::measure(bench).await,
             Self::Neighbour => neighbour::measure(bench).await,
             Self::Flat => flat::measure(bench).await,

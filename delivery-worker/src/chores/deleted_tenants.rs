@@ -131,7 +131,7 @@ async fn finish(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::Error> {
     forget_changes(&mut transaction, tenant).await?;
     sqlx::query!(
         "update endpoints
-         set tenant = null, url = case when kind = 'push' then '' end, description = '', event_types = '{}',
+         set tenant = null, url = case when url is not null then '' end, description = '', event_types = '{}',
              filter = null, headers = null, secret = '', previous_secret = null, previous_secret_expires_at = null,
              signatures = null, auth = null, template = null, template_content_type = null, certificate_expires_at = null, disabled_reason = null
          where org_id = $1 and tenant = $2",

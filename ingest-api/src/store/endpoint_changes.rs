@@ -118,8 +118,8 @@ impl Store {
         .await
     }
 
-    /// Gives an endpoint of kind `push` a new secret. The old secret signs too for `overlap_seconds`; one from before
-    /// it stops signing. False when there is no such endpoint.
+    /// Gives an endpoint whose deliveries are sent a new secret. The old secret signs too for `overlap_seconds`; one from
+    /// before it stops signing. False when there is no such endpoint.
     pub(crate) async fn rotate_secret(
         &self,
         org_id: OrgId,
@@ -134,7 +134,7 @@ impl Store {
                  previous_secret = case when $4::integer > 0 then secret end,
                  previous_secret_expires_at =
                      case when $4::integer > 0 then now() + $4::integer * interval '1 second' end
-             where id = $1 and org_id = $2 and kind = 'push' and deleted_at is null and act_as($5, $6)",
+             where id = $1 and org_id = $2 and deleted_at is null and act_as($5, $6)",
             id.as_uuid(),
             org_id.as_uuid(),
             secret,

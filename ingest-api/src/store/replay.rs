@@ -1,6 +1,7 @@
 //! Replays of deliveries, and the removal of payloads.
 
 use shared::db::limited::Transaction;
+use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::EndpointId;
 
 use super::{EventPlace, Result, Store};
@@ -90,9 +91,10 @@ impl Store {
         if !lock_payload(&mut transaction, event).await? {
             return Ok(Replayed::Expunged);
         }
+        let fetched = EndpointKind::fetched();
         let added = sqlx::query_scalar!(
             r#"insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, revived_at)
-               select e.org_id, $2, e.id, $3, e.kind = 'pull', now(), now()
+               select e.org_id, $2, e.id, $3, e.kind = any($5), now(), now()
                from endpoints e
                where e.id = $4 and e.org_id = $1 and e.status = 'enabled' and e.deleted_at is null
                on conflict do nothing
@@ -101,6 +103,7 @@ impl Store {
             event.id.as_uuid(),
             event.accepted_at,
             endpoint_id.as_uuid(),
+            &fetched as _,
         );
         let added = added.fetch_all(&mut *transaction).await?;
         count_again(&mut transaction, event).await?;

@@ -26,6 +26,11 @@ impl EndpointKind {
             Self::Pull => false,
         }
     }
+
+    /// The kinds whose deliveries are fetched.
+    pub fn fetched() -> Vec<Self> {
+        Self::ALL.iter().copied().filter(|kind| !kind.is_sent()).collect()
+    }
 }
 
 words! {

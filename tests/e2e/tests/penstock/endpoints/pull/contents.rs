@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use e2e::{Attempt, Event};
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Consumer, send};
+use crate::calls::{request, status};
 use crate::setup;
 
 #[tokio::test]
@@ -77,6 +79,26 @@ async fn what_is_pulled_has_the_bytes_that_were_sent_and_is_acknowledged_once() 
         response_status: None,
     };
     assert_eq!(world.attempts_of(id).await, [attempt]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_older_than_its_consumer_is_pulled_after_a_replay() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    Consumer::new(&world, &organization).await;
+    let id = send(&world, &organization, "1").await;
+    world.until_deliveries_are_stored(1).await;
+    let late = Consumer::new(&world, &organization).await;
+    let path = format!("/v1/events/{id}/replay");
+    let replay = request(&world, 0, Method::POST, &path, &organization.key);
+    assert_eq!(
+        status(replay.json(&json!({"endpoint_id": late.endpoint}))).await,
+        202
+    );
+    let pulled = late.pull(json!({})).await;
+    assert_eq!((pulled[0].event.id, pulled[0].attempt), (id, 1));
+    assert_eq!(late.acknowledge(&pulled[0].lease).await, "acknowledged");
     world.finish().await;
 }
 

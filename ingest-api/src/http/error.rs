@@ -7,6 +7,7 @@ use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENT
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use shared::domain::endpoint::EndpointKind;
 use utoipa::ToSchema;
 
 use crate::domain::field_errors::FieldError;
@@ -34,6 +35,8 @@ pub(crate) enum ApiError {
     MethodNotAllowed,
     /// 409: the state of the resource does not allow it.
     Conflict(&'static str),
+    /// 409: the endpoint is of a kind that does not know this, for this reason.
+    OfKind(EndpointKind, &'static str),
     /// 409: there are as many as there may be.
     LimitReached(Maximum),
     /// 412: the resource has another version than the request names.
@@ -133,7 +136,7 @@ impl ApiError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict(_) | Self::LimitReached(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::OfKind(..) | Self::LimitReached(_) => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } | Self::TooManyEvents { .. } | Self::OutOfProportion { .. } => {
@@ -151,6 +154,7 @@ impl ApiError {
         match self {
             Self::Malformed(detail) => detail.clone().into(),
             Self::Unauthorized(detail) | Self::Forbidden(detail) | Self::Conflict(detail) => (*detail).into(),
+            Self::OfKind(kind, reason) => format!("the endpoint is of kind `{kind}`: {reason}").into(),
             Self::LimitReached(Maximum {
                 owner,
                 what,

@@ -77,7 +77,7 @@ impl SecretRotation {
     responses(
         (status = 201, description = "The endpoint, with its new secret, shown this once.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
         KeyRefusals, FormRefusals, NoEndpoint,
-        (status = 409, description = "The endpoint is of kind `pull`: nothing is signed.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The endpoint's deliveries are fetched: nothing is signed.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn rotate(
@@ -86,10 +86,9 @@ pub(crate) async fn rotate(
     Manager { realm, admitted }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Shown<CreatedEndpoint>), ApiError> {
-    if !find(&app, &realm, id).await?.kind.is_sent() {
-        return Err(ApiError::Conflict(
-            "the endpoint is of kind `pull`: nothing is signed",
-        ));
+    let kind = find(&app, &realm, id).await?.kind;
+    if !kind.is_sent() {
+        return Err(ApiError::OfKind(kind, "nothing is signed"));
     }
     let rotation: SecretRotation = body.optional_form().await?;
     let secret = rotation.check()?;

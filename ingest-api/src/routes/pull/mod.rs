@@ -21,13 +21,14 @@ use crate::store::PullEndpointRow;
 /// A pull endpoint.
 ///
 /// # Errors
-/// 404 when the organisation has no such endpoint, and 409 when its kind is `push`.
+/// 404 when the organisation has no such endpoint, and 409 when its deliveries are sent.
 async fn find_pull(app: &App, realm: &Realm, id: EndpointId) -> Result<PullEndpointRow, ApiError> {
     let found = app.store.find_pull_endpoint(realm, id).await?;
     let endpoint = found.ok_or(ApiError::NotFound)?;
     if endpoint.kind.is_sent() {
-        return Err(ApiError::Conflict(
-            "the endpoint is of kind `push`: its deliveries are sent to its URL",
+        return Err(ApiError::OfKind(
+            endpoint.kind,
+            "its deliveries are sent to its URL",
         ));
     }
     Ok(endpoint)

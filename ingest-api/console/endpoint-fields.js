@@ -11,6 +11,12 @@ import { Check, Faults, Field, areWrong } from "./ui.js";
 /** @typedef {Record<string, string>} Typed what stands in the form, by field; yes and no are `true` and `false` */
 /** @typedef {{ typed: Typed, isPulled: boolean, errors: Errors, onChange: (change: Typed) => void }} Props */
 
+/** The kinds of endpoints. */
+export const KINDS = ["push", "pull"];
+
+/** Whether the deliveries of a kind are fetched. Otherwise they are sent. @param {string | undefined} kind */
+export const isFetched = (kind) => kind !== "push";
+
 export const RETRIES = ["attempts", "initial_seconds", "factor", "max_seconds", "max_age_seconds"];
 
 /** Those that mean something where deliveries are fetched. */

@@ -3,7 +3,7 @@
 import { Problem, call, part } from "./api.js";
 import { AuthFields, authOf, writtenAuth } from "./auth-fields.js";
 import {
-  LimitFields, OwnerFields, PULL_RETRIES, RETRIES, RequestFields, RetryFields, fieldOf, templateOf,
+  KINDS, LimitFields, OwnerFields, PULL_RETRIES, RETRIES, RequestFields, RetryFields, fieldOf, isFetched, templateOf,
 } from "./endpoint-fields.js";
 import { HeaderFields, headersOf, writtenHeaders } from "./header-fields.js";
 import { useState } from "./vendor/hooks.js";
@@ -105,7 +105,7 @@ function fixedOf({ kind, secret, all_tenants, tenant, create_tenant }) {
   const isOfTenant = all_tenants === "tenant";
   return {
     kind,
-    ...(kind === "push" && secret && { secret }),
+    ...(!isFetched(kind) && secret && { secret }),
     ...(isOfTenant && { tenant }),
     ...(isOfTenant && create_tenant === "true" && { create_tenant: true }),
     ...(all_tenants === "all" && { all_tenants: true }),
@@ -135,7 +135,7 @@ export function EndpointForm({ endpoint: given, etag, tenant, onDone, onCancel }
   const [{ endpoint, version }] = useState({ endpoint: given, version: etag });
   const [form, setForm] = useState(() => written(endpoint, tenant));
   const { typed, headers, schemes, auth } = form;
-  const isPulled = typed.kind === "pull";
+  const isPulled = isFetched(typed.kind);
   const set = (/** @type {Partial<Written>} */ change) => setForm((/** @type {Written} */ old) => ({ ...old, ...change }));
   const submit = async () => {
     const fields = fieldsOf(form, endpoint, isPulled);
@@ -156,7 +156,7 @@ export function EndpointForm({ endpoint: given, etag, tenant, onDone, onCancel }
       onChange: (/** @type {Typed} */ change) => setForm((/** @type {Written} */ old) => ({ ...old, typed: { ...old.typed, ...change } })),
     };
     const field = fieldOf(props);
-    const kinds = ["push", "pull"].map((name) => [name, t(`kind.${name}`)]);
+    const kinds = KINDS.map((name) => [name, t(`kind.${name}`)]);
     return html`
       ${!endpoint && field("kind", t("endpoint.kind"), { options: kinds })}
       ${!isPulled && field("url", t("endpoints.url"), { type: "url", required: true, placeholder: "https://…" })}

@@ -1,6 +1,7 @@
 // Endpoints: their health, and all that is done to one.
 
 import { call, part, query } from "./api.js";
+import { isFetched } from "./endpoint-fields.js";
 import { EndpointForm } from "./endpoint-form.js";
 import { EndpointStats, Glance } from "./endpoint-stats.js";
 import { useState } from "./vendor/hooks.js";
@@ -102,7 +103,7 @@ function settingsOf(endpoint) {
     [t("endpoint.headers"), endpoint.header_names?.join(", ")],
     [t("endpoint.retry"), retryText(endpoint.retry)],
     [t("endpoint.timeout"), endpoint.timeout_ms && number(endpoint.timeout_ms)],
-    [t(endpoint.kind === "pull" ? "endpoint.max.leased" : "endpoint.max.in.flight"), endpoint.max_in_flight],
+    [t(isFetched(endpoint.kind) ? "endpoint.max.leased" : "endpoint.max.in.flight"), endpoint.max_in_flight],
     [t("endpoint.rate"), endpoint.rate_limit_per_second],
     [t("endpoint.ordered"), endpoint.ordered && t(`exhausted.${endpoint.on_exhausted}`)],
     [t("endpoint.previous"), endpoint.previous_secret_expires_at && html`<${Time} at=${endpoint.previous_secret_expires_at} />`],
@@ -157,7 +158,7 @@ function Buttons({ endpoint, etag, reload }) {
   return html`<div class="buttons">
       <button type="button" onClick=${() => setEdits(true)}>${t("endpoint.edit")}</button>
       ${endpoint.status === "enabled" && html`<${Action} onClick=${test}>${t("endpoint.test")}<//>`}
-      ${endpoint.kind === "push" && may("view_secrets") && html`<${Dangerous} label=${t("endpoint.rotate")}
+      ${!isFetched(endpoint.kind) && may("view_secrets") && html`<${Dangerous} label=${t("endpoint.rotate")}
         title=${t("endpoint.rotate")} lost=${t("endpoint.rotate.lost")} onConfirm=${rotate} />`}
       ${endpoint.status === "enabled"
         ? html`<${Dangerous} label=${t("endpoint.disable")} title=${t("endpoint.disable")} lost=${t("endpoint.disable.lost")}

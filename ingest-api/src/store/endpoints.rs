@@ -1,5 +1,6 @@
 //! Endpoints: their rows, and reading them.
 
+use serde::Serialize;
 use shared::domain::endpoint::{
     EndpointKind, EndpointStatus, Format, OnExhausted, StoredFormat, WebhookMethod,
 };
@@ -15,7 +16,10 @@ use crate::domain::page::Page;
 use crate::domain::realm::Realm;
 
 /// An endpoint, as it is stored. For a part of the retry policy that is None, the workers' policy holds.
-#[derive(Clone, Debug)]
+///
+/// As JSON it is the columns of a new one, by their names: without those that Postgres fills, and without those that it reads in
+/// another form, which [`super::creations`] adds.
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct EndpointRow {
     pub id: EndpointId,
     pub kind: EndpointKind,
@@ -26,13 +30,18 @@ pub(crate) struct EndpointRow {
     pub event_types: Vec<EventTypePattern>,
     pub filter: Option<String>,
     /// Sealed.
+    #[serde(skip)]
     pub headers: Option<Vec<u8>>,
+    #[serde(skip)]
     pub format: StoredFormat,
     pub method: WebhookMethod,
     /// Sealed.
+    #[serde(skip)]
     pub signatures: Option<Vec<u8>>,
     /// Sealed.
+    #[serde(skip)]
     pub auth: Option<Vec<u8>>,
+    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
     pub certificate_expires_at: Option<OffsetDateTime>,
     pub template: Option<String>,
     pub template_content_type: Option<String>,
@@ -50,15 +59,23 @@ pub(crate) struct EndpointRow {
     pub on_exhausted: OnExhausted,
     pub status: EndpointStatus,
     pub disabled_reason: Option<String>,
+    #[serde(skip)]
     pub previous_secret_expires_at: Option<OffsetDateTime>,
+    #[serde(skip)]
     pub created_at: OffsetDateTime,
+    #[serde(skip)]
     pub updated_at: OffsetDateTime,
     /// Each change of the endpoint changes it.
+    #[serde(skip)]
     pub version: i64,
+    #[serde(skip)]
     pub consecutive_failures: Option<i32>,
+    #[serde(skip)]
     pub failing_since: Option<OffsetDateTime>,
+    #[serde(skip)]
     pub open_until: Option<OffsetDateTime>,
     /// Only while it is in the future.
+    #[serde(skip)]
     pub waits_until: Option<OffsetDateTime>,
 }
 

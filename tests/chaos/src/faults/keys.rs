@@ -41,10 +41,11 @@ pub(crate) async fn waiting(stage: &Stage) -> Tried {
 
     let refusing = world.receiver().await;
     refusing.answer(|webhook| Answer::status(if waits(webhook) { 500 } else { 204 }));
-    // All of them are sent at once: an answer that comes late is an answer.
+    // One receiver answers all of them, and every first attempt is to be answered.
     let in_a_day = json!({
         "ordered": true,
         "timeout_ms": 30_000,
+        "max_in_flight": 2,
         "retry": {"initial_seconds": 86_400, "max_seconds": 86_400},
     });
     for _ in 0..endpoints {

@@ -104,7 +104,7 @@ async fn an_endpoint_that_the_release_before_makes_is_counted_once() {
     let world = world().await;
     let organization = world.organization().await;
     for _ in 0..2 {
-        let make = sqlx::query(
+        let statement = sqlx::query(
             "with owner as materialized (
                  select admission, is_new_tenant, gets_events
                  from admit_endpoint($1, 'acme', true, 1000, 100000, 100000)
@@ -117,7 +117,7 @@ async fn an_endpoint_that_the_release_before_makes_is_counted_once() {
              select gen_random_uuid(), $1, 'pull', '', 1, 1000, 'acme', gets_events
              from owner where admission = 'admitted'",
         );
-        let made = make.bind(organization.id).execute(world.database()).await;
+        let made = statement.bind(organization.id).execute(world.database()).await;
         assert_eq!(made.expect("Postgres runs").rows_affected(), 1);
     }
     assert_eq!(counted(&world, &organization).await, (2, 1));

@@ -77,6 +77,21 @@ impl Gate {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Whether new events may start at once: nothing waits in the table, and the endpoint is not held.
+    pub(crate) fn takes_new(&self) -> bool {
+        !self.backlogged.load(Ordering::Relaxed) && !self.is_held()
+    }
+
+    /// Whether its receiver would take another delivery, and only results that are not recorded yet keep it from getting one.
+    pub(crate) fn waits_for_records(&self) -> bool {
+        self.slots.available_permits() > 0 && self.leases.available_permits() == 0
+    }
+
+    /// Whether fewer than half of its leases are free.
+    pub(crate) fn is_short(&self) -> bool {
+        2 * self.leases.available_permits() < self.most_leases
+    }
+
     /// How many more deliveries the endpoint may have in flight.
     pub(crate) fn available(&self) -> usize {
         self.slots
@@ -129,6 +144,27 @@ impl Permits {
                 return None;
             }
         }
+        self.take(gate)
+    }
+
+    /// A permit for a new event that is not stored yet and may ask again: nobody is woken for it when one comes free.
+    pub(crate) fn try_acquire_early(&self, gate: &Arc<Gate>) -> Option<Permit> {
+        if self.free_for(gate) == 0 {
+            return None;
+        }
+        self.take(gate)
+    }
+
+    /// How many new events for the endpoint would find a permit now.
+    pub(crate) fn free_for(&self, gate: &Gate) -> usize {
+        if gate.takes_new() && self.has_room_for(gate) {
+            gate.available()
+        } else {
+            0
+        }
+    }
+
+    fn take(&self, gate: &Arc<Gate>) -> Option<Permit> {
         let slot = gate.slots.clone().try_acquire_owned().ok()?;
         let lease = gate.leases.clone().try_acquire_owned().ok()?;
         let worker = self.slots.clone().try_acquire_owned().ok()?;
@@ -146,8 +182,11 @@ impl Permits {
 
     /// A permit for a new event, which must not overtake older ones.
     pub(crate) fn try_acquire_for_new(&self, gate: &Arc<Gate>) -> Option<Permit> {
-        let queued = gate.backlogged.load(Ordering::Relaxed) || gate.held.load(Ordering::Relaxed);
-        let permit = if queued { None } else { self.try_acquire(gate) };
+        let permit = if gate.takes_new() {
+            self.try_acquire(gate)
+        } else {
+            None
+        };
         if permit.is_none() {
             gate.set_backlogged(true);
         }

@@ -1,55 +1,135 @@
 //! Starting [early](crate::intake::early) attempts, and what follows from them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use shared::domain::event::Event;
 use shared::domain::id::{EndpointId, EventId};
 
 use crate::crash::{self, Point};
+use crate::endpoints::endpoint::Endpoint;
 use crate::intake::early::{Begun, Early, EarlyDelivery, Progress};
 use crate::intake::frame::Located;
-use crate::intake::plan::Start;
-use crate::intake::write::Writer;
+use crate::intake::plan::{Beginning, Purpose, Start};
+use crate::intake::waiting::Waiting;
+use crate::intake::write::{Manner, Writer};
 use crate::record::count_first_success;
 use crate::send::body::Outgoing;
 use crate::send::job::Job;
 use crate::store::events::{self, Owners};
 
+/// What becomes of events that may begin early.
+#[derive(Debug, Default)]
+pub(super) struct Sorted<'a> {
+    /// They have begun.
+    pub begun: Vec<Located<'a>>,
+    /// They would if these endpoints had permits for them.
+    pub waiting: Vec<(Located<'a>, Arc<Endpoint>)>,
+    /// They do not begin.
+    pub others: Vec<Located<'a>>,
+}
+
+impl<'a> Sorted<'a> {
+    /// Of which these wait for permits, by their places, and all that has begun is in `early`.
+    fn of(events: Vec<Located<'a>>, early: &Early, mut lacking: HashMap<usize, Arc<Endpoint>>) -> Self {
+        let mut sorted = Self::default();
+        for (place, located) in events.into_iter().enumerate() {
+            if early.contains(located.event.id) {
+                sorted.begun.push(located);
+            } else if let Some(endpoint) = lacking.remove(&place) {
+                sorted.waiting.push((located, endpoint));
+            } else {
+                sorted.others.push(located);
+            }
+        }
+        sorted
+    }
+}
+
 impl Writer {
-    /// Starts the deliveries of events with different ids that may begin early, and returns those that have begun and the
-    /// others.
+    /// Takes events with different ids, of which some may begin early. These are stored when their receivers have answered, or
+    /// have had time for it; the others at once.
+    ///
+    /// # Errors
+    /// When Postgres does not answer, or refuses more than a value. Then part of them may be stored, and no more will begin.
+    pub(super) async fn take_early(
+        &self,
+        events: Vec<Located<'_>>,
+        early: &Early,
+        manner: Manner<'_>,
+    ) -> Result<(), sqlx::Error> {
+        let permits = &self.planner.permits;
+        let Sorted {
+            mut begun,
+            waiting,
+            others,
+        } = if early.begin_once() {
+            self.begin(events, early).await?
+        } else {
+            Sorted::of(events, early, HashMap::new())
+        };
+        self.store(&others, manner).await?;
+        let mut waiting = Waiting::new(waiting);
+        while !(begun.is_empty() && waiting.is_empty()) {
+            for report in early.look(&begun).await {
+                self.dispatcher.record(report);
+            }
+            let (over, running) = early.split_over(begun, !waiting.is_empty());
+            self.store(&over, manner).await?;
+            begun = running;
+            let next = waiting.take_next(permits);
+            if !next.is_empty() {
+                let sorted = self.begin(next, early).await?;
+                begun.extend(sorted.begun);
+                waiting.put_back(sorted.waiting);
+                self.store(&sorted.others, manner).await?;
+            }
+            self.store(&waiting.take_impatient(), manner).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the deliveries of those events that may begin early and find permits.
     ///
     /// # Errors
     /// When Postgres does not answer. Then none has begun.
-    pub(super) async fn begin<'a>(
-        &self,
-        events: Vec<Located<'a>>,
-        early: &Early,
-    ) -> Result<(Vec<Located<'a>>, Vec<Located<'a>>), sqlx::Error> {
-        self.begin_all(&events, early).await?;
-        let is_begun = |located: &Located<'_>| early.contains(located.event.id);
-        Ok(events.into_iter().partition(is_begun))
+    async fn begin<'a>(&self, events: Vec<Located<'a>>, early: &Early) -> Result<Sorted<'a>, sqlx::Error> {
+        let (candidates, others): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|located| early.may_begin(located));
+        let lacking = self.begin_all(&candidates, early).await?;
+        let mut sorted = Sorted::of(candidates, early, lacking);
+        sorted.others.extend(others);
+        Ok(sorted)
     }
 
     /// An event begins if all its deliveries can start, to endpoints that do not fail. The database is asked whether the
-    /// endpoints are still those in memory: one that was disabled gets nothing.
-    async fn begin_all(&self, events: &[Located<'_>], early: &Early) -> Result<(), sqlx::Error> {
-        let candidates = events.iter().filter(|located| early.may_begin(located));
-        let candidates: Vec<_> = candidates.copied().collect();
-        if candidates.is_empty() || !early.begin_once() {
-            return Ok(());
-        }
+    /// endpoints are still those in memory: one that was disabled gets nothing. Returns the places of those events that only
+    /// lack a permit, and for which endpoint.
+    async fn begin_all(
+        &self,
+        candidates: &[Located<'_>],
+        early: &Early,
+    ) -> Result<HashMap<usize, Arc<Endpoint>>, sqlx::Error> {
         loop {
             let endpoints = self.directory.snapshot();
-            let plan = self.planner.plan(&endpoints, &candidates, None).await;
-            let mut starts = plan.into_starts();
-            // The database would say so.
-            starts.retain(|(_, starts)| !starts.iter().any(|start| start.endpoint.gate.has_failed_lately()));
-            if starts.is_empty() {
-                return Ok(());
+            let plan = self
+                .planner
+                .plan(&endpoints, candidates, Purpose::Beginning)
+                .await;
+            let (mut starts, mut lacking) = (Vec::new(), HashMap::new());
+            for (event, beginning) in plan.into_beginnings() {
+                match beginning {
+                    // The database would say so.
+                    Beginning::Ready(of_event) if of_event.iter().any(Start::has_failed_lately) => {}
+                    Beginning::Ready(of_event) => starts.push((event, of_event)),
+                    Beginning::Waits(endpoint) => _ = lacking.insert(event, endpoint),
+                    Beginning::Cannot => {}
+                }
             }
-            match self.failing(endpoints.version, &candidates, &starts).await? {
+            if starts.is_empty() {
+                return Ok(lacking);
+            }
+            match self.failing(endpoints.version, candidates, &starts).await? {
                 Some(failing) => {
                     let version = endpoints.version;
                     for (event, starts) in starts {
@@ -61,7 +141,7 @@ impl Writer {
                         }
                     }
                     crash::reach(Point::Begun);
-                    return Ok(());
+                    return Ok(lacking);
                 }
                 None => _ = self.directory.refresh().await?,
             }
@@ -85,7 +165,7 @@ impl Writer {
             });
             self.dispatcher.begin(job, permit, early.reports().clone());
         }
-        early.begun().insert(event.id, Begun { version, deliveries });
+        early.begun().insert(event.id, Begun::now(version, deliveries));
     }
 
     /// The endpoints among these that fail; `None` when those that these events may go to have changed.

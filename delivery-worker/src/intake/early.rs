@@ -26,6 +26,9 @@ use crate::store::events::Success;
 /// stored like any other that is under way.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether some of them can be stored before the others, and whether others can begin.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// The early attempts of one batch of frames.
 #[derive(Debug)]
 pub(crate) struct Early {
@@ -43,6 +46,8 @@ pub(crate) struct Begun {
     /// The count of endpoint changes at which its deliveries were planned.
     pub version: i64,
     pub deliveries: Vec<EarlyDelivery>,
+    /// Until when it waits for answers.
+    until: Instant,
 }
 
 /// A delivery that has begun.
@@ -112,29 +117,54 @@ impl Early {
         self.begun().contains_key(&id)
     }
 
-    /// Waits until all attempts are over, and for [`PATIENCE`] at most.
-    pub(crate) async fn wait(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        let mut running = self.running();
-        let mut arriving = self.arriving.lock().await;
-        while running > 0 {
-            let Ok(Some(report)) = timeout_at(deadline, arriving.recv()).await else {
-                return;
+    /// Waits for a [`LOOK`], or less if events have begun and all their attempts are over before. Returns the reports that came
+    /// after their deliveries were stored: they go to the recorder.
+    pub(crate) async fn look(&self, begun: &[Located<'_>]) -> Vec<Report> {
+        let look = Instant::now() + LOOK;
+        let mut running = self.running(begun);
+        let (mut arriving, mut late) = (self.arriving.lock().await, Vec::new());
+        while running > 0 || begun.is_empty() {
+            let Ok(Some(report)) = timeout_at(look, arriving.recv()).await else {
+                break;
             };
-            self.note(report);
-            running -= 1;
+            match self.note(report) {
+                Some(report) => late.push(report),
+                None => running = running.saturating_sub(1),
+            }
         }
+        late
     }
 
-    fn running(&self) -> usize {
+    fn running(&self, events: &[Located<'_>]) -> usize {
         let begun = self.begun();
-        let deliveries = begun.values().flat_map(|begun| &begun.deliveries);
-        deliveries
-            .filter(|delivery| matches!(delivery.progress, Progress::Running))
-            .count()
+        let of_event = |located: &Located<'_>| begun.get(&located.event.id).map(Begun::running);
+        events.iter().filter_map(of_event).sum()
     }
 
-    fn note(&self, report: Report) {
+    /// Splits events that have begun into those that are to be stored now, and those that wait for answers. Those that have
+    /// theirs wait for the others, for one statement, unless one is `in_hurry` or their endpoints are short of permits.
+    pub(crate) fn split_over<'a>(
+        &self,
+        events: Vec<Located<'a>>,
+        in_hurry: bool,
+    ) -> (Vec<Located<'a>>, Vec<Located<'a>>) {
+        let (now, all) = (Instant::now(), self.begun());
+        let begun = |located: &Located<'_>| all.get(&located.event.id);
+        let is_over = |located: &Located<'_>| begun(located).is_none_or(|begun| begun.running() == 0);
+        let is_late = |located: &Located<'_>| begun(located).is_none_or(|begun| begun.until <= now);
+        let is_short = |located: &Located<'_>| begun(located).is_some_and(Begun::is_short);
+        let is_urgent =
+            |located: &Located<'_>| is_late(located) || is_over(located) && (in_hurry || is_short(located));
+        if !events.iter().all(is_over) && !events.iter().any(is_urgent) {
+            return (Vec::new(), events);
+        }
+        events
+            .into_iter()
+            .partition(|located| is_over(located) || is_late(located))
+    }
+
+    /// Notes how an attempt ended, or returns the report of one that nobody waits for any more.
+    fn note(&self, report: Report) -> Option<Report> {
         let mut begun = self.begun();
         let lease = report.job.lease;
         let deliveries = begun
@@ -144,8 +174,12 @@ impl Early {
             .into_iter()
             .flatten()
             .find(|delivery| delivery.lease == lease);
-        if let Some(delivery) = delivery {
-            delivery.progress = Progress::of(report);
+        match delivery {
+            Some(delivery) => {
+                delivery.progress = Progress::of(report);
+                None
+            }
+            None => Some(report),
         }
     }
 
@@ -158,6 +192,28 @@ impl Early {
             late.push(report);
         }
         late
+    }
+}
+
+impl Begun {
+    /// An event whose attempts begin now.
+    pub(crate) fn now(version: i64, deliveries: Vec<EarlyDelivery>) -> Self {
+        Self {
+            version,
+            deliveries,
+            until: Instant::now() + PATIENCE,
+        }
+    }
+
+    fn running(&self) -> usize {
+        let running = |delivery: &&EarlyDelivery| matches!(delivery.progress, Progress::Running);
+        self.deliveries.iter().filter(running).count()
+    }
+
+    fn is_short(&self) -> bool {
+        self.deliveries
+            .iter()
+            .any(|delivery| delivery.endpoint.gate.is_short())
     }
 }
 

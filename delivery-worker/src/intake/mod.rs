@@ -14,6 +14,7 @@ pub(crate) mod decode;
 pub(crate) mod early;
 pub(crate) mod put_off;
 pub(crate) mod plan;
+mod waiting;
 mod trace;
 pub(crate) mod write;
 mod start;

@@ -36,23 +36,57 @@ pub(crate) struct Plan<'a> {
     pub parked: HashMap<EndpointId, Arc<Endpoint>>,
 }
 
-impl Plan<'_> {
-    /// The starts of those events whose deliveries can all start, by their numbers. The permits of the others are freed.
-    pub(crate) fn into_starts(self) -> Vec<(usize, Vec<Start>)> {
-        let mut starts: Vec<(usize, Option<Vec<Start>>)> = Vec::new();
-        for Planned { delivery, start } in self.deliveries {
-            if starts.last().is_none_or(|(event, _)| *event != delivery.event) {
-                starts.push((delivery.event, Some(Vec::new())));
+/// What events are planned for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose<'a> {
+    /// They begin before they are stored. What finds no permit may ask again.
+    Beginning,
+    /// They are stored. What has begun early is planned as it stands; what finds no permit is left due in the table, and newer
+    /// events queue up behind it.
+    Storing(Option<&'a Early>),
+}
+
+/// Whether an event can begin before it is stored.
+#[derive(Debug)]
+pub(crate) enum Beginning {
+    /// All its deliveries can start.
+    Ready(Vec<Start>),
+    /// They could if this endpoint had a permit for it.
+    Waits(Arc<Endpoint>),
+    /// Something else keeps it: only the claimer may start one of its deliveries, or older events wait in the table.
+    Cannot,
+}
+
+impl Beginning {
+    /// With one more delivery, which starts, or of which something is known. Of those that do not begin, the permits are freed.
+    fn and(self, start: Option<Start>, parked: Option<&Arc<Endpoint>>) -> Self {
+        let lacking = parked.filter(|endpoint| endpoint.gate.takes_new());
+        match (self, start, lacking) {
+            (Self::Ready(mut starts), Some(start), _) => {
+                starts.push(start);
+                Self::Ready(starts)
             }
-            if let Some((_, of_event)) = starts.last_mut() {
-                *of_event = of_event.take().zip(start).map(|(mut of_event, start)| {
-                    of_event.push(start);
-                    of_event
-                });
-            }
+            (Self::Ready(_) | Self::Waits(_), None, Some(endpoint)) => Self::Waits(endpoint.clone()),
+            (Self::Waits(endpoint), Some(_), _) => Self::Waits(endpoint),
+            (Self::Cannot, ..) | (_, None, None) => Self::Cannot,
         }
-        let all = |(event, starts): (usize, Option<Vec<Start>>)| Some((event, starts?));
-        starts.into_iter().filter_map(all).collect()
+    }
+}
+
+impl Plan<'_> {
+    /// Which events can begin, by their numbers. Those without a delivery are not among them.
+    pub(crate) fn into_beginnings(self) -> Vec<(usize, Beginning)> {
+        let Self {
+            deliveries, parked, ..
+        } = self;
+        let mut beginnings: Vec<(usize, Beginning)> = Vec::new();
+        for Planned { delivery, start } in deliveries {
+            let of_event = beginnings.pop_if(|(event, _)| *event == delivery.event);
+            let so_far = of_event.map_or(Beginning::Ready(Vec::new()), |(_, so_far)| so_far);
+            let with_this = so_far.and(start, parked.get(&delivery.endpoint_id));
+            beginnings.push((delivery.event, with_this));
+        }
+        beginnings
     }
 }
 
@@ -71,6 +105,13 @@ pub(crate) struct Start {
     pub lease: LeaseToken,
 }
 
+impl Start {
+    /// Whether a delivery to the endpoint has failed a short time ago.
+    pub(crate) fn has_failed_lately(&self) -> bool {
+        self.endpoint.gate.has_failed_lately()
+    }
+}
+
 /// Plans deliveries.
 #[derive(Clone, Debug)]
 pub(crate) struct Planner {
@@ -82,23 +123,22 @@ pub(crate) struct Planner {
 
 impl Planner {
     /// A delivery for each event and each endpoint that wants it, leased where it may start and there is a permit.
-    /// At least one event, and as many as give no more than [`MAX_DELIVERIES`] before the last. What has begun `early` is
-    /// planned as it stands.
+    /// At least one event, and as many as give no more than [`MAX_DELIVERIES`] before the last.
     pub(crate) async fn plan<'a>(
         &self,
         endpoints: &Snapshot,
         events: &'a [Located<'_>],
-        early: Option<&Early>,
+        purpose: Purpose<'_>,
     ) -> Plan<'a> {
         let mut plan = Plan::default();
         let mut slices = Slices::new();
         for located in events {
-            if let Some(begun) = self.add_begun(&mut plan, located, endpoints.version, early) {
+            if let Some(begun) = self.add_begun(&mut plan, located, endpoints.version, purpose) {
                 let takers = endpoints.takers(&located.event, &mut slices).await;
                 slices.spend(takers.len() * STEPS_OF_DELIVERY).await;
                 let others = |taker: &Taker<'_>| !begun.contains(&taker.subscriber.endpoint_id);
                 for taker in takers.into_iter().filter(others) {
-                    self.add(&mut plan, located, taker);
+                    self.add(&mut plan, located, taker, purpose);
                 }
             }
             plan.events += 1;
@@ -116,10 +156,10 @@ impl Planner {
         plan: &mut Plan<'_>,
         located: &Located<'_>,
         version: i64,
-        early: Option<&Early>,
+        purpose: Purpose<'_>,
     ) -> Option<HashSet<EndpointId>> {
         let mut endpoints = HashSet::new();
-        let Some(early) = early else {
+        let Purpose::Storing(Some(early)) = purpose else {
             return Some(endpoints);
         };
         let begun = early.begun();
@@ -139,12 +179,12 @@ impl Planner {
     }
 
     /// Adds the delivery of the next event to one that takes it.
-    fn add<'a>(&self, plan: &mut Plan<'a>, located: &'a Located<'_>, taker: Taker<'_>) {
+    fn add<'a>(&self, plan: &mut Plan<'a>, located: &'a Located<'_>, taker: Taker<'_>, purpose: Purpose<'_>) {
         let mut delivery = NewDelivery::of(plan.events, taker);
         delivery.order = taker.subscriber.ordered.then(|| located.order()).flatten();
         let webhook = taker.subscriber.target.webhook();
         let webhook = webhook.filter(|_| !taker.is_undecided);
-        let start = webhook.and_then(|endpoint| self.permit_start(endpoint, &located.event));
+        let start = webhook.and_then(|endpoint| self.permit_start(endpoint, &located.event, purpose));
         match webhook {
             Some(endpoint) if !endpoint.may_start(&located.event) => {
                 plan.for_claimer.insert(endpoint.id);
@@ -160,11 +200,19 @@ impl Planner {
         plan.deliveries.push(Planned { delivery, start });
     }
 
-    fn permit_start(&self, endpoint: &Arc<Endpoint>, event: &Event<'_>) -> Option<Start> {
+    fn permit_start(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        event: &Event<'_>,
+        purpose: Purpose<'_>,
+    ) -> Option<Start> {
         if !endpoint.may_start(event) {
             return None;
         }
-        let permit = self.permits.try_acquire_for_new(&endpoint.gate)?;
+        let permit = match purpose {
+            Purpose::Beginning => self.permits.try_acquire_early(&endpoint.gate)?,
+            Purpose::Storing(_) => self.permits.try_acquire_for_new(&endpoint.gate)?,
+        };
         Some(Start {
             endpoint: endpoint.clone(),
             permit,

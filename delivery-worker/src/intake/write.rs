@@ -19,7 +19,7 @@ use crate::intake::early::Early;
 use crate::intake::frame::{Frame, Located, split_repeats};
 use crate::intake::isolate::{Faulty, isolate};
 use crate::intake::line::Place;
-use crate::intake::plan::{Plan, Planner};
+use crate::intake::plan::{Plan, Planner, Purpose};
 use crate::intake::put_off::PutOff;
 use crate::intake::trace;
 use crate::send::Dispatcher;
@@ -62,7 +62,7 @@ pub(crate) struct Taken<'a> {
 
 /// How frames are taken.
 #[derive(Clone, Copy, Debug, Default)]
-struct Manner<'a> {
+pub(super) struct Manner<'a> {
     /// Where it is noted what is left for later; else nothing is.
     put_off: Option<&'a PutOff>,
     /// Where it is noted which events have begun before they are stored; else none begins.
@@ -172,14 +172,9 @@ impl Writer {
         crash::reach(Point::Decoded);
         while !events.is_empty() {
             let (first, repeats) = split_repeats(events);
-            let (begun, others) = match manner.early {
-                Some(early) => self.begin(first, early).await?,
-                None => (Vec::new(), first),
-            };
-            self.store(&others, manner).await?;
-            if let Some(early) = manner.early.filter(|_| !begun.is_empty()) {
-                early.wait().await;
-                self.store(&begun, manner).await?;
+            match manner.early {
+                Some(early) => self.take_early(first, early, manner).await?,
+                None => self.store(&first, manner).await?,
             }
             events = repeats;
         }
@@ -187,7 +182,7 @@ impl Writer {
     }
 
     /// Stores events with different ids; sets those aside that cannot be.
-    async fn store(&self, events: &[Located<'_>], manner: Manner<'_>) -> Result<(), sqlx::Error> {
+    pub(super) async fn store(&self, events: &[Located<'_>], manner: Manner<'_>) -> Result<(), sqlx::Error> {
         for Faulty { item, reason } in isolate(events, |part| self.deliver(part, manner)).await? {
             self.set_aside(&[item.unreadable(reason)]).await?;
         }
@@ -203,7 +198,10 @@ impl Writer {
                 None => None,
             };
             let endpoints = self.directory.snapshot();
-            let plan = self.planner.plan(&endpoints, events, manner.early).await;
+            let plan = self
+                .planner
+                .plan(&endpoints, events, Purpose::Storing(manner.early))
+                .await;
             let (planned, later) = events.split_at(plan.events);
             match self.write(endpoints.version, planned, &plan).await? {
                 Stored::Stale => _ = self.directory.refresh().await?,

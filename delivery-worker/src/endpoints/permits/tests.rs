@@ -58,6 +58,30 @@ fn new_events_queue_up_behind_a_backlog() {
 }
 
 #[test]
+fn one_that_may_ask_again_queues_nobody_up_behind_it() {
+    let permits = Permits::new(10);
+    let gate = Arc::new(Gate::new(2));
+    let mut held = vec![
+        permits.try_acquire_early(&gate).unwrap(),
+        permits.try_acquire_early(&gate).unwrap(),
+    ];
+    assert!(permits.try_acquire_early(&gate).is_none());
+    assert!(!gate.waits_for_records(), "the receiver has all it may have");
+    held[0].leave_endpoint();
+    assert!(gate.is_short() && permits.free_for(&gate) == 1);
+    held.push(permits.try_acquire_early(&gate).unwrap());
+    held.iter_mut().for_each(Permit::leave_endpoint);
+    held.push(permits.try_acquire_early(&gate).unwrap());
+    held[3].leave_endpoint();
+    assert!(gate.waits_for_records() && permits.try_acquire_early(&gate).is_none());
+    held.truncate(2);
+    assert!(!gate.is_short() && !gate.waits_for_records());
+    assert!(permits.try_acquire_for_new(&gate).is_some(), "nothing queues");
+    gate.set_backlogged(true);
+    assert_eq!((permits.free_for(&gate), gate.available()), (0, 2));
+}
+
+#[test]
 fn nothing_starts_at_once_while_the_circuit_is_open() {
     let permits = Permits::new(3);
     let gate = Arc::new(Gate::new(2));

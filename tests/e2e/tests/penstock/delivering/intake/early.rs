@@ -1,5 +1,6 @@
 //! First attempts that begin before their events are stored, and those that must not.
 
+use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -55,18 +56,20 @@ fn with<'a>(organization: &Organization, key: Option<&'a str>, order: Option<&'a
     }
 }
 
+/// Deliveries that were stored in one statement with their events and what came of them.
+const WRITTEN_ONCE: &str =
+    "select count(*) from deliveries d join events e on e.id = d.event_id and e.xmin = d.xmin
+                            where d.status = 'delivered'";
+
 #[tokio::test]
 async fn an_event_that_is_delivered_at_once_is_written_once() {
     let (world, organization, _receiver) = start().await;
     let producer = world.producer(&organization);
-    let written_once =
-        "select count(*) from deliveries d join events e on e.id = d.event_id and e.xmin = d.xmin
-                        where d.status = 'delivered'";
     // On a busy machine an answer may take longer than events wait for one.
     let id = until("an event to be written once", async || {
         let id = producer.send(&Event::new("a", "1")).await;
         world.until_delivery_is(id, "delivered").await;
-        match world.count(written_once).await {
+        match world.count(WRITTEN_ONCE).await {
             0 => Err("none".to_owned()),
             _ => Ok(id),
         }
@@ -83,6 +86,65 @@ async fn an_event_that_is_delivered_at_once_is_written_once() {
         ),
         (1, "delivered", Some(204))
     );
+    world.finish().await;
+}
+
+/// Without that, a short standstill would send all that follows through the table.
+#[tokio::test]
+async fn events_that_find_no_permit_wait_for_one_and_are_written_once_too() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world
+        .endpoint_with(&organization, &receiver, json!({"max_in_flight": 2}))
+        .await;
+    world.stack_mut().add_worker().await.expect("a worker starts");
+    let (mut sent, mut once_before) = (0, 0);
+    // On a busy machine a receiver's answers may take longer than events wait for permits.
+    until("all events of a frame to be written once", async || {
+        let events: Vec<_> = (0..24).map(|_| with(&organization, None, None)).collect();
+        world.publish_events(&events).await;
+        sent += events.len();
+        receiver.wait_for(sent).await;
+        world
+            .until_deliveries_are(i64::try_from(sent).unwrap(), "delivered")
+            .await;
+        let once = world.count(WRITTEN_ONCE).await;
+        let of_this = usize::try_from(once - mem::replace(&mut once_before, once)).unwrap();
+        if of_this == events.len() {
+            Ok(())
+        } else {
+            Err(of_this.to_string())
+        }
+    })
+    .await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn events_for_a_receiver_that_hangs_go_into_the_table_and_hold_up_no_other_of_their_frame() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let (hanging, other) = (world.receiver().await, world.receiver().await);
+    hanging.answer(|_| Answer::status(204).held());
+    let fields = json!({"max_in_flight": 1, "event_types": ["hanging"], "timeout_ms": 30_000});
+    world.endpoint_with(&organization, &hanging, fields).await;
+    world
+        .endpoint_with(&organization, &other, json!({"event_types": ["other"]}))
+        .await;
+    world.stack_mut().add_worker().await.expect("a worker starts");
+    let mut events: Vec<_> = (0..5)
+        .map(|_| new_event(organization.id, "hanging", "1"))
+        .collect();
+    events.push(new_event(organization.id, "other", "1"));
+    world.publish_events(&events).await;
+    other.wait_for(1).await;
+    world.until_deliveries_are(1, "delivered").await;
+    world.until_deliveries_are(5, "pending").await;
+    assert_eq!(hanging.count(), 1);
+    hanging.release();
+    hanging.wait_for(5).await;
+    world.until_deliveries_are(6, "delivered").await;
     world.finish().await;
 }
 

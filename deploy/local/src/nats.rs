@@ -40,6 +40,9 @@ const USERS: [(&str, &str); 3] = [
 /// The user who may do everything.
 const OPERATOR: &str = "operator";
 
+/// Where `ip netns` has its namespaces.
+const NAMESPACES: &str = "/run/netns";
+
 /// How long it may take to answer; it reads its streams first.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -170,8 +173,12 @@ impl Launcher<'_> {
     fn recipe(&self, index: usize, port: &Port, monitoring: &Port) -> Recipe {
         let name = self.name(index).replacen("nats", "nats-server", 1);
         let program = self.programs.join("nats-server");
-        let mut words = match self.options.namespaces.get(index) {
-            Some(Namespace { name, .. }) => ["ip", "netns", "exec", name].map(OsString::from).to_vec(),
+        let mut words: Vec<OsString> = match self.options.namespaces.get(index) {
+            // Not by `ip netns exec`: that copies this machine's mounts, and a file system that is unmounted here would live on
+            // in the copy.
+            Some(Namespace { name, .. }) => {
+                vec!["nsenter".into(), format!("--net={NAMESPACES}/{name}").into()]
+            }
             None => Vec::new(),
         };
         words.push(program.into());

@@ -91,6 +91,46 @@ impl Fault {
             .filter(|fault| *fault != Self::Soak)
     }
 
+    /// Why no other one may run beside it: what it measures or uses of the machine. `None` when it mostly waits, and its
+    /// bounds are wide.
+    pub fn wants_the_machine(self) -> Option<&'static str> {
+        match self {
+            Self::WaitingKeys => Some("it compares what Postgres uses of a processor, and times"),
+            Self::Slowloris => {
+                Some("each of a thousand connections must be closed in time, and it compares times")
+            }
+            Self::FilterFlood => Some("it uses all processors, and each worker must tell its health in time"),
+            Self::FloodingReceiver => {
+                Some("it uses all processors, and measures what the workers use of them")
+            }
+            Self::HungConnection => Some("it measures how late a delivery comes"),
+            Self::LogPipe => Some("it compares messages a second, and times"),
+            Self::Soak => Some("it counts descriptors, and what is held up opens more of them"),
+            Self::NatsKill
+            | Self::NatsFreeze
+            | Self::NatsFullDisk
+            | Self::PowerLoss
+            | Self::DiskDies
+            | Self::NodePowerLoss
+            | Self::PowerLossControl
+            | Self::IngestKill
+            | Self::WorkerKill
+            | Self::RollingRestart
+            | Self::PostgresCrash
+            | Self::PostgresFreeze
+            | Self::PostgresFullDisk
+            | Self::Restore
+            | Self::StreamFull
+            | Self::LeaderKill
+            | Self::LeaderFreeze
+            | Self::LeaderCutOff
+            | Self::Network
+            | Self::Clock
+            | Self::CrashPoints
+            | Self::Releases => None,
+        }
+    }
+
     /// Runs it. What fails on the way is a broken bound.
     pub async fn run(self, stage: &Stage) -> Outcome {
         let run = AssertUnwindSafe(Box::pin(self.try_run(stage))).catch_unwind();

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use e2e::{LOG, Setup};
 
-/// What makes a run end soon after its fault: no wait between attempts is long.
+/// What makes a run end soon after its fault: no wait between attempts is long, and no receiver that has failed is left alone
+/// for long.
 const RETRY_MAX: &str = "2s";
+const CIRCUIT_PAUSE: &str = "2s";
 
 /// How a fault is run.
 #[derive(Clone, Debug)]
@@ -40,6 +42,7 @@ impl Stage {
         Setup::new(&self.program)
             .replicas(2, 2)
             .worker_env("RETRY_MAX", RETRY_MAX)
+            .worker_env("CIRCUIT_PAUSE", CIRCUIT_PAUSE)
             .worker_env("RUST_LOG", LOG)
             .ingest_env("RUST_LOG", LOG)
     }

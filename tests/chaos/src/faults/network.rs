@@ -4,15 +4,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use e2e::{Flow, Manners, Producer, Replica, Sink, Stack, World};
+use e2e::{Flow, Manners, Producer, Replica, Sink, Stack, World, until};
 
 use crate::proxy::{BAD, Proxy, Weather};
 use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::{Trial, failures};
 
-/// How long after each bad weather the next one comes.
-const CALM: Duration = Duration::from_secs(1);
+/// How bad weather comes and goes.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    lasts: Duration,
+    /// How long everything works before the next one comes.
+    calm: Duration,
+}
 
 /// A proxy between each two parts.
 #[derive(Debug)]
@@ -68,7 +73,10 @@ pub(crate) async fn run(stage: &Stage) -> Tried {
     world.tolerate("async_nats::connector");
     let trial = Trial::assemble(world, sink, Some(links.worker_to_receiver.address())).await;
 
-    let lasts = stage.pick(Duration::from_secs(2), Duration::from_millis(500));
+    let times = Times {
+        lasts: stage.pick(Duration::from_secs(2), Duration::from_millis(500)),
+        calm: stage.pick(Duration::from_secs(1), Duration::ZERO),
+    };
     let producers = |doors: &[Proxy]| -> Vec<Producer> {
         let urls = doors.iter().map(|door| format!("http://{}", door.address()));
         urls.map(|url| trial.producer_via(&trial.organization, url))
@@ -77,16 +85,14 @@ pub(crate) async fn run(stage: &Stage) -> Tried {
     let flow = Flow::start(producers(&doors), stage.rate());
     flow.is_accepted_by(doors.len()).await;
     for link in links.all() {
-        spoil(&[link], lasts).await;
+        spoil(&[link], times, &trial, &flow).await;
     }
-    flow.is_accepted_by(doors.len()).await;
     let mut answers = flow.stop().await;
     let failed = failures(&answers).len();
 
     // What a producer sees of its own bad connection is not bounded.
     let flow = Flow::start(producers(&doors), stage.rate());
-    spoil(&doors.iter().collect::<Vec<_>>(), lasts).await;
-    flow.is_accepted_by(doors.len()).await;
+    spoil(&doors.iter().collect::<Vec<_>>(), times, &trial, &flow).await;
     answers.extend(flow.stop().await);
     let mut report = trial.end(&answers).await;
     report.at_most("failed otherwise than 503 behind good connections", failed, 0);
@@ -107,17 +113,29 @@ async fn start_services(world: &mut World, links: &Links) -> anyhow::Result<Vec<
     Ok(doors)
 }
 
-async fn spoil(proxies: &[&Proxy], lasts: Duration) {
+async fn spoil(proxies: &[&Proxy], times: Times, trial: &Trial, flow: &Flow) {
     for weather in BAD {
         for proxy in proxies {
             proxy.set(weather);
         }
-        tokio::time::sleep(lasts).await;
+        tokio::time::sleep(times.lasts).await;
         for proxy in proxies {
             proxy.set(Weather::Clear);
         }
-        tokio::time::sleep(CALM).await;
+        everything_works(trial, flow).await;
+        tokio::time::sleep(times.calm).await;
     }
+}
+
+/// Waits until each `ingest-api` takes an event and one more webhook arrives: the next weather is to fall on what works.
+async fn everything_works(trial: &Trial, flow: &Flow) {
+    let before = trial.sink.count();
+    flow.is_accepted_by(trial.replicas()).await;
+    until("one more webhook", async || match trial.sink.count() {
+        count if count > before => Ok(()),
+        count => Err(format!("{count} have arrived")),
+    })
+    .await;
 }
 
 /// The address in `scheme://address`.

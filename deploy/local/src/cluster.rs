@@ -14,6 +14,7 @@ use crate::binaries::Found;
 use crate::folder::Folder;
 use crate::host::Host;
 use crate::process::Process;
+use crate::scram;
 use crate::spawn::Recipe;
 
 /// The superuser and the database, as the services' `DATABASE_URL` names them.
@@ -85,7 +86,7 @@ impl Cluster {
 
 /// The folder of an empty cluster, made when it is missing. All copies on one machine have the same random password.
 async fn empty(host: &Host, programs: &Found) -> anyhow::Result<PathBuf> {
-    let name = format!("empty-database-{}", programs.version);
+    let name = format!("empty-cluster-{}", programs.version);
     let make = async |folder: &Path| make(host, programs, folder).await;
     host.made_once(&name, "creating the database", make).await
 }
@@ -99,10 +100,15 @@ async fn make(host: &Host, programs: &Found, folder: &Path) -> anyhow::Result<()
     fs::create_dir(&stage).with_context(|| format!("cannot make {}", stage.display()))?;
     fs::set_permissions(&stage, fs::Permissions::from_mode(0o700))?;
     let password = stage.join("password");
-    fs::write(&password, HEXLOWER.encode(&random_bytes::<16>()))?;
+    let secret = HEXLOWER.encode(&random_bytes::<16>());
+    fs::write(&password, &secret)?;
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
     let sql = stage.join("create.sql");
-    fs::write(&sql, format!("CREATE DATABASE {NAME};\n"))?;
+    let verifier = scram::verifier(&secret, &random_bytes());
+    fs::write(
+        &sql,
+        format!("CREATE DATABASE {NAME};\nALTER ROLE {NAME} PASSWORD '{verifier}';\n"),
+    )?;
     for path in [&stage, &password, &sql] {
         host.hand_over(path)?;
     }

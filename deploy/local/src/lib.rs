@@ -24,6 +24,7 @@ mod services;
 mod nats;
 mod postgres;
 mod cluster;
+mod scram;
 mod template;
 
 mod binaries;

@@ -15,7 +15,11 @@ use crate::postgres::{Postgres, Shutdown};
 /// The folder to copy, made when it is missing.
 pub(crate) async fn migrated(host: &Host) -> anyhow::Result<PathBuf> {
     let programs = binaries::postgres(host).await?;
-    let name = format!("database-{}-{}", programs.version, shared::db::schema_digest());
+    let name = format!(
+        "migrated-cluster-{}-{}",
+        programs.version,
+        shared::db::schema_digest()
+    );
     let make = async |folder: &Path| Box::pin(make(host, folder)).await;
     host.made_once(&name, "migrating a database to copy", make).await
 }

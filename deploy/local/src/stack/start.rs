@@ -41,7 +41,8 @@ impl Stack {
         };
         let postgres = Postgres::launch(&host, &folder, &ports, &files);
         let (nats, postgres) = tokio::try_join!(nats, postgres)?;
-        if options.migrated {
+        let is_migrated = files.template.is_some() && postgres.is_new();
+        if options.migrated && !is_migrated {
             host.progress
                 .step("migrating the database", postgres.migrate())
                 .await?;

@@ -1,5 +1,6 @@
 //! Stopping a stack.
 
+use std::iter::once;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -20,24 +21,34 @@ impl Stack {
     /// # Errors
     /// When a service did not end with status 0 within 30 s, after everything was stopped.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let services = self.ingest.iter_mut().chain(&mut self.workers);
-        let stops = join_all(services.map(|service| stop_service(service))).await;
-        let nats = join_all(
-            self.nats
-                .iter_mut()
-                .map(|nats| stop_server(nats, Signal::SIGTERM)),
-        );
+        let services = self.stop_services().await;
+        // What is in a temporary folder goes with it, and need not be written out.
+        let (signal, shutdown) = if self.folder.kept {
+            (Signal::SIGTERM, Shutdown::Fast)
+        } else {
+            (Signal::SIGKILL, Shutdown::Immediate)
+        };
+        let nats = join_all(self.nats.iter_mut().map(|nats| stop_server(nats, signal)));
         let (nats, postgres) = {
             let postgres = async {
                 if self.postgres.pid().is_some() {
-                    self.postgres.stop(Shutdown::Fast).await
+                    self.postgres.stop(shutdown).await
                 } else {
                     Ok(())
                 }
             };
             tokio::join!(nats, postgres)
         };
-        stops.into_iter().chain(nats).chain([postgres]).collect()
+        once(services).chain(nats).chain([postgres]).collect()
+    }
+
+    /// Stops all services that run (SIGTERM), at once.
+    ///
+    /// # Errors
+    /// When one did not end with status 0 within 30 s, after all were stopped.
+    pub async fn stop_services(&mut self) -> anyhow::Result<()> {
+        let stops = join_all(self.services_mut().map(|service| stop_service(service))).await;
+        stops.into_iter().collect()
     }
 }
 

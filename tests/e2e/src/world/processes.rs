@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use penstock_local::{Service, Shutdown, Signal};
+use penstock_local::Shutdown;
 
 use super::World;
 use crate::wait::until;
@@ -69,13 +69,8 @@ impl World {
     /// # Panics
     /// When one does not end with status 0.
     pub(crate) async fn terminate_services(&mut self) {
-        let (ingest, workers) = self.replicas();
-        for index in 0..ingest {
-            terminate(self.stack_mut().ingest_mut(index)).await;
-        }
-        for index in 0..workers {
-            terminate(self.stack_mut().worker_mut(index)).await;
-        }
+        let stopped = self.stack_mut().stop_services().await;
+        stopped.expect("services end with status 0 when they are asked to");
     }
 
     /// How many processes of each service there are, stopped ones included.
@@ -85,18 +80,4 @@ impl World {
             services.partition(|service| service.name().starts_with("ingest-api"));
         (ingest.len(), workers.len())
     }
-}
-
-async fn terminate(service: &mut Service) {
-    if service.pid().is_none() {
-        return;
-    }
-    let ended = service.terminate(STOP_DEADLINE).await;
-    let status = ended.expect("a service that runs can be asked to stop");
-    assert!(
-        status.success(),
-        "{} answered {} with {status}",
-        service.name(),
-        Signal::SIGTERM
-    );
 }

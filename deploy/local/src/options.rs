@@ -27,6 +27,9 @@ pub struct StackOptions {
     pub workers: usize,
     /// A program whose `main` is [`crate::main`]; this program if absent.
     pub program: Option<PathBuf>,
+    /// The folder of the programs `ingest-api` and `delivery-worker`, such as those of an optimised build; `program` is both
+    /// if absent.
+    pub services: Option<PathBuf>,
     /// Environment variables of every `ingest-api`; they win over those that the stack sets.
     pub ingest_env: Vec<(String, String)>,
     /// Environment variables of every `delivery-worker`; they win over those that the stack sets.
@@ -52,6 +55,7 @@ impl Default for StackOptions {
             ingest: 1,
             workers: 1,
             program: None,
+            services: None,
             ingest_env: Vec::new(),
             worker_env: Vec::new(),
             migrated: true,

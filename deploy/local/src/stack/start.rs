@@ -113,6 +113,9 @@ impl Stack {
             api_port: self.options.api_port,
             worker_wrapper: &self.options.worker_wrapper,
         };
+        if let Some(services) = &self.options.services {
+            replica.program.get_or_insert_with(|| services.join(kind.name()));
+        }
         let own = std::mem::replace(&mut replica.env, self.service_env(kind));
         replica.env.extend(own);
         // A service takes one or the other.

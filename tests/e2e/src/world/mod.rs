@@ -26,6 +26,9 @@ const WORKER_ENV: &[(&str, &str)] = &[
     ("CLAIM_INTERVAL", "50ms"),
 ];
 
+/// Names a folder with the programs of both services, built from this source in another way, for all tests to start.
+const SERVICES_VARIABLE: &str = "PENSTOCK_TEST_SERVICES";
+
 /// How many lines of each log a failing test prints.
 const TAIL_LINES: usize = 30;
 
@@ -41,6 +44,7 @@ impl Setup {
             .map(|&(name, value)| (name.to_owned(), value.to_owned()));
         Self(StackOptions {
             program: Some(program.into()),
+            services: std::env::var_os(SERVICES_VARIABLE).map(PathBuf::from),
             worker_env: worker_env.collect(),
             ..StackOptions::default()
         })

@@ -13,6 +13,7 @@ use crate::config::AdminTokens;
 use crate::event::recent_ids::RecentIds;
 use crate::http::body_limits::BodyLimits;
 use crate::http::large_json::AnswerRoom;
+use crate::http::portal_routes::PortalRoutes;
 use crate::keys::authenticator::Authenticator;
 use crate::keys::changes::KeyChanges;
 use crate::keys::ended::EndedSessions;
@@ -44,6 +45,7 @@ pub(crate) struct App {
     pub(crate) admin_tokens: AdminTokens,
     pub(crate) secrets_key: SecretsKey,
     pub(crate) portal_tokens: PortalTokens,
+    pub(crate) portal_routes: PortalRoutes,
     pub(crate) ended_sessions: EndedSessions,
     pub(crate) public_url: Option<Url>,
     pub(crate) egress: EgressConfig,

@@ -164,6 +164,7 @@ pub async fn run(
         allow_signup: config.allow_signup,
         admin_tokens: config.admin_tokens(),
         portal_tokens: PortalTokens::new(&secrets_key),
+        portal_routes: router::portal_routes(),
         secrets_key,
         ended_sessions: EndedSessions::new(store.clone()),
         public_url: config.public_url.clone(),

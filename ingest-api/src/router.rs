@@ -1,5 +1,7 @@
 //! Every path of the API, and the layers in front of them.
 
+mod table;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +21,10 @@ use tower::util::option_layer;
 use tower::{ServiceBuilder, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
-use utoipa_axum::routes;
+use utoipa_axum::router::OpenApiRouter;
 
+pub(crate) use self::table::portal_routes;
+use self::table::{Operations, admin, contract, legacy_with_key, legacy_without_key, with_key};
 use crate::app::App;
 use crate::console;
 use crate::console::layer::SessionLayer;
@@ -34,102 +37,10 @@ use crate::http::trace::TraceLayer;
 use crate::keys::cache::KeyCache;
 use crate::limits::limiter::RateLimiter;
 use crate::limits::tenants::TenantLimits;
-use crate::routes::{
-    audit_log, endpoints, events, filters, keys, legacy, openapi, organizations, portal, pull, stats, tail,
-    templates, tenants, usage,
-};
+use crate::routes::{events, legacy, openapi};
 
 /// How often caches drop what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Operations of the contract: their handlers with their paths, and what the document says of them.
-type Operations = Vec<UtoipaMethodRouter<Arc<App>>>;
-
-/// What needs an API key.
-fn with_key() -> Operations {
-    vec![
-        routes!(events::create::create, events::read::list),
-        routes!(events::batch::create),
-        routes!(events::read::show),
-        routes!(events::data::remove),
-        routes!(events::replay::replay),
-        routes!(events::replay::retry),
-        routes!(endpoints::manage::create, endpoints::list::list),
-        routes!(
-            endpoints::manage::show,
-            endpoints::manage::change,
-            endpoints::manage::delete
-        ),
-        routes!(endpoints::secret::rotate),
-        routes!(endpoints::public_key::show),
-        routes!(endpoints::public_key::rotate),
-        routes!(endpoints::test_event::send),
-        routes!(filters::test::test),
-        routes!(filters::preview::preview),
-        routes!(templates::test::test),
-        routes!(endpoints::deliveries::list),
-        routes!(endpoints::deliveries::summary),
-        routes!(endpoints::dead::count),
-        routes!(endpoints::stats::show),
-        routes!(endpoints::recoveries::create),
-        routes!(endpoints::recoveries::list),
-        routes!(endpoints::recoveries::show, endpoints::recoveries::cancel),
-        routes!(pull::lease::pull),
-        routes!(pull::acknowledge::acknowledge),
-        routes!(pull::give_back::give_back),
-        routes!(pull::extend::extend),
-        routes!(tenants::list::list),
-        routes!(tenants::put, tenants::show, tenants::change, tenants::delete),
-        routes!(portal::sessions::create, portal::sessions::end_all),
-        routes!(portal::sessions::end),
-        routes!(portal::settings::show, portal::settings::put),
-        routes!(portal::show::show),
-        routes!(stats::show),
-        routes!(tail::tail),
-        routes!(keys::own::create, keys::own::list),
-        routes!(keys::own::revoke),
-        routes!(keys::own::rotate),
-        routes!(usage::list),
-    ]
-}
-
-/// What needs an API key in the Zapier Triggers API, whose errors have another form.
-fn legacy_with_key() -> Operations {
-    vec![
-        routes!(legacy::keys::list),
-        routes!(legacy::keys::rotate),
-        routes!(legacy::events::create),
-        routes!(legacy::inbox::list),
-        routes!(legacy::inbox::acknowledge),
-        routes!(legacy::webhook::configure),
-    ]
-}
-
-/// What anyone may call in the Zapier Triggers API.
-fn legacy_without_key() -> Operations {
-    vec![routes!(legacy::keys::generate), routes!(legacy::health)]
-}
-
-/// What needs the admin token.
-fn admin() -> Operations {
-    vec![
-        routes!(organizations::create, organizations::list),
-        routes!(organizations::show, organizations::change, organizations::delete),
-        routes!(keys::admin::create, keys::admin::list),
-        routes!(keys::admin::revoke),
-        routes!(endpoints::manage::create_as_admin),
-        routes!(events::explain::explain),
-        routes!(audit_log::list),
-        routes!(stats::admin::show),
-        routes!(usage::list_all),
-    ]
-}
-
-/// All operations: what the document describes, wherever they are served.
-fn contract() -> impl Iterator<Item = UtoipaMethodRouter<Arc<App>>> {
-    let groups = [with_key(), legacy_with_key(), legacy_without_key(), admin()];
-    groups.into_iter().flatten()
-}
 
 /// The contract, as `/openapi.json` shows it.
 pub(crate) fn document() -> Value {

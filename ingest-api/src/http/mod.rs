@@ -8,6 +8,7 @@ pub(crate) mod etag;
 pub(crate) mod extract;
 pub(crate) mod event_headers;
 pub(crate) mod admitted;
+pub(crate) mod portal_routes;
 pub(crate) mod portal;
 pub(crate) mod admission;
 pub(crate) mod callers;

@@ -1,5 +1,5 @@
-//! Requests with the token of a portal session: let in as a key that is bound to the session's tenant, to these routes and
-//! no others.
+//! Requests with the token of a portal session: let in as a key that is bound to the session's tenant, to the routes for which
+//! it has the capabilities.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,64 +13,11 @@ use shared::domain::event_type::EventTypePattern;
 use crate::app::App;
 use crate::domain::session::{Capability, PortalSession};
 use crate::http::error::ApiError;
+use crate::http::portal_routes::PortalRoutes;
 use crate::keys::error::KeyError;
 use crate::keys::moment::Moment;
 use crate::keys::portal::as_key;
 use crate::keys::verified_key::VerifiedKey;
-
-/// What the routes need that a portal may use.
-static ROUTES: [(Method, &str, &[Capability]); 27] = {
-    use Capability::{ManageEndpoints, Replay, View, ViewSecrets};
-    [
-        (Method::GET, "/v1/portal/session", &[]),
-        (Method::GET, "/v1/stats", &[View]),
-        (Method::GET, "/v1/tail", &[View]),
-        (Method::GET, "/v1/dead-deliveries", &[View]),
-        (Method::GET, "/v1/events", &[View]),
-        (Method::GET, "/v1/events/{id}", &[View]),
-        (Method::GET, "/v1/endpoints", &[View]),
-        (Method::GET, "/v1/endpoints/{id}", &[View]),
-        (Method::GET, "/v1/endpoints/{id}/public-key", &[View]),
-        (Method::GET, "/v1/endpoints/{id}/stats", &[View]),
-        (Method::GET, "/v1/endpoints/{id}/deliveries", &[View]),
-        (Method::GET, "/v1/endpoints/{id}/deliveries/summary", &[View]),
-        (Method::GET, "/v1/endpoints/{id}/recoveries", &[View]),
-        (
-            Method::GET,
-            "/v1/endpoints/{id}/recoveries/{recovery_id}",
-            &[View],
-        ),
-        (Method::POST, "/v1/endpoints/{id}/rotate-key", &[ManageEndpoints]),
-        (Method::POST, "/v1/filters/test", &[ManageEndpoints]),
-        (Method::POST, "/v1/templates/test", &[ManageEndpoints]),
-        (
-            Method::POST,
-            "/v1/endpoints/{id}/filter/preview",
-            &[View, ManageEndpoints],
-        ),
-        (Method::POST, "/v1/endpoints", &[ManageEndpoints]),
-        (Method::PATCH, "/v1/endpoints/{id}", &[ManageEndpoints]),
-        (Method::DELETE, "/v1/endpoints/{id}", &[ManageEndpoints]),
-        (Method::POST, "/v1/endpoints/{id}/test", &[ManageEndpoints]),
-        (
-            Method::POST,
-            "/v1/endpoints/{id}/rotate-secret",
-            &[ManageEndpoints, ViewSecrets],
-        ),
-        (Method::POST, "/v1/events/{id}/replay", &[Replay]),
-        (
-            Method::POST,
-            "/v1/events/{id}/deliveries/{endpoint_id}/retry",
-            &[Replay],
-        ),
-        (Method::POST, "/v1/endpoints/{id}/recover", &[Replay]),
-        (
-            Method::DELETE,
-            "/v1/endpoints/{id}/recoveries/{recovery_id}",
-            &[Replay],
-        ),
-    ]
-};
 
 /// Lets a request in whose credential is a portal token.
 ///
@@ -85,7 +32,8 @@ pub(crate) async fn let_in(
     let session = app.portal_tokens.open(token, UnixMicros::now()).map_err(over)?;
     app.ended_sessions.check_portal(&session).await.map_err(over)?;
     let path = request.extensions().get::<MatchedPath>();
-    check_rights(&session, request.method(), path.map_or("", MatchedPath::as_str))?;
+    let path = path.map_or("", MatchedPath::as_str);
+    check_rights(&app.portal_routes, &session, request.method(), path)?;
     let key = as_key(&session, at)?;
     request.extensions_mut().insert(Arc::new(session));
     Ok(Arc::new(key))
@@ -99,10 +47,15 @@ fn over(error: KeyError) -> ApiError {
     }
 }
 
-fn check_rights(session: &PortalSession, method: &Method, path: &str) -> Result<(), ApiError> {
-    let mut routes = ROUTES.iter();
-    let route = routes.find(|(allowed, route, _)| allowed == method && *route == path);
-    let (.., needed) = route.ok_or(ApiError::Forbidden("a portal session may not do this"))?;
+fn check_rights(
+    routes: &PortalRoutes,
+    session: &PortalSession,
+    method: &Method,
+    path: &str,
+) -> Result<(), ApiError> {
+    let needed = routes
+        .needed(method, path)
+        .ok_or(ApiError::Forbidden("a portal session may not do this"))?;
     match session.lacks(needed) {
         None => Ok(()),
         Some(Capability::View) => Err(ApiError::Forbidden(
@@ -157,12 +110,14 @@ impl PortalCaller {
 mod tests {
     use super::*;
     use crate::domain::session::tests::session;
+    use crate::router::portal_routes;
 
     #[test]
     fn a_session_may_use_the_routes_of_its_capabilities_and_no_others() {
+        let routes = portal_routes();
         let refused = |capabilities: &[Capability], method: Method, path: &str| {
             let session = session(capabilities, &[]);
-            check_rights(&session, &method, path)
+            check_rights(&routes, &session, &method, path)
                 .err()
                 .map(|error| error.in_words())
         };

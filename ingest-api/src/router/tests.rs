@@ -1,5 +1,9 @@
 use std::collections::BTreeMap;
 
+use axum::http::Method;
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
+
 use super::*;
 
 /// The name of two schemas that differ. The document would hold the later one, for both.
@@ -66,4 +70,48 @@ fn an_operations_own_answer_takes_the_place_of_a_shared_one() {
     assert_eq!(refusals["401"]["description"], "No valid API key.");
     let own = "The batch has more events than the rate limit has requests left, or the quota of the month is used up.";
     assert_eq!(refusals["429"]["description"], own);
+}
+
+#[test]
+fn a_portal_session_may_use_these_routes_with_these_capabilities_and_no_others() {
+    let (document, routes) = (document(), portal_routes());
+    let mut allowed = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            if let Some(needed) = routes.needed(&method, path) {
+                allowed.push(format!("{method} {path} {needed:?}"));
+            }
+        }
+    }
+    allowed.sort();
+    insta::assert_snapshot!(allowed.join("\n"), @r"
+    DELETE /v1/endpoints/{id} [ManageEndpoints]
+    DELETE /v1/endpoints/{id}/recoveries/{recovery_id} [Replay]
+    GET /v1/dead-deliveries [View]
+    GET /v1/endpoints [View]
+    GET /v1/endpoints/{id} [View]
+    GET /v1/endpoints/{id}/deliveries [View]
+    GET /v1/endpoints/{id}/deliveries/summary [View]
+    GET /v1/endpoints/{id}/public-key [View]
+    GET /v1/endpoints/{id}/recoveries [View]
+    GET /v1/endpoints/{id}/recoveries/{recovery_id} [View]
+    GET /v1/endpoints/{id}/stats [View]
+    GET /v1/events [View]
+    GET /v1/events/{id} [View]
+    GET /v1/portal/session []
+    GET /v1/stats [View]
+    GET /v1/tail [View]
+    PATCH /v1/endpoints/{id} [ManageEndpoints]
+    POST /v1/endpoints [ManageEndpoints]
+    POST /v1/endpoints/{id}/filter/preview [View, ManageEndpoints]
+    POST /v1/endpoints/{id}/recover [Replay]
+    POST /v1/endpoints/{id}/rotate-key [ManageEndpoints]
+    POST /v1/endpoints/{id}/rotate-secret [ManageEndpoints, ViewSecrets]
+    POST /v1/endpoints/{id}/test [ManageEndpoints]
+    POST /v1/events/{id}/deliveries/{endpoint_id}/retry [Replay]
+    POST /v1/events/{id}/replay [Replay]
+    POST /v1/filters/test [ManageEndpoints]
+    POST /v1/templates/test [ManageEndpoints]
+    ");
 }

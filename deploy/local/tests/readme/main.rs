@@ -1,20 +1,15 @@
-//! The documents say what is there: every setting of both services in the words of `--help`, and links that lead
-//! somewhere.
+//! The documents say what is there: every setting of both services in the words of `--help`, every operation in those of the
+//! contract, and links that lead somewhere.
 
 #![cfg(feature = "services")]
+
+mod tables;
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
-use clap::{Arg, Args, Command};
 use ignore::WalkBuilder;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
-
-/// The document with the tables of settings.
-const SETTINGS: &str = "deploy/README.md";
-
-/// Set this variable to write the tables into that document instead of comparing them.
-const UPDATE: &str = "UPDATE_README";
 
 /// The first page: longer, and nobody reads it.
 const LINES_OF_THE_FIRST_PAGE: usize = 200;
@@ -26,22 +21,6 @@ fn root() -> PathBuf {
 fn read(document: &Path) -> String {
     std::fs::read_to_string(root().join(document))
         .unwrap_or_else(|error| panic!("{}: {error}", document.display()))
-}
-
-#[test]
-fn the_readme_lists_every_variable_in_the_words_of_the_help_text() {
-    let path = Path::new(SETTINGS);
-    let document = read(path);
-    let updated = with_table(&document, "ingest-api", &table::<ingest_api::Config>());
-    let updated = with_table(&updated, "delivery-worker", &table::<delivery_worker::Config>());
-    if std::env::var_os(UPDATE).is_some() {
-        std::fs::write(root().join(path), updated).unwrap();
-    } else {
-        assert!(
-            document == updated,
-            "run `{UPDATE}=1 cargo test -p penstock-local --test readme`"
-        );
-    }
 }
 
 #[test]
@@ -218,65 +197,4 @@ fn links_are_told_from_code_and_anchors_are_those_of_github() {
     assert_eq!(fault("deploy/nats.conf"), Some("there is no such file"));
     assert_eq!(fault("nats.conf#x"), Some("an anchor in what is no document"));
     assert_eq!(fault("../../nats.conf"), Some("it leads out of the project"));
-}
-
-fn table<C: Args>() -> String {
-    let command = C::augment_args(Command::new("service"));
-    let arguments = command.get_arguments();
-    let mut arguments: Vec<_> = arguments
-        .filter_map(|argument| Some((argument.get_env()?, argument)))
-        .collect();
-    arguments.sort_by_key(|(name, argument)| (!argument.is_required_set(), name.to_owned()));
-    let rows = arguments.into_iter().map(|(name, argument)| {
-        format!(
-            "| `{}` | {} | {} |\n",
-            name.display(),
-            default(argument),
-            help(argument)
-        )
-    });
-    "| variable | default | meaning |\n|---|---|---|\n".to_owned() + &rows.collect::<Vec<_>>().concat()
-}
-
-fn default(argument: &Arg) -> String {
-    let values = argument
-        .get_default_values()
-        .iter()
-        .map(|value| value.to_string_lossy());
-    let values: Vec<_> = values.collect();
-    match (argument.is_required_set(), values.is_empty()) {
-        (true, _) => "required".to_owned(),
-        (false, true) => String::new(),
-        (false, false) => format!("`{}`", values.join(",")),
-    }
-}
-
-fn help(argument: &Arg) -> String {
-    let help = argument
-        .get_long_help()
-        .or_else(|| argument.get_help())
-        .expect("every setting is documented");
-    let text = help
-        .to_string()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .replace('|', "\\|");
-    if text.ends_with('.') {
-        text
-    } else {
-        format!("{text}.")
-    }
-}
-
-/// Puts the table between the two comments that mark its place.
-fn with_table(readme: &str, service: &str, table: &str) -> String {
-    let (start, end) = (format!("<!-- variables of {service} -->\n"), "<!-- end -->");
-    let (before, rest) = readme
-        .split_once(&start)
-        .expect("the document marks the place of the table");
-    let (_, after) = rest
-        .split_once(end)
-        .expect("the document marks the end of the table");
-    format!("{before}{start}\n`{service}`:\n\n{table}\n{end}{after}")
 }

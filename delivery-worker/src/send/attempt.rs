@@ -101,7 +101,7 @@ impl Attempt {
 
     /// Whether it tells how well the receiver is: it was asked, and did not ask to wait.
     pub(crate) fn is_receivers(&self) -> bool {
-        self.outcome != Outcome::Template && self.asked_wait().is_none()
+        self.outcome.counts_for_health() && self.asked_wait().is_none()
     }
 
     /// Whether the receiver said that it is gone for good.

@@ -58,6 +58,33 @@ words! {
     }
 }
 
+impl Outcome {
+    /// Whether an attempt that ended so tells how well its receiver is, and so counts for the endpoint's health.
+    pub const fn counts_for_health(self) -> bool {
+        match self {
+            Self::Delivered
+            | Self::Status
+            | Self::Redirect
+            | Self::Timeout
+            | Self::Connect
+            | Self::Dns
+            | Self::Tls
+            | Self::Refused
+            | Self::Auth
+            | Self::Network
+            | Self::Response
+            | Self::Panic => true,
+            Self::Expunged
+            | Self::EndpointDeleted
+            | Self::TenantDeleted
+            | Self::Filter
+            | Self::Template
+            | Self::Rejected
+            | Self::Unacknowledged => false,
+        }
+    }
+}
+
 words! {
     /// Where a recovery stands.
     pub enum RecoveryStatus("recovery status") {

@@ -16,15 +16,12 @@ use std::sync::Arc;
 
 use shared::db::limited::LimitedPool;
 use shared::domain::id::OrgId;
-use shared::domain::name::Tenant;
 use shared::process::shutdown::Tasks;
-use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use self::queues::{Queues, Turns, Waiting};
-use super::endpoints::EndpointRow;
+use super::endpoints::row::{Creation, EndpointRow, Made, insert};
 use super::error::may_be_of_one_row;
-use super::owners::{Admission, MAX_ENDPOINTS, MAX_ENDPOINTS_IN_ALL, MAX_TENANTS};
 use super::{Result, Store, Stored};
 
 /// Whose creations go together.
@@ -36,25 +33,8 @@ struct Maker {
     address: String,
 }
 
-/// An endpoint that is to be made.
-#[derive(Debug)]
-struct Creation {
-    /// Its row, as JSON.
-    row: String,
-    tenant: Option<Tenant>,
-    may_make_tenant: bool,
-}
-
 /// What became of a creation. None when the organisation does not exist or is being deleted. Several may have the same error.
 type Answer = std::result::Result<Option<Made>, Arc<sqlx::Error>>;
-
-/// Whether an endpoint was made, and what Postgres gave it.
-#[derive(Debug)]
-struct Made {
-    admission: Admission,
-    version: Option<i64>,
-    created_at: OffsetDateTime,
-}
 
 /// Where creations wait.
 #[derive(Clone, Debug)]
@@ -163,55 +143,7 @@ fn tell(answers: impl IntoIterator<Item = oneshot::Sender<Answer>>, made: Result
 
 /// Makes endpoints by one statement. Returns what became of each.
 async fn make(pool: &LimitedPool, maker: &Maker, creations: &[Creation]) -> Result<Vec<Option<Made>>> {
-    // What is made is written down in the audit log at the end of the statement, by the one that `act_as` names.
-    let made = sqlx::query_as!(
-        Made,
-        r#"with admitted as materialized (
-               select place, admission, is_new_tenant, gets_events
-               from admit_endpoints($1, $2, $3, $5, $6, $7)
-           ),
-           counted as materialized (
-               select next_endpoint_version() as version
-               where exists (select from admitted where admission = 'admitted') and act_as($8, $9)
-           ),
-           new_tenants as (
-               insert into tenants (org_id, uid)
-               select $1, ($2::text[])[a.place]
-               from admitted a cross join counted
-               where a.admission = 'admitted' and a.is_new_tenant
-           ),
-           new_endpoints as (
-               insert into endpoints (id, org_id, kind, secret, url, description, event_types, filter, headers, format,
-                                      retry_attempts, retry_initial_ms, retry_factor, retry_max_ms, retry_max_age_ms,
-                                      timeout_ms, max_in_flight, rate_limit_per_second, ordered, on_exhausted, status,
-                                      disabled_reason, tenant, all_tenants, tenant_enabled, max_leased, method,
-                                      signatures, auth, certificate_expires_at, template, template_content_type, version)
-               select e.id, $1, e.kind, e.secret, e.url, e.description, e.event_types, e.filter, e.headers, e.format,
-                      e.retry_attempts, e.retry_initial_ms, e.retry_factor, e.retry_max_ms, e.retry_max_age_ms,
-                      e.timeout_ms, e.max_in_flight, e.rate_limit_per_second, e.ordered, e.on_exhausted, e.status,
-                      e.disabled_reason, e.tenant, e.all_tenants, a.gets_events, e.max_leased, e.method,
-                      e.signatures, e.auth, e.certificate_expires_at, e.template, e.template_content_type, c.version
-               from admitted a cross join counted c
-               cross join lateral json_populate_record(null::endpoints, ($4::text[])[a.place]::json) as e
-               where a.admission = 'admitted'
-           )
-           select a.admission as "admission!: Admission", c.version as "version?",
-                  -- The default of both times of a new endpoint.
-                  now() as "created_at!"
-           from admitted a left join counted c on true
-           order by a.place"#,
-        maker.org_id.as_uuid(),
-        &creations.iter().map(|creation| creation.tenant.as_ref().map(Tenant::as_str)).collect::<Vec<_>>() as _,
-        &creations.iter().map(|creation| creation.may_make_tenant).collect::<Vec<_>>(),
-        &creations.iter().map(|creation| &*creation.row).collect::<Vec<_>>() as _,
-        MAX_ENDPOINTS.count,
-        MAX_ENDPOINTS_IN_ALL.count,
-        MAX_TENANTS.count,
-        maker.actor,
-        maker.address,
-    )
-    .fetch_all(pool)
-    .await?;
-    let mut made = made.into_iter();
+    let by = (maker.actor.as_str(), maker.address.as_str());
+    let mut made = insert(pool, maker.org_id, by, creations).await?.into_iter();
     Ok(creations.iter().map(|_| made.next()).collect())
 }

@@ -1,10 +1,9 @@
 //! Changes of endpoints.
 //!
-//! Each is one statement, and a transaction of its own. [Settings](super::endpoints::row) are changed by another one, and endpoints
-//! are [made](super::creations) by another one, in groups. All of them lock the row that counts changes, and those that make or
-//! delete endpoints lock their organisation's first, until the commit is on disk; so changes are committed one after another.
-//! Nothing else may lengthen the time of the lock: no way over the network lies in it, and a replica that stands still holds no
-//! lock.
+//! Each is one statement, and a transaction of its own; endpoints are [made](super::creations) by another one, in groups. All of
+//! them lock the row that counts changes, and those that make or delete endpoints lock their organisation's first, until the
+//! commit is on disk; so changes are committed one after another. Nothing else may lengthen the time of the lock: no way over the
+//! network lies in it, and a replica that stands still holds no lock.
 //!
 //! The commit waits for the disk, although the locks would be free sooner otherwise (`synchronous_commit = off`): a worker could
 //! read a change that a crash of Postgres then undoes, and take the next one, which gets the same number, for the one that it
@@ -15,9 +14,23 @@
 
 use shared::domain::id::{EndpointId, OrgId};
 
+use super::endpoints::EndpointRow;
+use super::endpoints::json::to_json;
 use super::{Result, Store};
 
 impl Store {
+    /// Replaces an endpoint's settings. False when the endpoint has another version than this row, or is deleted. With
+    /// `close_circuit`, its failures are forgotten.
+    pub(crate) async fn update_endpoint(
+        &self,
+        org_id: OrgId,
+        changed: &EndpointRow,
+        close_circuit: bool,
+    ) -> Result<bool> {
+        let (before, row) = ((changed.id, changed.version), to_json(changed, None)?);
+        self.replace_settings(org_id, before, &row, close_circuit).await
+    }
+
     /// Deletes an endpoint and stops its recoveries; workers then end its deliveries. With a version, only while the
     /// endpoint has this one. False when it has another, or is deleted already.
     pub(crate) async fn delete_endpoint(

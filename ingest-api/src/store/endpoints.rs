@@ -1,6 +1,7 @@
 //! Reading endpoints.
 
 pub(super) mod row;
+pub(super) mod json;
 
 use shared::domain::id::EndpointId;
 use uuid::Uuid;

@@ -9,7 +9,6 @@
 //! Each creation has an answer of its own. When one row may be why a statement failed, each creation of it is made by itself.
 
 mod queues;
-mod row;
 
 use std::slice;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use shared::process::shutdown::Tasks;
 use tokio::sync::oneshot;
 
 use self::queues::{Queues, Turns, Waiting};
+use super::endpoints::json::to_json;
 use super::endpoints::row::{Creation, EndpointRow, Made, insert};
 use super::error::may_be_of_one_row;
 use super::{Result, Store, Stored};
@@ -73,7 +73,7 @@ impl Store {
             address,
         };
         let creation = Creation {
-            row: row::to_json(&new, secret)?,
+            row: to_json(&new, Some(secret))?,
             tenant: new.tenant.clone(),
             may_make_tenant,
         };

@@ -19,8 +19,8 @@ use crate::store::{Result, Store};
 
 /// An endpoint, as it is stored. For a part of the retry policy that is None, the workers' policy holds.
 ///
-/// As JSON it is the columns of a new one, by their names: without those that Postgres fills, and without those that it reads in
-/// another form, which [`crate::store::creations`] adds.
+/// Its JSON is what its owner has set, by the names of the columns: without what Postgres fills, and without those columns that
+/// Postgres reads in another form, which [`super::json`] adds.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct EndpointRow {
     pub id: EndpointId,
@@ -177,64 +177,45 @@ impl Store {
         .await
     }
 
-    /// Replaces an endpoint's settings. False when the endpoint has another version than this row, or is deleted. With
-    /// `close_circuit`, its failures are forgotten.
-    pub(crate) async fn update_endpoint(
+    /// Replaces the settings of an endpoint that has this version by those of a row, as JSON. False when it has another version, or
+    /// is deleted. With `close_circuit`, its failures are forgotten.
+    pub(in crate::store) async fn replace_settings(
         &self,
         org_id: OrgId,
-        changed: &EndpointRow,
+        (id, version): (EndpointId, i64),
+        row: &str,
         close_circuit: bool,
     ) -> Result<bool> {
         let (actor, address) = self.actor();
         sqlx::query_scalar!(
             r#"with changed as (
-                   update endpoints
-                   set url = $4, description = $5, event_types = $6, filter = $7, headers = $8, format = $9,
-                       retry_attempts = $10, retry_initial_ms = $11, retry_factor = $12, retry_max_ms = $13,
-                       retry_max_age_ms = $14, timeout_ms = $15, max_in_flight = $16, rate_limit_per_second = $17,
-                       ordered = $18, on_exhausted = $19, status = $20, max_leased = $23, method = $24,
-                       signatures = $25, auth = $26, certificate_expires_at = $27, template = $28,
-                       template_content_type = $29,
-                       disabled_reason = case when $20 = 'enabled' then null
-                                              when status = 'disabled' then disabled_reason
-                                              else $21 end
-                   where id = $1 and org_id = $2 and version = $3 and deleted_at is null and act_as($30, $31)
-                   returning id
+                   update endpoints e
+                   set url = n.url, description = n.description, event_types = n.event_types, filter = n.filter,
+                       headers = n.headers, format = n.format, method = n.method, signatures = n.signatures,
+                       auth = n.auth, certificate_expires_at = n.certificate_expires_at, template = n.template,
+                       template_content_type = n.template_content_type, retry_attempts = n.retry_attempts,
+                       retry_initial_ms = n.retry_initial_ms, retry_factor = n.retry_factor,
+                       retry_max_ms = n.retry_max_ms, retry_max_age_ms = n.retry_max_age_ms,
+                       timeout_ms = n.timeout_ms, max_in_flight = n.max_in_flight, max_leased = n.max_leased,
+                       rate_limit_per_second = n.rate_limit_per_second, ordered = n.ordered,
+                       on_exhausted = n.on_exhausted, status = n.status,
+                       disabled_reason = case when n.status = 'enabled' then null
+                                              when e.status = 'disabled' then e.disabled_reason
+                                              else n.disabled_reason end
+                   from json_populate_record(null::endpoints, $4::text::json) as n
+                   where e.id = $1 and e.org_id = $2 and e.version = $3 and e.deleted_at is null and act_as($6, $7)
+                   returning e.id
                ),
                closed as (
                    delete from endpoint_health h using changed c
-                   where $22 and h.endpoint_id = c.id and h.org_id = $2
+                   where $5 and h.endpoint_id = c.id and h.org_id = $2
                )
                select exists (select from changed) as "changed!""#,
-            changed.id.as_uuid(),
+            id.as_uuid(),
             org_id.as_uuid(),
-            changed.version,
-            changed.url,
-            changed.description,
-            &changed.event_types as _,
-            changed.filter,
-            changed.headers,
-            changed.format.to_string(),
-            changed.retry_attempts,
-            changed.retry_initial_ms,
-            changed.retry_factor,
-            changed.retry_max_ms,
-            changed.retry_max_age_ms,
-            changed.timeout_ms,
-            changed.max_in_flight,
-            changed.rate_limit_per_second,
-            changed.ordered,
-            changed.on_exhausted as _,
-            changed.status as _,
-            changed.disabled_reason,
+            version,
+            row,
             close_circuit,
-            changed.max_leased,
-            changed.method as _,
-            changed.signatures,
-            changed.auth,
-            changed.certificate_expires_at,
-            changed.template,
-            changed.template_content_type,
             actor,
             address,
         )

@@ -1,37 +1,38 @@
-//! A new endpoint's row as JSON, which Postgres reads as a row of its table: any number of rows is one parameter of a statement.
+//! An endpoint's row as JSON, which Postgres reads as a row of its table: any number of rows is one parameter of a statement.
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 
-use crate::store::{EndpointRow, Result};
+use super::row::EndpointRow;
+use crate::store::Result;
 
-/// The columns of a new endpoint, by their names.
+/// The columns of an endpoint, by their names.
 #[derive(Serialize)]
-struct NewRow<'a> {
+struct Columns<'a> {
     #[serde(flatten)]
     endpoint: &'a EndpointRow,
     // Not in the forms that the row has.
-    secret: String,
+    secret: Option<String>,
     format: String,
     headers: Option<String>,
     signatures: Option<String>,
     auth: Option<String>,
 }
 
-/// The row of a new endpoint with its sealed signing secret.
+/// What an endpoint's owner has set, and its sealed signing secret if it is a new one.
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn to_json(new: &EndpointRow, secret: &[u8]) -> Result<String> {
-    let row = NewRow {
-        endpoint: new,
-        secret: bytea(secret),
-        format: new.format.to_string(),
-        headers: new.headers.as_deref().map(bytea),
-        signatures: new.signatures.as_deref().map(bytea),
-        auth: new.auth.as_deref().map(bytea),
+pub(in crate::store) fn to_json(endpoint: &EndpointRow, secret: Option<&[u8]>) -> Result<String> {
+    let columns = Columns {
+        endpoint,
+        secret: secret.map(bytea),
+        format: endpoint.format.to_string(),
+        headers: endpoint.headers.as_deref().map(bytea),
+        signatures: endpoint.signatures.as_deref().map(bytea),
+        auth: endpoint.auth.as_deref().map(bytea),
     };
-    serde_json::to_string(&row).map_err(|error| sqlx::Error::Encode(error.into()))
+    serde_json::to_string(&columns).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 /// Bytes as Postgres reads them.
@@ -63,7 +64,7 @@ mod tests {
             )
         };
         insta::assert_snapshot!(
-            to_json(&row, b"\x01").expect("it can be written"),
+            to_json(&row, Some(b"\x01")).expect("it can be written"),
             @r#"{"id":"00000000-0000-0000-0000-000000000000","kind":"pull","tenant":"ü","all_tenants":false,"url":null,"description":"\"\\u0041\"\n😀","event_types":["order.*"],"filter":"{\"/a\":\"\\u0041\"}","method":"POST","certificate_expires_at":"1970-01-01T00:00:00.000000Z","template":null,"template_content_type":null,"retry_attempts":null,"retry_initial_ms":null,"retry_factor":null,"retry_max_ms":null,"retry_max_age_ms":null,"timeout_ms":15000,"max_in_flight":64,"max_leased":null,"rate_limit_per_second":null,"ordered":false,"on_exhausted":"skip","status":"enabled","disabled_reason":null,"secret":"\\x01","format":"standard","headers":"\\x00ff","signatures":null,"auth":null}"#
         );
     }

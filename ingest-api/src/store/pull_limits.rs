@@ -7,7 +7,8 @@ use shared::domain::endpoint::{EndpointKind, Format};
 use shared::domain::id::{EndpointId, LeaseToken, OrgId};
 use time::OffsetDateTime;
 
-use super::pull::{Pull, PulledRow, lease};
+use super::events::rows::{PulledRow, lease};
+use super::pull::Pull;
 use super::{Result, Store};
 use crate::domain::realm::Realm;
 

@@ -3,6 +3,7 @@
 pub(crate) mod request;
 pub(crate) mod batch;
 pub(crate) mod create;
+pub(crate) mod delivery_view;
 pub(crate) mod view;
 pub(crate) mod read;
 pub(crate) mod replay;

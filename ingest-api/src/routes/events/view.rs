@@ -1,16 +1,21 @@
-//! Events, deliveries and attempts, as their owner sees them.
+//! Events, as their owner sees them: one that was stored, and one that was pulled, in both of its forms.
 
 use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared::domain::delivery::{DeliveryStatus, Outcome};
-use shared::domain::event::is_json;
-use shared::domain::id::{EndpointId, EventId};
+use serde_json::{Map, Value};
+use shared::domain::cloudevent;
+use shared::domain::event::{Event, is_json};
+use shared::domain::id::{EventId, OrgId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
-use crate::store::{AttemptRow, DeliveryRow, EventRow};
+use crate::routes::events::delivery_view::{Deliveries, DeliveryView};
+use crate::store::{EventRow, PulledRow};
+
+/// The version of CloudEvents, which all of them have.
+const SPECVERSION: &str = "1.0";
 
 /// An event and its deliveries.
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,109 +63,67 @@ pub(crate) struct EventView {
     deliveries_total: i64,
 }
 
-/// A delivery of an event to an endpoint.
+/// An event as consumers get it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DeliveryView {
-    /// The endpoint.
+pub(crate) struct PulledEvent {
+    /// Its id.
     #[schema(value_type = String, format = Uuid)]
-    endpoint_id: EndpointId,
-    /// `pending`, `delivered` or `dead`.
-    status: DeliveryStatus,
-    /// How many attempts have ended.
-    attempts: i32,
-    /// How the last attempt ended, or why the delivery ended without one.
-    last_outcome: Option<Outcome>,
-    /// When the next attempt begins; null when there is none, or one is in progress.
-    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
-    next_attempt_at: Option<OffsetDateTime>,
-    /// When it was delivered or given up.
-    #[serde(serialize_with = "shared::domain::clock::optional_timestamp")]
-    finished_at: Option<OffsetDateTime>,
-    /// The newest attempts in order, 100 at the most, and fewer where an event has more than ten deliveries; only when
-    /// one event is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
-    attempt_log: Option<Vec<AttemptView>>,
-    /// How many attempts are recorded; only when one event is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
-    attempts_recorded: Option<i64>,
-}
-
-/// One attempt.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AttemptView {
-    /// From 1.
-    number: i32,
-    /// When it began.
+    id: EventId,
+    /// Its type.
+    #[serde(rename = "type")]
+    event_type: String,
+    /// When it was accepted.
     #[serde(serialize_with = "shared::domain::clock::timestamp")]
-    started_at: OffsetDateTime,
-    /// How long it took, in milliseconds.
-    duration_ms: i32,
-    /// How it ended.
-    outcome: Outcome,
-    /// The receiver's HTTP status.
-    response_status: Option<i16>,
-    /// The first 4 KiB of the receiver's answer; bytes that are not UTF-8 are replaced.
-    response_body: Option<String>,
-    /// What went wrong before there was an answer.
-    error: Option<String>,
+    accepted_at: OffsetDateTime,
+    /// Media type of its payload.
+    content_type: String,
+    /// The key that its producer sent; of a CloudEvent, its `source` and `id` as a JSON array.
+    idempotency_key: Option<String>,
+    /// The producer's ordering key. Pulled deliveries come in no order.
+    ordering_key: Option<String>,
+    /// The organisation's customer whose event it is.
+    tenant: Option<String>,
+    /// W3C trace context of the request that brought it.
+    traceparent: Option<String>,
+    /// What tracing systems added to that context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    tracestate: Option<String>,
+    /// W3C Baggage of that request, where Penstock is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    baggage: Option<String>,
+    /// The context attributes of a CloudEvent, its extensions included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    cloudevent: Option<Box<RawValue>>,
+    /// The payload, byte for byte, when it is JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<Box<RawValue>>,
+    /// The payload in base64 when it is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    data_base64: Option<String>,
 }
 
-impl From<AttemptRow> for AttemptView {
-    fn from(row: AttemptRow) -> Self {
-        Self {
-            number: row.number,
-            started_at: row.started_at,
-            duration_ms: row.duration_ms,
-            outcome: row.outcome,
-            response_status: row.response_status,
-            response_body: row
-                .response_body
-                .map(|body| String::from_utf8_lossy(&body).into_owned()),
-            error: row.error,
-        }
-    }
-}
-
-/// The shown deliveries of an event, while they are collected.
-#[derive(Debug, Default)]
-pub(crate) struct Deliveries {
-    shown: Vec<DeliveryView>,
-    total: i64,
-}
-
-impl Deliveries {
-    /// Adds the next delivery, with its attempts when they are shown.
-    pub(crate) fn add(&mut self, row: DeliveryRow, attempts: Option<Attempts>) {
-        let (log, recorded) = attempts.map(|attempts| (attempts.shown, attempts.total)).unzip();
-        self.total = row.of_event;
-        self.shown.push(DeliveryView {
-            endpoint_id: row.endpoint_id,
-            status: row.status,
-            attempts: row.attempts,
-            last_outcome: row.last_outcome,
-            next_attempt_at: row.next_attempt_at,
-            finished_at: row.finished_at,
-            attempt_log: log,
-            attempts_recorded: recorded,
-        });
-    }
-}
-
-/// The shown attempts of a delivery, while they are collected.
-#[derive(Debug, Default)]
-pub(crate) struct Attempts {
-    shown: Vec<AttemptView>,
-    total: i64,
-}
-
-impl Attempts {
-    /// Adds the next attempt.
-    pub(crate) fn add(&mut self, row: AttemptRow) {
-        self.total = row.of_delivery;
-        self.shown.push(row.into());
-    }
+/// An event as a structured CloudEvent 1.0: the attributes of its producer, or those that a webhook in the format
+/// `cloudevents` has. The extensions `tenant`, `traceparent` and `tracestate` are added where the event has them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PulledCloudEvent {
+    /// The version of the specification: `1.0`.
+    specversion: &'static str,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    attributes: Map<String, Value>,
+    /// The payload, byte for byte, when it is JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<Box<RawValue>>,
+    /// The payload in base64 when it is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    data_base64: Option<String>,
 }
 
 impl EventView {
@@ -187,6 +150,65 @@ impl EventView {
             data_base64,
             deliveries: deliveries.shown,
             deliveries_total: deliveries.total,
+        })
+    }
+}
+
+impl PulledEvent {
+    /// The event of a leased delivery.
+    ///
+    /// # Errors
+    /// When what is stored cannot be shown.
+    pub(crate) fn new(row: PulledRow) -> Result<Self, ApiError> {
+        let (data, data_base64) = payload(&row.content_type, row.data)?;
+        Ok(Self {
+            id: row.event_id,
+            event_type: row.event_type,
+            accepted_at: row.accepted_at,
+            content_type: row.content_type,
+            idempotency_key: row.idempotency_key,
+            ordering_key: row.ordering_key,
+            tenant: row.tenant,
+            traceparent: row.traceparent,
+            tracestate: row.tracestate,
+            baggage: row.baggage,
+            cloudevent: row.cloudevent.map(raw_json).transpose()?,
+            data,
+            data_base64,
+        })
+    }
+}
+
+impl PulledCloudEvent {
+    /// The event of a leased delivery, which is of this organisation.
+    ///
+    /// # Errors
+    /// When what is stored cannot be shown.
+    pub(crate) fn new(org_id: OrgId, row: PulledRow) -> Result<Self, ApiError> {
+        let at = row.accepted_at.into();
+        let mut attributes = cloudevent::attributes(&Event {
+            content_type: &row.content_type,
+            cloudevent: row.cloudevent.as_deref(),
+            ordering_key: row.ordering_key.as_deref(),
+            ..Event::of_json(row.event_id, org_id, &row.event_type, at, &row.data)
+        });
+        attributes.remove("specversion");
+        let added = [
+            ("tenant", row.tenant),
+            ("traceparent", row.traceparent),
+            ("tracestate", row.tracestate),
+        ];
+        for (name, value) in added {
+            if let Some(value) = value {
+                attributes.entry(name).or_insert(value.into());
+            }
+        }
+        let (data, data_base64) = payload(&row.content_type, row.data)?;
+        Ok(Self {
+            specversion: SPECVERSION,
+            attributes,
+            data,
+            data_base64,
         })
     }
 }
@@ -218,6 +240,6 @@ fn null() -> Box<RawValue> {
 ///
 /// # Errors
 /// When it is not.
-pub(crate) fn raw_json(text: String) -> Result<Box<RawValue>, ApiError> {
+fn raw_json(text: String) -> Result<Box<RawValue>, ApiError> {
     RawValue::from_string(text).map_err(|error| ApiError::Internal(error.into()))
 }

@@ -1,18 +1,23 @@
-//! Penstock's own event form: `{"type", "data", "idempotency_key", "ordering_key", "tenant"}`. The envelope is read, `data` is
-//! not: it stays the bytes that the producer sent.
+//! The fields of an event, from its producer to the frame: Penstock's own form `{"type", "data", "idempotency_key",
+//! "ordering_key", "tenant"}`, and what is accepted, whichever form it came in. The envelope is read, `data` is not: it stays the
+//! bytes that the producer sent.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use shared::domain::clock::UnixMicros;
+use shared::domain::event::{Event, JSON, TraceContext};
+use shared::domain::id::{EndpointId, EventId, OrgId};
 use shared::domain::name::check_name;
+use shared::wire::frame::EncodedEvent;
 use utoipa::ToSchema;
 
 use crate::domain::field_errors::FieldErrors;
 use crate::domain::json::HALF_A_PAIR;
+use crate::event::check_event_type;
 use crate::event::error::EventError;
 use crate::event::json::{RawFields, check_depth, without_mark};
-use crate::event::{Identity, NewEvent, check_event_type};
 
 /// An event as its producer described it.
 #[derive(Debug, Deserialize)]
@@ -67,6 +72,102 @@ pub(crate) struct EventRequest {
         pattern = r"^\S+$"
     )]
     tenant: Option<String>,
+}
+
+/// What makes a repeat of an event a repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity<'a> {
+    /// No key: each time it is sent it is a new event.
+    Unique,
+    /// The producer's idempotency key.
+    Key(Cow<'a, str>),
+    /// A CloudEvent's `source` and `id`.
+    CloudEvent {
+        /// `source`.
+        source: Cow<'a, str>,
+        /// `id`.
+        id: Cow<'a, str>,
+    },
+}
+
+/// An event that may be accepted.
+#[derive(Clone, Debug)]
+pub struct NewEvent<'a> {
+    /// Its type.
+    pub event_type: Cow<'a, str>,
+    /// Media type of `data`.
+    pub content_type: Cow<'a, str>,
+    /// The payload's bytes.
+    pub data: Cow<'a, [u8]>,
+    /// What makes a repeat a repeat.
+    pub identity: Identity<'a>,
+    /// The context attributes of a CloudEvent, as a JSON object.
+    pub cloudevent: Option<String>,
+    /// Ordered endpoints get the events of one key one after another.
+    pub ordering_key: Option<Cow<'a, str>>,
+    /// The only endpoint that gets it. None: every endpoint that wants it.
+    pub only_to: Option<EndpointId>,
+    /// The organisation's customer whose event it is.
+    pub tenant: Option<Cow<'a, str>>,
+}
+
+impl<'a> NewEvent<'a> {
+    /// A JSON event for every endpoint of no tenant, in no order and unlike any other.
+    pub fn of_json(event_type: impl Into<Cow<'a, str>>, data: impl Into<Cow<'a, [u8]>>) -> Self {
+        Self {
+            event_type: event_type.into(),
+            content_type: JSON.into(),
+            data: data.into(),
+            identity: Identity::Unique,
+            cloudevent: None,
+            ordering_key: None,
+            only_to: None,
+            tenant: None,
+        }
+    }
+}
+
+impl NewEvent<'_> {
+    /// Gives the event its id and its wire form.
+    pub fn encode(
+        &self,
+        org_id: OrgId,
+        accepted_at: UnixMicros,
+        trace: TraceContext<'_>,
+    ) -> (EventId, EncodedEvent) {
+        let tenant = self.tenant.as_deref();
+        let (id, key) = match &self.identity {
+            Identity::Unique => (EventId::at(accepted_at), None),
+            Identity::Key(key) => (
+                EventId::for_key(org_id, tenant, key),
+                Some(Cow::Borrowed(key.as_ref())),
+            ),
+            Identity::CloudEvent { source, id } => {
+                let key = serde_json::to_string(&[source, id]).expect("strings can be written as JSON");
+                (
+                    EventId::for_cloudevent(org_id, tenant, source, id),
+                    Some(Cow::Owned(key)),
+                )
+            }
+        };
+        let event = Event {
+            id,
+            org_id,
+            event_type: &self.event_type,
+            accepted_at,
+            content_type: &self.content_type,
+            idempotency_key: key.as_deref(),
+            traceparent: trace.traceparent,
+            tracestate: trace.tracestate,
+            baggage: trace.baggage,
+            cloudevent: self.cloudevent.as_deref(),
+            ordering_key: self.ordering_key.as_deref(),
+            only_to: self.only_to,
+            tenant,
+            data: &self.data,
+        };
+        (id, EncodedEvent::new(&event))
+    }
 }
 
 /// Reads and checks an event.
@@ -137,65 +238,4 @@ fn is_text(value: Option<&RawValue>) -> Result<Option<&RawValue>, &'static str> 
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::http::error::ApiError;
-
-    fn fields(body: &str) -> String {
-        ApiError::from(parse(body.as_bytes()).unwrap_err()).in_words()
-    }
-
-    #[test]
-    fn data_keeps_its_bytes() {
-        for data in [
-            r#"{"b":1e400, "a":12345678901234567890}"#,
-            r#""\u0000\ud800""#,
-            "null",
-            "[ 1 ,2]",
-        ] {
-            let body = format!(r#"{{"data":{data},"type":"a"}}"#);
-            assert_eq!(&*parse(body.as_bytes()).unwrap().data, data.as_bytes());
-        }
-    }
-
-    #[test]
-    fn a_wrong_body_is_explained_field_by_field() {
-        let deep = format!(r#"{{"type":"a","data":{}{}}}"#, "[".repeat(65), "]".repeat(65));
-        insta::assert_snapshot!(fields("{}"), @"422 type: is missing; data: is missing");
-        insta::assert_snapshot!(fields(r#"{"type":5,"data":1}"#), @"422 type: must be a string");
-        insta::assert_snapshot!(fields(r#"{"type":"","data":1}"#), @"422 type: must not be empty");
-        insta::assert_snapshot!(fields(r#"{"type":"a b","data":1}"#), @"422 type: must not contain white space or control characters");
-        insta::assert_snapshot!(fields(r#"{"type":"a.*","data":1}"#), @"422 type: must not contain `*` or `>`: they are wildcards in filters");
-        insta::assert_snapshot!(fields(r#"{"type":"a\r\nb","data":1}"#), @"422 type: must not contain white space or control characters");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"kind":2}"#), @"422 kind: is not a field of an event");
-        insta::assert_snapshot!(fields(r#"{"type":"a","type":"b","data":1}"#), @"422 type: stands more than once");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"idempotency_key":7}"#), @"422 idempotency_key: must be a string");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":[]}"#), @"422 ordering_key: must be a string");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":""}"#), @"422 ordering_key: must not be empty");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"tenant":7}"#), @"422 tenant: must be a string");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"tenant":"a b"}"#), @"422 tenant: must not contain white space or control characters");
-        insta::assert_snapshot!(fields(r#"{"type":"a\ud800","data":1}"#), @"422 type: holds half of a surrogate pair");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":"\udc00","k\ud83d":1}"#), @"422 k���: is not a field of an event; ordering_key: holds half of a surrogate pair");
-        insta::assert_snapshot!(fields(r#"{"type":"delivery.dead","data":1}"#), @"422 type: is reserved for Penstock's own events");
-        insta::assert_snapshot!(fields(&deep), @"422 data: nested deeper than 64 levels");
-        insta::assert_snapshot!(fields("[]"), @"422 body: must be a JSON object with `type` and `data`");
-        insta::assert_snapshot!(fields(r#"{"type":"a","data":"#), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 19");
-        insta::assert_snapshot!(fields(r#"{"type":5,"data":"#), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 17");
-        insta::assert_snapshot!(fields(""), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 0");
-    }
-
-    #[test]
-    fn a_byte_order_mark_is_ignored_in_front_and_kept_in_the_data() {
-        let body = "\u{feff}{\"type\":\"a\",\"data\":\"\u{feff}\"}";
-        assert_eq!(&*parse(body.as_bytes()).unwrap().data, "\"\u{feff}\"".as_bytes());
-    }
-
-    proptest! {
-        #[test]
-        fn no_body_makes_the_parser_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&body);
-        }
-    }
-}
+mod tests;

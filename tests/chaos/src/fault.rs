@@ -165,7 +165,7 @@ impl Fault {
             Self::StreamFull => stream::full(stage).await,
             Self::LeaderKill => cluster::kill_leader(stage).await,
             Self::LeaderFreeze => cluster::freeze_leader(stage).await,
-            Self::LeaderCutOff => cluster::cut_off_leader(stage).await,
+            Self::LeaderCutOff => Box::pin(cluster::cut_off_leader(stage)).await,
             Self::Network => network::run(stage).await,
             Self::Clock => clock::run(stage).await,
             Self::CrashPoints => crash::run(stage).await,

@@ -45,7 +45,7 @@ fn check(document: &str, tables: &[(&str, String)]) {
     let places = tables.iter();
     let updated = places.fold(text.clone(), |text, (mark, table)| with_table(&text, mark, table));
     if std::env::var_os(UPDATE).is_some() {
-        std::fs::write(root().join(document), updated).unwrap();
+        std::fs::write(root().join(document), updated).expect("a document can be written");
     } else {
         assert!(
             text == updated,

@@ -172,8 +172,7 @@ fn connection_builder(config: &HttpServerConfig) -> auto::Builder<Streams> {
     let mut builder = auto::Builder::new(Streams);
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.idle_timeout)
+        .header_read_timeout(None::<Duration>)
         .max_buf_size(MAX_HEADER_BYTES);
     builder
         .http2()

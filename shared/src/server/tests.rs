@@ -110,6 +110,21 @@ async fn a_client_that_takes_its_answer_too_slowly_makes_room_for_the_next() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed_however_long_a_head_may_take() {
+    let config = HttpServerConfig {
+        header_timeout: Duration::from_mins(1),
+        idle_timeout: Duration::from_millis(200),
+        ..HttpServerConfig::for_operations()
+    };
+    let (address, _server) = start(config, CancellationToken::new()).await;
+    let mut client = ask(address, REQUEST).await;
+    let mut answer = String::new();
+    let closed = tokio::time::timeout(PATIENCE, client.read_to_string(&mut answer)).await;
+    closed.expect("it is closed").expect("an answer, and the end");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
 async fn after_the_stop_only_the_queue_is_accepted_and_not_for_ever() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");

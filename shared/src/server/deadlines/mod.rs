@@ -1,8 +1,9 @@
-//! Deadlines of a connection that hyper does not set: for the head of each request, for an answer that its client does not
-//! take, and for HTTP/2 connections without requests.
+//! Deadlines of a connection: for the head of each request, for an answer that its client does not take, and for the time
+//! without requests.
 //!
-//! hyper's own deadline for heads begins when the request before has been answered. It would also close connections that
-//! are only idle, and a load balancer that is about to send its next request on one gets no answer.
+//! hyper's own deadline for heads is not set. It begins when the request before has been answered, so it would also close
+//! connections that are only idle, and a load balancer that is about to send its next request on one gets no answer. And
+//! it makes and ends a timer for each request; here a connection has one timer for as long as it lasts.
 //!
 //! With pipelining, a partial head that arrives before the previous answer is not noticed: only the deadline for idle
 //! connections covers it.
@@ -28,6 +29,9 @@ const HTTP2: u64 = u64::MAX - 2;
 /// Bytes after which other connections get their turn. The line before a chunk of a body may be of any length, and
 /// hyper reads it for as long as bytes come.
 const TURN: u64 = 32 * 1024;
+
+/// The shortest pause between two looks at a connection's deadlines, however short these are.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// What one connection is doing. Its first head is due from the start.
 #[derive(Clone, Debug)]
@@ -129,13 +133,16 @@ impl Progress {
         } = deadlines;
         let state = &*self.0;
         let at = |millis, wait| state.opened + Duration::from_millis(millis) + wait;
+        // What begins after one look is not due before the next.
+        let pause = patience.min(idle).max(SHORTEST_PAUSE);
         loop {
-            let mut due = Instant::now() + patience;
+            let now = Instant::now();
+            let mut due = now + pause;
             let reading = state.reading.load(Ordering::Relaxed);
             match reading {
-                NOTHING | BODY => {}
-                HTTP2 if state.open.load(Ordering::Relaxed) > 0 => {}
-                HTTP2 => due = due.min(at(state.answered.load(Ordering::Relaxed), idle)),
+                BODY => {}
+                NOTHING | HTTP2 if state.open.load(Ordering::Acquire) > 0 => {}
+                NOTHING | HTTP2 => due = due.min(at(state.answered.load(Ordering::Relaxed), idle)),
                 since => due = due.min(at(since, patience)),
             }
             match state.blocked.load(Ordering::Relaxed) {
@@ -146,7 +153,7 @@ impl Progress {
             if reading != HTTP2 && state.sending.load(Ordering::Relaxed) > 0 {
                 due = due.min(at(state.sending_since.load(Ordering::Relaxed), answer));
             }
-            if due <= Instant::now() {
+            if due <= now {
                 return;
             }
             tokio::time::sleep_until(due).await;
@@ -180,7 +187,8 @@ impl Drop for OpenRequest {
     fn drop(&mut self) {
         let progress = &self.progress;
         progress.0.answered.store(progress.now(), Ordering::Relaxed);
-        let open = progress.0.open.fetch_sub(1, Ordering::Relaxed) - 1;
+        // Whoever reads that none is open reads also when the last one was answered.
+        let open = progress.0.open.fetch_sub(1, Ordering::Release) - 1;
         if self.is_http1 && open == 0 {
             // The next bytes are the next head.
             progress.change(BODY, NOTHING);

@@ -22,7 +22,7 @@ async fn the_deadline_is_for_heads_and_not_for_the_time_between_them() {
     tokio::time::advance(PATIENCE * 3).await;
     assert!(!is_late(&progress), "it sends a body");
     drop(request);
-    tokio::time::advance(PATIENCE * 30).await;
+    tokio::time::advance(PATIENCE * 3).await;
     assert!(!is_late(&progress), "it is idle");
     progress.note_read();
     tokio::time::advance(PATIENCE / 2).await;
@@ -37,6 +37,41 @@ async fn the_first_head_is_due_from_the_start() {
     let progress = Progress::new();
     tokio::time::advance(PATIENCE).await;
     assert!(is_late(&progress));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_late_when_it_has_been_idle_for_long_since_its_last_answer() {
+    let progress = Progress::new();
+    for _ in 0..2 {
+        drop(progress.request(true));
+        tokio::time::advance(IDLE / 2).await;
+        assert!(!is_late(&progress), "it may be idle for a while");
+    }
+    tokio::time::advance(IDLE / 2).await;
+    assert!(is_late(&progress));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_begins_between_two_looks_is_kept() {
+    let progress = Progress::new();
+    let request = progress.request(true);
+    let deadlines = Deadlines {
+        patience: PATIENCE,
+        idle: PATIENCE / 10,
+        answer: ANSWER,
+    };
+    let looking = async {
+        progress.clone().late(deadlines).await;
+        Instant::now()
+    };
+    let answering = async {
+        tokio::time::sleep(PATIENCE / 50).await;
+        drop(request);
+        Instant::now()
+    };
+    let (late, answered) = tokio::join!(looking, answering);
+    let taken = late - answered;
+    assert!((PATIENCE / 20..PATIENCE / 5).contains(&taken), "{taken:?}");
 }
 
 #[tokio::test(start_paused = true)]

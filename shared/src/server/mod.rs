@@ -13,22 +13,23 @@ pub mod metrics_server;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Version};
+use axum::http::{HeaderValue, Response, Version};
 use hyper::body::{Body as _, Incoming};
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
 
 use crate::server::answer_body::{Answer, Streams};
 use crate::server::deadlines::{Deadlines, Progress, WatchedStream};
@@ -111,50 +112,20 @@ struct Connections {
 impl Connections {
     /// Serves a connection, which keeps `slot` until it ends.
     fn serve(&self, stream: TcpStream, slot: Option<OwnedSemaphorePermit>) {
-        let (progress, deadlines) = (Progress::new(), self.deadlines);
-        let (noted, stop) = (progress.clone(), self.stop.clone());
-        let routes = TowerToHyperService::new(self.app.clone());
-        let of_connection = Leftover::default();
-        let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            if let Some(peer) = peer {
-                request.extensions_mut().insert(peer);
-            }
-            let is_http1 = request.version() <= Version::HTTP_11;
-            let open = noted.request(is_http1);
-            let has_body = is_http1 && !request.body().is_end_stream();
-            let unread = has_body.then(|| (of_connection.clone(), Instant::now(), noted.clone()));
-            let leftover = unread.as_ref().map(|(leftover, ..)| leftover.clone());
-            let (answer, stop) = (routes.call(RequestBody::of(request, leftover)), stop.clone());
-            async move {
-                let mut answer = answer.await?;
-                if let Some((leftover, begun, noted)) = unread
-                    && let Some(body) = leftover.take()
-                {
-                    let discard = Discard::of(&answer, deadlines.patience);
-                    let (open, stopped) = (noted.request(is_http1), stop.clone());
-                    #[expect(clippy::disallowed_methods, reason = "it has a deadline")]
-                    tokio::spawn(async move {
-                        tokio::select! {
-                            () = discard.read(body, begun) => {}
-                            // Its answer is on its way; a stop does not wait longer for the rest.
-                            () = closing(&stopped, deadlines.patience) => {}
-                        }
-                        drop(open);
-                    });
-                }
-                // HTTP/2 has a message of its own for this.
-                if is_http1 && stop.is_cancelled() {
-                    let close = HeaderValue::from_static("close");
-                    answer.headers_mut().insert(CONNECTION, close);
-                }
-                Ok::<_, Infallible>(answer.map(|body| Answer::new(body, open, deadlines.answer)))
-            }
+        let progress = Progress::new();
+        let served = Arc::new(Served {
+            app: self.app.clone(),
+            progress: progress.clone(),
+            leftover: Leftover::default(),
+            peer: stream.peer_addr().ok().map(|address| Peer(address.ip())),
+            stop: self.stop.clone(),
+            deadlines: self.deadlines,
         });
+        let service = service_fn(move |request| served.clone().answer(request));
         let stream = WatchedStream::new(stream, progress.clone());
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection.into_owned());
-        let late = progress.late(deadlines);
+        let late = progress.late(self.deadlines);
         #[expect(clippy::disallowed_methods, reason = "`graceful` tracks connections")]
         tokio::spawn(async move {
             tokio::select! {
@@ -164,6 +135,64 @@ impl Connections {
                 () = late => tracing::debug!("closed a connection that took too long"),
             }
             drop(slot);
+        });
+    }
+}
+
+/// What the requests of one connection share.
+struct Served {
+    app: Router,
+    progress: Progress,
+    leftover: Leftover,
+    peer: Option<Peer>,
+    stop: CancellationToken,
+    deadlines: Deadlines,
+}
+
+impl Served {
+    /// Answers a request whose head has just arrived.
+    fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
+        let is_http1 = request.version() <= Version::HTTP_11;
+        let open = self.progress.request(is_http1);
+        let has_body = is_http1 && !request.body().is_end_stream();
+        let begun = has_body.then(Instant::now);
+        let leftover = has_body.then(|| self.leftover.clone());
+        // A router is always ready.
+        let answer = self.app.clone().call(RequestBody::of(request, leftover));
+        async move {
+            let mut answer = answer.await?;
+            if let Some(begun) = begun
+                && let Some(body) = self.leftover.take()
+            {
+                let discard = Discard::of(&answer, self.deadlines.patience);
+                self.clone().discard(body, begun, discard);
+            }
+            // HTTP/2 has a message of its own for this.
+            if is_http1 && self.stop.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
+            }
+            Ok(answer.map(|body| Answer::new(body, open, self.deadlines.answer)))
+        }
+    }
+
+    /// Reads what a handler has left of an HTTP/1 request's body.
+    fn discard(self: Arc<Self>, body: Incoming, begun: Instant, discard: Discard) {
+        let open = self.progress.request(true);
+        #[expect(clippy::disallowed_methods, reason = "it has a deadline")]
+        tokio::spawn(async move {
+            tokio::select! {
+                () = discard.read(body, begun) => {}
+                // Its answer is on its way; a stop does not wait longer for the rest.
+                () = closing(&self.stop, self.deadlines.patience) => {}
+            }
+            drop(open);
         });
     }
 }

@@ -13,13 +13,11 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, options};
 use serde_json::Value;
-use shared::process::panics::panic_text;
 use shared::process::telemetry::{Readiness, health_routes};
 use shared::server::rules::RulesLayer;
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
 use tower::{ServiceBuilder, ServiceExt as _};
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -32,6 +30,7 @@ use crate::http::admission::AdmissionLayer;
 use crate::http::cors::CorsLayer;
 use crate::http::error::ApiError;
 use crate::http::metrics::RecordLayer;
+use crate::http::panics::CatchPanicLayer;
 use crate::http::request_ids::RequestIdLayer;
 use crate::http::trace::TraceLayer;
 use crate::keys::cache::KeyCache;
@@ -120,7 +119,7 @@ fn with_common_layers(
             HeaderValue::from_static("nosniff"),
         ))
         .layer(option_layer(cors))
-        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(CatchPanicLayer)
         .layer(RulesLayer)
         .layer(sessions);
     let routes = routes.method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
@@ -150,11 +149,6 @@ fn trimmed(uri: &Uri) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(text.parse().ok().filter(|_| !path.is_empty())?);
     Uri::from_parts(parts).ok()
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer calls")]
-fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
-    ApiError::Internal(anyhow::anyhow!("a handler panicked: {}", panic_text(&*panic))).into_response()
 }
 
 /// Drops what is too old from the caches, until the stop.

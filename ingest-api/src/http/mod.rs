@@ -24,4 +24,5 @@ pub(crate) mod large_json;
 pub mod rate_headers;
 pub(crate) mod cors;
 pub(crate) mod metrics;
+pub(crate) mod panics;
 pub(crate) mod request_ids;

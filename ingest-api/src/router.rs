@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
-use axum::http::{HeaderValue, Uri};
+use axum::http::Uri;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, options};
@@ -18,7 +17,6 @@ use shared::server::rules::RulesLayer;
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
 use tower::{ServiceBuilder, ServiceExt as _};
-use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use self::table::portal_routes;
@@ -105,19 +103,6 @@ fn with_common_layers(
         .layer(RequestIdLayer::default())
         .layer(RecordLayer::default())
         .layer(option_layer(traces))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            X_FRAME_OPTIONS,
-            HeaderValue::from_static("DENY"),
-        ))
-        // Answers hold customers' data: no cache may keep them.
-        .layer(SetResponseHeaderLayer::if_not_present(
-            CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
         .layer(option_layer(cors))
         .layer(CatchPanicLayer)
         .layer(RulesLayer)

@@ -25,4 +25,5 @@ pub mod rate_headers;
 pub(crate) mod cors;
 pub(crate) mod metrics;
 pub(crate) mod panics;
+pub(crate) mod default_headers;
 pub(crate) mod request_ids;

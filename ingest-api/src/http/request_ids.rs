@@ -1,4 +1,4 @@
-//! Each request's id, and a log line for each that is refused.
+//! Each request's id, a log line for each that is refused, and the headers of every answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 use crate::http::admitted::Admitted;
+use crate::http::default_headers;
 use crate::http::error::{Cause, ErrorText};
 
 /// Where an id comes and goes.
@@ -56,7 +57,8 @@ impl Ids {
     }
 }
 
-/// Gives every request an id, returns it, and logs it when the request is refused.
+/// Gives every request an id, returns it beside the headers of every answer, and logs it when the request is refused. One
+/// layer for all of this: each moves every answer once more.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestIdLayer(Arc<Ids>);
 
@@ -140,7 +142,9 @@ where
                     log(this.id, this.method, &shown(route, this.uri.path()), response);
                 }
             }
-            response.headers_mut().insert(HEADER, this.id.clone());
+            let headers = response.headers_mut();
+            default_headers::add(headers);
+            headers.insert(HEADER, this.id.clone());
         }
         Poll::Ready(answer)
     }

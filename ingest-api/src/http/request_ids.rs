@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use data_encoding::HEXLOWER;
 use pin_project_lite::pin_project;
 use shared::process::line_limit::LineLimit;
 use shared::secret::random_bytes;
@@ -52,8 +53,10 @@ impl Ids {
 
     fn next(&self) -> HeaderValue {
         let number = self.last.fetch_add(1, Ordering::Relaxed);
-        let text = format!("{:016x}{number:016x}", self.replica);
-        HeaderValue::try_from(text).expect("digits are ASCII")
+        let id = (u128::from(self.replica) << 64) | u128::from(number);
+        let mut text = [0; 32];
+        HEXLOWER.encode_mut(&id.to_be_bytes(), &mut text);
+        HeaderValue::from_bytes(&text).expect("digits are ASCII")
     }
 }
 

@@ -1,6 +1,7 @@
 //! The wall clock, read in one place, and the one form in which times are written.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, UtcOffset};
@@ -11,11 +12,11 @@ use time::{OffsetDateTime, UtcOffset};
 pub struct UnixMicros(i64);
 
 impl UnixMicros {
-    /// The time now.
+    /// The time now. A clock that shows a time before the epoch shows the epoch here.
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn now() -> Self {
-        let nanos = OffsetDateTime::now_utc().unix_timestamp_nanos();
-        Self(i64::try_from(nanos / 1_000).unwrap_or(i64::MAX))
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// From a count of microseconds since the epoch.

@@ -14,7 +14,6 @@ use crate::app::App;
 use crate::http::admitted::{Admitted, Source, check_limits, within_limit};
 use crate::http::callers::bearer_token;
 use crate::http::error::ApiError;
-use crate::http::guarded_body::GuardedBody;
 use crate::http::portal;
 use crate::http::rate_headers;
 use crate::keys::moment::Moment;
@@ -110,7 +109,6 @@ where
         rate_headers::write(&decision, response.headers_mut());
         return Ok(response);
     }
-    let mut request = request.map(|body| GuardedBody::guard(body, admitted.admittance()));
     request.extensions_mut().insert(admitted.clone());
     let mut response = inner.call(request).await?;
     if !response.status().is_success() {

@@ -5,7 +5,6 @@ use std::error::Error as _;
 use std::pin::pin;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
@@ -23,10 +22,11 @@ use tokio::time::timeout;
 use crate::app::App;
 use crate::domain::json::in_words;
 use crate::event::json::without_mark;
-use crate::http::admitted::KeyChanged;
+use crate::http::admitted::{Admitted, KeyChanged};
 use crate::http::body_limits::BodyLimits;
 use crate::http::decompress::{codings, compressed_limit, decompress};
 use crate::http::error::ApiError;
+use crate::http::guarded_body::GuardedBody;
 use crate::http::room::Held;
 use crate::http::trace::{Publishing, Traced};
 use crate::http::trace_context::CarriedTrace;
@@ -42,7 +42,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 pub(crate) struct RequestBody {
     /// The request's headers.
     pub headers: HeaderMap,
-    body: Body,
+    body: GuardedBody,
     app: Arc<App>,
     /// What its events belong to, when it is traced.
     traced: Option<Traced>,
@@ -54,9 +54,10 @@ impl FromRequest<Arc<App>> for RequestBody {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Infallible> {
         let (parts, body) = request.into_parts();
         let traced = app.traces.as_ref().and_then(|_| parts.extensions.get().cloned());
+        let admitted = parts.extensions.get::<Admitted>();
         Ok(Self {
+            body: GuardedBody::new(body, admitted.map(|admitted| admitted.admittance().clone())),
             headers: parts.headers,
-            body,
             app: app.clone(),
             traced,
         })
@@ -158,7 +159,7 @@ impl RequestBody {
 
 async fn read_coded(
     headers: &HeaderMap,
-    body: Body,
+    body: GuardedBody,
     limit: usize,
     bodies: &BodyLimits,
 ) -> Result<Bytes, ApiError> {
@@ -175,7 +176,7 @@ async fn read_coded(
     decompress(sent, &codings, limit, bodies).await
 }
 
-async fn read_plain(body: Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
+async fn read_plain(body: GuardedBody, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
     // Before reading: a client that sent `Expect: 100-continue` then gets this answer instead of the 100.
     if body.size_hint().lower() > limit as u64 {
         return Err(ApiError::TooLarge { limit });
@@ -191,7 +192,7 @@ async fn read_plain(body: Body, limit: usize, bodies: &BodyLimits) -> Result<Byt
 }
 
 /// Reads a body to its end, or until it is refused. Most bodies arrive in one piece, which is not copied.
-async fn gather(mut body: Body, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
+async fn gather(mut body: GuardedBody, limit: usize, bodies: &BodyLimits) -> Result<Bytes, ApiError> {
     let mut gathered: Option<Held> = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken(&error))?;

@@ -45,36 +45,38 @@ type Held = Pin<Box<dyn Future<Output = Part> + Send>>;
 /// A part of a body, or its end.
 type Part = Option<Result<Frame<Bytes>, axum::Error>>;
 
-/// A body that ends with [`KeyChanged`] when the key of its request is changed while it comes.
+/// The body of a request with a key, or without. It ends with [`KeyChanged`] when the key is changed while it comes.
+#[derive(Default)]
 pub(crate) struct GuardedBody {
     body: Body,
-    admittance: Arc<Admittance>,
+    /// The request's admission, if it has a key.
+    admittance: Option<Arc<Admittance>>,
     /// Whether it arrived after the headers.
     has_waited: bool,
     held: Option<Held>,
 }
 
 impl GuardedBody {
-    /// Guards a body. An empty one needs no guard.
-    pub(crate) fn guard(body: Body, admittance: &Arc<Admittance>) -> Body {
-        if body.is_end_stream() {
-            return body;
-        }
-        Body::new(Self {
+    /// Guards the body of a request that was admitted by its key, or that needed none.
+    pub(crate) fn new(body: Body, admittance: Option<Arc<Admittance>>) -> Self {
+        Self {
             body,
-            admittance: admittance.clone(),
+            admittance,
             has_waited: false,
             held: None,
-        })
+        }
     }
 
     /// Passes on a part that arrived later than the headers, if the key is unchanged.
     fn pass(&mut self, part: Part, context: &mut Context<'_>) -> Poll<Part> {
-        match self.admittance.is_unchanged() {
+        let Some(admittance) = &self.admittance else {
+            return Poll::Ready(part);
+        };
+        match admittance.is_unchanged() {
             Some(true) => Poll::Ready(part),
             Some(false) => Poll::Ready(Some(Err(axum::Error::new(KeyChanged)))),
             None => {
-                let admittance = self.admittance.clone();
+                let admittance = admittance.clone();
                 let held = self.held.insert(Box::pin(async move {
                     match admittance.check_unchanged().await {
                         Ok(()) => part,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::http::Uri;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
@@ -98,8 +98,6 @@ fn with_common_layers(
 ) -> Router {
     // One stack: a router boxes every route again for each layer that is added by itself.
     let layers = ServiceBuilder::new()
-        // Bodies are read with limits of their own, whose errors name the limit.
-        .layer(DefaultBodyLimit::disable())
         .layer(RequestIdLayer::default())
         .layer(RecordLayer::default())
         .layer(option_layer(traces))

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::OriginalUri;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::{EndpointId, EventId};
@@ -64,7 +63,7 @@ impl Receiver {
         }));
         // Not the receiver itself: the server would keep alive what it ends with.
         let inner = Arc::downgrade(&receiver.0);
-        let receive = async move |uri: OriginalUri, headers, body| match inner.upgrade() {
+        let receive = async move |uri: Uri, headers, body| match inner.upgrade() {
             Some(inner) => Self(inner).receive(uri.path(), headers, body).await,
             None => StatusCode::GONE.into_response(),
         };

@@ -16,6 +16,7 @@ use super::same_origin::{is_marked, is_same_origin};
 use super::session::{Session, no_cookie};
 use crate::app::App;
 use crate::domain::session::SignedIn;
+use crate::http::callers::X_API_KEY;
 use crate::http::error::ApiError;
 use crate::keys::error::KeyError;
 
@@ -65,7 +66,7 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let headers = request.headers();
-        let has_key = headers.contains_key(AUTHORIZATION) || headers.contains_key("x-api-key");
+        let has_key = headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY);
         if has_key || !is_marked(headers) {
             return Either::Right(self.inner.call(request));
         }

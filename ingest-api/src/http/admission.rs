@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 
 use crate::app::App;
 use crate::http::admitted::{Admitted, Source, check_limits, within_limit};
-use crate::http::callers::bearer_token;
+use crate::http::callers::{X_API_KEY, bearer_token};
 use crate::http::error::ApiError;
 use crate::http::portal;
 use crate::http::rate_headers;
@@ -122,7 +122,7 @@ where
 
 /// The key of `Authorization: Bearer …` or `X-API-Key: …`.
 fn presented_key(headers: &HeaderMap) -> Result<&str, ApiError> {
-    if let Some(value) = headers.get("x-api-key") {
+    if let Some(value) = headers.get(X_API_KEY) {
         return value
             .to_str()
             .map_err(|_| ApiError::Unauthorized("the API key is not valid"));

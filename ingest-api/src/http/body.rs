@@ -1,5 +1,6 @@
 //! Reading request bodies, bounded in size, in time and in memory.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::pin::pin;
@@ -77,10 +78,14 @@ impl RequestBody {
     }
 
     /// The media type in lower case and without parameters.
-    pub(crate) fn media_type(&self) -> Option<String> {
+    pub(crate) fn media_type(&self) -> Option<Cow<'_, str>> {
         let value = self.headers.get(CONTENT_TYPE)?.to_str().ok()?;
-        let media_type = value.split(';').next().unwrap_or_default();
-        Some(media_type.trim().to_ascii_lowercase())
+        let media_type = value.split(';').next().unwrap_or_default().trim();
+        let mut lower = Cow::Borrowed(media_type);
+        if media_type.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            lower.to_mut().make_ascii_lowercase();
+        }
+        Some(lower)
     }
 
     /// Refuses a body that is not announced as JSON.

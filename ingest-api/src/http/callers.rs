@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
 use shared::domain::id::OrgId;
 
 use crate::app::App;
@@ -16,6 +16,9 @@ use crate::domain::scope::Scope;
 use crate::event::NewEvent;
 use crate::http::admitted::{Admitted, address_of};
 use crate::http::error::ApiError;
+
+/// Where an API key may stand, besides `Authorization`.
+pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A request whose key may send events, and whose quotas are not used up.
 #[derive(Clone, Debug)]

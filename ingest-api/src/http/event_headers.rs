@@ -16,11 +16,13 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header as errors name it.
 const IDEMPOTENCY_HEADER: &str = "Idempotency-Key";
 
+const CE_SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Whether a request is a CloudEvent in binary mode, provided that its content type is none of CloudEvents' own.
 pub(crate) fn is_binary_cloudevent(headers: &HeaderMap) -> bool {
-    headers.contains_key("ce-specversion")
+    headers.contains_key(CE_SPECVERSION)
 }
 
 /// Reads a CloudEvent in binary mode.

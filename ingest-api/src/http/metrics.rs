@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, Response, StatusCode};
@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 /// The series of one route, method and status.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Series {
     method: &'static str,
     status: StatusCode,
@@ -35,6 +35,11 @@ impl Series {
             duration: metrics::histogram!("penstock_http_request_duration_seconds", &labels),
         }
     }
+
+    fn record(&self, took: Duration) {
+        self.requests.increment(1);
+        self.duration.record(took);
+    }
 }
 
 /// The series so far, by route. They are kept here because they are few, and because the recorder's look-up by labels
@@ -43,20 +48,18 @@ impl Series {
 pub(crate) struct HttpMetrics(RwLock<HashMap<String, Vec<Series>>>);
 
 impl HttpMetrics {
-    fn series(&self, route: &str, method: &'static str, status: StatusCode) -> Series {
-        let of_route = |known: &HashMap<String, Vec<Series>>| {
-            let mut series = known.get(route)?.iter();
-            series
-                .find(|series| series.method == method && series.status == status)
-                .cloned()
-        };
-        let known = of_route(&self.0.read().unwrap_or_else(PoisonError::into_inner));
-        known.unwrap_or_else(|| {
-            let series = Series::new(route, method, status);
-            let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-            all.entry(route.to_owned()).or_default().push(series.clone());
-            series
-        })
+    fn record(&self, route: &str, method: &'static str, status: StatusCode, took: Duration) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut of_route = known.get(route).into_iter().flatten();
+        if let Some(series) = of_route.find(|series| series.method == method && series.status == status) {
+            series.record(took);
+            return;
+        }
+        drop(known);
+        let series = Series::new(route, method, status);
+        series.record(took);
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.entry(route.to_owned()).or_default().push(series);
     }
 }
 
@@ -129,9 +132,8 @@ where
         let answer = ready!(this.answer.poll(context));
         if let Ok(response) = &answer {
             let route = this.route.as_ref().map_or("unknown", MatchedPath::as_str);
-            let series = this.metrics.series(route, this.method, response.status());
-            series.requests.increment(1);
-            series.duration.record(this.started.elapsed());
+            let took = this.started.elapsed();
+            this.metrics.record(route, this.method, response.status(), took);
         }
         Poll::Ready(answer)
     }

@@ -1,13 +1,15 @@
 //! Gathering events into frames.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use shared::process::replicas::Replicas;
 use shared::wire::frame::{self, EncodedEvent};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::publish::arrivals::Arrivals;
 use crate::publish::error::PublishError;
 use crate::publish::load::{LONG_WAIT, Load, Wait};
 
@@ -19,6 +21,8 @@ const MAX_YIELDS: usize = 4;
 pub(crate) struct Pending {
     /// The event.
     pub event: EncodedEvent,
+    /// When it was handed over.
+    pub arrived: Instant,
     /// When its request is answered at the latest.
     pub deadline: Instant,
     /// Where its request waits.
@@ -30,16 +34,23 @@ pub(crate) struct Pending {
 /// The events of one stream that are not in a frame yet.
 #[derive(Debug)]
 pub(crate) struct Gathering {
-    arriving: mpsc::UnboundedReceiver<Pending>,
+    arrivals: Arc<Arrivals>,
     gathered: VecDeque<Pending>,
     load: Load,
 }
 
+/// Whoever hands over an event after the end is told so.
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.arrivals.close();
+    }
+}
+
 impl Gathering {
     /// Of events that arrive here, at one of so many replicas.
-    pub(crate) fn new(arriving: mpsc::UnboundedReceiver<Pending>, replicas: Replicas) -> Self {
+    pub(crate) fn new(arrivals: Arc<Arrivals>, replicas: Replicas) -> Self {
         Self {
-            arriving,
+            arrivals,
             gathered: VecDeque::new(),
             load: Load::new(replicas, Instant::now()),
         }
@@ -49,11 +60,8 @@ impl Gathering {
     pub(crate) async fn next_frame(&mut self, stop: &CancellationToken) -> Option<Vec<Pending>> {
         loop {
             if self.gathered.is_empty() {
-                match stop.run_until_cancelled(self.arriving.recv()).await? {
-                    Some(first) => self.gathered.push_back(first),
-                    // Nobody is left who could send one.
-                    None => stop.cancelled().await,
-                }
+                stop.run_until_cancelled(self.arrivals.wait_for(1)).await?;
+                self.arrivals.take(1, &mut self.gathered);
             }
             self.gather().await;
             if let Some(wait) = self.load.next_wait() {
@@ -74,9 +82,7 @@ impl Gathering {
         for _ in 0..MAX_YIELDS {
             let before = self.gathered.len();
             tokio::task::yield_now().await;
-            while let Ok(pending) = self.arriving.try_recv() {
-                self.gathered.push_back(pending);
-            }
+            self.arrivals.take(usize::MAX, &mut self.gathered);
             if self.gathered.len() == before || self.gathered.len() >= frame::MAX_EVENTS {
                 return;
             }
@@ -86,28 +92,30 @@ impl Gathering {
     /// Gathers until the frame is as large as those before, and longer if that pays.
     async fn wait(&mut self, wait: Wait) {
         let begun = Instant::now();
-        let short = begun + wait.short;
-        while self.gathered.len() < wait.events && self.receive(short).await {}
+        self.gather_until(wait.events, begun + wait.short).await;
         let Some(long) = wait.long else {
             return;
         };
-        let before = self.gathered.len();
-        let gap = || (Instant::now() + long.gap).min(begun + LONG_WAIT);
-        while self.gathered.len() < frame::MAX_EVENTS && self.receive(gap()).await {}
+        let (before, mut last) = (self.gathered.len(), Instant::now());
+        loop {
+            let count = self.gathered.len();
+            let until = (last + long.gap).min(begun + LONG_WAIT);
+            self.gather_until(frame::MAX_EVENTS, until).await;
+            match self.gathered.back() {
+                Some(newest) if self.gathered.len() > count => last = newest.arrived,
+                _ => break,
+            }
+        }
         if self.gathered.len() < long.full.max(before + before / 2) {
             self.load.go_without();
         }
     }
 
-    /// Takes what arrives next; false when nothing does until then.
-    async fn receive(&mut self, until: Instant) -> bool {
-        match timeout_at(until, self.arriving.recv()).await {
-            Ok(Some(pending)) => {
-                self.gathered.push_back(pending);
-                true
-            }
-            Ok(None) | Err(_) => false,
-        }
+    /// Gathers until so many events are there in all, or until then.
+    async fn gather_until(&mut self, events: usize, until: Instant) {
+        let missing = events.saturating_sub(self.gathered.len());
+        let _ = timeout_at(until, self.arrivals.wait_for(missing)).await;
+        self.arrivals.take(missing, &mut self.gathered);
     }
 
     /// Takes the oldest events that fit into a frame; those past their deadline are answered instead.
@@ -133,11 +141,9 @@ impl Gathering {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::Arc;
     use std::task::Poll;
     use std::time::Duration;
 
-    use shared::domain::event::Event;
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -157,9 +163,9 @@ mod tests {
 
     /// The same at one of so many replicas.
     async fn frame_sizes_of(replicas: u32, pauses: &[Duration]) -> Vec<usize> {
-        let (arrivals, arriving) = mpsc::unbounded_channel();
+        let arrivals = Arc::<Arrivals>::default();
         let room = Arc::new(Semaphore::new(pauses.len()));
-        let mut gathering = Gathering::new(arriving, one_of(replicas));
+        let mut gathering = Gathering::new(arrivals.clone(), one_of(replicas));
         let stop = CancellationToken::new();
         let end = stop.clone();
         let sending = async move {
@@ -167,14 +173,7 @@ mod tests {
                 if !pause.is_zero() {
                     tokio::time::sleep(*pause).await;
                 }
-                let event = EncodedEvent::new(&Event::sample());
-                let pending = Pending {
-                    event,
-                    deadline: Instant::now() + Duration::from_secs(1),
-                    answer: oneshot::channel().0,
-                    _room: room.clone().try_acquire_owned().expect("there is room"),
-                };
-                arrivals.send(pending).expect("somebody gathers");
+                arrivals.push(Pending::sample(&room)).expect("somebody gathers");
             }
             tokio::time::sleep(SHORT_WAIT * 10).await;
             end.cancel();
@@ -201,11 +200,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn when_nobody_is_left_who_could_send_an_event_it_waits_for_the_stop() {
+    async fn while_nobody_sends_an_event_it_waits_for_the_stop() {
         const MOST_POLLS: usize = 100;
-        let (arrivals, arriving) = mpsc::unbounded_channel();
-        drop(arrivals);
-        let (mut gathering, stop) = (Gathering::new(arriving, one_of(1)), CancellationToken::new());
+        let (mut gathering, stop) = (
+            Gathering::new(Arc::default(), one_of(1)),
+            CancellationToken::new(),
+        );
         let mut polls = 0;
         let busy = poll_fn(|_| {
             polls += 1;
@@ -272,23 +272,14 @@ mod tests {
     /// How long such senders wait in all.
     async fn time_of_senders(replicas: u32) -> Duration {
         const SENDERS: usize = 32;
-        let (arrivals, arriving) = mpsc::unbounded_channel();
-        let mut gathering = Gathering::new(arriving, one_of(replicas));
+        let arrivals = Arc::<Arrivals>::default();
+        let mut gathering = Gathering::new(arrivals.clone(), one_of(replicas));
         let room = Arc::new(Semaphore::new(SENDERS));
         let begun = Instant::now();
         for _ in 0..FRAMES_WITHOUT {
             for _ in 0..SENDERS {
-                let event = EncodedEvent::new(&Event::sample());
-                let pending = Pending {
-                    event,
-                    deadline: Instant::now() + Duration::from_secs(1),
-                    answer: oneshot::channel().0,
-                    _room: room
-                        .clone()
-                        .try_acquire_owned()
-                        .expect("the frame before has freed it"),
-                };
-                arrivals.send(pending).expect("somebody gathers");
+                // The frame before has freed its room.
+                arrivals.push(Pending::sample(&room)).expect("somebody gathers");
             }
             let frame = gathering.next_frame(&CancellationToken::new()).await;
             assert_eq!(frame.map(|frame| frame.len()), Some(SENDERS));

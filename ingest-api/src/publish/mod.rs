@@ -7,6 +7,7 @@
 //! times what an event in it costs. A system that is not under [load](crate::publish::load) sends frames of one event, at once.
 
 pub(crate) mod error;
+mod arrivals;
 mod load;
 pub(crate) mod gathering;
 pub(crate) mod send;
@@ -24,11 +25,12 @@ use shared::process::shutdown::Tasks;
 use shared::process::telemetry::Readiness;
 use shared::wire::frame::EncodedEvent;
 use shared::wire::stream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::publish::arrivals::Arrivals;
 use crate::publish::error::PublishError;
 use crate::publish::gathering::{Gathering, Pending};
 use crate::publish::lane::Sending;
@@ -41,7 +43,7 @@ const QUEUE_OVERHEAD: usize = 256;
 /// Hands events to the tasks that publish them.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
-    partitions: Arc<[mpsc::UnboundedSender<Pending>]>,
+    partitions: Arc<[Arc<Arrivals>]>,
     // Bounds the queues in bytes, whatever the size of the events.
     room: Arc<Semaphore>,
     room_bytes: u32,
@@ -58,21 +60,21 @@ impl Publisher {
         readiness: Readiness,
         tasks: &Tasks,
     ) -> Self {
-        let (mut senders, mut watched) = (Vec::new(), Vec::new());
+        let (mut partitions, mut watched) = (Vec::new(), Vec::new());
         for partition in 0..config.streams.event_streams {
-            let (sender, events) = mpsc::unbounded_channel();
+            let arrivals = Arc::<Arrivals>::default();
             let (subject, tally) = (stream::subject(partition), Arc::<Tally>::default());
             let sending = Sending::new(nats, subject.clone(), tally.clone());
-            let gathering = Gathering::new(events, replicas.clone());
+            let gathering = Gathering::new(arrivals.clone(), replicas.clone());
             let lane = lane(gathering, sending, tasks.stop().clone());
             tasks.spawn_long_lived("publisher", lane);
-            senders.push(sender);
+            partitions.push(arrivals);
             watched.push(Watched::new(stream::name(partition), subject, tally));
         }
         let watching = wedge::watch(watched, nats.clone(), readiness, tasks.stop().clone());
         tasks.spawn_long_lived("storage watch", watching);
         Self {
-            partitions: senders.into(),
+            partitions: partitions.into(),
             room: Arc::new(Semaphore::new(config.publish.publish_queue_bytes as usize)),
             room_bytes: config.publish.publish_queue_bytes,
             timeout: config.publish.publish_timeout,
@@ -101,15 +103,14 @@ impl Publisher {
             u32::try_from(self.partitions.len()).expect("the configuration allows 256 streams at most");
         let partition = event.spread().partition(count);
         let (answer, answered) = oneshot::channel();
-        let pending = Pending {
+        let arrived = Instant::now();
+        self.partitions[partition as usize].push(Pending {
             event,
-            deadline: Instant::now() + self.timeout,
+            arrived,
+            deadline: arrived + self.timeout,
             answer,
             _room: room,
-        };
-        self.partitions[partition as usize]
-            .send(pending)
-            .map_err(|_| PublishError::Stopping)?;
+        })?;
         Ok(answered)
     }
 }

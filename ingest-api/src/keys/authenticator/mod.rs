@@ -89,6 +89,18 @@ impl Authenticator {
         }
     }
 
+    /// What memory knows of `key`, for a request that came `now`. None when it has to be verified.
+    pub(crate) fn known(
+        self: &Arc<Self>,
+        key: &str,
+        now: Moment,
+    ) -> Option<Result<Arc<VerifiedKey>, KeyError>> {
+        match self.remembered(&self.secrets.digest(key), now) {
+            Remembered::Known(known) => Some(known),
+            Remembered::Unknown | Remembered::Unsure => None,
+        }
+    }
+
     /// Verifies `key`, for a request that came `now`.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::http::Uri;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, options};
+use axum::routing::{MethodRouter, any, get, options};
 use serde_json::Value;
 use shared::process::telemetry::{Readiness, health_routes};
 use shared::server::rules::RulesLayer;
@@ -64,52 +64,61 @@ fn router(operations: Operations) -> Router<Arc<App>> {
 /// The API that producers call, with the admin API unless that has a socket of its own.
 pub(crate) fn routes(app: Arc<App>, readiness: Readiness, with_admin: bool) -> Router {
     let admin = if with_admin { admin() } else { Operations::new() };
-    let admission = AdmissionLayer::new(app.clone());
     let legacy = router(legacy_with_key())
-        .route_layer(admission.clone())
+        .route_layer(AdmissionLayer::new(app.clone()))
         .merge(router(legacy_without_key()))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(map_response(legacy::rewrite));
     let cors = CorsLayer::new(&app.cors_origins);
     let traces = app.traces.clone().map(TraceLayer::new);
-    let contract = router(with_key())
-        .route_layer(admission)
-        .merge(legacy)
+    let with_key = router(with_key()).with_state(app.clone());
+    let others = legacy
         .merge(router(admin))
         .merge(console::routes())
         .with_state(app.clone());
-    let routes = beside_the_contract(readiness).merge(contract);
-    with_common_layers(routes, cors, SessionLayer::new(app), traces)
+    let others = beside_the_contract(readiness).merge(others);
+    with_layers(app, with_key, others, cors, traces)
 }
 
 /// The admin API on a socket of its own.
 pub(crate) fn admin_alone(app: Arc<App>, readiness: Readiness) -> Router {
     let routes = router(admin()).merge(console::routes());
     let routes = routes.with_state(app.clone()).merge(health_routes(readiness));
-    with_common_layers(routes, None, SessionLayer::new(app), None)
+    with_layers(app, Router::new(), routes, None, None)
 }
 
-/// What every answer passes through.
-fn with_common_layers(
-    routes: Router,
+/// Puts what every answer passes through in front of all routes, and admission in front of those that need a key.
+fn with_layers(
+    app: Arc<App>,
+    with_key: Router,
+    others: Router,
     cors: Option<CorsLayer>,
-    sessions: SessionLayer,
     traces: Option<TraceLayer>,
 ) -> Router {
-    // One stack: a router boxes every route again for each layer that is added by itself.
-    let layers = ServiceBuilder::new()
+    let admission = AdmissionLayer::new(app.clone());
+    let common = ServiceBuilder::new()
         .layer(RequestIdLayer::default())
         .layer(RecordLayer::default())
         .layer(option_layer(traces))
         .layer(option_layer(cors))
         .layer(CatchPanicLayer)
         .layer(RulesLayer)
-        .layer(sessions);
-    let routes = routes.method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
-    let known = routes.clone().fallback(async || ApiError::NotFound);
+        .layer(SessionLayer::new(app));
+    // Without the common layers: who asks here has passed them.
+    let known = others
+        .clone()
+        .merge(with_key.clone().layer(admission.clone()))
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .fallback(async || ApiError::NotFound);
+    let unknown = any(move |request| without_slash(known.clone(), request));
+    let unknown: MethodRouter = unknown.layer(common.clone());
+    let not_allowed: MethodRouter = any(async || ApiError::MethodNotAllowed).layer(common.clone());
+    // One stack for each route: a router boxes every route again for each layer that is added by itself.
+    let with_key = with_key.layer((common.clone(), admission));
+    let routes = others.layer(common).merge(with_key);
     routes
-        .fallback(move |request| without_slash(known.clone(), request))
-        .layer(layers)
+        .method_not_allowed_fallback(not_allowed)
+        .fallback_service(unknown)
 }
 
 /// Answers a request for an unknown path: tries it without the slashes at its end.

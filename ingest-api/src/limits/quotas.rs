@@ -1,6 +1,7 @@
 //! The quotas that are used up and whose events are refused, as Postgres had them when it was last asked.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use shared::domain::clock::UnixMicros;
@@ -18,22 +19,28 @@ pub(crate) struct UsedUp {
 
 /// Whose events are refused.
 #[derive(Debug, Default)]
-pub(crate) struct Quotas(RwLock<HashMap<AccountId, UsedUp>>);
+pub(crate) struct Quotas {
+    used_up: RwLock<HashMap<AccountId, UsedUp>>,
+    /// Whether there is one. Every request reads it: unlike a lock it is not written, so that cores do not wait for it.
+    is_any: AtomicBool,
+}
 
 impl Quotas {
     /// The quota of an organisation or a tenant, if it is used up now. It costs nothing while none is.
     pub(crate) fn find(&self, account: impl FnOnce() -> AccountId) -> Option<UsedUp> {
-        let used_up = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if used_up.is_empty() {
+        if !self.is_any.load(Ordering::Relaxed) {
             return None;
         }
+        let used_up = self.used_up.read().unwrap_or_else(PoisonError::into_inner);
         let quota = *used_up.get(&account())?;
         (quota.until > UnixMicros::now()).then_some(quota)
     }
 
     /// Takes in which are used up; the others are not.
     pub(crate) fn replace(&self, used_up: HashMap<AccountId, UsedUp>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = used_up;
+        let mut known = self.used_up.write().unwrap_or_else(PoisonError::into_inner);
+        self.is_any.store(!used_up.is_empty(), Ordering::Relaxed);
+        *known = used_up;
     }
 }
 

@@ -106,7 +106,7 @@ where
 
     fn call(&mut self, request: Request) -> Answering<S::Future> {
         Answering {
-            id: self.ids.of(request.headers()),
+            id: Some(self.ids.of(request.headers())),
             method: request.method().clone(),
             uri: request.uri().clone(),
             route: request.extensions().get().cloned(),
@@ -119,7 +119,8 @@ pin_project! {
     /// Waits for the answer and puts the id on it.
     #[derive(Debug)]
     pub struct Answering<F> {
-        id: HeaderValue,
+        // Some until there is an answer, which it is moved into: a copy costs an allocation.
+        id: Option<HeaderValue>,
         method: Method,
         uri: Uri,
         route: Option<MatchedPath>,
@@ -137,17 +138,17 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let mut answer = ready!(this.answer.poll(context));
-        if let Ok(response) = &mut answer {
+        if let (Ok(response), Some(id)) = (&mut answer, this.id.take()) {
             let status = response.status();
             if status.is_client_error() || status.is_server_error() {
                 let route = this.route.as_ref().map(MatchedPath::as_str);
                 if !is_probes_answer(route, status) {
-                    log(this.id, this.method, &shown(route, this.uri.path()), response);
+                    log(&id, this.method, &shown(route, this.uri.path()), response);
                 }
             }
             let headers = response.headers_mut();
             default_headers::add(headers);
-            headers.insert(HEADER, this.id.clone());
+            headers.insert(HEADER, id);
         }
         Poll::Ready(answer)
     }

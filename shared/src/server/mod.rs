@@ -125,16 +125,24 @@ impl Connections {
         let stream = WatchedStream::new(stream, progress.clone());
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection.into_owned());
-        let late = progress.late(self.deadlines);
         #[expect(clippy::disallowed_methods, reason = "`graceful` tracks connections")]
-        tokio::spawn(async move {
-            tokio::select! {
-                ended = connection => if let Err(error) = ended {
-                    tracing::debug!(error, "connection ended");
-                },
-                () = late => tracing::debug!("closed a connection that took too long"),
+        let serving = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error, "connection ended");
             }
             drop(slot);
+        });
+        let (late, connection) = (progress.late(self.deadlines), serving.abort_handle());
+        // A task of its own: that of the connection is polled several times for each request.
+        #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = serving => {}
+                () = late => {
+                    connection.abort();
+                    tracing::debug!("closed a connection that took too long");
+                }
+            }
         });
     }
 }

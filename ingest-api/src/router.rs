@@ -25,11 +25,10 @@ use crate::app::App;
 use crate::console;
 use crate::console::layer::SessionLayer;
 use crate::http::admission::AdmissionLayer;
+use crate::http::answers::AnswerLayer;
 use crate::http::cors::CorsLayer;
 use crate::http::error::ApiError;
-use crate::http::metrics::RecordLayer;
 use crate::http::panics::CatchPanicLayer;
-use crate::http::request_ids::RequestIdLayer;
 use crate::http::trace::TraceLayer;
 use crate::keys::cache::KeyCache;
 use crate::limits::limiter::RateLimiter;
@@ -97,8 +96,7 @@ fn with_layers(
 ) -> Router {
     let admission = AdmissionLayer::new(app.clone());
     let common = ServiceBuilder::new()
-        .layer(RequestIdLayer::default())
-        .layer(RecordLayer::default())
+        .layer(AnswerLayer::default())
         .layer(option_layer(traces))
         .layer(option_layer(cors))
         .layer(CatchPanicLayer)

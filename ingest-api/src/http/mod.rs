@@ -27,3 +27,4 @@ pub(crate) mod metrics;
 pub(crate) mod panics;
 pub(crate) mod default_headers;
 pub(crate) mod request_ids;
+pub(crate) mod answers;

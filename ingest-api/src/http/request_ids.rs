@@ -1,25 +1,18 @@
-//! Each request's id, a log line for each that is refused, and the headers of every answer.
+//! Each request's id, and a log line for each that is refused.
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use data_encoding::HEXLOWER;
-use pin_project_lite::pin_project;
 use shared::process::line_limit::LineLimit;
 use shared::secret::random_bytes;
-use tower::{Layer, Service};
 use uuid::Uuid;
 
 use crate::http::admitted::Admitted;
-use crate::http::default_headers;
 use crate::http::error::{Cause, ErrorText};
 
 /// Where an id comes and goes.
-const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Where probes ask whether this replica is ready.
 const READYZ: &str = "/readyz";
@@ -31,20 +24,29 @@ static REFUSED: LineLimit = LineLimit::new("refused requests");
 
 /// The numbers of this replica's requests.
 #[derive(Debug)]
-struct Ids {
+pub(crate) struct Ids {
     replica: u64,
     last: AtomicU64,
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        Self {
+            replica: u64::from_le_bytes(random_bytes()),
+            last: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Ids {
     /// Takes the client's id when it is printable ASCII of a bounded length, or makes one: the replica's number and the
     /// request's.
-    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+    pub(crate) fn of(&self, headers: &HeaderMap) -> HeaderValue {
         let is_valid = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
             (1..=MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
         };
-        let mut given = headers.get_all(HEADER).iter();
+        let mut given = headers.get_all(X_REQUEST_ID).iter();
         match (given.next().filter(is_valid), given.next()) {
             (Some(id), None) => id.clone(),
             _ => self.next(),
@@ -60,107 +62,22 @@ impl Ids {
     }
 }
 
-/// Gives every request an id, returns it beside the headers of every answer, and logs it when the request is refused. One
-/// layer for all of this: each moves every answer once more.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestIdLayer(Arc<Ids>);
-
-impl Default for RequestIdLayer {
-    fn default() -> Self {
-        Self(Arc::new(Ids {
-            replica: u64::from_le_bytes(random_bytes()),
-            last: AtomicU64::new(0),
-        }))
-    }
-}
-
-impl<S> Layer<S> for RequestIdLayer {
-    type Service = WithId<S>;
-
-    fn layer(&self, inner: S) -> WithId<S> {
-        WithId {
-            inner,
-            ids: self.0.clone(),
-        }
-    }
-}
-
-/// The service of [`RequestIdLayer`]. Written by hand, because `from_fn` costs each request two boxes.
-#[derive(Clone, Debug)]
-pub(crate) struct WithId<S> {
-    inner: S,
-    ids: Arc<Ids>,
-}
-
-impl<S, B> Service<Request> for WithId<S>
-where
-    S: Service<Request, Response = Response<B>>,
-{
-    type Response = Response<B>;
-    type Error = S::Error;
-    type Future = Answering<S::Future>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request) -> Answering<S::Future> {
-        Answering {
-            id: Some(self.ids.of(request.headers())),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            route: request.extensions().get().cloned(),
-            answer: self.inner.call(request),
-        }
-    }
-}
-
-pin_project! {
-    /// Waits for the answer and puts the id on it.
-    #[derive(Debug)]
-    pub struct Answering<F> {
-        // Some until there is an answer, which it is moved into: a copy costs an allocation.
-        id: Option<HeaderValue>,
-        method: Method,
-        uri: Uri,
-        route: Option<MatchedPath>,
-        #[pin]
-        answer: F,
-    }
-}
-
-impl<F, B, E> Future for Answering<F>
-where
-    F: Future<Output = Result<Response<B>, E>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let mut answer = ready!(this.answer.poll(context));
-        if let (Ok(response), Some(id)) = (&mut answer, this.id.take()) {
-            let status = response.status();
-            if status.is_client_error() || status.is_server_error() {
-                let route = this.route.as_ref().map(MatchedPath::as_str);
-                if !is_probes_answer(route, status) {
-                    log(&id, this.method, &shown(route, this.uri.path()), response);
-                }
-            }
-            let headers = response.headers_mut();
-            default_headers::add(headers);
-            headers.insert(HEADER, id);
-        }
-        Poll::Ready(answer)
-    }
-}
-
 /// Whether a probe is told that this replica is not ready. Probes ask every few seconds; the change itself is logged.
 fn is_probes_answer(route: Option<&str>, status: StatusCode) -> bool {
     route == Some(READYZ) && status == StatusCode::SERVICE_UNAVAILABLE
 }
 
 /// Logs a refusal. A cause that only we may know is always logged; the refusals of others within a limit.
-fn log<B>(id: &HeaderValue, method: &Method, path: &str, response: &Response<B>) {
+pub(crate) fn log_refusal<B>(
+    id: &HeaderValue,
+    method: &Method,
+    route: Option<&str>,
+    path: &str,
+    response: &Response<B>,
+) {
+    if is_probes_answer(route, response.status()) {
+        return;
+    }
     let id = id.to_str().unwrap_or_default();
     let extensions = response.extensions();
     if let Some(Cause(cause)) = extensions.get::<Cause>() {
@@ -173,7 +90,7 @@ fn log<B>(id: &HeaderValue, method: &Method, path: &str, response: &Response<B>)
         request_id = id,
         status = response.status().as_u16(),
         method = method.as_str(),
-        path,
+        path = shown(route, path),
         organization_id = realm.map(|realm| tracing::field::display(realm.org_id)),
         tenant = realm.and_then(|realm| realm.tenant()),
         key_id = admitted.map(|admitted| tracing::field::display(admitted.key_id())),
@@ -221,7 +138,7 @@ mod tests {
         };
         let of = |values: &[&[u8]]| {
             let values = values.iter().map(|value| HeaderValue::from_bytes(value).unwrap());
-            let headers: HeaderMap = values.map(|value| (HEADER, value)).collect();
+            let headers: HeaderMap = values.map(|value| (X_REQUEST_ID, value)).collect();
             ids.of(&headers).to_str().unwrap().to_owned()
         };
         assert_eq!(of(&[b"abc 1~"]), "abc 1~");

@@ -33,8 +33,10 @@ pub(crate) struct CatchPanic<S>(S);
 /// What the service below answered, or what it panicked with.
 type Caught<E> = Result<Result<Response, E>, Box<dyn Any + Send>>;
 
+type AnswerOf<E> = fn(Caught<E>) -> Result<Response, E>;
+
 /// Waits for the answer, or for the panic.
-type Answering<F, E> = Map<CatchUnwind<AssertUnwindSafe<F>>, fn(Caught<E>) -> Result<Response, E>>;
+type Answering<F, E> = Map<CatchUnwind<AssertUnwindSafe<F>>, AnswerOf<E>>;
 
 impl<S> Service<Request> for CatchPanic<S>
 where
@@ -49,7 +51,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let answer_or_500: fn(Caught<S::Error>) -> Result<Response, S::Error> =
+        let answer_or_500: AnswerOf<S::Error> =
             |caught| caught.unwrap_or_else(|panic| Ok(answer_panic(&*panic)));
         match catch_unwind(AssertUnwindSafe(|| self.0.call(request))) {
             Ok(answer) => Either::Left(AssertUnwindSafe(answer).catch_unwind().map(answer_or_500)),

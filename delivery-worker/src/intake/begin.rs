@@ -8,7 +8,7 @@ use shared::domain::id::{EndpointId, EventId};
 
 use crate::crash::{self, Point};
 use crate::endpoints::endpoint::Endpoint;
-use crate::intake::early::{Begun, Early, EarlyDelivery, Progress};
+use crate::intake::early::{Begun, Early, EarlyDelivery, Progress, Rest};
 use crate::intake::frame::Located;
 use crate::intake::plan::{Beginning, Purpose, Start};
 use crate::intake::waiting::Waiting;
@@ -16,7 +16,8 @@ use crate::intake::write::{Manner, Writer};
 use crate::record::count_first_success;
 use crate::send::body::Outgoing;
 use crate::send::job::Job;
-use crate::store::events::{self, Owners};
+use crate::send::report::Report;
+use crate::store::events::{self, Owners, Unwell};
 
 /// What becomes of events that may begin early.
 #[derive(Debug, Default)]
@@ -102,9 +103,9 @@ impl Writer {
         Ok(sorted)
     }
 
-    /// An event begins if all its deliveries can start, to endpoints that do not fail. The database is asked whether the
-    /// endpoints are still those in memory: one that was disabled gets nothing. Returns the places of those events that only
-    /// lack a permit, and for which endpoint.
+    /// An event begins if all its deliveries can start. The database is asked whether the endpoints are still those in memory,
+    /// and which are held: one that was disabled gets nothing. Returns the places of those events that only lack a permit, and
+    /// for which endpoint.
     async fn begin_all(
         &self,
         candidates: &[Located<'_>],
@@ -119,8 +120,6 @@ impl Writer {
             let (mut starts, mut lacking) = (Vec::new(), HashMap::new());
             for (event, beginning) in plan.into_beginnings() {
                 match beginning {
-                    // The database would say so.
-                    Beginning::Ready(of_event) if of_event.iter().any(Start::has_failed_lately) => {}
                     Beginning::Ready(of_event) => starts.push((event, of_event)),
                     Beginning::Waits(endpoint) => _ = lacking.insert(event, endpoint),
                     Beginning::Cannot => {}
@@ -129,15 +128,15 @@ impl Writer {
             if starts.is_empty() {
                 return Ok(lacking);
             }
-            match self.failing(endpoints.version, candidates, &starts).await? {
-                Some(failing) => {
-                    let version = endpoints.version;
+            match self.unwell(endpoints.version, candidates, &starts).await? {
+                Some(unwell) => {
                     for (event, starts) in starts {
-                        let fails = |start: &&Start| failing.contains(&start.endpoint.id);
-                        if let Some(start) = starts.iter().find(fails) {
-                            start.endpoint.gate.note_failure();
+                        let is_held = |start: &&Start| unwell.held.contains(&start.endpoint.id);
+                        if let Some(start) = starts.iter().find(is_held) {
+                            start.endpoint.gate.set_held(true);
                         } else {
-                            self.begin_event(&candidates[event].event, version, starts, early);
+                            let event = &candidates[event].event;
+                            self.begin_event(event, endpoints.version, starts, &unwell.failing, early);
                         }
                     }
                     crash::reach(Point::Begun);
@@ -148,7 +147,14 @@ impl Writer {
         }
     }
 
-    fn begin_event(&self, event: &Event<'_>, version: i64, starts: Vec<Start>, early: &Early) {
+    fn begin_event(
+        &self,
+        event: &Event<'_>,
+        version: i64,
+        starts: Vec<Start>,
+        failing: &[EndpointId],
+        early: &Early,
+    ) {
         let outgoing = Arc::new(Outgoing::from(event));
         let mut deliveries = Vec::new();
         for Start {
@@ -159,6 +165,7 @@ impl Writer {
         {
             let job = Job::first(outgoing.clone(), endpoint.clone(), lease);
             deliveries.push(EarlyDelivery {
+                fails: failing.contains(&endpoint.id),
                 endpoint,
                 lease,
                 progress: Progress::Running,
@@ -168,25 +175,24 @@ impl Writer {
         early.begun().insert(event.id, Begun::now(version, deliveries));
     }
 
-    /// The endpoints among these that fail; `None` when those that these events may go to have changed.
-    async fn failing(
+    /// The endpoints among these that are not well; `None` when those that these events may go to have changed.
+    async fn unwell(
         &self,
         version: i64,
         events: &[Located<'_>],
         starts: &[(usize, Vec<Start>)],
-    ) -> Result<Option<HashSet<EndpointId>>, sqlx::Error> {
+    ) -> Result<Option<Unwell>, sqlx::Error> {
         let ids = starts.iter().flat_map(|(_, starts)| starts);
         let ids: HashSet<_> = ids.map(|start| start.endpoint.id).collect();
         let ids: Vec<_> = ids.into_iter().collect();
         let looking = async {
             let mut connection = self.database.acquire().await?;
             let owners = Owners::of(events.iter().map(|located| &located.event));
-            let failing = events::failing(&mut connection, version, &owners, &ids).await?;
+            let unwell = events::unwell(&mut connection, version, &owners, &ids).await?;
             connection.keep();
-            Ok(failing)
+            Ok(unwell)
         };
-        let failing = self.database.pool().within(looking).await?;
-        Ok(failing.map(|failing| failing.into_iter().collect()))
+        self.database.pool().within(looking).await
     }
 
     /// What follows from early attempts, now that they are stored. An event that is not new was stored by another worker, or by
@@ -205,12 +211,16 @@ impl Writer {
             } in begun.deliveries
             {
                 match progress {
-                    Progress::Delivered { success, latency, .. } if is_new => {
-                        count_first_success(&endpoint, success.duration, latency, &self.attempt_counts);
+                    Progress::Ended(ended, Rest::Well { latency, .. }) if is_new => {
+                        count_first_success(&endpoint, ended.duration, latency, &self.attempt_counts);
+                    }
+                    Progress::Ended(_, Rest::Unwell(report)) if is_new => {
+                        let is_stored = true;
+                        self.dispatcher.record(Report { is_stored, ..*report });
                     }
                     Progress::ForRecorder(report) => self.dispatcher.record(*report),
                     // Of one that runs, the report goes to the recorder.
-                    Progress::Delivered { .. } | Progress::Running => {}
+                    Progress::Ended(..) | Progress::Running => {}
                 }
             }
         }

@@ -19,8 +19,9 @@ use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::Permit;
 use crate::endpoints::retry::Next;
 use crate::intake::frame::Located;
+use crate::send::attempt::Attempt;
 use crate::send::report::Report;
-use crate::store::events::Success;
+use crate::store::events::Ended;
 
 /// How long events wait for the answers of their receivers before they are stored. A delivery without one is then
 /// stored like any other that is under way.
@@ -56,6 +57,8 @@ pub(crate) struct EarlyDelivery {
     pub endpoint: Arc<Endpoint>,
     /// What it is stored under unless it is over by then.
     pub lease: LeaseToken,
+    /// Whether the endpoint has failed since its last success.
+    pub fails: bool,
     pub progress: Progress,
 }
 
@@ -63,17 +66,25 @@ pub(crate) struct EarlyDelivery {
 #[derive(Debug)]
 pub(crate) enum Progress {
     Running,
-    Delivered {
-        success: Arc<Success>,
+    /// It has succeeded, or it has failed and will be tried again: its delivery is stored as that.
+    Ended(Arc<Ended>, Rest),
+    /// The recorder says what follows, once the delivery is stored.
+    ForRecorder(Box<Report>),
+}
+
+/// What is left of an attempt that has ended, until its event is stored.
+#[derive(Debug)]
+pub(crate) enum Rest {
+    /// Its endpoint is well.
+    Well {
         /// From the event's acceptance to the end of the attempt.
         latency: Duration,
         /// Freed when the event is stored.
         #[expect(dead_code, reason = "it is held, not read")]
         permit: Permit,
     },
-    /// The recorder says what follows, once the delivery is stored: it failed, or others to its endpoint fail, and their count
-    /// begins anew.
-    ForRecorder(Box<Report>),
+    /// Its endpoint fails, or fails no more: the recorder counts it.
+    Unwell(Box<Report>),
 }
 
 impl Early {
@@ -176,7 +187,7 @@ impl Early {
             .find(|delivery| delivery.lease == lease);
         match delivery {
             Some(delivery) => {
-                delivery.progress = Progress::of(report);
+                delivery.progress = Progress::of(report, delivery.fails);
                 None
             }
             None => Some(report),
@@ -218,32 +229,54 @@ impl Begun {
 }
 
 impl Progress {
-    fn of(report: Report) -> Self {
+    /// Of an attempt at an endpoint of which it was known before that it `fails`, or not.
+    fn of(report: Report, fails: bool) -> Self {
         let gate = &report.job.endpoint.gate;
-        if report.next != Next::Delivered {
+        let next_after = match report.next {
+            Next::Delivered => None,
+            Next::RetryIn(wait) => Some(wait),
+            Next::PutOff(_) | Next::Dead => return Self::ForRecorder(Box::new(report)),
+        };
+        if next_after.is_some() {
             gate.note_failure();
         }
-        if gate.has_failed_lately() {
+        // Its endpoint is to be held or disabled before the delivery may be claimed.
+        if report.attempt.asked_wait().is_some() || report.attempt.is_gone() {
             return Self::ForRecorder(Box::new(report));
         }
+        let is_well = next_after.is_none() && !fails && !gate.has_failed_lately();
         let latency = report.latency();
-        let attempt = report.attempt;
-        Self::Delivered {
-            success: Arc::new(Success {
-                started_at: attempt.started_at,
-                duration: attempt.duration,
-                status: attempt.status,
-                response: attempt.response,
-            }),
-            latency,
-            permit: report.permit,
-        }
+        let Attempt {
+            started_at,
+            duration,
+            outcome,
+            status,
+            ref response,
+            ref error,
+            ..
+        } = report.attempt;
+        let ended = Ended {
+            started_at,
+            duration,
+            outcome,
+            status,
+            response: response.clone(),
+            error: error.clone(),
+            next_after,
+        };
+        let rest = if is_well {
+            let permit = report.permit;
+            Rest::Well { latency, permit }
+        } else {
+            Rest::Unwell(Box::new(report))
+        };
+        Self::Ended(Arc::new(ended), rest)
     }
 
-    /// What came of it, when the receiver has the event.
-    pub(crate) fn success(&self) -> Option<&Arc<Success>> {
+    /// How it ended, if the delivery is to be stored as that.
+    pub(crate) fn ended(&self) -> Option<&Arc<Ended>> {
         match self {
-            Self::Delivered { success, .. } => Some(success),
+            Self::Ended(ended, _) => Some(ended),
             Self::Running | Self::ForRecorder(_) => None,
         }
     }

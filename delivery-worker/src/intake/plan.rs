@@ -105,13 +105,6 @@ pub(crate) struct Start {
     pub lease: LeaseToken,
 }
 
-impl Start {
-    /// Whether a delivery to the endpoint has failed a short time ago.
-    pub(crate) fn has_failed_lately(&self) -> bool {
-        self.endpoint.gate.has_failed_lately()
-    }
-}
-
 /// Plans deliveries.
 #[derive(Clone, Debug)]
 pub(crate) struct Planner {
@@ -168,9 +161,9 @@ impl Planner {
         };
         for delivery in &begun.deliveries {
             let lease = (delivery.lease, delivery.endpoint.timeout + self.lease_margin);
-            let success = delivery.progress.success().cloned();
+            let ended = delivery.progress.ended().cloned();
             plan.deliveries.push(Planned {
-                delivery: NewDelivery::begun(plan.events, delivery.endpoint.id, lease, success),
+                delivery: NewDelivery::begun(plan.events, delivery.endpoint.id, lease, ended),
                 start: None,
             });
             endpoints.insert(delivery.endpoint.id);

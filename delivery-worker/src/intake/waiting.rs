@@ -68,7 +68,7 @@ impl<'a> Waiting<'a> {
             } else {
                 FOR_RECEIVER
             };
-            !endpoint.gate.takes_new() || endpoint.gate.has_failed_lately() || waited >= patience
+            !endpoint.gate.takes_new() || waited >= patience
         })
     }
 

@@ -155,7 +155,8 @@ async fn patiently(health: impl Future<Output = ()>) {
 }
 
 fn count(group: &[Report], recorded: &Recorded, counts: &AttemptCounts) {
-    let lost = group.len().saturating_sub(recorded.leases.len());
+    let to_record = group.iter().filter(|report| !report.is_stored).count();
+    let lost = to_record.saturating_sub(recorded.leases.len());
     if lost > 0 {
         tracing::warn!(
             lost,
@@ -172,11 +173,11 @@ fn count(group: &[Report], recorded: &Recorded, counts: &AttemptCounts) {
         let lease = report.job.lease.as_uuid();
         if report.next == Next::Delivered {
             report.job.endpoint.gate.set_held(false);
-            if first.contains(&lease) {
+            if report.is_stored || first.contains(&lease) {
                 metrics::histogram!("penstock_event_to_delivery_seconds").record(report.latency());
             }
         }
-        if !held.contains(&lease) {
+        if !report.is_stored && !held.contains(&lease) {
             continue;
         }
         if !report.was_tried() {

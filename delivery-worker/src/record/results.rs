@@ -25,7 +25,7 @@ pub(crate) struct Recorded {
 }
 
 /// Writes the results whose lease still holds, with their attempts: the last one stands in the delivery, those before in
-/// `attempts`. Forgets the failures of endpoints that succeeded, and writes down the operational events that follow, for
+/// `attempts`. What is stored already is left out. Forgets the failures of endpoints that succeeded, and writes down the operational events that follow, for
 /// those who want them.
 ///
 /// # Errors
@@ -33,6 +33,8 @@ pub(crate) struct Recorded {
 #[expect(clippy::too_many_lines, reason = "one statement, which is checked as a whole")]
 pub(crate) async fn write(connection: &mut PgConnection, group: &[Report]) -> Result<Recorded, sqlx::Error> {
     let successes = successful_endpoints(group);
+    let group: Vec<_> = group.iter().filter(|report| !report.is_stored).collect();
+    let group = &*group;
     let accepted_at = || {
         group
             .iter()
@@ -154,8 +156,8 @@ pub(crate) async fn write(connection: &mut PgConnection, group: &[Report]) -> Re
     .await
 }
 
-fn all<T>(group: &[Report], field: impl Fn(&Report) -> T) -> Vec<T> {
-    group.iter().map(field).collect()
+fn all<T>(group: &[&Report], field: impl Fn(&Report) -> T) -> Vec<T> {
+    group.iter().map(|report| field(report)).collect()
 }
 
 fn successful_endpoints(group: &[Report]) -> Vec<Uuid> {

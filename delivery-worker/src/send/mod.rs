@@ -83,6 +83,7 @@ impl Dispatcher {
             attempt: Attempt::not_made(),
             next: Next::PutOff(Duration::ZERO),
             permit,
+            is_stored: false,
         });
     }
 
@@ -133,6 +134,7 @@ impl Dispatcher {
                 attempt,
                 next,
                 permit,
+                is_stored: false,
             });
         });
     }

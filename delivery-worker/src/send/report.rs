@@ -18,6 +18,8 @@ pub(crate) struct Report {
     pub next: Next,
     /// Freed by its drop when the result is recorded.
     pub permit: Permit,
+    /// The delivery was stored as this attempt has left it. What is left to record is its endpoint's health.
+    pub is_stored: bool,
 }
 
 impl Report {

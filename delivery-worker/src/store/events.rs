@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub(crate) use self::new_delivery::{NewDelivery, Order, Success};
+pub(crate) use self::new_delivery::{Ended, NewDelivery, Order};
 
 /// Result of a write.
 #[derive(Debug)]
@@ -60,20 +60,32 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// Which of these endpoints fail, when those of `owners` have not changed since `version`; `None` when they have.
+/// Those of some endpoints that are not well.
+#[derive(Debug)]
+pub(crate) struct Unwell {
+    /// They have failed since their last success.
+    pub failing: Vec<EndpointId>,
+    /// They are held.
+    pub held: Vec<EndpointId>,
+}
+
+/// Which of these endpoints are not well, when those of `owners` have not changed since `version`; `None` when they have.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn failing(
+pub(crate) async fn unwell(
     connection: &mut PgConnection,
     version: i64,
     owners: &Owners<'_>,
     endpoints: &[EndpointId],
-) -> Result<Option<Vec<EndpointId>>, sqlx::Error> {
+) -> Result<Option<Unwell>, sqlx::Error> {
     let ids: Vec<_> = endpoints.iter().map(|id| id.as_uuid()).collect();
-    sqlx::query_scalar!(
+    sqlx::query_as!(
+        Unwell,
         r#"select array(select endpoint_id from endpoint_health where endpoint_id = any($2))
-                      as "failing!: Vec<EndpointId>"
+                      as "failing!: Vec<EndpointId>",
+                  array(select endpoint_id from endpoint_health where endpoint_id = any($2) and held_until is not null)
+                      as "held!: Vec<EndpointId>"
            from endpoint_version where version = $1 or version > $1 and not have_endpoints_changed($1, $3, $4)"#,
         version,
         &ids,
@@ -102,9 +114,9 @@ pub(crate) async fn store(
         .iter()
         .map(|delivery| delivery.order.as_ref())
         .collect();
-    let successes: Vec<_> = deliveries
+    let ended: Vec<_> = deliveries
         .iter()
-        .map(|delivery| delivery.success.as_deref())
+        .map(|delivery| delivery.ended.as_deref())
         .collect();
     let leased = deliveries.iter().filter(|delivery| delivery.lease().is_some());
     let leased: HashSet<_> = leased.map(|delivery| delivery.endpoint_id).collect();
@@ -144,17 +156,19 @@ pub(crate) async fn store(
             insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, status, next_attempt_at,
                                     finished_at, last_outcome, lease_token, ordering_key, stream, ordinal, attempts,
                                     last_attempt, last_started_at, last_duration_ms, last_response_status,
-                                    last_response_body)
+                                    last_response_body, last_failure, last_error)
             select d.org_id, d.event_id, d.endpoint_id, d.accepted_at, d.pull, d.status,
-                   case when d.status = 'pending' then now() + coalesce(d.lease_ms, 0) * interval '1 millisecond' end,
+                   case when d.status = 'pending' then now() + coalesce(d.due_ms, 0) * interval '1 millisecond' end,
                    case when d.status <> 'pending' then now() end, d.outcome, d.lease_token, d.ordering_key, d.stream,
                    d.ordinal, (d.started_at is not null)::integer, case when d.started_at is not null then 1 end,
-                   d.started_at, d.duration_ms, d.response_status, d.response_body
+                   d.started_at, d.duration_ms, d.response_status, d.response_body,
+                   case when d.status = 'pending' then d.outcome end, d.error
             from unnest($12::uuid[], $13::uuid[], $14::uuid[], $15::timestamptz[], $16::boolean[], $17::bigint[],
                         $18::uuid[], $19::text[], $20::text[], $21::bigint[], $22::text[], $23::text[],
-                        $24::timestamptz[], $25::integer[], $26::smallint[], $27::bytea[])
-                     as d (org_id, event_id, endpoint_id, accepted_at, pull, lease_ms, lease_token, ordering_key,
-                           stream, ordinal, status, outcome, started_at, duration_ms, response_status, response_body)
+                        $24::timestamptz[], $25::integer[], $26::smallint[], $27::bytea[], $34::text[])
+                     as d (org_id, event_id, endpoint_id, accepted_at, pull, due_ms, lease_token, ordering_key,
+                           stream, ordinal, status, outcome, started_at, duration_ms, response_status, response_body,
+                           error)
             -- As a test and not as a join: the planner would compare each delivery with each event.
             where (d.event_id in (select id from new_events)) is true
         )
@@ -179,23 +193,24 @@ pub(crate) async fn store(
         &deliveries.iter().map(|delivery| delivery.endpoint_id.as_uuid()).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| event_of(delivery).accepted_at.to_date_time()).collect::<Vec<_>>(),
         &deliveries.iter().map(|delivery| delivery.pull).collect::<Vec<_>>(),
-        &deliveries.iter().map(|delivery| lease_ms(delivery)).collect::<Vec<_>>() as _,
+        &deliveries.iter().map(|delivery| due_ms(delivery)).collect::<Vec<_>>() as _,
         &deliveries.iter().map(|delivery| lease_token(delivery)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| &*order.key)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.stream)).collect::<Vec<_>>() as _,
         &orders.iter().map(|order| order.map(|order| order.ordinal)).collect::<Vec<_>>() as _,
         &deliveries.iter().map(|delivery| delivery.status()).collect::<Vec<_>>() as _,
         &deliveries.iter().map(|delivery| delivery.outcome()).collect::<Vec<_>>() as _,
-        &successes.iter().map(|success| Some((*success)?.started_at)).collect::<Vec<_>>() as _,
-        &successes.iter().map(|success| Some(millis((*success)?.duration))).collect::<Vec<_>>() as _,
-        &successes.iter().map(|success| status((*success)?.status)).collect::<Vec<_>>() as _,
-        &successes.iter().map(|success| Some((*success)?.response.as_slice())).collect::<Vec<_>>() as _,
+        &ended.iter().map(|ended| Some((*ended)?.started_at)).collect::<Vec<_>>() as _,
+        &ended.iter().map(|ended| Some(millis((*ended)?.duration))).collect::<Vec<_>>() as _,
+        &ended.iter().map(|ended| status((*ended)?.status)).collect::<Vec<_>>() as _,
+        &ended.iter().map(|ended| Some((*ended)?.response.as_slice())).collect::<Vec<_>>() as _,
         &events.iter().map(|event| event.tenant).collect::<Vec<_>>() as _,
         &owners.org_ids,
         &owners.tenants as _,
         &leased.iter().map(|id| id.as_uuid()).collect::<Vec<_>>(),
         &events.iter().map(|event| event.tracestate).collect::<Vec<_>>() as _,
         &events.iter().map(|event| event.baggage).collect::<Vec<_>>() as _,
+        &ended.iter().map(|ended| (*ended)?.error.as_deref()).collect::<Vec<_>>() as _,
     )
     .fetch_one(connection)
     .await?;
@@ -247,10 +262,9 @@ pub(crate) fn status(status: Option<u16>) -> Option<i16> {
     status.and_then(|status| i16::try_from(status).ok())
 }
 
-fn lease_ms(delivery: &NewDelivery<'_>) -> Option<i64> {
-    delivery
-        .lease()
-        .map(|(_, length)| i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+fn due_ms(delivery: &NewDelivery<'_>) -> Option<i64> {
+    let after = delivery.due_after()?;
+    Some(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn lease_token(delivery: &NewDelivery<'_>) -> Option<Uuid> {

@@ -25,21 +25,27 @@ pub(crate) struct NewDelivery<'a> {
     pub lease: Option<(LeaseToken, Duration)>,
     /// Its place in the order that its endpoint keeps.
     pub order: Option<Order<'a>>,
-    /// It was delivered before it is written.
-    pub success: Option<Arc<Success>>,
+    /// Its first attempt has ended before it is written.
+    pub ended: Option<Arc<Ended>>,
 }
 
-/// A first attempt that succeeded.
+/// A first attempt that has ended: the delivery is delivered, or due again after a time.
 #[derive(Debug)]
-pub(crate) struct Success {
+pub(crate) struct Ended {
     /// When it began.
     pub started_at: OffsetDateTime,
     /// How long it took.
     pub duration: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
     /// The answer's status.
     pub status: Option<u16>,
     /// The answer's first bytes.
     pub response: Vec<u8>,
+    /// What went wrong, in words.
+    pub error: Option<String>,
+    /// How long it is until the next attempt; None after a success.
+    pub next_after: Option<Duration>,
 }
 
 impl NewDelivery<'_> {
@@ -52,16 +58,16 @@ impl NewDelivery<'_> {
             is_undecided: taker.is_undecided,
             lease: None,
             order: None,
-            success: None,
+            ended: None,
         }
     }
 
-    /// A delivery that has begun, and perhaps succeeded.
+    /// A delivery that has begun, and whose first attempt has perhaps ended.
     pub(crate) fn begun(
         event: usize,
         endpoint_id: EndpointId,
         lease: (LeaseToken, Duration),
-        success: Option<Arc<Success>>,
+        ended: Option<Arc<Ended>>,
     ) -> Self {
         Self {
             event,
@@ -70,33 +76,38 @@ impl NewDelivery<'_> {
             is_undecided: false,
             lease: Some(lease),
             order: None,
-            success,
+            ended,
         }
     }
 
     /// Where it stands when it is written.
     pub(super) fn status(&self) -> DeliveryStatus {
         if self.is_undecided {
-            DeliveryStatus::Dead
-        } else if self.success.is_some() {
-            DeliveryStatus::Delivered
-        } else {
-            DeliveryStatus::Pending
+            return DeliveryStatus::Dead;
+        }
+        match &self.ended {
+            Some(ended) if ended.next_after.is_none() => DeliveryStatus::Delivered,
+            Some(_) | None => DeliveryStatus::Pending,
         }
     }
 
-    /// How it ended, if it has.
+    /// How its last attempt ended, or what keeps it from having one.
     pub(super) fn outcome(&self) -> Option<Outcome> {
-        match self.status() {
-            DeliveryStatus::Dead => Some(Outcome::Filter),
-            DeliveryStatus::Delivered => Some(Outcome::Delivered),
-            DeliveryStatus::Pending => None,
+        if self.is_undecided {
+            return Some(Outcome::Filter);
         }
+        self.ended.as_ref().map(|ended| ended.outcome)
     }
 
     /// A lease is for what is under way.
     pub(super) fn lease(&self) -> Option<(LeaseToken, Duration)> {
-        self.lease.filter(|_| self.status() == DeliveryStatus::Pending)
+        self.lease.filter(|_| !self.is_undecided && self.ended.is_none())
+    }
+
+    /// How long it is until it is due; None when it is due at once, or never.
+    pub(super) fn due_after(&self) -> Option<Duration> {
+        let of_lease = self.lease().map(|(_, length)| length);
+        of_lease.or_else(|| self.ended.as_ref()?.next_after)
     }
 }
 

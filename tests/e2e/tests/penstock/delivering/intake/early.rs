@@ -89,6 +89,72 @@ async fn an_event_that_is_delivered_at_once_is_written_once() {
     world.finish().await;
 }
 
+#[tokio::test]
+async fn a_first_attempt_that_fails_is_written_once_too_and_the_next_success_ends_the_failure() {
+    let setup = setup()
+        .worker_env("RETRY_INITIAL", "10h")
+        .worker_env("RETRY_MAX", "10h");
+    let (world, organization, receiver) = start_with(setup, 1).await;
+    let producer = world.producer(&organization);
+    let failed_at_once =
+        "select count(*) from deliveries d join events e on e.id = d.event_id and e.xmin = d.xmin
+                          where d.status = 'pending' and d.attempts = 1 and d.last_failure = 'status'
+                            and d.last_response_status = 500 and d.lease_token is null
+                            and d.next_attempt_at > now()";
+    let failures = "select coalesce(sum(consecutive_failures), 0)::bigint from endpoint_health";
+    receiver.answer(|_| Answer::status(500));
+    // On a busy machine an answer may take longer than events wait for one.
+    let id = until("an event to be written once", async || {
+        let id = producer.send(&Event::new("a", "1")).await;
+        until("the failure to be counted", async || {
+            match world.attempts_of(id).await.len() {
+                0 => Err("it is not stored".to_owned()),
+                _ => Ok(()),
+            }
+        })
+        .await;
+        match world.count(failed_at_once).await {
+            0 => Err("none".to_owned()),
+            _ => Ok(id),
+        }
+    })
+    .await;
+    let attempts = world.attempts_of(id).await;
+    assert_eq!(
+        (
+            attempts.len(),
+            attempts[0].outcome.as_str(),
+            attempts[0].response_status
+        ),
+        (1, "status", Some(500))
+    );
+    until("the failure to be counted", async || {
+        match world.count(failures).await {
+            0 => Err("it is not".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    receiver.answer(|_| Answer::status(204));
+    until("a success to be written once", async || {
+        let id = producer.send(&Event::new("a", "1")).await;
+        world.until_delivery_is(id, "delivered").await;
+        match world.count(WRITTEN_ONCE).await {
+            0 => Err("none".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    until("the failures to be forgotten", async || {
+        match world.count(failures).await {
+            0 => Ok(()),
+            failures => Err(failures.to_string()),
+        }
+    })
+    .await;
+    world.finish().await;
+}
+
 /// Without that, a short standstill would send all that follows through the table.
 #[tokio::test]
 async fn events_that_find_no_permit_wait_for_one_and_are_written_once_too() {

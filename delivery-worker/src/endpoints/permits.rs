@@ -25,11 +25,16 @@ pub(crate) struct Gate {
     leases: Arc<Semaphore>,
     // Due deliveries wait in the table. New events queue up behind them, and a freed permit wakes the claimer.
     backlogged: AtomicBool,
+    // When that last became true.
+    backlogged_at: Mutex<Option<Instant>>,
     // The endpoint fails, or its receiver asked to wait: all its deliveries go through the table, where probes are chosen.
     held: AtomicBool,
     // When a delivery last failed.
     failed: Mutex<Option<Instant>>,
 }
+
+/// How long a backlog counts as one of a moment.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// How long an endpoint counts as one that fails after a failure.
 const FAILURE_MEMORY: Duration = Duration::from_secs(1);
@@ -42,6 +47,7 @@ impl Gate {
             slots: Arc::new(Semaphore::new(slots)),
             leases: Arc::new(Semaphore::new(2 * slots)),
             backlogged: AtomicBool::new(false),
+            backlogged_at: Mutex::new(None),
             held: AtomicBool::new(false),
             failed: Mutex::new(None),
         }
@@ -49,21 +55,19 @@ impl Gate {
 
     /// Says that a delivery has failed just now.
     pub(crate) fn note_failure(&self) {
-        *self.failed() = Some(Instant::now());
+        *locked(&self.failed) = Some(Instant::now());
     }
 
     /// Whether one has failed a short time ago. A hint too.
     pub(crate) fn has_failed_lately(&self) -> bool {
-        self.failed().is_some_and(|at| at.elapsed() < FAILURE_MEMORY)
-    }
-
-    fn failed(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.failed).is_some_and(|at| at.elapsed() < FAILURE_MEMORY)
     }
 
     /// Says whether due deliveries of this endpoint wait in the table. A hint: the table is searched anyway.
     pub(crate) fn set_backlogged(&self, backlogged: bool) {
-        self.backlogged.store(backlogged, Ordering::Relaxed);
+        if self.backlogged.swap(backlogged, Ordering::Relaxed) != backlogged && backlogged {
+            *locked(&self.backlogged_at) = Some(Instant::now());
+        }
     }
 
     /// Says whether the endpoint is held: its circuit is open, or its receiver asked to wait. A hint, like the other: the table
@@ -82,9 +86,17 @@ impl Gate {
         !self.backlogged.load(Ordering::Relaxed) && !self.is_held()
     }
 
-    /// Whether its receiver would take another delivery, and only results that are not recorded yet keep it from getting one.
-    pub(crate) fn waits_for_records(&self) -> bool {
-        self.slots.available_permits() > 0 && self.leases.available_permits() == 0
+    /// Whether new events may start at once, or soon: what waits in the table does so since a moment ago, and may soon be sent.
+    pub(crate) fn takes_new_soon(&self) -> bool {
+        let is_moments = || locked(&self.backlogged_at).is_some_and(|at| at.elapsed() < MOMENT);
+        !self.is_held() && (self.takes_new() || is_moments())
+    }
+
+    /// Whether its receiver would take another delivery, and it gets none because of the database: results are not recorded
+    /// yet, or older deliveries not taken out of the table.
+    pub(crate) fn waits_for_database(&self) -> bool {
+        let is_late = self.backlogged.load(Ordering::Relaxed) || self.leases.available_permits() == 0;
+        is_late && self.slots.available_permits() > 0
     }
 
     /// Whether fewer than half of its leases are free.
@@ -102,6 +114,10 @@ impl Gate {
     fn in_use(&self) -> usize {
         self.most_leases - self.leases.available_permits()
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The worker's share.
@@ -212,14 +228,14 @@ impl Permits {
     pub(crate) fn note_due(&self, id: EndpointId, after: Duration) {
         let now = Instant::now();
         let due = now.checked_add(after).unwrap_or(now);
-        let mut notes = self.wakeup.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = locked(&self.wakeup.notes);
         let earliest = notes.entry(id).or_insert(due);
         *earliest = due.min(*earliest);
     }
 
     /// What was noted since this was last called.
     pub(crate) fn take_notes(&self) -> HashMap<EndpointId, Instant> {
-        let mut notes = self.wakeup.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = locked(&self.wakeup.notes);
         std::mem::take(&mut notes)
     }
 

@@ -53,14 +53,15 @@ pub(crate) enum Beginning {
     Ready(Vec<Start>),
     /// They could if this endpoint had a permit for it.
     Waits(Arc<Endpoint>),
-    /// Something else keeps it: only the claimer may start one of its deliveries, or older events wait in the table.
+    /// Something else keeps it: only the claimer may start one of its deliveries, or older events have waited in the table for
+    /// longer.
     Cannot,
 }
 
 impl Beginning {
     /// With one more delivery, which starts, or of which something is known. Of those that do not begin, the permits are freed.
     fn and(self, start: Option<Start>, parked: Option<&Arc<Endpoint>>) -> Self {
-        let lacking = parked.filter(|endpoint| endpoint.gate.takes_new());
+        let lacking = parked.filter(|endpoint| endpoint.gate.takes_new_soon());
         match (self, start, lacking) {
             (Self::Ready(mut starts), Some(start), _) => {
                 starts.push(start);

@@ -1,6 +1,7 @@
-//! Events that may begin [early](crate::intake::early) and found no permit. They wait a moment for one. Otherwise a short
-//! standstill of Postgres or of a receiver would send them through the table, where each costs three times as much, and at a
-//! high rate the worker would not come out of that again.
+//! Events that may begin [early](crate::intake::early) and found no permit. They wait a moment for one, also when older
+//! deliveries have come into the table just now. Otherwise a short standstill of Postgres or of a receiver would send all that
+//! follows through the table, where each costs three times as much, and at a high rate the worker would not come out of that
+//! again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use crate::intake::frame::Located;
 /// How long events wait for a receiver that has taken as many as it may have.
 const FOR_RECEIVER: Duration = Duration::from_millis(100);
 
-/// How long they wait when the receiver would take them, and only results that are not stored keep them back: through the
-/// table they would wait for the same database. Meanwhile other frames of the stream may have to wait too.
+/// How long they wait when the receiver would take them, and only the database keeps them back: results are not stored, or
+/// older deliveries are to be taken out of the table first. In the table they would only make it more. Meanwhile other frames
+/// of the stream may have to wait too.
 const FOR_DATABASE: Duration = Duration::from_millis(250);
 
 /// The events of one batch that wait, the oldest first.
@@ -63,12 +65,12 @@ impl<'a> Waiting<'a> {
     pub(super) fn take_impatient(&mut self) -> Vec<Located<'a>> {
         let waited = self.since.elapsed();
         self.take(|endpoint| {
-            let patience = if endpoint.gate.waits_for_records() {
+            let patience = if endpoint.gate.waits_for_database() {
                 FOR_DATABASE
             } else {
                 FOR_RECEIVER
             };
-            !endpoint.gate.takes_new() || waited >= patience
+            !endpoint.gate.takes_new_soon() || waited >= patience
         })
     }
 

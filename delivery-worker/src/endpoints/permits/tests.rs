@@ -66,7 +66,7 @@ fn one_that_may_ask_again_queues_nobody_up_behind_it() {
         permits.try_acquire_early(&gate).unwrap(),
     ];
     assert!(permits.try_acquire_early(&gate).is_none());
-    assert!(!gate.waits_for_records(), "the receiver has all it may have");
+    assert!(!gate.waits_for_database(), "the receiver has all it may have");
     held[0].leave_endpoint();
     assert!(!gate.is_short() && permits.free_for(&gate) == 1);
     held.push(permits.try_acquire_early(&gate).unwrap());
@@ -74,12 +74,32 @@ fn one_that_may_ask_again_queues_nobody_up_behind_it() {
     held.iter_mut().for_each(Permit::leave_endpoint);
     held.push(permits.try_acquire_early(&gate).unwrap());
     held[3].leave_endpoint();
-    assert!(gate.waits_for_records() && permits.try_acquire_early(&gate).is_none());
+    assert!(gate.waits_for_database() && permits.try_acquire_early(&gate).is_none());
     held.truncate(2);
-    assert!(!gate.is_short() && !gate.waits_for_records());
+    assert!(!gate.is_short() && !gate.waits_for_database());
     assert!(permits.try_acquire_for_new(&gate).is_some(), "nothing queues");
     gate.set_backlogged(true);
     assert_eq!((permits.free_for(&gate), gate.available()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_events_wait_for_a_backlog_of_a_moment_and_not_for_an_older_one() {
+    let gate = Gate::new(1);
+    assert!(gate.takes_new() && gate.takes_new_soon());
+    for _ in 0..2 {
+        gate.set_backlogged(true);
+        assert!(!gate.takes_new() && gate.takes_new_soon() && gate.waits_for_database());
+        tokio::time::advance(MOMENT / 2).await;
+        // Others come into the table.
+        gate.set_backlogged(true);
+        assert!(gate.takes_new_soon());
+        tokio::time::advance(MOMENT / 2).await;
+        assert!(!gate.takes_new_soon());
+        gate.set_backlogged(false);
+        assert!(gate.takes_new_soon());
+    }
+    gate.set_held(true);
+    assert!(!gate.takes_new_soon());
 }
 
 #[test]

@@ -4,10 +4,26 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use shared::wire::frame::EncodedEvent;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use crate::publish::error::PublishError;
-use crate::publish::gathering::Pending;
+
+/// One event that waits for its frame's acknowledgement.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// The event.
+    pub event: EncodedEvent,
+    /// When it was handed over.
+    pub arrived: Instant,
+    /// When its request is answered at the latest.
+    pub deadline: Instant,
+    /// Where its request waits.
+    pub answer: oneshot::Sender<Result<(), PublishError>>,
+    /// Its share of what may wait; freed with it.
+    pub _room: OwnedSemaphorePermit,
+}
 
 /// The events of one stream that have arrived and are not gathered yet.
 #[derive(Debug, Default)]
@@ -87,10 +103,8 @@ mod tests {
 
     use futures_util::FutureExt as _;
     use shared::domain::event::Event;
-    use shared::wire::frame::EncodedEvent;
+    use tokio::sync::Semaphore;
     use tokio::sync::oneshot::error::TryRecvError;
-    use tokio::sync::{Semaphore, oneshot};
-    use tokio::time::Instant;
 
     use super::*;
 

@@ -4,32 +4,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use shared::process::replicas::Replicas;
-use shared::wire::frame::{self, EncodedEvent};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use shared::wire::frame;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::publish::arrivals::Arrivals;
+use crate::publish::arrivals::{Arrivals, Pending};
 use crate::publish::error::PublishError;
 use crate::publish::load::{LONG_WAIT, Load, Wait};
 
 /// How often a frame that is ready lets others go first, as long as more events come.
 const MAX_YIELDS: usize = 4;
-
-/// One event that waits for its frame's acknowledgement.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    /// The event.
-    pub event: EncodedEvent,
-    /// When it was handed over.
-    pub arrived: Instant,
-    /// When its request is answered at the latest.
-    pub deadline: Instant,
-    /// Where its request waits.
-    pub answer: oneshot::Sender<Result<(), PublishError>>,
-    /// Its share of what may wait; freed with it.
-    pub _room: OwnedSemaphorePermit,
-}
 
 /// The events of one stream that are not in a frame yet.
 #[derive(Debug)]

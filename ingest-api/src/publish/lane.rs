@@ -17,8 +17,8 @@ use shared::process::nats::{Connections, Nats};
 use shared::wire::frame;
 use tokio::time::{Instant, timeout_at};
 
+use crate::publish::arrivals::Pending;
 use crate::publish::error::PublishError;
-use crate::publish::gathering::Pending;
 use crate::publish::send::{is_full, send};
 use crate::publish::tally::Tally;
 

@@ -30,9 +30,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::publish::arrivals::Arrivals;
+use crate::publish::arrivals::{Arrivals, Pending};
 use crate::publish::error::PublishError;
-use crate::publish::gathering::{Gathering, Pending};
+use crate::publish::gathering::Gathering;
 use crate::publish::lane::Sending;
 use crate::publish::tally::Tally;
 use crate::publish::wedge::Watched;

@@ -30,6 +30,9 @@ const HTTP2: u64 = u64::MAX - 2;
 /// hyper reads it for as long as bytes come.
 const TURN: u64 = 32 * 1024;
 
+/// Longest write that may be nothing but answers to frames of HTTP/2 that belong to no request, such as pings.
+const FRAMES_ALONE: usize = 64;
+
 /// The shortest pause between two looks at a connection's deadlines, however short these are.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
@@ -45,7 +48,7 @@ struct State {
     reading: AtomicU64,
     /// Since when the client has taken none of the bytes to be written, or `NOTHING`.
     blocked: AtomicU64,
-    /// Requests that are not answered or not read to their end, and when one last was.
+    /// Requests that are not answered or not read to their end, and when one last was, or a part of its answer was taken.
     open: AtomicU32,
     answered: AtomicU64,
     /// Large answers that are not out, and since when there has been one.
@@ -109,6 +112,14 @@ impl Progress {
         if is_blocked != was_blocked {
             let since = if is_blocked { self.now() } else { NOTHING };
             self.0.blocked.store(since, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the client has taken so many bytes. HTTP/2 keeps parts of an answer that is over here for as long as the client
+    /// has no room for them: a connection that sends these is not idle.
+    fn note_taken(&self, bytes: usize) {
+        if bytes > FRAMES_ALONE && self.0.reading.load(Ordering::Relaxed) == HTTP2 {
+            self.0.answered.store(self.now(), Ordering::Relaxed);
         }
     }
 
@@ -225,6 +236,7 @@ impl<S> WatchedStream<S> {
     fn note_write(&mut self, written: &Poll<io::Result<usize>>) {
         self.progress.note_write(written.is_pending());
         if let Poll::Ready(Ok(bytes)) = written {
+            self.progress.note_taken(*bytes);
             self.frames.wrote(*bytes);
         }
     }

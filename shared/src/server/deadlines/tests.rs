@@ -75,6 +75,21 @@ async fn a_deadline_that_begins_between_two_looks_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_http2_connection_whose_client_takes_what_is_left_of_an_answer_is_not_idle() {
+    let progress = Progress::new();
+    drop(progress.request(false));
+    for _ in 0..3 {
+        tokio::time::advance(IDLE * 2 / 3).await;
+        progress.note_taken(FRAMES_ALONE + 1);
+        assert!(!is_late(&progress));
+    }
+    tokio::time::advance(IDLE * 2 / 3).await;
+    progress.note_taken(FRAMES_ALONE);
+    tokio::time::advance(IDLE * 2 / 3).await;
+    assert!(is_late(&progress), "these may be answers to pings");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_http2_connection_is_late_when_it_has_been_without_requests_for_long() {
     let progress = Progress::new();
     let (first, second) = (progress.request(false), progress.request(false));

@@ -61,7 +61,8 @@ async fn next_frame(client: &mut TcpStream) -> Option<(u8, u8, u8, Vec<u8>)> {
 #[tokio::test]
 async fn an_http2_answer_may_take_longer_than_its_connection_may_be_idle() {
     let config = HttpServerConfig {
-        idle_timeout: Duration::from_secs(1),
+        // Its client takes a piece each second.
+        idle_timeout: Duration::from_millis(1_500),
         ..HttpServerConfig::for_operations()
     };
     let (address, _server) = start(config, CancellationToken::new()).await;

@@ -1,5 +1,7 @@
 use futures_util::FutureExt as _;
+use tokio::io::AsyncReadExt as _;
 
+use super::watched_stream::TURN;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -8,117 +8,21 @@
 //! No endpoint gets more of the worker's permits than are left free. So an endpoint that has none always finds some,
 //! however many slow receivers hold theirs (dynamic thresholds: Choudhury and Hahne, 1998).
 
+mod gate;
+mod queue;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shared::domain::id::EndpointId;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// One endpoint's share.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    most_leases: usize,
-    slots: Arc<Semaphore>,
-    leases: Arc<Semaphore>,
-    // Due deliveries wait in the table. New events queue up behind them, and a freed permit wakes the claimer.
-    backlogged: AtomicBool,
-    // When that last became true.
-    backlogged_at: Mutex<Option<Instant>>,
-    // The endpoint fails, or its receiver asked to wait: all its deliveries go through the table, where probes are chosen.
-    held: AtomicBool,
-    // When a delivery last failed.
-    failed: Mutex<Option<Instant>>,
-}
-
-/// How long a backlog counts as one of a moment.
-const MOMENT: Duration = Duration::from_secs(1);
-
-/// How long an endpoint counts as one that fails after a failure.
-const FAILURE_MEMORY: Duration = Duration::from_secs(1);
-
-impl Gate {
-    /// Lets `slots` deliveries through at once.
-    pub(crate) fn new(slots: usize) -> Self {
-        Self {
-            most_leases: 2 * slots,
-            slots: Arc::new(Semaphore::new(slots)),
-            leases: Arc::new(Semaphore::new(2 * slots)),
-            backlogged: AtomicBool::new(false),
-            backlogged_at: Mutex::new(None),
-            held: AtomicBool::new(false),
-            failed: Mutex::new(None),
-        }
-    }
-
-    /// Says that a delivery has failed just now.
-    pub(crate) fn note_failure(&self) {
-        *locked(&self.failed) = Some(Instant::now());
-    }
-
-    /// Whether one has failed a short time ago. A hint too.
-    pub(crate) fn has_failed_lately(&self) -> bool {
-        locked(&self.failed).is_some_and(|at| at.elapsed() < FAILURE_MEMORY)
-    }
-
-    /// Says whether due deliveries of this endpoint wait in the table. A hint: the table is searched anyway.
-    pub(crate) fn set_backlogged(&self, backlogged: bool) {
-        if self.backlogged.swap(backlogged, Ordering::Relaxed) != backlogged && backlogged {
-            *locked(&self.backlogged_at) = Some(Instant::now());
-        }
-    }
-
-    /// Says whether the endpoint is held: its circuit is open, or its receiver asked to wait. A hint, like the other: the table
-    /// has the truth.
-    pub(crate) fn set_held(&self, held: bool) {
-        self.held.store(held, Ordering::Relaxed);
-    }
-
-    /// Whether it was said to be held.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// Whether new events may start at once: nothing waits in the table, and the endpoint is not held.
-    pub(crate) fn takes_new(&self) -> bool {
-        !self.backlogged.load(Ordering::Relaxed) && !self.is_held()
-    }
-
-    /// Whether new events may start at once, or soon: what waits in the table does so since a moment ago, and may soon be sent.
-    pub(crate) fn takes_new_soon(&self) -> bool {
-        let is_moments = || locked(&self.backlogged_at).is_some_and(|at| at.elapsed() < MOMENT);
-        !self.is_held() && (self.takes_new() || is_moments())
-    }
-
-    /// Whether its receiver would take another delivery, and it gets none because of the database: results are not recorded
-    /// yet, or older deliveries not taken out of the table.
-    pub(crate) fn waits_for_database(&self) -> bool {
-        let is_late = self.backlogged.load(Ordering::Relaxed) || self.leases.available_permits() == 0;
-        is_late && self.slots.available_permits() > 0
-    }
-
-    /// Whether fewer than half of its leases are free.
-    pub(crate) fn is_short(&self) -> bool {
-        2 * self.leases.available_permits() < self.most_leases
-    }
-
-    /// How many more deliveries the endpoint may have in flight.
-    pub(crate) fn available(&self) -> usize {
-        self.slots
-            .available_permits()
-            .min(self.leases.available_permits())
-    }
-
-    fn in_use(&self) -> usize {
-        self.most_leases - self.leases.available_permits()
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub(crate) use self::gate::Gate;
+use self::gate::locked;
+pub(crate) use self::queue::Waiter;
 
 /// The worker's share.
 #[derive(Clone, Debug)]
@@ -163,17 +67,17 @@ impl Permits {
         self.take(gate)
     }
 
-    /// A permit for a new event that is not stored yet and may ask again: nobody is woken for it when one comes free.
-    pub(crate) fn try_acquire_early(&self, gate: &Arc<Gate>) -> Option<Permit> {
-        if self.free_for(gate) == 0 {
+    /// A permit for a new event that is not stored yet and may ask again, when it is the turn of the one with which it waits.
+    pub(crate) fn try_acquire_early(&self, gate: &Arc<Gate>, waiter: &Waiter) -> Option<Permit> {
+        if self.free_for(gate, waiter) == 0 {
             return None;
         }
         self.take(gate)
     }
 
     /// How many new events for the endpoint would find a permit now.
-    pub(crate) fn free_for(&self, gate: &Gate) -> usize {
-        if gate.takes_new() && self.has_room_for(gate) {
+    pub(crate) fn free_for(&self, gate: &Gate, waiter: &Waiter) -> usize {
+        if gate.takes_new() && gate.queue.lets(waiter) && self.has_room_for(gate) {
             gate.available()
         } else {
             0
@@ -214,7 +118,7 @@ impl Permits {
     pub(crate) fn note_waiting(&self, id: EndpointId, gate: &Gate) {
         self.note_due(id, Duration::ZERO);
         gate.set_backlogged(true);
-        if gate.available() > 0 && !gate.held.load(Ordering::Relaxed) {
+        if gate.available() > 0 && !gate.is_held() {
             self.wake_claimer();
         }
     }
@@ -276,6 +180,8 @@ impl Permit {
         self.slot = None;
         if self.gate.backlogged.load(Ordering::Relaxed) {
             self.wakeup.notify.notify_one();
+        } else {
+            self.gate.wake_waiter();
         }
     }
 }
@@ -287,6 +193,8 @@ impl Drop for Permit {
         let starved = self.wakeup.starved.swap(false, Ordering::SeqCst);
         if starved || self.gate.backlogged.load(Ordering::Relaxed) {
             self.wakeup.notify.notify_one();
+        } else {
+            self.gate.wake_waiter();
         }
     }
 }

@@ -8,13 +8,11 @@
 pub(crate) mod session;
 pub(crate) mod batch;
 mod pause;
-pub(crate) mod begin;
 pub(crate) mod frame;
 pub(crate) mod decode;
 pub(crate) mod early;
 pub(crate) mod put_off;
 pub(crate) mod plan;
-mod waiting;
 mod trace;
 pub(crate) mod write;
 mod start;

@@ -9,7 +9,7 @@ use shared::domain::id::{EndpointId, LeaseToken};
 
 use crate::endpoints::directory::Snapshot;
 use crate::endpoints::endpoint::Endpoint;
-use crate::endpoints::permits::{Permit, Permits};
+use crate::endpoints::permits::{Permit, Permits, Waiter};
 use crate::endpoints::subscribers::Taker;
 use crate::intake::early::Early;
 use crate::intake::frame::Located;
@@ -39,8 +39,8 @@ pub(crate) struct Plan<'a> {
 /// What events are planned for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose<'a> {
-    /// They begin before they are stored. What finds no permit may ask again.
-    Beginning,
+    /// They begin before they are stored. What finds no permit may ask again, when it is this one's turn.
+    Beginning(&'a Waiter),
     /// They are stored. What has begun early is planned as it stands; what finds no permit is left due in the table, and newer
     /// events queue up behind it.
     Storing(Option<&'a Early>),
@@ -156,11 +156,11 @@ impl Planner {
         let Purpose::Storing(Some(early)) = purpose else {
             return Some(endpoints);
         };
-        let begun = early.begun();
-        let Some(begun) = begun.get(&located.event.id) else {
+        let mut begun = early.begun();
+        let Some(begun) = begun.get_mut(&located.event.id) else {
             return Some(endpoints);
         };
-        for delivery in &begun.deliveries {
+        for delivery in begun.begin_storing() {
             let lease = (delivery.lease, delivery.endpoint.timeout + self.lease_margin);
             let ended = delivery.progress.ended().cloned();
             plan.deliveries.push(Planned {
@@ -204,7 +204,7 @@ impl Planner {
             return None;
         }
         let permit = match purpose {
-            Purpose::Beginning => self.permits.try_acquire_early(&endpoint.gate)?,
+            Purpose::Beginning(waiter) => self.permits.try_acquire_early(&endpoint.gate, waiter)?,
             Purpose::Storing(_) => self.permits.try_acquire_for_new(&endpoint.gate)?,
         };
         Some(Start {

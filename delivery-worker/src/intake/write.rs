@@ -62,7 +62,7 @@ pub(crate) struct Taken<'a> {
 
 /// How frames are taken.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Manner<'a> {
+pub(crate) struct Manner<'a> {
     /// Where it is noted what is left for later; else nothing is.
     put_off: Option<&'a PutOff>,
     /// Where it is noted which events have begun before they are stored; else none begins.

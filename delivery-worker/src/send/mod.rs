@@ -114,6 +114,7 @@ impl Dispatcher {
             crash::reach(Point::Answered);
             let verdict = attempt.verdict();
             count(&attempt);
+            job.endpoint.gate.note_answer(attempt.duration);
             if attempt.asked_wait().is_some() {
                 job.endpoint.gate.set_held(true);
             }

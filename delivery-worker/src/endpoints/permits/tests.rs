@@ -1,3 +1,4 @@
+use super::gate::MOMENT;
 use super::*;
 
 #[test]
@@ -61,25 +62,95 @@ fn new_events_queue_up_behind_a_backlog() {
 fn one_that_may_ask_again_queues_nobody_up_behind_it() {
     let permits = Permits::new(10);
     let gate = Arc::new(Gate::new(2));
+    let waiter = Waiter::default();
     let mut held = vec![
-        permits.try_acquire_early(&gate).unwrap(),
-        permits.try_acquire_early(&gate).unwrap(),
+        permits.try_acquire_early(&gate, &waiter).unwrap(),
+        permits.try_acquire_early(&gate, &waiter).unwrap(),
     ];
-    assert!(permits.try_acquire_early(&gate).is_none());
-    assert!(!gate.waits_for_database(), "the receiver has all it may have");
+    assert!(permits.try_acquire_early(&gate, &waiter).is_none());
+    assert!(gate.is_full(), "the receiver has all it may have");
     held[0].leave_endpoint();
-    assert!(!gate.is_short() && permits.free_for(&gate) == 1);
-    held.push(permits.try_acquire_early(&gate).unwrap());
+    assert!(!gate.is_short() && permits.free_for(&gate, &waiter) == 1);
+    held.push(permits.try_acquire_early(&gate, &waiter).unwrap());
     assert!(gate.is_short());
     held.iter_mut().for_each(Permit::leave_endpoint);
-    held.push(permits.try_acquire_early(&gate).unwrap());
+    held.push(permits.try_acquire_early(&gate, &waiter).unwrap());
     held[3].leave_endpoint();
-    assert!(gate.waits_for_database() && permits.try_acquire_early(&gate).is_none());
+    assert!(!gate.is_full() && permits.try_acquire_early(&gate, &waiter).is_none());
     held.truncate(2);
-    assert!(!gate.is_short() && !gate.waits_for_database());
+    assert!(!gate.is_short());
     assert!(permits.try_acquire_for_new(&gate).is_some(), "nothing queues");
     gate.set_backlogged(true);
-    assert_eq!((permits.free_for(&gate), gate.available()), (0, 2));
+    assert_eq!((permits.free_for(&gate, &waiter), gate.available()), (0, 2));
+}
+
+#[tokio::test]
+async fn those_that_wait_get_permits_in_the_order_in_which_they_came() {
+    let permits = Permits::new(10);
+    let gate = Arc::new(Gate::new(1));
+    let [first, second, newcomer] = std::array::from_fn(|_| Waiter::default());
+    let permit = permits.try_acquire_early(&gate, &first).unwrap();
+    gate.enter_queue(&first);
+    gate.enter_queue(&second);
+    drop(permit);
+    first.woken().await;
+    assert!(
+        permits.try_acquire_early(&gate, &second).is_none(),
+        "it is the second"
+    );
+    assert!(
+        permits.try_acquire_early(&gate, &newcomer).is_none(),
+        "it is the third"
+    );
+    let mut permit = permits.try_acquire_early(&gate, &first).unwrap();
+    gate.leave_queue(&first);
+    assert!(
+        permits.try_acquire_early(&gate, &second).is_none(),
+        "one is in flight"
+    );
+    permit.leave_endpoint();
+    second.woken().await;
+    assert!(permits.try_acquire_early(&gate, &second).is_some());
+    gate.leave_queue(&second);
+    assert!(
+        permits.try_acquire_early(&gate, &newcomer).is_some(),
+        "nobody waits"
+    );
+}
+
+#[tokio::test]
+async fn those_that_wait_are_woken_when_nothing_waits_in_the_table_any_more() {
+    let gate = Gate::new(1);
+    let waiter = Waiter::default();
+    gate.set_backlogged(true);
+    gate.enter_queue(&waiter);
+    gate.set_backlogged(false);
+    waiter.woken().await;
+}
+
+#[tokio::test]
+async fn who_leaves_the_queue_wakes_the_next_one() {
+    let gate = Gate::new(1);
+    let [first, second] = std::array::from_fn(|_| Waiter::default());
+    gate.enter_queue(&first);
+    gate.enter_queue(&second);
+    gate.leave_queue(&first);
+    second.woken().await;
+}
+
+#[test]
+fn a_receiver_is_quick_that_would_take_2_000_deliveries_a_second() {
+    let gate = Gate::new(64);
+    assert!(gate.is_quick(), "nothing is known of it");
+    let answer = |millis: u64, times: usize| {
+        (0..times).for_each(|_| gate.note_answer(Duration::from_millis(millis)));
+        gate.is_quick()
+    };
+    assert!(answer(30, 200));
+    assert!(!answer(40, 200));
+    assert!(!answer(0, 1), "one does not count for all");
+    assert!(answer(0, 200));
+    assert!(!answer(u64::MAX, 1), "one that hangs counts for some");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +159,7 @@ async fn new_events_wait_for_a_backlog_of_a_moment_and_not_for_an_older_one() {
     assert!(gate.takes_new() && gate.takes_new_soon());
     for _ in 0..2 {
         gate.set_backlogged(true);
-        assert!(!gate.takes_new() && gate.takes_new_soon() && gate.waits_for_database());
+        assert!(!gate.takes_new() && gate.takes_new_soon());
         tokio::time::advance(MOMENT / 2).await;
         // Others come into the table.
         gate.set_backlogged(true);

@@ -8,11 +8,12 @@ use shared::domain::id::{EndpointId, EventId};
 
 use crate::crash::{self, Point};
 use crate::endpoints::endpoint::Endpoint;
-use crate::intake::early::{Begun, Early, EarlyDelivery, Progress, Rest};
+use crate::endpoints::permits::Waiter;
+use crate::intake::early::Early;
+use crate::intake::early::begun::{Begun, EarlyDelivery, Progress, Rest};
 use crate::intake::frame::Located;
 use crate::intake::plan::{Beginning, Purpose, Start};
-use crate::intake::waiting::Waiting;
-use crate::intake::write::{Manner, Writer};
+use crate::intake::write::Writer;
 use crate::record::count_first_success;
 use crate::send::body::Outgoing;
 use crate::send::job::Job;
@@ -32,7 +33,11 @@ pub(super) struct Sorted<'a> {
 
 impl<'a> Sorted<'a> {
     /// Of which these wait for permits, by their places, and all that has begun is in `early`.
-    fn of(events: Vec<Located<'a>>, early: &Early, mut lacking: HashMap<usize, Arc<Endpoint>>) -> Self {
+    pub(super) fn of(
+        events: Vec<Located<'a>>,
+        early: &Early,
+        mut lacking: HashMap<usize, Arc<Endpoint>>,
+    ) -> Self {
         let mut sorted = Self::default();
         for (place, located) in events.into_iter().enumerate() {
             if early.contains(located.event.id) {
@@ -48,56 +53,19 @@ impl<'a> Sorted<'a> {
 }
 
 impl Writer {
-    /// Takes events with different ids, of which some may begin early. These are stored when their receivers have answered, or
-    /// have had time for it; the others at once.
-    ///
-    /// # Errors
-    /// When Postgres does not answer, or refuses more than a value. Then part of them may be stored, and no more will begin.
-    pub(super) async fn take_early(
-        &self,
-        events: Vec<Located<'_>>,
-        early: &Early,
-        manner: Manner<'_>,
-    ) -> Result<(), sqlx::Error> {
-        let permits = &self.planner.permits;
-        let Sorted {
-            mut begun,
-            waiting,
-            others,
-        } = if early.begin_once() {
-            self.begin(events, early).await?
-        } else {
-            Sorted::of(events, early, HashMap::new())
-        };
-        self.store(&others, manner).await?;
-        let mut waiting = Waiting::new(waiting);
-        while !(begun.is_empty() && waiting.is_empty()) {
-            for report in early.look(&begun).await {
-                self.dispatcher.record(report);
-            }
-            let (over, running) = early.split_over(begun, !waiting.is_empty());
-            self.store(&over, manner).await?;
-            begun = running;
-            let next = waiting.take_next(permits);
-            if !next.is_empty() {
-                let sorted = self.begin(next, early).await?;
-                begun.extend(sorted.begun);
-                waiting.put_back(sorted.waiting);
-                self.store(&sorted.others, manner).await?;
-            }
-            self.store(&waiting.take_impatient(), manner).await?;
-        }
-        Ok(())
-    }
-
     /// Starts the deliveries of those events that may begin early and find permits.
     ///
     /// # Errors
     /// When Postgres does not answer. Then none has begun.
-    async fn begin<'a>(&self, events: Vec<Located<'a>>, early: &Early) -> Result<Sorted<'a>, sqlx::Error> {
+    pub(super) async fn begin<'a>(
+        &self,
+        events: Vec<Located<'a>>,
+        early: &Early,
+        waiter: &Waiter,
+    ) -> Result<Sorted<'a>, sqlx::Error> {
         let (candidates, others): (Vec<_>, Vec<_>) =
             events.into_iter().partition(|located| early.may_begin(located));
-        let lacking = self.begin_all(&candidates, early).await?;
+        let lacking = self.begin_all(&candidates, early, waiter).await?;
         let mut sorted = Sorted::of(candidates, early, lacking);
         sorted.others.extend(others);
         Ok(sorted)
@@ -110,12 +78,13 @@ impl Writer {
         &self,
         candidates: &[Located<'_>],
         early: &Early,
+        waiter: &Waiter,
     ) -> Result<HashMap<usize, Arc<Endpoint>>, sqlx::Error> {
         loop {
             let endpoints = self.directory.snapshot();
             let plan = self
                 .planner
-                .plan(&endpoints, candidates, Purpose::Beginning)
+                .plan(&endpoints, candidates, Purpose::Beginning(waiter))
                 .await;
             let (mut starts, mut lacking) = (Vec::new(), HashMap::new());
             for (event, beginning) in plan.into_beginnings() {
@@ -197,11 +166,14 @@ impl Writer {
 
     /// What follows from early attempts, now that they are stored. An event that is not new was stored by another worker, or by
     /// a statement whose answer was lost; the recorder knows by the lease.
-    pub(super) fn conclude(&self, events: &[Located<'_>], early: &Early, new: &HashSet<EventId>) {
+    pub(crate) fn conclude(&self, events: &[Located<'_>], early: &Early, new: &HashSet<EventId>) {
         for Located { event, .. } in events {
-            let Some(begun) = early.begun().remove(&event.id) else {
+            let Some(mut begun) = early.begun().remove(&event.id) else {
                 continue;
             };
+            for report in begun.take_late() {
+                self.dispatcher.record(report);
+            }
             let is_new = new.contains(&event.id);
             if !is_new {
                 tracing::warn!(event_id = %event.id, "an event was stored before, and its deliveries have begun again");
@@ -219,7 +191,7 @@ impl Writer {
                         self.dispatcher.record(Report { is_stored, ..*report });
                     }
                     Progress::ForRecorder(report) => self.dispatcher.record(*report),
-                    // Of one that runs, the report goes to the recorder.
+                    // Of one that ran, the report goes to the recorder.
                     Progress::Ended(..) | Progress::Running => {}
                 }
             }

@@ -1,0 +1,159 @@
+//! First attempts that begin before their events are stored. One statement then writes an event, its deliveries and what
+//! came of them, where otherwise three rows are written and one of them twice.
+//!
+//! The frame is acknowledged after that statement, as always. A worker that dies before it loses the knowledge that
+//! receivers have answered, and they get these webhooks again: as with every attempt whose result is not recorded yet, no
+//! more of them than there are permits. So only such events begin early of which nobody can have stored anything yet, and
+//! on which nothing else depends: see [`Early::may_begin`].
+
+pub(crate) mod begun;
+pub(crate) mod begin;
+mod course;
+mod waiting;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use shared::domain::id::EventId;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::intake::early::begun::Begun;
+use crate::intake::early::waiting::Waiting;
+use crate::intake::frame::Located;
+use crate::send::report::Report;
+
+/// The early attempts of one batch of frames.
+#[derive(Debug)]
+pub(crate) struct Early {
+    /// The last frame of the stream when this worker began to consume it.
+    known_through: u64,
+    has_begun: AtomicBool,
+    reports: mpsc::UnboundedSender<Report>,
+    arriving: tokio::sync::Mutex<mpsc::UnboundedReceiver<Report>>,
+    begun: Mutex<HashMap<EventId, Begun>>,
+}
+
+/// Why a look is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    /// Those that wait may find permits.
+    Woken,
+    /// Attempts are over, or it is time: what is over may be stored.
+    Due,
+}
+
+impl Early {
+    /// Of a batch from a stream whose last frame was `known_through` when this worker began to consume it.
+    pub(crate) fn new(known_through: u64) -> Self {
+        let (reports, arriving) = mpsc::unbounded_channel();
+        Self {
+            known_through,
+            has_begun: AtomicBool::new(false),
+            reports,
+            arriving: tokio::sync::Mutex::new(arriving),
+            begun: Mutex::default(),
+        }
+    }
+
+    /// Whether an event may begin: nobody was handed its frame before, by what this worker knows, and the event has neither
+    /// an idempotency key, whose repeats only the database knows, nor an ordering key.
+    pub(crate) fn may_begin(&self, located: &Located<'_>) -> bool {
+        located.frame.is_new(self.known_through)
+            && located.event.idempotency_key.is_none()
+            && located.event.ordering_key.is_none()
+    }
+
+    /// True once: what could not be stored is tried again without beginning more.
+    pub(crate) fn begin_once(&self) -> bool {
+        !self.has_begun.swap(true, Ordering::Relaxed)
+    }
+
+    /// Where its attempts report to, as long as it is there.
+    pub(crate) fn reports(&self) -> &mpsc::UnboundedSender<Report> {
+        &self.reports
+    }
+
+    /// The events that have begun.
+    pub(crate) fn begun(&self) -> MutexGuard<'_, HashMap<EventId, Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an event has begun.
+    pub(crate) fn contains(&self, id: EventId) -> bool {
+        self.begun().contains_key(&id)
+    }
+
+    /// Waits until all attempts of those that have begun are over, those that wait may find permits, or `until`. What `record`
+    /// gets are reports that came after their deliveries were stored: they go to the recorder. May be dropped while it waits.
+    async fn look(
+        &self,
+        begun: &[Located<'_>],
+        waiting: &Waiting<'_>,
+        until: Instant,
+        record: impl Fn(Report),
+    ) -> Looked {
+        let mut running = self.running(begun);
+        let mut arriving = self.arriving.lock().await;
+        while running > 0 || begun.is_empty() {
+            tokio::select! {
+                Some(report) = arriving.recv() => match self.note(report) {
+                    Some(report) => record(report),
+                    None => running = running.saturating_sub(1),
+                },
+                () = waiting.woken() => return Looked::Woken,
+                () = tokio::time::sleep_until(until) => break,
+            }
+        }
+        Looked::Due
+    }
+
+    fn running(&self, events: &[Located<'_>]) -> usize {
+        let begun = self.begun();
+        let of_event = |located: &Located<'_>| begun.get(&located.event.id).map(Begun::running);
+        events.iter().filter_map(of_event).sum()
+    }
+
+    /// Splits events that have begun into those that are to be stored now, and those that wait for answers. Those that have
+    /// theirs wait for the others, for one statement, unless one is `in_hurry` or their endpoints are short of permits.
+    pub(crate) fn split_over<'a>(
+        &self,
+        events: Vec<Located<'a>>,
+        in_hurry: bool,
+    ) -> (Vec<Located<'a>>, Vec<Located<'a>>) {
+        let (now, all) = (Instant::now(), self.begun());
+        let begun = |located: &Located<'_>| all.get(&located.event.id);
+        let is_over = |located: &Located<'_>| begun(located).is_none_or(|begun| begun.running() == 0);
+        let is_late = |located: &Located<'_>| begun(located).is_none_or(|begun| begun.until <= now);
+        let is_short = |located: &Located<'_>| begun(located).is_some_and(Begun::is_short);
+        let is_urgent =
+            |located: &Located<'_>| is_late(located) || is_over(located) && (in_hurry || is_short(located));
+        if !events.iter().all(is_over) && !events.iter().any(is_urgent) {
+            return (Vec::new(), events);
+        }
+        events
+            .into_iter()
+            .partition(|located| is_over(located) || is_late(located))
+    }
+
+    /// Notes how an attempt ended, or returns the report of one that is stored already.
+    fn note(&self, report: Report) -> Option<Report> {
+        let mut begun = self.begun();
+        match begun.get_mut(&report.job.event.id) {
+            Some(begun) => begun.note(report),
+            None => Some(report),
+        }
+    }
+
+    /// Ends it: returns the reports that came after their deliveries were stored. Later ones go to the recorder.
+    pub(crate) async fn end(&self) -> Vec<Report> {
+        let mut arriving = self.arriving.lock().await;
+        arriving.close();
+        let mut late: Vec<_> = self.begun().values_mut().flat_map(Begun::take_late).collect();
+        while let Ok(report) = arriving.try_recv() {
+            late.push(report);
+        }
+        late
+    }
+}

@@ -6,9 +6,9 @@
 mod tables;
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use ignore::WalkBuilder;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 /// The first page: longer, and nobody reads it.
@@ -19,7 +19,7 @@ fn root() -> PathBuf {
 }
 
 fn read(document: &Path) -> String {
-    std::fs::read_to_string(root().join(document))
+    fs::read_to_string(root().join(document))
         .unwrap_or_else(|error| panic!("{}: {error}", document.display()))
 }
 
@@ -105,19 +105,27 @@ fn resolved(path: &Path) -> Option<PathBuf> {
     Some(target)
 }
 
-/// Every Markdown file of the project, as a path from its root. Files that are hidden, or that `.gitignore` names, are no
-/// part of it.
+/// Every Markdown file of the project, as a path from its root. Hidden files are no part of it, and neither is what cargo
+/// builds.
 fn documents() -> Vec<PathBuf> {
     let root = root();
-    let mut found: Vec<_> = WalkBuilder::new(&root)
-        .require_git(false)
-        .git_global(false)
-        .parents(false)
-        .build()
-        .map(|entry| entry.expect("a folder can be listed").into_path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-        .map(|path| path.strip_prefix(&root).expect("it is below the root").to_owned())
-        .collect();
+    let (mut found, mut folders) = (Vec::new(), vec![root.clone()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder can be listed") {
+            let entry = entry.expect("a folder can be listed");
+            let path = entry.path();
+            let within = path.strip_prefix(&root).expect("it is below the root");
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if is_hidden || within == Path::new("target") {
+                continue;
+            }
+            if entry.file_type().expect("a file has a type").is_dir() {
+                folders.push(path);
+            } else if within.extension().is_some_and(|extension| extension == "md") {
+                found.push(within.to_owned());
+            }
+        }
+    }
     found.sort();
     assert!(found.len() > 1, "the documents are found");
     found

@@ -43,6 +43,8 @@ pub use crate::config::Config;
 use crate::intake::STREAMS_FOUND;
 // For its benchmark.
 pub use crate::send::sign;
+// For databases that tests copy.
+pub use crate::store::partitions::make_around_now as make_partitions;
 use crate::worker::{DATABASE_READY, Worker};
 
 /// Runs one worker as this process until SIGTERM or SIGINT, or the command that the configuration names.

@@ -78,7 +78,12 @@ pub(crate) async fn prepare(pool: &PgPool, stop: &CancellationToken) -> anyhow::
     }
 }
 
-async fn make_around_now(pool: &PgPool) -> Result<bool, sqlx::Error> {
+/// Makes the partitions of the days around today by Postgres's time, as a worker does at its start, as far as their tables are
+/// not busy. Whether today's are there.
+///
+/// # Errors
+/// When Postgres does not answer, or was not migrated.
+pub async fn make_around_now(pool: &PgPool) -> Result<bool, sqlx::Error> {
     make(pool, now(pool).await?).await
 }
 

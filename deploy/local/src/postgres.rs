@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, PgPool};
 
 use self::backup::Place;
 use crate::binaries;
@@ -143,10 +143,25 @@ impl Postgres {
 
     /// Brings the database to this build's schema.
     pub(crate) async fn migrate(&self) -> anyhow::Result<()> {
-        let pool = PgPoolOptions::new().max_connections(1).connect(&self.url).await?;
+        let pool = self.pool().await?;
         shared::db::migrate(&pool).await?;
         pool.close().await;
         Ok(())
+    }
+
+    /// Makes the partitions that the first worker makes at its start.
+    #[cfg(feature = "services")]
+    pub(crate) async fn make_partitions(&self) -> anyhow::Result<()> {
+        let pool = self.pool().await?;
+        delivery_worker::make_partitions(&pool)
+            .await
+            .context("cannot make partitions")?;
+        pool.close().await;
+        Ok(())
+    }
+
+    async fn pool(&self) -> Result<PgPool, sqlx::Error> {
+        PgPoolOptions::new().max_connections(1).connect(&self.url).await
     }
 
     /// The database, with user and password.

@@ -4,7 +4,7 @@ use e2e::with_wrong_clock;
 use sqlx::AssertSqlSafe;
 
 use super::{
-    day, disabled_endpoint, keep_payloads_for_a_week, make_partitions, old_event, tables_of,
+    day, disabled_endpoint, drop_partitions, keep_payloads_for_a_week, make_partitions, old_event, tables_of,
     until_payload_is_gone,
 };
 use crate::calls::send;
@@ -13,6 +13,7 @@ use crate::setup;
 #[tokio::test]
 async fn a_day_that_a_wrong_clock_dated_ahead_gets_its_own_partitions_with_what_was_there() {
     let mut world = setup().replicas(1, 0).start().await;
+    drop_partitions(&world).await;
     let organization = world.organization().await;
     let endpoint = disabled_endpoint(&mut world, &organization).await;
     let ahead = old_event(&world, &organization, endpoint, -2, "delivered").await;
@@ -41,6 +42,7 @@ async fn a_day_that_a_wrong_clock_dated_ahead_gets_its_own_partitions_with_what_
 #[tokio::test]
 async fn a_day_with_many_rows_that_a_wrong_clock_dated_ahead_stays_in_the_default_partition() {
     let mut world = setup().replicas(1, 0).start().await;
+    drop_partitions(&world).await;
     let organization = world.organization().await;
     world
         .execute(format!(
@@ -64,6 +66,7 @@ async fn a_worker_whose_clock_is_a_month_ahead_drops_no_day_too_early() {
     };
     let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
     let mut world = setup.start().await;
+    drop_partitions(&world).await;
     let organization = world.organization().await;
     let endpoint = disabled_endpoint(&mut world, &organization).await;
     keep_payloads_for_a_week(&world, &organization).await;

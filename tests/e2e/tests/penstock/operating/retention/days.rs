@@ -4,7 +4,7 @@ use e2e::until;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use super::{day, disabled_endpoint, make_partitions, old_event, tables_of};
+use super::{day, disabled_endpoint, drop_partitions, make_partitions, old_event, tables_of};
 use crate::setup;
 
 #[tokio::test]
@@ -14,6 +14,7 @@ async fn days_older_than_the_retention_are_dropped_unless_a_delivery_is_pending(
         .worker_env("RETENTION", "10days")
         .start()
         .await;
+    drop_partitions(&world).await;
     let organization = world.organization().await;
     let endpoint = disabled_endpoint(&mut world, &organization).await;
     for days in [9, 12, 14] {

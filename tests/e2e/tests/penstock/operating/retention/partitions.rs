@@ -4,7 +4,7 @@ use e2e::{World, until};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
 
-use super::day;
+use super::{day, drop_partitions};
 use crate::calls::send;
 use crate::setup;
 
@@ -31,9 +31,20 @@ async fn partitions(database: &PgPool, table: &str) -> i64 {
     query.fetch_one(database).await.expect("Postgres runs")
 }
 
+/// Every test's worker would make them anew.
+#[tokio::test]
+async fn a_test_begins_with_the_partitions_that_a_worker_makes() {
+    let world = setup().replicas(1, 0).start().await;
+    for table in ["events", "deliveries", "attempts", "inbox_acknowledgements"] {
+        assert_eq!(partitions(world.database(), table).await, 6, "{table}");
+    }
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn a_reader_of_the_default_partition_holds_up_the_first_worker_and_nobody_else() {
     let mut world = setup().replicas(1, 0).start().await;
+    drop_partitions(&world).await;
     let (database, reader) = (world.database().clone(), reader(&world).await);
     let others = async {
         until("the worker to make what it can", async || {

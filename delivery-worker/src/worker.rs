@@ -14,7 +14,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::Groups;
-use crate::chores::{self, endpoint_hours};
+use crate::chores::{self, Chores, endpoint_hours};
 use crate::claim::Claimer;
 use crate::claim::floors::{FloorRequests, Floors};
 use crate::config::Config;
@@ -126,15 +126,7 @@ impl Worker {
             let (pool, permits) = (self.pool.clone(), self.permits.clone());
             let looks = look_regularly(pool, permits, readiness.clone(), stop.clone());
             tasks.spawn_long_lived("looks", looks);
-            chores::start(
-                &tasks,
-                &self.pool,
-                self.nats.clone(),
-                self.directory.clone(),
-                self.permits.clone(),
-                config.retention,
-                self.counted.clone(),
-            );
+            self.chores(&config).start(&tasks);
             let (counts, workers) = (self.attempt_counts.clone(), self.workers.clone());
             chores::start_own(&tasks, &self.pool, counts, workers);
             let floors = self.floors();
@@ -148,6 +140,18 @@ impl Worker {
         }
         stop.cancelled().await;
         Ok(())
+    }
+
+    fn chores(&self, config: &Config) -> Chores {
+        Chores {
+            pool: self.pool.clone(),
+            nats: self.nats.clone(),
+            directory: self.directory.clone(),
+            permits: self.permits.clone(),
+            retention: config.retention,
+            counted: self.counted.clone(),
+            workers: self.workers.clone(),
+        }
     }
 
     fn floors(&self) -> Floors {

@@ -37,22 +37,23 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Ends the pending deliveries of deleted endpoints. Deliveries in flight are left to their own results.
+    /// Ends the pending deliveries of deleted endpoints. Deliveries in flight are left to their own results. Says whether there
+    /// were any.
     ///
     /// # Errors
     /// When Postgres does not answer.
-    pub(crate) async fn take_round(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    pub(crate) async fn take_round(&self, pool: &PgPool) -> Result<bool, sqlx::Error> {
         let now = Instant::now();
         let all_at = *self.all_at();
         let which = match all_at {
             Some(all_at) if now.saturating_duration_since(all_at) < ALL_INTERVAL => Which::Recent,
             _ => Which::All,
         };
-        end_deliveries(pool, which).await?;
+        let found = end_deliveries(pool, which).await?;
         if matches!(which, Which::All) {
             *self.all_at() = Some(now);
         }
-        Ok(())
+        Ok(found)
     }
 
     fn all_at(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -60,11 +61,12 @@ impl Ending {
     }
 }
 
-async fn end_deliveries(pool: &PgPool, which: Which) -> Result<(), sqlx::Error> {
+async fn end_deliveries(pool: &PgPool, which: Which) -> Result<bool, sqlx::Error> {
     let endpoints = match which {
         Which::Recent => recent_with_pending(pool).await?,
         Which::All => with_pending(pool).await?,
     };
+    let found = !endpoints.is_empty();
     for (id, org_id) in endpoints {
         loop {
             let ended = end_some(pool, id, org_id).await?;
@@ -78,7 +80,8 @@ async fn end_deliveries(pool: &PgPool, which: Which) -> Result<(), sqlx::Error> 
         Which::Recent => partitions::now(pool).await? - RECENT,
         Which::All => OffsetDateTime::UNIX_EPOCH,
     };
-    forget(pool, since).await
+    forget(pool, since).await?;
+    Ok(found)
 }
 
 async fn recent_with_pending(pool: &PgPool) -> Result<Vec<(EndpointId, OrgId)>, sqlx::Error> {

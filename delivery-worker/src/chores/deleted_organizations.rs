@@ -20,11 +20,11 @@ struct Deleting {
     since: OffsetDateTime,
 }
 
-/// Goes on with the organisations that are being deleted.
+/// Goes on with the organisations that are being deleted. Says whether there are any.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::Error> {
+pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<bool, sqlx::Error> {
     let organizations = sqlx::query_as!(
         Deleting,
         r#"select id as "id: OrgId", deleting_since as "since!" from organizations
@@ -34,7 +34,7 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
     .fetch_all(pool)
     .await?;
     if organizations.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     // Looked at before the events are: what was accepted before then is stored by now.
     let now = partitions::now(pool).await?;
@@ -45,7 +45,7 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
             tracing::info!(org_id = %organization.id, "an organisation is deleted");
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Whether nothing is left but what [`finish`] removes.

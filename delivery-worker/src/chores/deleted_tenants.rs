@@ -27,11 +27,11 @@ struct Deleting {
     since: OffsetDateTime,
 }
 
-/// Goes on with the tenants that are being deleted.
+/// Goes on with the tenants that are being deleted. Says whether there are any.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::Error> {
+pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<bool, sqlx::Error> {
     let tenants = sqlx::query_as!(
         Deleting,
         r#"select org_id as "org_id: OrgId", uid as "tenant: Tenant", deleting_since as "since!"
@@ -41,7 +41,7 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
     .fetch_all(pool)
     .await?;
     if tenants.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     // Looked at before the events are: what was accepted before then is stored by now.
     let now = partitions::now(pool).await?;
@@ -53,7 +53,7 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
             tracing::info!(org_id = %tenant.org_id, "a tenant is deleted");
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Whether no event of the tenant is left. Those that others have locked are: another worker may be at them, and fail.

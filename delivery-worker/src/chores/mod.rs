@@ -35,69 +35,126 @@ use crate::store::usage::late::CountedThrough;
 /// How long a round of a chore may take, unless it has a limit of its own. Only the last statement is lost then.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Starts all chores.
-pub(crate) fn start(
-    tasks: &Tasks,
-    pool: &PgPool,
-    nats: Nats,
-    directory: Arc<Directory>,
-    permits: Permits,
-    retention: RetentionConfig,
-    counted: Arc<CountedThrough>,
-) {
-    let stop = tasks.stop();
-    count(tasks, pool, nats.clone(), retention, counted);
+/// How much later than alone a worker looks for work at the most. A worker that dies is counted for another minute, and takes no
+/// turn.
+const LATER: Duration = Duration::from_secs(5);
 
-    let (name, db, wake) = ("operational events", pool.clone(), permits.clone());
-    let store = async move || notices::store(&db, &directory, &wake).await;
-    let rounds = repeat(name, notices::INTERVAL, LIMIT, stop.clone(), store);
-    tasks.spawn_long_lived(name, rounds);
+/// What the chores work with that any worker may do.
+pub(crate) struct Chores {
+    pub pool: PgPool,
+    pub nats: Nats,
+    pub directory: Arc<Directory>,
+    pub permits: Permits,
+    pub retention: RetentionConfig,
+    /// Up to when usage is counted.
+    pub counted: Arc<CountedThrough>,
+    /// How many workers run.
+    pub workers: Replicas,
+}
 
-    let (name, db) = ("recoveries", pool.clone());
-    let recover = async move || recoveries::take_steps(&db, &permits).await;
-    let rounds = repeat(name, recoveries::INTERVAL, LIMIT, stop.clone(), recover);
-    tasks.spawn_long_lived(name, rounds);
+impl Chores {
+    /// Starts all of them.
+    pub(crate) fn start(self, tasks: &Tasks) {
+        self.tell_and_recover(tasks);
+        self.remove(tasks);
+        self.count(tasks);
+        self.keep_up(tasks);
+    }
 
-    let (name, db) = ("deleted endpoints", pool.clone());
-    let ending = deleted_endpoints::Ending::default();
-    let end = async move || ending.take_round(&db).await;
-    let rounds = repeat(name, deleted_endpoints::INTERVAL, LIMIT, stop.clone(), end);
-    tasks.spawn_long_lived(name, rounds);
+    fn tell_and_recover(&self, tasks: &Tasks) {
+        let stop = tasks.stop();
 
-    let (name, db) = ("deleted tenants and organisations", pool.clone());
-    let remove = async move || {
-        deleted_tenants::take_round(&db, &nats).await?;
-        deleted_organizations::take_round(&db, &nats).await
-    };
-    let rounds = repeat(name, deleted_tenants::INTERVAL, LIMIT, stop.clone(), remove);
-    tasks.spawn_long_lived(name, rounds);
+        let (name, db, workers) = ("operational events", self.pool.clone(), self.workers.clone());
+        let (directory, wake) = (self.directory.clone(), self.permits.clone());
+        let store = async move || notices::store(&db, &directory, &wake).await;
+        let rounds = take_turns(name, notices::INTERVAL, workers, stop.clone(), store);
+        tasks.spawn_long_lived(name, rounds);
 
-    let (name, db) = ("unacknowledged deliveries", pool.clone());
-    let end = async move || unacknowledged::end_deliveries(&db).await;
-    let rounds = repeat(name, unacknowledged::INTERVAL, LIMIT, stop.clone(), end);
-    tasks.spawn_long_lived(name, rounds);
+        let (name, db, workers) = ("recoveries", self.pool.clone(), self.workers.clone());
+        let wake = self.permits.clone();
+        let recover = async move || recoveries::take_steps(&db, &wake).await;
+        let rounds = take_turns(name, recoveries::INTERVAL, workers, stop.clone(), recover);
+        tasks.spawn_long_lived(name, rounds);
 
-    let (name, db) = ("client certificates", pool.clone());
-    let tell = async move || certificates::tell(&db).await;
-    let rounds = repeat(name, certificates::INTERVAL, LIMIT, stop.clone(), tell);
-    tasks.spawn_long_lived(name, rounds);
-    if retention.audit_log_stdout {
-        let (name, db) = ("audit log", pool.clone());
-        let write = async move || audit_log::write_out(&db).await;
-        let rounds = repeat(name, audit_log::INTERVAL, LIMIT, stop.clone(), write);
+        let (name, db, workers) = (
+            "unacknowledged deliveries",
+            self.pool.clone(),
+            self.workers.clone(),
+        );
+        let end = async move || unacknowledged::end_deliveries(&db).await;
+        let rounds = take_turns(name, unacknowledged::INTERVAL, workers, stop.clone(), end);
         tasks.spawn_long_lived(name, rounds);
     }
 
-    let (name, db) = ("retention", pool.clone());
-    let maintain = async move || retention::maintain(&db, retention).await;
-    let rounds = repeat(
-        name,
-        retention::INTERVAL,
-        retention::LIMIT,
-        stop.clone(),
-        maintain,
-    );
-    tasks.spawn_long_lived(name, rounds);
+    /// What is left of what was deleted.
+    fn remove(&self, tasks: &Tasks) {
+        let stop = tasks.stop();
+
+        let (name, db, workers) = ("deleted endpoints", self.pool.clone(), self.workers.clone());
+        let ending = deleted_endpoints::Ending::default();
+        let end = async move || ending.take_round(&db).await;
+        let rounds = take_turns(name, deleted_endpoints::INTERVAL, workers, stop.clone(), end);
+        tasks.spawn_long_lived(name, rounds);
+
+        let (name, db, workers) = (
+            "deleted tenants and organisations",
+            self.pool.clone(),
+            self.workers.clone(),
+        );
+        let nats = self.nats.clone();
+        let remove = async move || {
+            let tenants = deleted_tenants::take_round(&db, &nats).await?;
+            let organizations = deleted_organizations::take_round(&db, &nats).await?;
+            Ok::<_, sqlx::Error>(tenants || organizations)
+        };
+        let rounds = take_turns(name, deleted_tenants::INTERVAL, workers, stop.clone(), remove);
+        tasks.spawn_long_lived(name, rounds);
+    }
+
+    /// Usage and quotas. Each worker knows for itself up to when usage is counted.
+    fn count(&self, tasks: &Tasks) {
+        let stop = tasks.stop();
+
+        let (name, db, streams) = ("usage", self.pool.clone(), self.nats.clone());
+        let (retention, counted) = (self.retention, self.counted.clone());
+        let count = async move || usage::take_round(&db, &streams, retention, &counted).await;
+        let rounds = repeat(name, usage::INTERVAL, usage::LIMIT, stop.clone(), count);
+        tasks.spawn_long_lived(name, rounds);
+
+        let (name, db, workers) = ("quotas", self.pool.clone(), self.workers.clone());
+        let nats = self.nats.clone();
+        let measure = async move || quotas::take_round(&db, &nats).await;
+        let rounds = take_turns(name, quotas::INTERVAL, workers, stop.clone(), measure);
+        tasks.spawn_long_lived(name, rounds);
+    }
+
+    /// What is seldom due, and the audit log, which only some of the workers may write out.
+    fn keep_up(self, tasks: &Tasks) {
+        let (stop, retention) = (tasks.stop(), self.retention);
+
+        let (name, db) = ("client certificates", self.pool.clone());
+        let tell = async move || certificates::tell(&db).await;
+        let rounds = repeat(name, certificates::INTERVAL, LIMIT, stop.clone(), tell);
+        tasks.spawn_long_lived(name, rounds);
+
+        if retention.audit_log_stdout {
+            let (name, db) = ("audit log", self.pool.clone());
+            let write = async move || audit_log::write_out(&db).await;
+            let rounds = repeat(name, audit_log::INTERVAL, LIMIT, stop.clone(), write);
+            tasks.spawn_long_lived(name, rounds);
+        }
+
+        let (name, db) = ("retention", self.pool);
+        let maintain = async move || retention::maintain(&db, retention).await;
+        let rounds = repeat(
+            name,
+            retention::INTERVAL,
+            retention::LIMIT,
+            stop.clone(),
+            maintain,
+        );
+        tasks.spawn_long_lived(name, rounds);
+    }
 }
 
 /// Starts the chores that every worker does for itself: it writes what it has counted, says that it runs, and counts the `workers`.
@@ -112,21 +169,6 @@ pub(crate) fn start_own(tasks: &Tasks, pool: &PgPool, counts: Arc<AttemptCounts>
 
     let presence = presence::keep(pool.clone(), workers, stop.clone());
     tasks.spawn_long_lived("presence", presence);
-}
-
-/// Starts the chores that count usage and measure quotas.
-fn count(tasks: &Tasks, pool: &PgPool, nats: Nats, retention: RetentionConfig, counted: Arc<CountedThrough>) {
-    let stop = tasks.stop();
-
-    let (name, db, streams) = ("usage", pool.clone(), nats.clone());
-    let count = async move || usage::take_round(&db, &streams, retention, &counted).await;
-    let rounds = repeat(name, usage::INTERVAL, usage::LIMIT, stop.clone(), count);
-    tasks.spawn_long_lived(name, rounds);
-
-    let (name, db) = ("quotas", pool.clone());
-    let measure = async move || quotas::take_round(&db, &nats).await;
-    let rounds = repeat(name, quotas::INTERVAL, LIMIT, stop.clone(), measure);
-    tasks.spawn_long_lived(name, rounds);
 }
 
 /// Does `chore` at once and then at every `interval` until the stop. What fails because Postgres is away, or takes longer
@@ -144,12 +186,53 @@ pub(crate) async fn repeat(
     let mut tick = tokio::time::interval(interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        match stop.run_until_cancelled(within(limit, chore())).await {
-            None | Some(Ok(())) => {}
-            Some(Err(error)) => pass_over(name, error.into())?,
-        }
+        let round = stop.run_until_cancelled(within(limit, chore())).await;
+        done(name, round)?;
     }
     Ok(())
+}
+
+/// The same for a `chore` that one worker is enough for, and that says whether it found work. When it did, the next round comes
+/// after `interval`. Otherwise it comes later the more `workers` there are: all together then look about as often as one that is
+/// alone.
+///
+/// # Errors
+/// When Postgres refuses a statement for another reason than being away: the worker is broken.
+async fn take_turns(
+    name: &'static str,
+    interval: Duration,
+    workers: Replicas,
+    stop: CancellationToken,
+    chore: impl AsyncFn() -> Result<bool, sqlx::Error>,
+) -> anyhow::Result<()> {
+    while !stop.is_cancelled() {
+        let round = stop.run_until_cancelled(within(LIMIT, chore())).await;
+        let pause = if done(name, round)? == Some(true) {
+            interval
+        } else {
+            idle_pause(interval, workers.count(), rand::random())
+        };
+        let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+    Ok(())
+}
+
+/// The pause after a round without work. The `random` number, from 0 to 1, makes it a quarter shorter or longer when there are
+/// several `workers`: those that were started together would all look at the same time.
+fn idle_pause(interval: Duration, workers: u32, random: f64) -> Duration {
+    if workers <= 1 {
+        return interval;
+    }
+    let pause = interval.saturating_mul(workers).min(interval + LATER);
+    pause.mul_f64(0.75 + random / 2.0)
+}
+
+/// What came of a round; `None` when it was interrupted, by the stop or because Postgres is away.
+fn done<T>(name: &'static str, round: Option<Result<T, sqlx::Error>>) -> anyhow::Result<Option<T>> {
+    match round.transpose() {
+        Ok(done) => Ok(done),
+        Err(error) => pass_over(name, error.into()).map(|()| None),
+    }
 }
 
 /// Logs why a task could not do its work this time; the task goes on.
@@ -170,4 +253,36 @@ pub(crate) fn pass_over(task: &'static str, error: anyhow::Error) -> anyhow::Res
         ),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_worker_that_is_alone_looks_at_every_interval() {
+        for workers in [0, 1] {
+            assert_eq!(idle_pause(SECOND, workers, 0.9), SECOND);
+        }
+    }
+
+    #[test]
+    fn several_workers_without_work_look_together_about_as_often_as_one() {
+        for workers in [2, 3, 4] {
+            assert_eq!(idle_pause(SECOND, workers, 0.5), SECOND * workers);
+        }
+        let pauses = [0.0, 1.0].map(|random| idle_pause(SECOND, 4, random));
+        assert_eq!(pauses, [SECOND * 3, SECOND * 5]);
+    }
+
+    #[test]
+    fn no_look_comes_much_later_however_many_workers_are_counted() {
+        for interval in [SECOND, Duration::from_hours(1)] {
+            for workers in [100, u32::MAX] {
+                assert_eq!(idle_pause(interval, workers, 0.5), interval + LATER);
+            }
+        }
+    }
 }

@@ -35,7 +35,7 @@ struct Notice {
     data: String,
 }
 
-/// Stores notices as events, and removes them.
+/// Stores notices as events, and removes them. Says whether there were any.
 ///
 /// # Errors
 /// When Postgres does not answer; what was stored then is stored again later, which changes nothing.
@@ -43,7 +43,7 @@ pub(crate) async fn store(
     pool: &PgPool,
     directory: &Directory,
     permits: &Permits,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let notices = sqlx::query_as!(
         Notice,
         r#"select o.id as "id: EventId", o.created_at, o.org_id as "org_id: OrgId", o.type as kind,
@@ -55,7 +55,7 @@ pub(crate) async fn store(
     .fetch_all(pool)
     .await?;
     if notices.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     loop {
         // The statement below asks for news of the events' owners only, and an owner of whom nobody knows an endpoint has none.
@@ -84,7 +84,7 @@ pub(crate) async fn store(
     .execute(pool)
     .await?;
     permits.wake_claimer();
-    Ok(())
+    Ok(true)
 }
 
 /// The events that an endpoint wants, with their deliveries.

@@ -20,26 +20,28 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 /// Most quotas that are told of in one round.
 const MAX_BATCH: usize = 100;
 
-/// Measures all quotas, unless another worker does, or counts usage.
+/// Measures all quotas, unless another worker does, or counts usage. Says whether one was told
+/// of: there may be more.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::Error> {
+pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<bool, sqlx::Error> {
     if !are_there_any(pool).await? {
-        return Ok(());
+        return Ok(false);
     }
     let now = partitions::now(pool).await?;
     let Some(stored_through) = stored_through(nats, now).await else {
-        return Ok(());
+        return Ok(false);
     };
     let mut transaction = pool.begin().await?;
     if !usage::try_lock(&mut transaction).await? {
-        return Ok(());
+        return Ok(false);
     }
     forget(&mut transaction).await?;
     measure(&mut transaction, stored_through - CLOCKS_APART).await?;
     let told = tell(&mut transaction).await?;
     transaction.commit().await?;
+    let found = !told.is_empty();
     for quota in told {
         let percent = quota.level.to_string();
         metrics::counter!("penstock_quotas_reached_total", "percent" => percent).increment(1);
@@ -52,7 +54,7 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<(), sqlx::E
             "a quota is reached"
         );
     }
-    Ok(())
+    Ok(found)
 }
 
 async fn are_there_any(pool: &PgPool) -> Result<bool, sqlx::Error> {

@@ -50,43 +50,58 @@ struct Page {
     is_last: bool,
 }
 
-/// Takes the steps that are due.
+/// Takes the steps that are due. Says whether a recovery runs: its next step is due soon.
 ///
 /// # Errors
 /// When Postgres does not answer; then the step was taken as a whole or not at all.
-pub(crate) async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<(), sqlx::Error> {
-    loop {
-        let mut transaction = pool.begin().await?;
-        let Some(recovery) = next_due(&mut transaction).await? else {
-            return Ok(());
-        };
-        let candidates = if recovery.statuses == [DeliveryStatus::Dead] {
-            dead(&mut transaction, &recovery).await?
-        } else {
-            finished(&mut transaction, &recovery).await?
-        };
-        let most = usize::try_from(recovery.per_second).unwrap_or(1);
-        let page = page(candidates.iter().map(|candidate| candidate.matches), most);
-        let candidates = &candidates[..page.length];
-        let recovered = revive(&mut transaction, &recovery, candidates).await?;
-        if recovered > 0 {
-            let hours = hours_of(candidates.iter().filter(|candidate| candidate.matches));
-            recount(&mut *transaction, &hours).await?;
-        }
-        advance(
-            &mut transaction,
-            &recovery,
-            candidates.last(),
-            page.is_last,
-            recovered,
-        )
-        .await?;
-        transaction.commit().await?;
-        if recovered > 0 {
-            permits.note_due(recovery.endpoint_id, Duration::ZERO);
-            permits.wake_claimer();
-        }
+pub(crate) async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<bool, sqlx::Error> {
+    let Some(is_due) = is_one_due(pool).await? else {
+        return Ok(false);
+    };
+    while is_due && take_step(pool, permits).await? {}
+    Ok(true)
+}
+
+/// Whether a running recovery has a step to take; `None` when none runs.
+async fn is_one_due(pool: &PgPool) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar!("select bool_or(next_step_at <= now()) from recoveries where status = 'running'")
+        .fetch_one(pool)
+        .await
+}
+
+/// False when none was due, or another worker takes it.
+async fn take_step(pool: &PgPool, permits: &Permits) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let Some(recovery) = next_due(&mut transaction).await? else {
+        return Ok(false);
+    };
+    let candidates = if recovery.statuses == [DeliveryStatus::Dead] {
+        dead(&mut transaction, &recovery).await?
+    } else {
+        finished(&mut transaction, &recovery).await?
+    };
+    let most = usize::try_from(recovery.per_second).unwrap_or(1);
+    let page = page(candidates.iter().map(|candidate| candidate.matches), most);
+    let candidates = &candidates[..page.length];
+    let recovered = revive(&mut transaction, &recovery, candidates).await?;
+    if recovered > 0 {
+        let hours = hours_of(candidates.iter().filter(|candidate| candidate.matches));
+        recount(&mut *transaction, &hours).await?;
     }
+    advance(
+        &mut transaction,
+        &recovery,
+        candidates.last(),
+        page.is_last,
+        recovered,
+    )
+    .await?;
+    transaction.commit().await?;
+    if recovered > 0 {
+        permits.note_due(recovery.endpoint_id, Duration::ZERO);
+        permits.wake_claimer();
+    }
+    Ok(true)
 }
 
 /// Ends a page after the `most`th matching candidate.

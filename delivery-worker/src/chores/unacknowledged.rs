@@ -23,11 +23,12 @@ struct Limited {
     max_age_ms: Option<i64>,
 }
 
-/// Ends the deliveries that nobody holds and that are out of attempts or too old. Those of disabled endpoints wait.
+/// Ends the deliveries that nobody holds and that are out of attempts or too old. Those of disabled endpoints wait. Says whether
+/// there were any.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn end_deliveries(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub(crate) async fn end_deliveries(pool: &PgPool) -> Result<bool, sqlx::Error> {
     let limited = sqlx::query_as!(
         Limited,
         r#"select id as "id: EndpointId", org_id as "org_id: OrgId", retry_attempts as attempts,
@@ -36,18 +37,20 @@ pub(crate) async fn end_deliveries(pool: &PgPool) -> Result<(), sqlx::Error> {
            where kind = 'pull' and deleted_at is null and (retry_attempts is not null or retry_max_age_ms is not null)
              and status = 'enabled'"#
     );
+    let mut found = false;
     for endpoint in limited.fetch_all(pool).await? {
         loop {
             let ended = end_some(pool, &endpoint).await?;
             if ended == 0 {
                 break;
             }
+            found = true;
             let dead = DeliveryStatus::Dead.as_str();
             metrics::counter!("penstock_delivery_results_total", "status" => dead).increment(ended);
             tracing::warn!(endpoint_id = %endpoint.id, deliveries = ended, "deliveries are dead: nobody acknowledged them");
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Leases that ran out stand in an index of their own. What was never leased has been due since it was stored, or made

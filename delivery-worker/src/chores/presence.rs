@@ -1,5 +1,5 @@
 //! Says now and then that this worker runs, and counts those that do. `GET /admin/v1/stats` lists those that were seen lately,
-//! and intake waits for fuller batches when there are several.
+//! and workers share chores and streams out by it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,10 +39,7 @@ pub(crate) async fn keep(pool: PgPool, workers: Replicas, stop: CancellationToke
         started: Instant::now(),
     });
     let (own, db) = (presence.clone(), pool.clone());
-    let tell = async move || {
-        let others = own.tell(&db).await;
-        others.map(|others| workers.set(others.saturating_add(1)))
-    };
+    let tell = async move || own.tell(&db, &workers).await;
     repeat("presence", INTERVAL, LIMIT, stop, tell).await?;
     if let Err(error) = within(END_WITHIN, presence.end(&pool)).await {
         tracing::debug!(%error, "the worker is listed for another minute");
@@ -51,10 +48,10 @@ pub(crate) async fn keep(pool: PgPool, workers: Replicas, stop: CancellationToke
 }
 
 impl Presence {
-    /// Says that the worker runs, takes those off the list that have not said so for long, and returns how many others have
-    /// said so in the last minute.
-    async fn tell(&self, pool: &PgPool) -> Result<u32, sqlx::Error> {
-        let others = sqlx::query_scalar!(
+    /// Says that the worker runs, takes those off the list that have not said so for long, and counts those that have said so in
+    /// the last minute.
+    async fn tell(&self, pool: &PgPool, workers: &Replicas) -> Result<(), sqlx::Error> {
+        let others = sqlx::query!(
             r#"with gone as (
                  delete from workers where ctid in (
                      select ctid from workers where last_seen_at < now() - interval '5 minutes' and id <> $1
@@ -66,7 +63,7 @@ impl Presence {
                  values ($1, $2, now() - $3::float8 * interval '1 second', now())
                  on conflict (id) do update set last_seen_at = excluded.last_seen_at
              )
-             select count(*) as "others!" from workers
+             select count(*) as "count!", count(*) filter (where id < $1) as "before!" from workers
              where last_seen_at > now() - interval '1 minute' and id <> $1"#,
             self.id,
             env!("CARGO_PKG_VERSION"),
@@ -74,7 +71,10 @@ impl Presence {
         )
         .fetch_one(pool)
         .await?;
-        Ok(u32::try_from(others).unwrap_or(u32::MAX))
+        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        workers.set(number(others.count).saturating_add(1));
+        workers.set_place(number(others.before));
+        Ok(())
     }
 
     async fn end(&self, pool: &PgPool) -> Result<(), sqlx::Error> {

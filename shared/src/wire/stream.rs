@@ -25,6 +25,11 @@ pub fn name(partition: u32) -> String {
     format!("{NAME_PREFIX}{partition}")
 }
 
+/// The partition whose stream has this name.
+pub fn partition(name: &str) -> Option<u32> {
+    name.strip_prefix(NAME_PREFIX)?.parse().ok()
+}
+
 /// Subject of a partition's frames.
 pub fn subject(partition: u32) -> String {
     format!("events.{partition}")
@@ -101,6 +106,16 @@ mod tests {
             counts.iter().all(|count| (800..1_200).contains(count)),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn a_stream_s_name_tells_its_partition() {
+        for partition_number in [0, 7, u32::MAX] {
+            assert_eq!(partition(&name(partition_number)), Some(partition_number));
+        }
+        for other in ["EVENTS-", "EVENTS-x", "OTHERS-1"] {
+            assert_eq!(partition(other), None, "{other}");
+        }
     }
 
     #[test]

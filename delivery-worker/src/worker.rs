@@ -23,6 +23,7 @@ use crate::endpoints::directory::Directory;
 use crate::endpoints::permits::Permits;
 use crate::intake::Intake;
 use crate::intake::plan::Planner;
+use crate::intake::turns::Turns;
 use crate::intake::write::Writer;
 use crate::record::{self, Recorder};
 use crate::send::Dispatcher;
@@ -192,7 +193,7 @@ impl Worker {
                 attempt_counts: self.attempt_counts,
             },
             ack_wait: config.intake.intake_ack_wait,
-            workers: self.workers,
+            turns: Turns::new(self.workers),
         }
     }
 }

@@ -8,9 +8,10 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _};
 pub(crate) const MAX_BATCH_FRAMES: usize = 64;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// The next frame and those that are there already; and the error that came after them, which may not come again.
+/// The next frame and those that are there already; and the error that came after them, which may not come again. None when
+/// the first that comes is the end of a request, which is `None` in `messages`.
 pub(crate) async fn next_batch<T, E>(
-    messages: &mut (impl Stream<Item = Result<T, E>> + Unpin),
+    messages: &mut (impl Stream<Item = Result<Option<T>, E>> + Unpin),
     size: impl Fn(&T) -> usize,
 ) -> (Vec<T>, anyhow::Result<()>)
 where
@@ -20,10 +21,12 @@ where
     let mut next = messages.next().await;
     loop {
         match next {
-            Some(Ok(message)) => {
+            Some(Ok(Some(message))) => {
                 bytes += size(&message);
                 batch.push(message);
             }
+            Some(Ok(None)) if batch.is_empty() => return (batch, Ok(())),
+            Some(Ok(None)) => {}
             Some(Err(error)) => return (batch, Err(error.into())),
             None => return (batch, Err(anyhow!("the stream of frames ended"))),
         }
@@ -45,8 +48,21 @@ mod tests {
 
     use super::*;
 
-    fn frames(number: usize, bytes: usize) -> Vec<io::Result<usize>> {
-        (0..number).map(|_| Ok(bytes)).collect()
+    fn frames(number: usize, bytes: usize) -> Vec<io::Result<Option<usize>>> {
+        (0..number).map(|_| Ok(Some(bytes))).collect()
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_request_ends_no_batch_and_does_not_wait_for_one() {
+        let mut messages = frames(2, 1);
+        messages.insert(0, Ok(None));
+        messages.insert(2, Ok(None));
+        let mut messages = stream::iter(messages).chain(stream::pending());
+        for expected in [0, 2] {
+            let (batch, outcome) = next_batch(&mut messages, |bytes| *bytes).await;
+            assert_eq!(batch.len(), expected);
+            outcome.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -1,11 +1,14 @@
 //! Taking frames out of the streams. A frame is acknowledged only after the commit of its events, so a worker that
 //! dies in between loses nothing: another one gets the frame, and storing it again changes nothing.
 //!
-//! Memory is bounded whatever waits in a stream: of each, [`PREFETCH_BYTES`](crate::intake::session) and half as much again may be on its
+//! Memory is bounded whatever waits in a stream: of each, [`PREFETCH_BYTES`](crate::intake::pull) and half as much again may be on its
 //! way or wait here, at most [`MAX_OPEN`] [batches](crate::intake::batch) are being stored, and bulky frames wait in a
 //! [line](crate::intake::line) that has an end.
 
 pub(crate) mod session;
+pub(crate) mod turns;
+mod requests;
+mod pull;
 pub(crate) mod batch;
 mod pause;
 pub(crate) mod frame;
@@ -30,7 +33,6 @@ use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use shared::process::nats::Nats;
-use shared::process::replicas::Replicas;
 use shared::process::shutdown::Tasks;
 use shared::process::telemetry::Readiness;
 use tokio::time::Instant;
@@ -41,11 +43,12 @@ use crate::crash::{self, Point};
 use crate::intake::batch::MAX_BATCH_FRAMES;
 use crate::intake::bulky::Bulky;
 use crate::intake::early::Early;
+use crate::intake::early::patient::Patient;
 use crate::intake::leftovers::Leftovers;
-use crate::intake::pause::Pauses;
 use crate::intake::session::{Acks, Session};
 use crate::intake::streams::event_streams;
-use crate::intake::write::Writer;
+use crate::intake::turns::Turns;
+use crate::intake::write::{UNKNOWN_VERSION_DELAY, Writer};
 
 /// The readiness condition that intake fulfils.
 pub(crate) const STREAMS_FOUND: &str = "event streams";
@@ -56,6 +59,10 @@ const FIRST_DISCOVERY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Batches of one stream that are being stored at once, or wait for the receivers of early attempts.
 const MAX_OPEN: usize = 32;
+
+/// When so many of them wait for something else than [answers](crate::intake::early::patient), and other workers can take what
+/// follows, no more frames are asked for.
+const MANY_BUSY: usize = 8;
 
 /// Pause before trying again what NATS or Postgres could not do.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -69,8 +76,8 @@ pub(crate) struct Intake {
     pub writer: Writer,
     /// How long a worker may hold a frame.
     pub ack_wait: Duration,
-    /// How many workers consume the streams.
-    pub workers: Replicas,
+    /// Who takes the frames of which stream.
+    pub turns: Turns,
 }
 
 impl Intake {
@@ -107,6 +114,7 @@ impl Intake {
     ) -> anyhow::Result<()> {
         let jetstream = self.nats.jetstream();
         let streams = event_streams(&jetstream).await?;
+        self.turns.set_streams(streams.len());
         for Info { config, .. } in &streams {
             if known.insert(config.name.clone()) {
                 readiness.set(STREAMS_FOUND, true);
@@ -127,7 +135,7 @@ impl Intake {
         tracing::info!(stream = name, "consuming");
         while !stop.is_cancelled() {
             let outcome = match stop
-                .run_until_cancelled(Session::open(&self.nats, &name, self.ack_wait))
+                .run_until_cancelled(Session::open(&self.nats, &name, self.ack_wait, &self.turns))
                 .await
             {
                 None => return Ok(()),
@@ -166,23 +174,20 @@ impl Intake {
         bulky: &Bulky,
     ) -> anyhow::Result<()> {
         let (acks, known_through) = (session.acks.clone(), session.known_through);
-        let (mut open, mut next_at) = (FuturesUnordered::new(), Instant::now());
-        let mut pauses = Pauses::new(self.workers.clone());
+        let (mut open, patient, mut next_at) = (FuturesUnordered::new(), Patient::default(), Instant::now());
         let mut outcome = Ok(());
         while outcome.is_ok() {
-            let next = async {
-                tokio::time::sleep_until(next_at).await;
-                session.next_batch().await
-            };
+            let busy = open.len().saturating_sub(patient.count());
+            let has_room = self.turns.is_alone() || busy < MANY_BUSY;
             tokio::select! {
                 () = bulky.stop().cancelled() => break,
                 Some(ended) = open.next() => outcome = Ended::keep(ended, held),
-                next = next, if open.len() < MAX_OPEN => match next {
+                next = session.next_batch(next_at, has_room), if open.len() < MAX_OPEN => match next {
                     Ok((batch, then)) => {
                         crash::reach(Point::Fetched);
-                        let now = Instant::now();
-                        next_at = now + pauses.after(&batch, now);
-                        open.push(self.take_in(&acks, batch, known_through, bulky));
+                        next_at = Instant::now() + pause::after(&batch);
+                        let early = Early::new(known_through, patient.clone());
+                        open.push(self.take_in(&acks, batch, early, bulky));
                         outcome = then;
                     }
                     Err(error) => outcome = Err(error),
@@ -213,8 +218,7 @@ impl Intake {
     }
 
     /// Stores a batch and acknowledges it. Meanwhile nobody else gets its frames, whose deliveries may have begun.
-    async fn take_in(&self, acks: &Acks, batch: Vec<Message>, known_through: u64, bulky: &Bulky) -> Ended {
-        let early = Early::new(known_through);
+    async fn take_in(&self, acks: &Acks, batch: Vec<Message>, early: Early, bulky: &Bulky) -> Ended {
         let storing = Box::pin(self.store(acks, &batch, &early, bulky));
         let outcome = acks.keep_during(&batch, storing).await;
         self.writer.end(&early).await;
@@ -233,6 +237,9 @@ impl Intake {
         loop {
             match self.writer.take(&acks.stream, batch, Some(early)).await {
                 Ok(taken) => {
+                    for message in taken.for_others {
+                        acks.give_back(message, Some(UNKNOWN_VERSION_DELAY)).await;
+                    }
                     for (message, owner) in taken.bulky {
                         bulky.take(acks, message, owner).await;
                     }

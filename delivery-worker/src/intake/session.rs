@@ -16,15 +16,10 @@ use shared::wire::stream;
 use tokio::time::Instant;
 
 use crate::crash::{self, Point};
-use crate::intake::batch::{MAX_BATCH_FRAMES, next_batch};
+use crate::intake::batch::next_batch;
+use crate::intake::pull::Frames;
 use crate::intake::streams::event_streams;
-
-/// Bytes of frames that the server sends ahead.
-const PREFETCH_BYTES: usize = 4 << 20;
-
-/// How long one request for frames stays open, and how often the server says that it is still there.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
-const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
+use crate::intake::turns::Turns;
 
 /// How often it is looked whether NATS is back, beside being told.
 const CONNECTION_CHECK: Duration = Duration::from_millis(200);
@@ -45,7 +40,7 @@ pub(crate) struct Session {
     /// The stream's last frame when this began.
     pub known_through: u64,
     connections: Connections,
-    messages: pull::Stream,
+    frames: Frames,
 }
 
 /// Says what became of frames, over the connection that they came by. Clones serve frames that are held longer.
@@ -56,6 +51,7 @@ pub(crate) struct Acks {
     nats: Nats,
     connection: Connection,
     consumer: Arc<Consumer<pull::Config>>,
+    turns: Turns,
     /// A third of how long a frame may be held without a word.
     keep_interval: Duration,
 }
@@ -65,7 +61,12 @@ impl Session {
     ///
     /// # Errors
     /// When the stream is not there, or NATS does not answer.
-    pub(crate) async fn open(nats: &Nats, name: &str, ack_wait: Duration) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        nats: &Nats,
+        name: &str,
+        ack_wait: Duration,
+        turns: &Turns,
+    ) -> anyhow::Result<Self> {
         let mut connections = nats.connections();
         let connection = loop {
             connections.mark_unchanged();
@@ -81,57 +82,80 @@ impl Session {
         let streams = event_streams(&jetstream).await?;
         let info = streams.iter().find(|info| info.config.name == name);
         let known_through = info.context("the stream is not listed")?.state.last_sequence;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(MAX_BATCH_FRAMES)
-            .max_bytes_per_batch(PREFETCH_BYTES)
-            .expires(PULL_EXPIRES)
-            .heartbeat(PULL_HEARTBEAT)
-            .messages()
-            .await?;
+        let consumer = Arc::new(consumer);
+        let turn = turns.of(name, Instant::now());
+        let frames = Frames::open(nats, consumer.clone(), turn).await?;
         let acks = Acks {
             stream: name.to_owned(),
             nats: nats.clone(),
             connection,
-            consumer: Arc::new(consumer),
+            consumer,
+            turns: turns.clone(),
             keep_interval: ack_wait / 3,
         };
         Ok(Self {
             acks,
             known_through,
             connections,
-            messages,
+            frames,
         })
     }
 
-    /// The next frames, and the error that came after them. May be dropped while it waits.
+    /// The next frames that are there at `not_before` or come later, and the error that came after them. More are asked for only
+    /// if the worker `has_room` for them. May be dropped while it waits.
     ///
     /// # Errors
-    /// When the connection was made again.
-    pub(crate) async fn next_batch(&mut self) -> anyhow::Result<(Vec<Message>, anyhow::Result<()>)> {
+    /// When the connection was made again, or NATS does not answer.
+    pub(crate) async fn next_batch(
+        &mut self,
+        not_before: Instant,
+        has_room: bool,
+    ) -> anyhow::Result<(Vec<Message>, anyhow::Result<()>)> {
+        // What is asked for now comes meanwhile.
+        self.ask(has_room).await?;
+        tokio::time::sleep_until(not_before).await;
         loop {
+            self.ask(has_room).await?;
+            let wake_at = self.frames.wake_at(has_room);
             tokio::select! {
-                next = next_batch(&mut self.messages, |message| message.payload.len()) => {
-                    log("frames came", &self.acks.stream, &next.0);
-                    return Ok(next);
+                // What has come is looked at before it is judged that nothing comes.
+                biased;
+                () = self.connections.changed() => {
+                    ensure!(self.acks.is_current(), CONNECTED_AGAIN);
                 }
-                () = self.connections.changed() => {}
+                (batch, outcome) = next_batch(&mut self.frames, |message| message.payload.len()) => {
+                    self.frames.note(&batch);
+                    if !batch.is_empty() || outcome.is_err() {
+                        log("frames came", &self.acks.stream, &batch);
+                        return Ok((batch, outcome));
+                    }
+                }
+                () = tokio::time::sleep_until(wake_at) => self.frames.check()?,
             }
-            ensure!(self.acks.is_current(), CONNECTED_AGAIN);
         }
+    }
+
+    /// Sends a request for frames, if one is due.
+    async fn ask(&mut self, has_room: bool) -> anyhow::Result<()> {
+        if let Some(request) = self.frames.due(has_room) {
+            // The frames of another connection are another session's.
+            ensure!(self.acks.is_current(), CONNECTED_AGAIN);
+            self.frames.ask(request).await?;
+        }
+        Ok(())
     }
 
     /// Ends it and gives back what is held and what the server sent ahead; returns it when the connection is gone that it
     /// came by.
     pub(crate) async fn close(mut self, mut held: Vec<Message>) -> Option<Vec<Message>> {
-        while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
-            held.push(message);
+        while let Some(Some(Ok(next))) = self.frames.next().now_or_never() {
+            held.extend(next);
         }
         if !self.acks.is_current() {
             return Some(held);
         }
         // Ends the subscription: the frames would come back to it.
-        drop(self.messages);
+        drop(self.frames);
         let giving = async {
             for message in &held {
                 // Without it they come again all the same, when the time for their acknowledgement is over.
@@ -206,8 +230,10 @@ impl Acks {
         }
     }
 
-    /// Gives a frame back, to be offered again after a pause. It comes again all the same when the server does not hear it.
+    /// Gives a frame back, to be offered again after a pause, to others if there are any. It comes again all the same when the
+    /// server does not hear it.
     pub(crate) async fn give_back(&self, message: &Message, pause: Option<Duration>) {
+        self.turns.stand_aside(Instant::now(), pause.unwrap_or_default());
         if self.is_current() {
             let _ = message.ack_with(AckKind::Nak(pause)).await;
         }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::Message;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::{AckKind, Message};
 use shared::domain::clock::UnixMicros;
 use shared::shares::Owner;
 use shared::traces::Traces;
@@ -29,7 +29,7 @@ use crate::store::usage::late::CountedThrough;
 use crate::store::warm::WarmPool;
 
 /// Pause before a frame that may be for a worker of another release is offered again.
-const UNKNOWN_VERSION_DELAY: Duration = Duration::from_secs(5);
+pub(super) const UNKNOWN_VERSION_DELAY: Duration = Duration::from_secs(5);
 
 /// Stores frames, and starts the deliveries of their events.
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub(crate) struct Writer {
 pub(crate) struct Taken<'a> {
     /// They are stored, or set aside.
     pub done: Vec<&'a Message>,
+    /// A worker of another release may be able to read them.
+    pub for_others: Vec<&'a Message>,
     /// They have more deliveries than others should wait for, most of them this owner's. Only what others have in them is
     /// stored.
     pub bulky: Vec<(&'a Message, Owner)>,
@@ -87,12 +89,13 @@ impl Writer {
             self.directory.refresh().await?;
         }
         let (mut messages, mut frames) = (Vec::new(), Vec::new());
+        let mut taken = Taken::default();
         for message in batch {
             let Some(frame) = Frame::of(stream, message) else {
                 continue;
             };
             if frame.is_for_others() {
-                let _ = message.ack_with(AckKind::Nak(Some(UNKNOWN_VERSION_DELAY))).await;
+                taken.for_others.push(message);
                 continue;
             }
             frames.push(frame);
@@ -105,7 +108,6 @@ impl Writer {
             place: None,
         };
         self.take_frames(&frames, manner).await?;
-        let mut taken = Taken::default();
         for (frame, message) in frames.iter().zip(messages) {
             match put_off.owner(frame) {
                 Some(owner) => taken.bulky.push((message, owner)),

@@ -55,6 +55,8 @@ impl Writer {
         }
         let mut look = Instant::now() + waiting.look_after();
         loop {
+            let waits_only_for_answers = steps.is_empty() && waiting.is_empty();
+            let _waits = waits_only_for_answers.then(|| early.patient.wait());
             let record = |report| self.dispatcher.record(report);
             let looks = steps.len() < MAX_STEPS && !(begun.is_empty() && waiting.is_empty());
             tokio::select! {

@@ -9,6 +9,7 @@
 pub(crate) mod begun;
 pub(crate) mod begin;
 mod course;
+pub(crate) mod patient;
 mod waiting;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::intake::early::begun::Begun;
+use crate::intake::early::patient::Patient;
 use crate::intake::early::waiting::Waiting;
 use crate::intake::frame::Located;
 use crate::send::report::Report;
@@ -29,6 +31,7 @@ use crate::send::report::Report;
 pub(crate) struct Early {
     /// The last frame of the stream when this worker began to consume it.
     known_through: u64,
+    patient: Patient,
     has_begun: AtomicBool,
     reports: mpsc::UnboundedSender<Report>,
     arriving: tokio::sync::Mutex<mpsc::UnboundedReceiver<Report>>,
@@ -45,11 +48,13 @@ enum Looked {
 }
 
 impl Early {
-    /// Of a batch from a stream whose last frame was `known_through` when this worker began to consume it.
-    pub(crate) fn new(known_through: u64) -> Self {
+    /// Of a batch from a stream whose last frame was `known_through` when this worker began to consume it. It counts as `patient`
+    /// while it waits for answers alone.
+    pub(crate) fn new(known_through: u64, patient: Patient) -> Self {
         let (reports, arriving) = mpsc::unbounded_channel();
         Self {
             known_through,
+            patient,
             has_begun: AtomicBool::new(false),
             reports,
             arriving: tokio::sync::Mutex::new(arriving),

@@ -10,7 +10,15 @@ impl World {
     /// # Panics
     /// When the service does not answer.
     pub async fn metric(&self, index: usize, name: &str) -> u64 {
-        let samples = self.samples(self.stack().ingest(index), name).await;
+        self.counter(self.stack().ingest(index), name).await
+    }
+
+    /// The sum of a service's counter over all its labels; 0 when it never happened.
+    ///
+    /// # Panics
+    /// When the service does not answer.
+    pub async fn counter(&self, service: &Service, name: &str) -> u64 {
+        let samples = self.samples(service, name).await;
         let counts = samples.iter().filter_map(|sample| sample.parse::<u64>().ok());
         counts.sum()
     }

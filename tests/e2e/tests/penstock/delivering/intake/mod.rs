@@ -3,6 +3,7 @@
 mod consumers;
 mod early;
 mod set_aside;
+mod turns;
 mod written_once;
 
 use e2e::{Event, World, new_event};

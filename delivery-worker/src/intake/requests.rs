@@ -1,0 +1,246 @@
+//! Requests for the frames of one stream: how many frames the open ones may still bring, and when the next one is due.
+//!
+//! A worker that listens always has a request open, and sends another one before NATS ends it, so that no frame comes in a moment
+//! without. Requests end soon by themselves: a worker that stands still is handed no more than what the last ones asked for.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::intake::batch::MAX_BATCH_FRAMES;
+
+/// Frames of one request, and of one that only keeps a request open. So the server sends no more than both together ahead.
+const FRAMES: usize = MAX_BATCH_FRAMES;
+const FEW_FRAMES: usize = FRAMES / 2;
+
+/// How long a request stays open.
+pub(super) const EXPIRES: Duration = Duration::from_secs(4);
+
+/// After how long the next one is sent.
+const RENEWED: Duration = Duration::from_secs(2);
+
+/// How long an answer may take: NATS says when it ends a request, and answers a look at once.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Pause after a request that was refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(200);
+
+/// What is asked of NATS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// Frames at most.
+    pub frames: usize,
+    /// Whether only those that are there are asked for.
+    pub is_look: bool,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Requests {
+    /// Frames that may still come.
+    open: usize,
+    /// What the last request was, and when it was sent.
+    is_look: bool,
+    sent_at: Instant,
+    /// When a request was sent after which nothing has come.
+    silent_since: Option<Instant>,
+    /// When the next request may be sent, and when the next look is due.
+    not_before: Instant,
+    look_at: Instant,
+}
+
+impl Requests {
+    /// None is open.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            open: 0,
+            is_look: false,
+            sent_at: now,
+            silent_since: None,
+            not_before: now,
+            look_at: now,
+        }
+    }
+
+    /// The request that is due `now`, of a worker that listens, or looks.
+    pub(super) fn next(&self, listens: bool, now: Instant) -> Option<Request> {
+        let (at, frames) = self.due(listens)?;
+        (at <= now).then_some(Request {
+            frames,
+            is_look: !listens,
+        })
+    }
+
+    /// When it is due. `None` while enough is asked for.
+    pub(super) fn due_at(&self, listens: bool) -> Option<Instant> {
+        self.due(listens).map(|(at, _)| at)
+    }
+
+    fn due(&self, listens: bool) -> Option<(Instant, usize)> {
+        match self.open {
+            0 if !listens => Some((self.look_at, FRAMES)),
+            0..=FEW_FRAMES if listens => Some((self.not_before, FRAMES)),
+            0..=FRAMES if listens => Some((self.sent_at + RENEWED, FEW_FRAMES)),
+            _ => None,
+        }
+    }
+
+    /// Notes that it was sent.
+    pub(super) fn sent(&mut self, request: Request, now: Instant) {
+        self.open += request.frames;
+        (self.is_look, self.sent_at) = (request.is_look, now);
+        self.silent_since.get_or_insert(now);
+    }
+
+    /// Whether the last request was a look.
+    pub(super) fn is_look(&self) -> bool {
+        self.is_look
+    }
+
+    /// Notes that something has come from NATS.
+    pub(super) fn heard(&mut self) {
+        self.silent_since = None;
+    }
+
+    /// Notes that a frame has come.
+    pub(super) fn came(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// Notes that NATS has ended a request that would have brought so many more frames, or all requests. The next look, if the worker
+    /// looks, is due at `look_at`.
+    pub(super) fn ended(&mut self, left: Option<usize>, look_at: Instant) {
+        self.open = left.map_or(0, |left| self.open.saturating_sub(left));
+        self.look_at = look_at;
+    }
+
+    /// Notes that the next request would be refused too if it were sent `now`.
+    pub(super) fn refused(&mut self, now: Instant) {
+        self.not_before = now + REFUSED_PAUSE;
+    }
+
+    /// When open requests are over although NATS has not said so.
+    pub(super) fn over_at(&self) -> Option<Instant> {
+        let time = if self.is_look { LATE } else { EXPIRES + LATE };
+        (self.open > 0).then(|| self.sent_at + time)
+    }
+
+    /// Notes that they are over. Returns for how long nothing has come after a request.
+    pub(super) fn give_up(&mut self, now: Instant) -> Duration {
+        self.open = 0;
+        let silence = self
+            .silent_since
+            .map(|since| now.saturating_duration_since(since));
+        silence.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTEN: Request = Request {
+        frames: FRAMES,
+        is_look: false,
+    };
+    const RENEW: Request = Request {
+        frames: FEW_FRAMES,
+        is_look: false,
+    };
+    const LOOK: Request = Request {
+        frames: FRAMES,
+        is_look: true,
+    };
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_worker_that_listens_has_a_request_open_at_every_moment_of_silence() {
+        let start = Instant::now();
+        let mut requests = Requests::new(start);
+        let mut open: Vec<(Instant, Request)> = Vec::new();
+        for second in 0..60 {
+            let now = start + SECOND * second;
+            open.retain(|(end, request)| {
+                let is_over = *end <= now;
+                if is_over {
+                    requests.ended(Some(request.frames), now);
+                    requests.heard();
+                }
+                !is_over
+            });
+            assert!(second == 0 || !open.is_empty(), "after {second} s");
+            if let Some(request) = requests.next(true, now) {
+                requests.sent(request, now);
+                open.push((now + EXPIRES, request));
+            }
+            let frames: usize = open.iter().map(|(_, request)| request.frames).sum();
+            assert!(frames <= FRAMES + FEW_FRAMES, "{frames} after {second} s");
+        }
+    }
+
+    #[test]
+    fn a_worker_under_load_asks_for_more_before_the_last_frame_has_come() {
+        let now = Instant::now();
+        let mut requests = Requests::new(now);
+        requests.sent(LISTEN, now);
+        assert_eq!(requests.next(true, now), None);
+        for _ in 0..FEW_FRAMES {
+            requests.came();
+        }
+        assert_eq!(requests.next(true, now), Some(LISTEN));
+        requests.sent(LISTEN, now);
+        assert_eq!(requests.due_at(true), None, "it has asked for enough");
+        requests.ended(Some(0), now);
+        assert_eq!(requests.due_at(true), None, "nothing was left of the first one");
+    }
+
+    #[test]
+    fn a_request_is_renewed_before_it_ends() {
+        let now = Instant::now();
+        let mut requests = Requests::new(now);
+        requests.sent(LISTEN, now);
+        assert_eq!(requests.due_at(true), Some(now + RENEWED));
+        assert_eq!(requests.next(true, now + RENEWED), Some(RENEW));
+    }
+
+    #[test]
+    fn a_worker_looks_only_when_nothing_is_open_and_again_after_its_pause() {
+        let now = Instant::now();
+        let mut requests = Requests::new(now);
+        requests.sent(LISTEN, now);
+        assert_eq!(requests.due_at(false), None);
+        requests.ended(Some(FRAMES), now + SECOND);
+        assert_eq!(requests.next(false, now), None);
+        assert_eq!(requests.next(false, now + SECOND), Some(LOOK));
+        assert_eq!(requests.next(true, now), Some(LISTEN), "to listen needs no pause");
+    }
+
+    #[test]
+    fn a_request_that_is_refused_is_not_repeated_at_once() {
+        let now = Instant::now();
+        let mut requests = Requests::new(now);
+        requests.sent(LISTEN, now);
+        requests.refused(now);
+        requests.ended(None, now);
+        assert_eq!(requests.next(true, now), None);
+        assert_eq!(requests.next(true, now + REFUSED_PAUSE), Some(LISTEN));
+    }
+
+    #[test]
+    fn what_is_not_answered_is_given_up_and_silence_goes_on_over_the_next_request() {
+        let now = Instant::now();
+        let mut requests = Requests::new(now);
+        assert_eq!(requests.over_at(), None);
+        requests.sent(LOOK, now);
+        assert!(requests.is_look());
+        assert_eq!(requests.over_at(), Some(now + LATE));
+        assert_eq!(requests.give_up(now + LATE), LATE);
+        requests.sent(LISTEN, now + LATE);
+        let over_at = now + LATE + EXPIRES + LATE;
+        assert_eq!(requests.over_at(), Some(over_at));
+        assert!(requests.give_up(over_at) >= EXPIRES);
+        requests.sent(LISTEN, over_at);
+        requests.heard();
+        assert_eq!(requests.give_up(over_at + EXPIRES), Duration::ZERO);
+    }
+}

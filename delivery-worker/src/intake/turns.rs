@@ -1,0 +1,225 @@
+//! Which worker takes the frames of a stream.
+//!
+//! Storing a batch costs nearly the same for one event as for sixteen. If each of `n` workers took every n-th frame, all of them
+//! would store batches that are nearly empty. So each stream has one worker that *listens*: it always has a request for frames
+//! open. The others *look*: now and then they ask for what lies in the stream and was handed to nobody. Who finds something listens
+//! too, because the first one is away, stands still or cannot keep up, until no more was left over for a while than is about to be
+//! handed out.
+//!
+//! A worker that gives frames back, as it cannot read them or has enough of their kind, only looks for a while: they are for
+//! others, and would be offered to it again otherwise.
+//!
+//! Nothing depends on workers agreeing about who listens. When two do, they share the frames; when none does, looks find them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::process::replicas::Replicas;
+use shared::wire::stream;
+use tokio::time::Instant;
+
+/// How long a worker that has found frames listens.
+const LISTENS: Duration = Duration::from_secs(2);
+
+/// How long it listens when a look was not answered. Such a look may stay open at NATS, as when the consumer is paused, or has handed
+/// out all that it may: another one would only be one more.
+const LISTENS_INSTEAD: Duration = Duration::from_mins(1);
+
+/// How long a worker stands aside after frames that it gave back have been offered again. Longer than its last requests are open.
+const STANDS_ASIDE: Duration = Duration::from_secs(5);
+
+/// All others together look at one of the streams so often, until that would make each of them look at each stream less often than
+/// the second one says.
+const LOOK: Duration = Duration::from_millis(40);
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
+
+/// What this worker knows of the streams and of those that take them. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns {
+    workers: Replicas,
+    streams: Arc<AtomicU32>,
+    aside_until: Arc<Mutex<Instant>>,
+}
+
+/// This worker's part in one stream.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    turns: Turns,
+    /// The stream's number.
+    number: u32,
+    listens_until: Instant,
+}
+
+impl Turns {
+    /// Among these workers.
+    pub(crate) fn new(workers: Replicas) -> Self {
+        Self {
+            workers,
+            streams: Arc::new(AtomicU32::new(1)),
+            aside_until: Arc::new(Mutex::new(Instant::now())),
+        }
+    }
+
+    /// Says how many streams there are.
+    pub(crate) fn set_streams(&self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.streams.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether no other worker is known.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.workers.count() == 1
+    }
+
+    /// Leaves all streams to others, if there are any, for what is offered again after `pause`.
+    pub(crate) fn stand_aside(&self, now: Instant, pause: Duration) {
+        *self.aside_until() = now + pause + STANDS_ASIDE;
+    }
+
+    fn aside_until(&self) -> MutexGuard<'_, Instant> {
+        self.aside_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_first_of(&self, stream: u32, now: Instant) -> bool {
+        self.workers.owns(stream) && now >= *self.aside_until()
+    }
+
+    /// This worker's part in a stream from `now` on.
+    pub(crate) fn of(&self, stream: &str, now: Instant) -> Turn {
+        Turn {
+            turns: self.clone(),
+            // One that somebody has named otherwise has an owner too.
+            number: stream::partition(stream).unwrap_or_default(),
+            listens_until: now,
+        }
+    }
+}
+
+impl Turn {
+    /// Whether the worker is to have a request open all the time.
+    pub(crate) fn listens(&self, now: Instant) -> bool {
+        self.turns.is_alone() || now < self.listens_until || self.turns.is_first_of(self.number, now)
+    }
+
+    /// Notes that there were frames which nobody had taken.
+    pub(crate) fn note_found(&mut self, now: Instant) {
+        self.listens_until = now + LISTENS;
+    }
+
+    /// Notes that a look was not answered.
+    pub(crate) fn note_unanswered(&mut self, now: Instant) {
+        self.listens_until = now + LISTENS_INSTEAD;
+    }
+
+    /// How long after a look the next one follows. The `random` number, from 0 to 1, keeps those of several workers apart.
+    pub(crate) fn look_pause(&self, random: f64) -> Duration {
+        let (streams, workers) = (
+            self.turns.streams.load(Ordering::Relaxed),
+            self.turns.workers.count(),
+        );
+        let looks = streams.saturating_mul(workers.saturating_sub(1)).max(1);
+        let pause = LOOK.saturating_mul(looks).min(LONGEST_LOOK);
+        pause.mul_f64(0.75 + random / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(workers: u32, place: u32, streams: usize) -> Turns {
+        let replicas = Replicas::default();
+        replicas.set(workers);
+        replicas.set_place(place);
+        let turns = Turns::new(replicas);
+        turns.set_streams(streams);
+        turns
+    }
+
+    #[test]
+    fn a_worker_that_is_alone_listens_to_every_stream() {
+        let (turns, now) = (turns(1, 0, 3), Instant::now());
+        assert!(turns.is_alone());
+        for stream in ["EVENTS-0", "EVENTS-1", "EVENTS-17", "EVENTS-OF-SOMEBODY"] {
+            assert!(turns.of(stream, now).listens(now), "{stream}");
+        }
+    }
+
+    #[test]
+    fn of_several_workers_one_listens_to_each_stream_and_each_has_some_streams() {
+        let now = Instant::now();
+        let all: Vec<_> = (0..3).map(|place| turns(3, place, 6)).collect();
+        let listeners = |stream: &str| -> Vec<_> {
+            let listens = |turns: &&Turns| turns.of(stream, now).listens(now);
+            let places = all.iter().enumerate().filter(|(_, turns)| listens(turns));
+            places.map(|(place, _)| place).collect()
+        };
+        for (stream, place) in [
+            ("EVENTS-0", 0_usize),
+            ("EVENTS-1", 1),
+            ("EVENTS-2", 2),
+            ("EVENTS-3", 0),
+        ] {
+            assert_eq!(listeners(stream), [place], "{stream}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_finds_frames_listens_until_nothing_was_left_over_for_a_while() {
+        let now = Instant::now();
+        let mut turn = turns(2, 1, 1).of("EVENTS-0", now);
+        assert!(!turn.listens(now));
+        turn.note_found(now);
+        assert!(turn.listens(now + LISTENS / 2));
+        turn.note_found(now + LISTENS / 2);
+        assert!(turn.listens(now + LISTENS));
+        assert!(!turn.listens(now + LISTENS * 3 / 2));
+        turn.note_unanswered(now);
+        assert!(turn.listens(now + LISTENS * 2));
+        assert!(!turn.listens(now + LISTENS_INSTEAD));
+    }
+
+    #[test]
+    fn a_worker_that_gave_frames_back_leaves_the_streams_to_others_if_there_are_any() {
+        let (pause, now) = (Duration::from_secs(2), Instant::now());
+        for (workers, listens) in [(1, true), (2, false)] {
+            let turns = turns(workers, 0, 1);
+            let mut turn = turns.of("EVENTS-0", now);
+            turns.stand_aside(now, pause);
+            assert_eq!(turn.listens(now + pause), listens, "{workers}");
+            assert!(turn.listens(now + pause + STANDS_ASIDE));
+            turn.note_found(now);
+            assert!(turn.listens(now), "it takes its share of what others leave");
+        }
+    }
+
+    #[test]
+    fn a_worker_hears_at_once_that_it_is_the_first_or_is_not_any_more() {
+        let (workers, now) = (Replicas::default(), Instant::now());
+        let turn = Turns::new(workers.clone()).of("EVENTS-0", now);
+        assert!(turn.listens(now));
+        workers.set(2);
+        workers.set_place(1);
+        assert!(!turn.listens(now));
+        workers.set_place(0);
+        assert!(turn.listens(now));
+    }
+
+    #[test]
+    fn looks_grow_rarer_with_the_streams_and_the_workers_up_to_a_bound() {
+        for (workers, streams, millis) in [
+            (2, 0, 40),
+            (2, 1, 40),
+            (2, 4, 160),
+            (4, 2, 240),
+            (4, 3, 250),
+            (99, 99, 250),
+        ] {
+            let turn = turns(workers, 1, streams).of("EVENTS-0", Instant::now());
+            let expected = Duration::from_millis(millis);
+            assert_eq!(turn.look_pause(0.5), expected, "{workers} {streams}");
+            assert_eq!(turn.look_pause(0.0), expected * 3 / 4);
+        }
+    }
+}

@@ -14,8 +14,8 @@ const NAME: &str = "scale";
 /// Events a second in all. Each of several replicas then gets its share, which fills its frames and batches more slowly.
 const IN_ALL: f64 = 2_000.0;
 
-/// Workers count each other every 15 seconds, and know how many they are after this time.
-const COUNTED: Duration = Duration::from_secs(16);
+/// Workers count each other every 15 seconds. After this time they know how many they are, and take streams by turns.
+const COUNTED: Duration = Duration::from_secs(22);
 
 /// Events a second for each replica: the load grows with their number.
 const EACH: f64 = 500.0;

@@ -4,9 +4,10 @@
 //! A replica that is alone looks at its last frame: one of [`LOADED`] events or more shows load.
 //!
 //! Each of `n` replicas sees an `n`-th of the events, in smaller frames. When its own events come [`APART`] times `n` after one
-//! another, or faster, it judges as if it saw those of all: one of its last frames had [`LOADED`] divided by `n`, two at least. It
-//! takes `n` times as long until as many events are there, so a short wait may last `n` times as long, up to 3 ms, and the long
-//! wait has paid with fewer. When they come more slowly it judges as if it were alone.
+//! another, or faster, it judges as if it saw those of all: one of its last frames had [`LOADED`] divided by `n`, two at least. Then
+//! the next one is to have [`LOADED`]. Of one that is alone, events also gather while a frame is stored; so here a short wait may
+//! last one and a half times `n` as long, up to 6 ms. The long wait has paid with fewer events. When they come more slowly it judges
+//! as if it were alone.
 //!
 //! At 2 000 events a second in all each of two replicas gets one in 1 ms, and [`APART`] times two is 1.5 ms: load. At 200 a second
 //! it gets one in 10 ms, and waits no more than one that is alone. Nor does it while each event comes alone, as those of a single
@@ -41,7 +42,7 @@ const FEWEST_LOADED: usize = 2;
 const FEWEST_FULL: usize = 3;
 
 /// Most times that a short wait is longer with several replicas.
-const LONGER: u32 = 3;
+const LONGER: u32 = 6;
 
 /// How many frames are remembered: one that is small by chance does not end the waits of a replica among several.
 const REMEMBERED: usize = 4;
@@ -114,7 +115,7 @@ impl Load {
         let (short, long) = if is_long {
             (SHORT_WAIT, Some(LongWait::of(replicas)))
         } else {
-            (SHORT_WAIT * replicas.min(LONGER), None)
+            (SHORT_WAIT * longer(replicas), None)
         };
         Some(Wait { events, short, long })
     }
@@ -142,8 +143,13 @@ impl Load {
         }
         let largest = self.frames.into_iter().max().unwrap_or(last);
         let loaded = LOADED.div_ceil(replicas as usize).max(FEWEST_LOADED);
-        (largest >= loaded).then_some(largest)
+        (largest >= loaded).then_some(largest.max(LOADED))
     }
+}
+
+/// How many times as long a short wait may last with so many replicas.
+fn longer(replicas: u32) -> u32 {
+    (replicas.saturating_mul(3) / 2).clamp(1, LONGER)
 }
 
 impl LongWait {
@@ -202,10 +208,10 @@ mod tests {
     #[test]
     fn each_of_several_replicas_judges_by_its_share_of_the_load() {
         // Two events in 2 ms at two replicas, and in 4 ms at four, are 2 000 a second in all.
-        for (replicas, short, full) in [(2, 2, 5), (3, 3, 4), (4, 3, 3), (100, 3, 3)] {
+        for (replicas, short, full) in [(2, 3, 5), (3, 4, 4), (4, 6, 3), (100, 6, 3)] {
             let mut load = after(MANY, 2, MILLI * replicas, replicas);
             let wait = load.next_wait().expect("there is load");
-            assert_eq!((wait.events, wait.short), (2, SHORT_WAIT));
+            assert_eq!((wait.events, wait.short), (LOADED, SHORT_WAIT));
             assert_eq!(wait.long.map(|long| long.full), Some(full));
             load.go_without();
             let wait = load.next_wait().expect("there is load");
@@ -235,11 +241,11 @@ mod tests {
 
     #[test]
     fn a_frame_that_is_small_by_chance_does_not_end_the_waits_of_several_replicas() {
-        let mut load = after(MANY, 3, MILLI, 2);
+        let mut load = after(MANY, 5, MILLI, 2);
         let now = load.at;
         for number in 1..4 {
             load.note(1, now + MILLI * number);
-            assert_eq!(load.next_wait().map(|wait| wait.events), Some(3));
+            assert_eq!(load.next_wait().map(|wait| wait.events), Some(5));
         }
         load.note(1, now + MILLI * 4);
         assert_eq!(load.next_wait(), None);

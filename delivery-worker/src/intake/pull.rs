@@ -23,9 +23,6 @@ const PREFETCH_BYTES: usize = 4 << 20;
 /// How long to wait at the most before it is looked again whether a request is due.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// So many frames are left in the stream only when those who listen cannot keep up. Fewer may be about to be handed out.
-const MANY_LEFT: u64 = 64;
-
 /// The header that says how many more frames a request would have brought.
 const PENDING_HEADER: &str = "Nats-Pending-Messages";
 
@@ -117,18 +114,6 @@ impl Frames {
         Ok(())
     }
 
-    /// Notes what has come: frames, or none when a request has ended.
-    pub(super) fn note(&mut self, batch: &[Message]) {
-        self.requests.heard();
-        let Some(last) = batch.last() else {
-            return;
-        };
-        let are_many_left = || last.info().is_ok_and(|info| info.pending >= MANY_LEFT);
-        if self.requests.is_look() || are_many_left() {
-            self.turn.note_found(Instant::now());
-        }
-    }
-
     /// Notes the end of a request.
     ///
     /// # Errors
@@ -161,9 +146,13 @@ impl Stream for Frames {
         let Some(message) = ready!(self.subscriber.poll_next_unpin(context)) else {
             return Poll::Ready(None);
         };
+        self.requests.heard();
         let next = match message.status {
             None | Some(StatusCode::OK) => {
                 self.requests.came();
+                if self.requests.is_look() {
+                    self.turn.note_found();
+                }
                 let context = self.jetstream.clone();
                 Ok(Some(Message { message, context }))
             }

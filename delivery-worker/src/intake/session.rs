@@ -124,7 +124,6 @@ impl Session {
                     ensure!(self.acks.is_current(), CONNECTED_AGAIN);
                 }
                 (batch, outcome) = next_batch(&mut self.frames, |message| message.payload.len()) => {
-                    self.frames.note(&batch);
                     if !batch.is_empty() || outcome.is_err() {
                         log("frames came", &self.acks.stream, &batch);
                         return Ok((batch, outcome));

@@ -2,9 +2,8 @@
 //!
 //! Storing a batch costs nearly the same for one event as for sixteen. If each of `n` workers took every n-th frame, all of them
 //! would store batches that are nearly empty. So each stream has one worker that *listens*: it always has a request for frames
-//! open. The others *look*: now and then they ask for what lies in the stream and was handed to nobody. Who finds something listens
-//! too, because the first one is away, stands still or cannot keep up, until no more was left over for a while than is about to be
-//! handed out.
+//! open. The others *look*: now and then they ask for what lies in the stream and was handed to nobody. Who finds something looks
+//! again at once: the first one is away, stands still or cannot keep up.
 //!
 //! A worker that gives frames back, as it cannot read them or has enough of their kind, only looks for a while: they are for
 //! others, and would be offered to it again otherwise.
@@ -19,12 +18,9 @@ use shared::process::replicas::Replicas;
 use shared::wire::stream;
 use tokio::time::Instant;
 
-/// How long a worker that has found frames listens.
-const LISTENS: Duration = Duration::from_secs(2);
-
-/// How long it listens when a look was not answered. Such a look may stay open at NATS, as when the consumer is paused, or has handed
+/// How long a worker listens when a look was not answered. Such a look may stay open at NATS, as when the consumer is paused, or has handed
 /// out all that it may: another one would only be one more.
-const LISTENS_INSTEAD: Duration = Duration::from_mins(1);
+const LISTENS: Duration = Duration::from_mins(1);
 
 /// How long a worker stands aside after frames that it gave back have been offered again. Longer than its last requests are open.
 const STANDS_ASIDE: Duration = Duration::from_secs(5);
@@ -39,7 +35,7 @@ const LONGEST_LOOK: Duration = Duration::from_millis(250);
 pub(crate) struct Turns {
     workers: Replicas,
     streams: Arc<AtomicU32>,
-    aside_until: Arc<Mutex<Instant>>,
+    aside_until: Arc<Mutex<Option<Instant>>>,
 }
 
 /// This worker's part in one stream.
@@ -48,6 +44,8 @@ pub(crate) struct Turn {
     turns: Turns,
     /// The stream's number.
     number: u32,
+    /// Whether the last look has found frames.
+    has_found: bool,
     listens_until: Instant,
 }
 
@@ -57,7 +55,7 @@ impl Turns {
         Self {
             workers,
             streams: Arc::new(AtomicU32::new(1)),
-            aside_until: Arc::new(Mutex::new(Instant::now())),
+            aside_until: Arc::default(),
         }
     }
 
@@ -74,15 +72,15 @@ impl Turns {
 
     /// Leaves all streams to others, if there are any, for what is offered again after `pause`.
     pub(crate) fn stand_aside(&self, now: Instant, pause: Duration) {
-        *self.aside_until() = now + pause + STANDS_ASIDE;
+        *self.aside_until() = Some(now + pause + STANDS_ASIDE);
     }
 
-    fn aside_until(&self) -> MutexGuard<'_, Instant> {
+    fn aside_until(&self) -> MutexGuard<'_, Option<Instant>> {
         self.aside_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_first_of(&self, stream: u32, now: Instant) -> bool {
-        self.workers.owns(stream) && now >= *self.aside_until()
+        self.workers.owns(stream) && self.aside_until().is_none_or(|until| until <= now)
     }
 
     /// This worker's part in a stream from `now` on.
@@ -91,6 +89,7 @@ impl Turns {
             turns: self.clone(),
             // One that somebody has named otherwise has an owner too.
             number: stream::partition(stream).unwrap_or_default(),
+            has_found: false,
             listens_until: now,
         }
     }
@@ -103,17 +102,20 @@ impl Turn {
     }
 
     /// Notes that there were frames which nobody had taken.
-    pub(crate) fn note_found(&mut self, now: Instant) {
-        self.listens_until = now + LISTENS;
+    pub(crate) fn note_found(&mut self) {
+        self.has_found = true;
     }
 
     /// Notes that a look was not answered.
     pub(crate) fn note_unanswered(&mut self, now: Instant) {
-        self.listens_until = now + LISTENS_INSTEAD;
+        self.listens_until = now + LISTENS;
     }
 
-    /// How long after a look the next one follows. The `random` number, from 0 to 1, keeps those of several workers apart.
-    pub(crate) fn look_pause(&self, random: f64) -> Duration {
+    /// How long after a look that has ended the next one follows. The `random` number, from 0 to 1, keeps those of several workers apart.
+    pub(crate) fn look_pause(&mut self, random: f64) -> Duration {
+        if std::mem::take(&mut self.has_found) {
+            return Duration::ZERO;
+        }
         let (streams, workers) = (
             self.turns.streams.load(Ordering::Relaxed),
             self.turns.workers.count(),
@@ -166,18 +168,23 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_finds_frames_listens_until_nothing_was_left_over_for_a_while() {
+    fn a_worker_that_finds_frames_looks_again_at_once_and_never_listens() {
+        let now = Instant::now();
+        let mut turn = turns(2, 1, 1).of("EVENTS-0", now);
+        turn.note_found();
+        assert!(!turn.listens(now));
+        assert_eq!(turn.look_pause(0.5), Duration::ZERO);
+        assert_eq!(turn.look_pause(0.5), LOOK, "the last one has found none");
+    }
+
+    #[test]
+    fn a_worker_whose_look_is_not_answered_listens_for_a_while() {
         let now = Instant::now();
         let mut turn = turns(2, 1, 1).of("EVENTS-0", now);
         assert!(!turn.listens(now));
-        turn.note_found(now);
-        assert!(turn.listens(now + LISTENS / 2));
-        turn.note_found(now + LISTENS / 2);
-        assert!(turn.listens(now + LISTENS));
-        assert!(!turn.listens(now + LISTENS * 3 / 2));
         turn.note_unanswered(now);
-        assert!(turn.listens(now + LISTENS * 2));
-        assert!(!turn.listens(now + LISTENS_INSTEAD));
+        assert!(turn.listens(now));
+        assert!(!turn.listens(now + LISTENS));
     }
 
     #[test]
@@ -185,12 +192,10 @@ mod tests {
         let (pause, now) = (Duration::from_secs(2), Instant::now());
         for (workers, listens) in [(1, true), (2, false)] {
             let turns = turns(workers, 0, 1);
-            let mut turn = turns.of("EVENTS-0", now);
+            let turn = turns.of("EVENTS-0", now);
             turns.stand_aside(now, pause);
             assert_eq!(turn.listens(now + pause), listens, "{workers}");
             assert!(turn.listens(now + pause + STANDS_ASIDE));
-            turn.note_found(now);
-            assert!(turn.listens(now), "it takes its share of what others leave");
         }
     }
 
@@ -216,7 +221,7 @@ mod tests {
             (4, 3, 250),
             (99, 99, 250),
         ] {
-            let turn = turns(workers, 1, streams).of("EVENTS-0", Instant::now());
+            let mut turn = turns(workers, 1, streams).of("EVENTS-0", Instant::now());
             let expected = Duration::from_millis(millis);
             assert_eq!(turn.look_pause(0.5), expected, "{workers} {streams}");
             assert_eq!(turn.look_pause(0.0), expected * 3 / 4);

@@ -136,7 +136,7 @@ pub async fn run(
     let backlog = WorkerBacklog::new(shown.readings.clone());
     let table = shared::db::backlog::follow(looks, shown.readings.clone(), backlog.clone(), stop.clone());
     tasks.spawn_long_lived("backlog", table);
-    let streams = intake::streams::follow(nats, backlog, stop.clone());
+    let streams = intake::consume::streams::follow(nats, backlog, stop.clone());
     tasks.spawn_long_lived("backlog of the streams", streams);
     tasks.spawn_long_lived(
         "start",

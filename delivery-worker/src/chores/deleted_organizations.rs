@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::erasing::{CLOCKS_APART, STEP, STEPS, begin_erasing, lock};
-use crate::intake::streams::stored_through;
+use crate::intake::consume::streams::stored_through;
 use crate::store::usage::removal::forget_organization;
 use crate::store::{partitions, quarantine, usage};
 

@@ -11,7 +11,7 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
 use super::erasing::{CLOCKS_APART, STEP, STEPS, begin_erasing, lock};
-use crate::intake::streams::stored_through;
+use crate::intake::consume::streams::stored_through;
 use crate::store::usage::removal::forget_tenant;
 use crate::store::{events, partitions, quarantine, usage};
 

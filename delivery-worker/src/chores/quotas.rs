@@ -11,7 +11,7 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
 use super::erasing::CLOCKS_APART;
-use crate::intake::streams::stored_through;
+use crate::intake::consume::streams::stored_through;
 use crate::store::{partitions, usage};
 
 /// Pause between two looks.

@@ -6,7 +6,7 @@ use shared::process::nats::Nats;
 use sqlx::PgPool;
 
 use crate::chores::retention::RetentionConfig;
-use crate::intake::streams::stored_through;
+use crate::intake::consume::streams::stored_through;
 use crate::store::partitions;
 use crate::store::usage::late::CountedThrough;
 use crate::store::usage::{Turn, count_each, counted_through, due};

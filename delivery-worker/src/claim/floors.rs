@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chores;
 use crate::endpoints::permits::Permits;
-use crate::intake::streams::event_streams;
+use crate::intake::consume::streams::event_streams;
 use crate::store::partitions;
 use crate::store::warm::WarmPool;
 

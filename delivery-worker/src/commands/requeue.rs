@@ -21,7 +21,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use crate::config::RequeueOptions;
-use crate::intake::streams::event_streams;
+use crate::intake::consume::streams::event_streams;
 use crate::store::partitions;
 
 /// Rows that are held at once; each may be as large as a frame.

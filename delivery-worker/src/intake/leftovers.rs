@@ -19,7 +19,7 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, ErrorCode};
 use tokio::time::Instant;
 
-use crate::intake::streams::workers_consumer;
+use crate::intake::consume::streams::workers_consumer;
 use crate::intake::write::Writer;
 
 /// A frame that was handed out this many times the wait for acknowledgements ago, and is still there, is left over, or

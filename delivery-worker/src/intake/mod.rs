@@ -1,29 +1,28 @@
-//! Taking frames out of the streams. A frame is acknowledged only after the commit of its events, so a worker that
-//! dies in between loses nothing: another one gets the frame, and storing it again changes nothing.
+//! Intake: takes frames out of the streams, and stores their events and deliveries. A frame is acknowledged only after the commit
+//! of its events. So a worker that dies in between loses nothing: another one gets the frame, and storing it again changes nothing.
 //!
-//! Memory is bounded whatever waits in a stream: of each, [`PREFETCH_BYTES`](crate::intake::pull) and half as much again may be on its
-//! way or wait here, at most [`MAX_OPEN`] [batches](crate::intake::batch) are being stored, and bulky frames wait in a
-//! [line](crate::intake::line) that has an end.
+//! `consume` gets frames from NATS. The loop in this file takes them in batches and has each batch stored: `decode` reads the
+//! events, `plan` finds their deliveries, `write` writes both, and `start` starts what may start. `early` starts first attempts
+//! before they are written. `isolate` finds what cannot be stored. Beside the loop, `bulky` stores frames with very many
+//! deliveries, and `leftovers` those that no worker will be given.
+//!
+//! Memory is bounded whatever waits in a stream. Of each stream, [`PREFETCH_BYTES`](crate::intake::consume::pull) and half as much
+//! again may be on its way or wait here, and at most [`MAX_OPEN`] [batches](crate::intake::consume::batch) are being stored. Bulky
+//! frames wait in a [line](crate::intake::bulky::line) that has an end.
+//!
+//! Imports `store`, `endpoints` and `send`, and one function each of `record` and `chores`.
 
-pub(crate) mod session;
-pub(crate) mod turns;
-mod requests;
-mod pull;
-pub(crate) mod batch;
-mod pause;
+pub(crate) mod consume;
 pub(crate) mod frame;
 pub(crate) mod decode;
 pub(crate) mod early;
-pub(crate) mod put_off;
 pub(crate) mod plan;
 mod trace;
 pub(crate) mod write;
 mod start;
 pub(crate) mod isolate;
-mod line;
 pub(crate) mod bulky;
 pub(crate) mod leftovers;
-pub(crate) mod streams;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -40,14 +39,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chores;
 use crate::crash::{self, Point};
-use crate::intake::batch::MAX_BATCH_FRAMES;
 use crate::intake::bulky::Bulky;
+use crate::intake::consume::batch::MAX_BATCH_FRAMES;
+use crate::intake::consume::pause;
+use crate::intake::consume::session::{Acks, Session};
+use crate::intake::consume::streams::event_streams;
+use crate::intake::consume::turns::Turns;
 use crate::intake::early::Early;
 use crate::intake::early::patient::Patient;
 use crate::intake::leftovers::Leftovers;
-use crate::intake::session::{Acks, Session};
-use crate::intake::streams::event_streams;
-use crate::intake::turns::Turns;
 use crate::intake::write::{UNKNOWN_VERSION_DELAY, Writer};
 
 /// The readiness condition that intake fulfils.

@@ -18,7 +18,7 @@ use time::{OffsetDateTime, Time};
 use self::usage::Miscounted;
 use crate::chores::retention::RetentionConfig;
 use crate::config::AuditOptions;
-use crate::intake::streams::{event_streams, workers_consumer};
+use crate::intake::consume::streams::{event_streams, workers_consumer};
 use crate::store::partitions;
 
 /// Prints the audit.

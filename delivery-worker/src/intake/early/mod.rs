@@ -5,6 +5,9 @@
 //! receivers have answered, and they get these webhooks again: as with every attempt whose result is not recorded yet, no
 //! more of them than there are permits. So only such events begin early of which nobody can have stored anything yet, and
 //! on which nothing else depends: see [`Early::may_begin`].
+//!
+//! The files beside this folder and those in it belong together: `plan` and `write` import this file, and `begin` and `course`
+//! import them.
 
 pub(crate) mod begun;
 pub(crate) mod begin;

@@ -1,6 +1,12 @@
 //! Frames with events that go to so many endpoints that storing them takes seconds. They are stored beside the others,
 //! a few at a time and in parts, so that one batch of one organisation holds nobody else up, and their owners take
-//! [turns](crate::intake::line).
+//! [turns](crate::intake::bulky::line).
+//!
+//! `put_off` finds them in a batch, and `line` gives them their turns: [write](crate::intake::write) imports both. This file
+//! imports `write` and `consume`.
+
+pub(crate) mod line;
+pub(crate) mod put_off;
 
 use std::time::Duration;
 
@@ -10,8 +16,8 @@ use shared::shares::Owner;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::intake::line::{Line, Place};
-use crate::intake::session::Acks;
+use crate::intake::bulky::line::{Line, Place};
+use crate::intake::consume::session::Acks;
 use crate::intake::write::Writer;
 
 /// What finds no place in the line goes back to its stream, and is offered again after this pause.

@@ -16,10 +16,10 @@ use shared::wire::stream;
 use tokio::time::Instant;
 
 use crate::crash::{self, Point};
-use crate::intake::batch::next_batch;
-use crate::intake::pull::Frames;
-use crate::intake::streams::event_streams;
-use crate::intake::turns::Turns;
+use crate::intake::consume::batch::next_batch;
+use crate::intake::consume::pull::Frames;
+use crate::intake::consume::streams::event_streams;
+use crate::intake::consume::turns::Turns;
 
 /// How often it is looked whether NATS is back, beside being told.
 const CONNECTION_CHECK: Duration = Duration::from_millis(200);

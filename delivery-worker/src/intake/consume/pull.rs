@@ -13,9 +13,9 @@ use futures_util::{Stream, StreamExt as _};
 use shared::process::nats::Nats;
 use tokio::time::Instant;
 
-use crate::intake::batch::MAX_BATCH_FRAMES;
-use crate::intake::requests::{EXPIRES, Request, Requests};
-use crate::intake::turns::Turn;
+use crate::intake::consume::batch::MAX_BATCH_FRAMES;
+use crate::intake::consume::requests::{EXPIRES, Request, Requests};
+use crate::intake::consume::turns::Turn;
 
 /// Bytes of frames that the server sends ahead for one request of [`MAX_BATCH_FRAMES`], and for one of fewer in proportion.
 const PREFETCH_BYTES: usize = 4 << 20;

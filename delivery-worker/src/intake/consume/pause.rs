@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::jetstream::Message;
 use shared::wire;
 
-use crate::intake::batch::MAX_BATCH_FRAMES;
+use crate::intake::consume::batch::MAX_BATCH_FRAMES;
 
 /// The pause for each event, and at least and at most.
 const PER_EVENT: Duration = Duration::from_micros(500);
@@ -18,7 +18,7 @@ const SHORTEST: Duration = Duration::from_millis(3);
 const LONGEST: Duration = Duration::from_millis(8);
 
 /// How long the next batch gathers after this one.
-pub(super) fn after(batch: &[Message]) -> Duration {
+pub(crate) fn after(batch: &[Message]) -> Duration {
     if batch.len() >= MAX_BATCH_FRAMES {
         return Duration::ZERO;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::intake::batch::MAX_BATCH_FRAMES;
+use crate::intake::consume::batch::MAX_BATCH_FRAMES;
 
 /// Frames of one request, and of one that only keeps a request open. So the server sends no more than both together ahead.
 const FRAMES: usize = MAX_BATCH_FRAMES;

@@ -6,7 +6,7 @@ use shared::wire::{frame, owners};
 use crate::intake::frame::{Frame, Located};
 use crate::store::quarantine::Unreadable;
 
-/// What stands in some frames.
+/// The contents of some frames.
 #[derive(Debug, Default)]
 pub(crate) struct Decoded<'a> {
     /// What can be stored.

@@ -14,10 +14,10 @@ use shared::wire::{frame, owners};
 use crate::store::events::Order;
 use crate::store::quarantine::Unreadable;
 
-/// A frame of an unknown version is offered this often, to whichever worker can read it, before it is set aside.
+/// How often a frame of an unknown version is offered before it is set aside: a worker of another release may be able to read it.
 const UNKNOWN_VERSION_TRIES: i64 = 5;
 
-/// Places of events within a frame, which holds at most [`frame::MAX_EVENTS`].
+/// How many ordinals a frame has for its events, of which it holds at most [`frame::MAX_EVENTS`].
 const PLACES: i64 = 1_024;
 
 /// A message of a stream.
@@ -29,7 +29,7 @@ pub(crate) struct Frame<'a> {
     pub sequence: u64,
     /// How often it was handed out, to any worker.
     delivered: i64,
-    /// Whether it was sent once before: the earlier message may be in the stream too.
+    /// Whether it had been sent before: the earlier message may be in the stream too.
     is_resent: bool,
     /// The version that its header names.
     pub version: Option<&'a str>,
@@ -79,13 +79,13 @@ impl<'a> Frame<'a> {
         !frame::is_known(self.version) && self.delivered < UNKNOWN_VERSION_TRIES
     }
 
-    /// Whether nobody can have stored its events yet: it was never handed out, nor sent, before. A server that lost its power
-    /// may have forgotten what it handed out; so a frame up to number `known_through` counts as an old one.
+    /// Whether nobody can have stored its events yet: it was neither handed out nor sent before. A server that lost its power may
+    /// have forgotten what it handed out, so a frame up to number `known_through` counts as old.
     pub(crate) fn is_new(&self, known_through: u64) -> bool {
         self.delivered == 1 && !self.is_resent && self.sequence > known_through
     }
 
-    /// Something in it that cannot be stored. `position` is the event's in this frame; `None` is no single event.
+    /// Describes something in it that cannot be stored. `position` is the event's index in this frame; `None` is no single event.
     pub(crate) fn unreadable(
         &self,
         position: Option<usize>,
@@ -104,7 +104,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// All of it, when nothing in it can be stored: what each owner has in it by itself, if all of it says whose it is.
+    /// Describes all of it, when nothing in it can be stored: one part for each owner, if every event says whose it is.
     pub(crate) fn all_unreadable(&self, reason: &str) -> Vec<Unreadable<'a>> {
         // What made storing it panic may do so here too.
         let by_owner = catch_unwind(|| owners::by_owner(self.payload)).ok().flatten();
@@ -136,7 +136,7 @@ impl<'a> Located<'a> {
         (self.event.org_id, tenant)
     }
 
-    /// The event, when it cannot be stored.
+    /// Describes the event, which cannot be stored.
     pub(crate) fn unreadable(&self, reason: String) -> Unreadable<'a> {
         let bytes = rmp_serde::to_vec_named(&self.event).unwrap_or_default();
         self.frame
@@ -159,7 +159,7 @@ impl<'a> Located<'a> {
     }
 }
 
-/// Splits off events whose id stands among the first ones already: one statement can store an id only once.
+/// Splits off events whose id an earlier one has: one statement can store an id only once.
 pub(crate) fn split_repeats(events: Vec<Located<'_>>) -> (Vec<Located<'_>>, Vec<Located<'_>>) {
     let mut seen = HashSet::new();
     events

@@ -17,9 +17,8 @@ pub(crate) struct Faulty<'i, T> {
     pub reason: String,
 }
 
-/// Has `items` stored, all at once where that works. When `store` panics, or Postgres refuses a value, the items
-/// that are to blame are found by halving and returned; the others are stored. `store` gets items again that were
-/// stored before it failed.
+/// Stores `items`, all at once where that works. When `store` panics, or Postgres refuses a value, the items that are to blame
+/// are found by halving and returned; the others are stored. `store` may get items again that it stored before it failed.
 ///
 /// # Errors
 /// The first error that is about no value, such as one of the connection.

@@ -1,11 +1,12 @@
 //! Frames that stay in a stream although no worker will be given them.
 //!
-//! nats-server writes an acknowledgement and the removal of its frame one after the other, and keeps only the first when
-//! it is stopped in between; a consumer with a limit of tries, made by hand, gives frames up. nats-server 2.15 that was
-//! started again after a power cut has been seen to wait for acknowledgements of frames, for minutes, and not to hand them
-//! out again. Either way the frame would take up room for ever, and the ordered deliveries after it would wait for it. It
-//! is stored here, which changes nothing if it was stored before, and then removed, if the stream still has the same frame
-//! at its sequence number.
+//! Frames are left over for three reasons. nats-server writes an acknowledgement and then removes its frame; when it is stopped
+//! in between, it keeps only the first. A consumer with a limit of tries, made by hand, gives frames up. And after a power cut,
+//! nats-server 2.15 has been seen to wait for minutes for the acknowledgements of frames that it did not hand out again.
+//!
+//! A leftover frame would take up room for ever, and the ordered deliveries after it would wait for it. So it is stored here,
+//! which changes nothing if it was stored before. Then it is removed, if the stream still has the same frame at its sequence
+//! number.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,13 +23,14 @@ use tokio::time::Instant;
 use crate::intake::consume::streams::workers_consumer;
 use crate::intake::write::Writer;
 
-/// A frame that was handed out this many times the wait for acknowledgements ago, and is still there, is left over, or
-/// somebody works on it who takes very long: to store it beside them changes nothing.
+/// A frame is left over when it was handed out this many waits for acknowledgements ago and is still there. Somebody may only
+/// take very long to store it: then storing it twice changes nothing.
 const WAITS: u32 = 3;
 
-/// Looks for what is left over, again and again.
+/// Looks for leftover frames, again and again.
 #[derive(Debug)]
 pub(crate) struct Leftovers {
+    /// How long ago a frame was handed out, at the least, that counts as left over.
     patience: Duration,
     streams: HashMap<String, Seen>,
 }
@@ -36,16 +38,16 @@ pub(crate) struct Leftovers {
 /// How a stream's consumer stood at former looks.
 #[derive(Debug)]
 struct Seen {
-    /// The last frame that was done with at the look before. What was before that one, and before today's, is not on its way
-    /// out.
+    /// The frame up to which the consumer was done at the look before. A frame up to there that is still in the stream is not on
+    /// its way out.
     done_through: u64,
-    /// The last frame that was handed out, [`Leftovers::patience`] ago at the most.
+    /// The last frame that had been handed out at the time `at`. Both are renewed when [`Leftovers::patience`] has passed.
     handed_out: u64,
     at: Instant,
 }
 
 impl Leftovers {
-    /// Of streams whose consumers wait for acknowledgements so long.
+    /// For streams whose consumers wait `ack_wait` for an acknowledgement.
     pub(crate) fn new(ack_wait: Duration) -> Self {
         Self {
             patience: ack_wait * WAITS,
@@ -53,8 +55,8 @@ impl Leftovers {
         }
     }
 
-    /// Stores and removes what the consumers have been done with since the look before, and what they handed out long ago. Time
-    /// in which Postgres is away does not count: workers hold frames then, whose deliveries may have begun.
+    /// Stores and removes leftover frames: those that consumers were done with at the look before, and those that they handed out
+    /// long ago. Time in which Postgres is away does not count: workers then hold frames whose deliveries may have begun.
     ///
     /// # Errors
     /// When NATS or Postgres does not answer or refuses. What was not removed is found again.
@@ -84,14 +86,14 @@ impl Leftovers {
                 && let Some(message) = first_from(&stream, next).await?
                 && message.sequence <= last
             {
-                take_in(&stream, name, &message, writer).await?;
+                store_and_remove(&stream, name, &message, writer).await?;
                 next = message.sequence + 1;
             }
         }
         Ok(())
     }
 
-    /// The frame up to which all that is there is left over, by this look and those before.
+    /// The frame up to which all frames in the stream are left over, as this look and those before it show.
     fn left_through(&mut self, stream: &str, consumer: &consumer::Info, now: Instant) -> u64 {
         let (done, handed_out) = (done_through(consumer), consumer.delivered.stream_sequence);
         let Some(seen) = self.streams.get_mut(stream) else {
@@ -112,8 +114,8 @@ impl Leftovers {
     }
 }
 
-/// The frame up to which the consumer waits for nothing. nats-server raises the ack floor only with an acknowledgement, so
-/// that it may stay behind for as long as none comes; when none is waited for, all that was handed out is done with.
+/// The frame up to which the consumer is done. nats-server raises the ack floor only when an acknowledgement comes, so the floor
+/// may stay behind. When no acknowledgement is awaited, the consumer is done with all that it has handed out.
 fn done_through(consumer: &consumer::Info) -> u64 {
     if consumer.num_ack_pending == 0 {
         consumer.delivered.stream_sequence
@@ -122,14 +124,15 @@ fn done_through(consumer: &consumer::Info) -> u64 {
     }
 }
 
-async fn take_in(
+/// Stores a frame, and removes it if the stream still has the same one.
+async fn store_and_remove(
     stream: &Stream<()>,
     name: &str,
     message: &StreamMessage,
     writer: &Writer,
 ) -> anyhow::Result<()> {
     writer.take_leftover(name, message).await?;
-    // Postgres may have taken its time, and the stream may be another one by now.
+    // Storing may have taken long, and the stream may be another one by now.
     match stream.get_raw_message(message.sequence).await {
         Ok(now) if now.time == message.time && now.payload == message.payload => {}
         Ok(_) => return Ok(()),
@@ -158,6 +161,7 @@ async fn first_from(stream: &Stream<()>, sequence: u64) -> anyhow::Result<Option
     }
 }
 
+/// Whether the frame was not there any more.
 fn is_gone(error: &DeleteMessageError) -> bool {
     let DeleteMessageErrorKind::JetStream(error) = error.kind() else {
         return false;

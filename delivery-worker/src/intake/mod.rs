@@ -1,14 +1,15 @@
 //! Intake: takes frames out of the streams, and stores their events and deliveries. A frame is acknowledged only after the commit
-//! of its events. So a worker that dies in between loses nothing: another one gets the frame, and storing it again changes nothing.
+//! of its events. So a worker that dies in between loses nothing: another one gets the frame, and storing it again changes
+//! nothing.
 //!
 //! `consume` gets frames from NATS. The loop in this file takes them in batches and has each batch stored: `decode` reads the
 //! events, `plan` finds their deliveries, `write` writes both, and `start` starts what may start. `early` starts first attempts
 //! before they are written. `isolate` finds what cannot be stored. Beside the loop, `bulky` stores frames with very many
 //! deliveries, and `leftovers` those that no worker will be given.
 //!
-//! Memory is bounded whatever waits in a stream. Of each stream, [`PREFETCH_BYTES`](crate::intake::consume::pull) and half as much
-//! again may be on its way or wait here, and at most [`MAX_OPEN`] [batches](crate::intake::consume::batch) are being stored. Bulky
-//! frames wait in a [line](crate::intake::bulky::line) that has an end.
+//! Memory is bounded whatever waits in a stream. Of each stream, [`PREFETCH_BYTES`](crate::intake::consume::pull) and half as
+//! much again may be on its way or wait here, and at most [`MAX_OPEN`] [batches](crate::intake::consume::batch) are being stored.
+//! Bulky frames wait in a [line](crate::intake::bulky::line) that has an end.
 //!
 //! Imports `store`, `endpoints` and `send`, and one function each of `record` and `chores`.
 
@@ -57,11 +58,11 @@ pub(crate) const STREAMS_FOUND: &str = "event streams";
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_DISCOVERY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Batches of one stream that are being stored at once, or wait for the receivers of early attempts.
+/// The most batches of one stream that are being stored, or wait for the receivers of early attempts.
 const MAX_OPEN: usize = 32;
 
-/// When so many of them wait for something else than [answers](crate::intake::early::patient), and other workers can take what
-/// follows, no more frames are asked for.
+/// When this many of them wait for anything but [answers](crate::intake::early::patient), no more frames are asked for: another
+/// worker can take them. A worker that is alone asks on.
 const MANY_BUSY: usize = 8;
 
 /// Pause before trying again what NATS or Postgres could not do.
@@ -72,11 +73,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Intake {
     /// The connection to NATS.
     pub nats: Nats,
-    /// What is done with them.
+    /// Stores the frames.
     pub writer: Writer,
-    /// How long a worker may hold a frame.
+    /// How long a worker may hold a frame before NATS offers it to others.
     pub ack_wait: Duration,
-    /// Who takes the frames of which stream.
+    /// Which worker takes the frames of which stream.
     pub turns: Turns,
 }
 
@@ -84,7 +85,7 @@ impl Intake {
     /// Consumes every event stream until the stop; streams that appear later are found.
     ///
     /// # Errors
-    /// When Postgres refuses a statement for another reason than being away. Each stream is a task of its own.
+    /// When Postgres refuses a statement for another reason than being away. Each stream is consumed in a task of its own.
     pub(crate) async fn run(self, tasks: Tasks, readiness: Readiness) -> anyhow::Result<()> {
         let mut known = HashSet::new();
         let mut leftovers = Leftovers::new(self.ack_wait);
@@ -105,6 +106,7 @@ impl Intake {
         Ok(())
     }
 
+    /// Begins to consume streams that are new, and takes in what is left over in all.
     async fn discover(
         &self,
         known: &mut HashSet<String>,
@@ -118,8 +120,8 @@ impl Intake {
         for Info { config, .. } in &streams {
             if known.insert(config.name.clone()) {
                 readiness.set(STREAMS_FOUND, true);
-                let (intake, readiness) = (self.clone(), readiness.clone());
-                let consuming = intake.consume(config.name.clone(), readiness, bulky.clone());
+                let intake = self.clone();
+                let consuming = intake.consume(config.name.clone(), readiness.clone(), bulky.clone());
                 bulky.tasks().spawn_long_lived("intake", consuming);
             }
         }
@@ -134,10 +136,8 @@ impl Intake {
         let stop = bulky.stop().clone();
         tracing::info!(stream = name, "consuming");
         while !stop.is_cancelled() {
-            let outcome = match stop
-                .run_until_cancelled(Session::open(&self.nats, &name, self.ack_wait, &self.turns))
-                .await
-            {
+            let opening = Session::open(&self.nats, &name, self.ack_wait, &self.turns);
+            let outcome = match stop.run_until_cancelled(opening).await {
                 None => return Ok(()),
                 Some(Ok(mut session)) => {
                     let mut held = Vec::new();
@@ -166,7 +166,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Stores batches, several at once: one may wait for receivers. What is not stored at the end is `held`.
+    /// Takes batches and stores them, several at once, because one may wait for receivers. Frames that are not stored at the end
+    /// are added to `held`.
     async fn consume_session(
         &self,
         session: &mut Session,
@@ -200,9 +201,9 @@ impl Intake {
         outcome
     }
 
-    /// Ends a session with what is held and what the server sent ahead. Other workers get it at once, over the connection
-    /// that it came by; they would wait for [`Self::ack_wait`] otherwise, and ordered deliveries with them. When that
-    /// connection is gone it is stored here and not acknowledged: it comes again, which changes nothing.
+    /// Ends a session and gives back the frames that are held or were sent ahead, over the connection that brought them. So other
+    /// workers get them at once; otherwise they and ordered deliveries would wait for [`Self::ack_wait`]. When that connection is
+    /// gone, the frames are stored here and not acknowledged: they come again, which changes nothing.
     async fn close(&self, session: Session, held: Vec<Message>, stop: &CancellationToken) {
         let stream = session.acks.stream.clone();
         let Some(frames) = session.close(held).await else {
@@ -211,13 +212,13 @@ impl Intake {
         for batch in frames.chunks(MAX_BATCH_FRAMES) {
             let taking = self.writer.take(&stream, batch, None);
             if let Some(Err(error)) = stop.run_until_cancelled(taking).await {
-                tracing::debug!(%error, "frames of a connection that is gone wait until they come again");
+                tracing::debug!(%error, "frames whose connection is gone could not be stored, and come again");
                 return;
             }
         }
     }
 
-    /// Stores a batch and acknowledges it. Meanwhile nobody else gets its frames, whose deliveries may have begun.
+    /// Stores a batch and acknowledges it. Meanwhile nobody else is offered its frames: their deliveries may have begun.
     async fn take_in(&self, acks: &Acks, batch: Vec<Message>, early: Early, bulky: &Bulky) -> Ended {
         let storing = Box::pin(self.store(acks, &batch, &early, bulky));
         let outcome = acks.keep_during(&batch, storing).await;
@@ -225,7 +226,7 @@ impl Intake {
         Ended { batch, outcome }
     }
 
-    /// The same. While Postgres is away it tries again; false when the stop came first.
+    /// Stores a batch and acknowledges it. While Postgres is away it tries again; false when the stop came first.
     async fn store(
         &self,
         acks: &Acks,
@@ -259,7 +260,7 @@ impl Intake {
     }
 }
 
-/// A batch that is not being stored any more.
+/// A batch that is no longer being stored.
 struct Ended {
     batch: Vec<Message>,
     /// Whether it was stored.
@@ -267,7 +268,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// Adds it to those that are `held` unless it was stored.
+    /// Adds the frames to `held` unless they were stored.
     fn keep(self, held: &mut Vec<Message>) -> anyhow::Result<()> {
         if !matches!(self.outcome, Ok(true)) {
             held.extend(self.batch);
@@ -276,6 +277,7 @@ impl Ended {
     }
 }
 
+/// Whether a consumer could not be made because its stream is not there.
 fn is_stream_gone(error: &anyhow::Error) -> bool {
     let Some(ConsumerErrorKind::JetStream(error)) =
         error.downcast_ref::<ConsumerError>().map(ConsumerError::kind)

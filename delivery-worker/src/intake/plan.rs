@@ -16,21 +16,21 @@ use crate::intake::frame::Located;
 use crate::slices::Slices;
 use crate::store::events::NewDelivery;
 
-/// Deliveries in one statement, beyond which the next event waits for the next one: an organisation may have many
+/// When a statement has this many deliveries, the next event waits for the next statement: an organisation may have many
 /// endpoints.
 pub(crate) const MAX_DELIVERIES: usize = 4_000;
 
 /// Steps of making a delivery ready to be stored.
 const STEPS_OF_DELIVERY: usize = 20;
 
-/// What is to become of the first `events` of some events.
+/// What becomes of the first `events` of some events.
 #[derive(Debug, Default)]
 pub(crate) struct Plan<'a> {
     /// How many of them it is about.
     pub events: usize,
     /// Their deliveries.
     pub deliveries: Vec<Planned<'a>>,
-    /// Endpoints with deliveries that are due, in order or at a pace that only the claimer keeps.
+    /// Endpoints with due deliveries that only the claimer may start, as it keeps their order or pace.
     pub for_claimer: HashSet<EndpointId>,
     /// Endpoints with deliveries that found no permit.
     pub parked: HashMap<EndpointId, Arc<Endpoint>>,
@@ -39,10 +39,10 @@ pub(crate) struct Plan<'a> {
 /// What events are planned for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose<'a> {
-    /// They begin before they are stored. What finds no permit may ask again, when it is this one's turn.
+    /// They begin before they are stored. An event that finds no permit may ask again when it is this one's turn.
     Beginning(&'a Waiter),
-    /// They are stored. What has begun early is planned as it stands; what finds no permit is left due in the table, and newer
-    /// events queue up behind it.
+    /// They are stored. What has begun early is planned as it stands. A delivery that finds no permit is left due in the table,
+    /// and newer events queue up behind it.
     Storing(Option<&'a Early>),
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Purpose<'a> {
 pub(crate) enum Beginning {
     /// All its deliveries can start.
     Ready(Vec<Start>),
-    /// They could if this endpoint had a permit for it.
+    /// They could if this endpoint had permits for them.
     Waits(Arc<Endpoint>),
     /// Something else keeps it: only the claimer may start one of its deliveries, or older events have waited in the table for
     /// longer.
@@ -59,7 +59,8 @@ pub(crate) enum Beginning {
 }
 
 impl Beginning {
-    /// With one more delivery, which starts, or of which something is known. Of those that do not begin, the permits are freed.
+    /// Adds one more delivery: what it starts with, or the endpoint whose permits it lacks. The permits of an event that does not
+    /// begin are freed.
     fn and(self, start: Option<Start>, parked: Option<&Arc<Endpoint>>) -> Self {
         let lacking = parked.filter(|endpoint| endpoint.gate.takes_new_soon());
         match (self, start, lacking) {
@@ -116,8 +117,8 @@ pub(crate) struct Planner {
 }
 
 impl Planner {
-    /// A delivery for each event and each endpoint that wants it, leased where it may start and there is a permit.
-    /// At least one event, and as many as give no more than [`MAX_DELIVERIES`] before the last.
+    /// Plans a delivery for each event and each endpoint that wants it, leased if it may start and finds a permit. Stops after
+    /// the event with which there are [`MAX_DELIVERIES`] or more.
     pub(crate) async fn plan<'a>(
         &self,
         endpoints: &Snapshot,
@@ -143,8 +144,8 @@ impl Planner {
         plan
     }
 
-    /// Adds the deliveries of the next event that have begun, and returns their endpoints; `None` when there are no others,
-    /// because the endpoints are still those of `version`.
+    /// Adds the deliveries of the next event that have begun, and returns their endpoints. `None` when it has no others, because
+    /// the endpoints are still those of `version`.
     fn add_begun(
         &self,
         plan: &mut Plan<'_>,
@@ -172,7 +173,7 @@ impl Planner {
         (begun.version != version).then_some(endpoints)
     }
 
-    /// Adds the delivery of the next event to one that takes it.
+    /// Adds the delivery of the next event to one endpoint that takes it.
     fn add<'a>(&self, plan: &mut Plan<'a>, located: &'a Located<'_>, taker: Taker<'_>, purpose: Purpose<'_>) {
         let mut delivery = NewDelivery::of(plan.events, taker);
         delivery.order = taker.subscriber.ordered.then(|| located.order()).flatten();
@@ -194,6 +195,7 @@ impl Planner {
         plan.deliveries.push(Planned { delivery, start });
     }
 
+    /// What a delivery of `event` to `endpoint` starts with, if it may start and finds a permit.
     fn permit_start(
         &self,
         endpoint: &Arc<Endpoint>,

@@ -13,8 +13,8 @@ use crate::send::body::Outgoing;
 use crate::send::job::Job;
 
 impl Writer {
-    /// Starts the leased deliveries of the events that were new, unless their endpoints have come to be held. The permits of
-    /// the others are freed.
+    /// Starts the leased deliveries of the events that were `new`, unless their endpoints are held by now. The permits of the
+    /// others are freed.
     pub(super) fn start(&self, events: &[Located<'_>], plan: Plan<'_>, new: &HashSet<EventId>) {
         self.note_waiting(&plan);
         let mut outgoing = HashMap::new();
@@ -43,7 +43,7 @@ impl Writer {
         }
     }
 
-    /// Says for which endpoints deliveries are written that do not start at once.
+    /// Notes which endpoints have deliveries that were written and do not start at once.
     fn note_waiting(&self, plan: &Plan<'_>) {
         let permits = &self.planner.permits;
         for endpoint in plan.parked.values() {

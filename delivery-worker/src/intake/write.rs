@@ -57,19 +57,18 @@ pub(crate) struct Taken<'a> {
     pub done: Vec<&'a Message>,
     /// A worker of another release may be able to read them.
     pub for_others: Vec<&'a Message>,
-    /// They have more deliveries than others should wait for, most of them this owner's. Only what others have in them is
-    /// stored.
+    /// They have more deliveries than others should wait for, most of them this owner's. Only their other events are stored.
     pub bulky: Vec<(&'a Message, Owner)>,
 }
 
 /// How frames are taken.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Manner<'a> {
-    /// Where it is noted what is left for later; else nothing is.
+    /// Notes what is left for later. Without it, nothing is left.
     put_off: Option<&'a PutOff>,
-    /// Where it is noted which events have begun before they are stored; else none begins.
+    /// Notes which events begin before they are stored. Without it, none does.
     early: Option<&'a Early>,
-    /// Where each statement waits for its turn; else none waits.
+    /// Gives each statement its turn. Without it, none waits.
     place: Option<&'a Place>,
 }
 
@@ -117,7 +116,7 @@ impl Writer {
         Ok(taken)
     }
 
-    /// Takes a frame that was put off, to its end, with a turn for each statement.
+    /// Takes all of a frame that was put off. Each statement waits for its turn.
     ///
     /// # Errors
     /// When Postgres does not answer, or refuses more than a value. Then part of it may be stored.
@@ -148,7 +147,7 @@ impl Writer {
             .await
     }
 
-    /// Frames that cannot even be decoded without a panic are set aside with all that is in them.
+    /// Takes frames. One that cannot even be decoded without a panic is set aside as a whole.
     async fn take_frames(&self, frames: &[Frame<'_>], manner: Manner<'_>) -> Result<(), sqlx::Error> {
         let taking = isolate(frames, |part| async move {
             self.take_events(decode(part), manner).await
@@ -159,7 +158,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Of events with the same id, the first one is stored before the others are looked at.
+    /// Takes events. Of those with the same id, the first one is stored before the others are looked at.
     async fn take_events(&self, decoded: Decoded<'_>, manner: Manner<'_>) -> Result<(), sqlx::Error> {
         let Decoded {
             mut events,
@@ -230,6 +229,7 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes events and their planned deliveries, unless the endpoints that they may go to have changed since `version`.
     async fn write(
         &self,
         version: i64,
@@ -247,7 +247,7 @@ impl Writer {
         self.database.pool().within(writing).await
     }
 
-    /// Sets aside what cannot be stored of one frame.
+    /// Sets aside what cannot be stored of one frame, and logs what was not set aside before.
     async fn set_aside(&self, unreadable: &[Unreadable<'_>]) -> Result<(), sqlx::Error> {
         let new = quarantine(self.database.pool(), unreadable).await?;
         let Some(first) = unreadable.first().filter(|_| new > 0) else {

@@ -1,5 +1,5 @@
 //! The line of bulky frames. Their statements take turns: organisations one after another, within each its tenants, and within
-//! those their frames. So whoever has many such frames, or large ones, keeps others waiting for a few statements of theirs.
+//! those their frames. So an owner of many bulky frames, or of large ones, keeps others waiting for a few statements only.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,10 +7,10 @@ use shared::domain::id::OrgId;
 use shared::shares::{Owner, Shares};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Statements of such frames that run at once.
+/// Statements of bulky frames that run at once.
 const SLOTS: usize = 2;
 
-/// Frames in line, which this worker holds: of all, of one organisation and of one owner.
+/// The most frames in line, which this worker holds: of all, of one organisation and of one owner.
 const PLACES: usize = 16;
 const PLACES_OF_ORGANIZATION: usize = 6;
 const PLACES_OF_OWNER: usize = 2;
@@ -23,9 +23,9 @@ pub(crate) struct Line(Arc<State>);
 struct State {
     /// Whose frames have a place.
     places: Mutex<Vec<Owner>>,
-    /// An owner's is taken while one of its frames waits for the organisation's.
+    /// An owner's share is taken while one of its frames waits for the organisation's share.
     owners: Shares<Owner>,
-    /// An organisation's is taken while one of its frames waits for a slot.
+    /// An organisation's share is taken while one of its frames waits for a slot.
     organizations: Shares<OrgId>,
     slots: Semaphore,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Place {
 }
 
 impl Line {
-    /// Nobody is in it.
+    /// An empty line.
     pub(crate) fn new() -> Self {
         Self::with_slots(SLOTS)
     }

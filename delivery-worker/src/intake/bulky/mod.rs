@@ -1,6 +1,6 @@
-//! Frames with events that go to so many endpoints that storing them takes seconds. They are stored beside the others,
-//! a few at a time and in parts, so that one batch of one organisation holds nobody else up, and their owners take
-//! [turns](crate::intake::bulky::line).
+//! Bulky frames: their events go to so many endpoints that storing them takes seconds. They are stored beside the others, a few
+//! at a time and in parts, and their owners take [turns](crate::intake::bulky::line). So the frames of one organisation hold
+//! nobody else up.
 //!
 //! `put_off` finds them in a batch, and `line` gives them their turns: [write](crate::intake::write) imports both. This file
 //! imports `write` and `consume`.
@@ -16,17 +16,15 @@ use shared::shares::Owner;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::intake::RETRY_PAUSE;
 use crate::intake::bulky::line::{Line, Place};
 use crate::intake::consume::session::Acks;
 use crate::intake::write::Writer;
 
-/// What finds no place in the line goes back to its stream, and is offered again after this pause.
+/// A frame that finds no place in the line goes back to its stream, and is offered again after this pause.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Pause before trying again what Postgres could not do.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
-
-/// Stores such frames.
+/// Stores bulky frames.
 #[derive(Clone, Debug)]
 pub(crate) struct Bulky {
     writer: Writer,
@@ -35,7 +33,7 @@ pub(crate) struct Bulky {
 }
 
 impl Bulky {
-    /// Within `tasks`.
+    /// Stores its frames in `tasks`.
     pub(crate) fn new(writer: Writer, tasks: Tasks) -> Self {
         Self {
             writer,
@@ -44,7 +42,7 @@ impl Bulky {
         }
     }
 
-    /// The tasks that it belongs to.
+    /// The tasks in which frames are stored.
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.tasks
     }
@@ -54,7 +52,7 @@ impl Bulky {
         self.tasks.stop()
     }
 
-    /// Stores and acknowledges a frame of an owner in a task of its own, or gives it back when there are enough of them.
+    /// Stores and acknowledges a frame in a task of its own, or gives it back when the line has no place for its `owner`.
     pub(crate) async fn take(&self, acks: &Acks, message: &Message, owner: Owner) {
         match self.line.enter(owner) {
             Some(place) => {
@@ -67,13 +65,14 @@ impl Bulky {
         }
     }
 
+    /// Stores and acknowledges a frame, or gives it back: when Postgres refuses it, or when the stop comes first.
     async fn store(&self, acks: Acks, message: &Message, place: Place) {
         let begun = Instant::now();
-        let storing = Box::pin(self.store_until_it_is(&acks.stream, message, &place));
+        let storing = Box::pin(self.try_until_stored(&acks.stream, message, &place));
         let storing = acks.keep_during(std::slice::from_ref(message), storing);
         let stored = self.tasks.stop().run_until_cancelled(storing).await;
         match stored {
-            // An error means that it comes again, and storing it again changes nothing.
+            // After an error the frame comes again, and storing it again changes nothing.
             Some(true) => {
                 if let Err(error) = acks.acknowledge(&[message], begun.elapsed()).await {
                     tracing::debug!(stream = acks.stream, %error, "a bulky frame could not be acknowledged");
@@ -84,8 +83,8 @@ impl Bulky {
         }
     }
 
-    /// Tries again while Postgres is away. False when it refuses.
-    async fn store_until_it_is(&self, stream: &str, message: &Message, place: &Place) -> bool {
+    /// Stores a frame, and tries again while Postgres is away. False when Postgres refuses it.
+    async fn try_until_stored(&self, stream: &str, message: &Message, place: &Place) -> bool {
         loop {
             match self.writer.take_whole(stream, message, place).await {
                 Ok(()) => return true,

@@ -1,4 +1,4 @@
-//! Which events of a batch go to so many endpoints that they are stored apart from the others.
+//! Finding the events of a batch that go to so many endpoints that they are stored apart from the others.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -13,25 +13,25 @@ use crate::intake::frame::{Frame, Located};
 use crate::intake::plan::MAX_DELIVERIES;
 use crate::slices::Slices;
 
-/// The deliveries that each owner has in a frame.
+/// How many deliveries each owner has in a frame.
 type ByOwner = HashMap<Owner, usize>;
 
-/// Frames whose bulky events are left for later, by their sequence numbers, with the deliveries of those.
+/// Frames whose bulky events are left for later, by sequence number, with how many deliveries these events have.
 #[derive(Debug, Default)]
 pub(crate) struct PutOff(Mutex<HashMap<u64, ByOwner>>);
 
 /// An event of an organisation that may have too many deliveries.
 struct Counted {
-    /// That of its frame.
+    /// The sequence number of its frame.
     sequence: u64,
     owner: Owner,
-    /// At the most.
+    /// The most deliveries that it can have.
     deliveries: usize,
 }
 
 impl PutOff {
-    /// Takes out the events of owners that have more deliveries among these than one statement writes, and those of
-    /// organisations that have so many beside them.
+    /// Takes out the events of owners that have more deliveries here than one statement writes. Of the other events, takes out
+    /// those of organisations that have that many.
     pub(crate) async fn take_out(&self, events: &mut Vec<Located<'_>>, endpoints: &Snapshot) {
         let counted = count_all(events, endpoints).await;
         let owners = bulky(counted.iter().map(|event| (&event.owner, event.deliveries)));
@@ -49,7 +49,7 @@ impl PutOff {
         }
     }
 
-    /// Whose most of the deliveries are that were taken out of a frame; `None` when none were.
+    /// The owner of the most deliveries that were taken out of a frame. `None` when none were.
     pub(crate) fn owner(&self, frame: &Frame<'_>) -> Option<Owner> {
         let frames = self.frames();
         let by_owner = frames.get(&frame.sequence)?;
@@ -62,7 +62,7 @@ impl PutOff {
     }
 }
 
-/// Counts the deliveries of organisations that have too many if all of their endpoints want the events.
+/// Counts the deliveries of events whose organisations would have too many if all their endpoints wanted all events.
 async fn count_all(events: &[Located<'_>], endpoints: &Snapshot) -> Vec<Counted> {
     let all = |event: &Event<'_>| endpoints.of(event).map(Subscribers::len).sum();
     let at_most = bulky(
@@ -84,7 +84,7 @@ async fn count_all(events: &[Located<'_>], endpoints: &Snapshot) -> Vec<Counted>
     counted
 }
 
-/// The deliveries of an event at the most.
+/// The most deliveries that an event can have.
 fn count(event: &Event<'_>, endpoints: &Snapshot) -> usize {
     if event.only_to.is_some() {
         return 1;
@@ -95,7 +95,7 @@ fn count(event: &Event<'_>, endpoints: &Snapshot) -> usize {
     counts.sum()
 }
 
-/// Those whose deliveries are too many for one statement.
+/// The keys whose deliveries together are too many for one statement.
 fn bulky<K: Eq + Hash>(counts: impl Iterator<Item = (K, usize)>) -> HashSet<K> {
     let mut sums = HashMap::<_, usize>::new();
     for (key, deliveries) in counts {

@@ -1,15 +1,15 @@
-//! Frames that are stored together: those that are there when the first one comes. A batch is less than
+//! Batches: frames that are stored together. A batch has the frames that are there when its first one comes. It is smaller than
 //! [`MAX_BATCH_BYTES`] and one frame.
 
 use anyhow::anyhow;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
-/// Most frames, and about the most bytes, that are stored in one statement.
+/// The most frames that are stored in one statement, and about the most bytes.
 pub(crate) const MAX_BATCH_FRAMES: usize = 64;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// The next frame and those that are there already; and the error that came after them, which may not come again. None when
-/// the first that comes is the end of a request, which is `None` in `messages`.
+/// Waits for a frame, and returns it with those that are there already and with the error that came after them, which may not
+/// come again. `None` in `messages` is the end of a request. When that comes first, the batch is empty.
 pub(crate) async fn next_batch<T, E>(
     messages: &mut (impl Stream<Item = Result<Option<T>, E>> + Unpin),
     size: impl Fn(&T) -> usize,

@@ -1,9 +1,8 @@
-//! Pauses after batches, in which frames gather: one statement does the work of several. A frame that comes alone does not
-//! meet one.
+//! Pauses after batches. Frames gather in a pause, and one statement stores several. A frame that comes alone meets no pause.
 //!
-//! A worker pauses 0.5 ms for each event of the batch, 3 ms at least and 8 ms at most. At 2 000 events a second or more its batches
-//! grow until they hold the events of 8 ms, 16 or more. At fewer the pause comes to 3 ms. At 200 a second one event comes in 5 ms,
-//! and seldom meets it.
+//! A worker pauses 0.5 ms for each event of the batch, at least 3 ms and at most 8 ms. At 2 000 events a second or more, batches
+//! grow until they hold the events of 8 ms, 16 or more. At lower rates, the pause shrinks to 3 ms. At 200 events a second, one
+//! comes every 5 ms and seldom meets a pause.
 
 use std::time::Duration;
 
@@ -12,12 +11,12 @@ use shared::wire;
 
 use crate::intake::consume::batch::MAX_BATCH_FRAMES;
 
-/// The pause for each event, and at least and at most.
+/// The pause for each event, the shortest and the longest.
 const PER_EVENT: Duration = Duration::from_micros(500);
 const SHORTEST: Duration = Duration::from_millis(3);
 const LONGEST: Duration = Duration::from_millis(8);
 
-/// How long the next batch gathers after this one.
+/// The pause after this batch. After a full one there is none.
 pub(crate) fn after(batch: &[Message]) -> Duration {
     if batch.len() >= MAX_BATCH_FRAMES {
         return Duration::ZERO;

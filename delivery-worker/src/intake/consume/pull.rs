@@ -1,4 +1,4 @@
-//! Asking NATS for the frames of one stream, and what comes.
+//! Asking NATS for the frames of one stream, and receiving them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::intake::consume::batch::MAX_BATCH_FRAMES;
 use crate::intake::consume::requests::{EXPIRES, Request, Requests};
 use crate::intake::consume::turns::Turn;
 
-/// Bytes of frames that the server sends ahead for one request of [`MAX_BATCH_FRAMES`], and for one of fewer in proportion.
+/// The most bytes that the server sends for one request of [`MAX_BATCH_FRAMES`]; for a request of fewer frames, in proportion.
 const PREFETCH_BYTES: usize = 4 << 20;
 
-/// How long to wait at the most before it is looked again whether a request is due.
+/// The longest wait before looking again whether a request is due.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// The header that says how many more frames a request would have brought.
+/// The header of a request's end that says how many of its frames have not come.
 const PENDING_HEADER: &str = "Nats-Pending-Messages";
 
-/// Why NATS ends a request when another one would be ended as well.
+/// Why NATS ends a request when it would end the next one too.
 const CONSUMER_DELETED: &str = "Consumer Deleted";
 const CONSUMER_PUSHES: &str = "Consumer is push based";
 const LIMIT_EXCEEDED: &str = "Exceeded MaxRequest";
@@ -42,7 +42,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Nothing is asked for yet.
+    /// Subscribes to an inbox for frames. Asks for none yet.
     ///
     /// # Errors
     /// When the connection is gone for good.
@@ -63,14 +63,14 @@ impl Frames {
         })
     }
 
-    /// The request that is due now, if one is and the worker `has_room` for what it brings.
+    /// The request that is due now, if one is and the worker `has_room` for its frames.
     pub(super) fn due(&self, has_room: bool) -> Option<Request> {
         let now = Instant::now();
         let next = self.requests.next(self.turn.listens(now), now);
         next.filter(|_| has_room)
     }
 
-    /// Sends it. May be dropped while it waits.
+    /// Sends a request. May be dropped while it waits.
     ///
     /// # Errors
     /// When the connection is gone for good.
@@ -88,7 +88,7 @@ impl Frames {
         Ok(())
     }
 
-    /// When [`Self::due`] and [`Self::check`] may have something to do, if nothing comes before.
+    /// When to call [`Self::due`] and [`Self::check`] again if no frame comes before.
     pub(super) fn wake_at(&self, has_room: bool) -> Instant {
         let now = Instant::now();
         let due_at = self.requests.due_at(self.turn.listens(now));
@@ -97,7 +97,7 @@ impl Frames {
         earliest.unwrap_or(now + LONGEST_WAIT)
     }
 
-    /// Gives up requests to which no answer has come. A look that is not answered is left open, and the worker listens.
+    /// Gives up requests that NATS should have answered or ended by now. After a look without an answer the worker listens.
     ///
     /// # Errors
     /// When NATS has not answered for long.
@@ -117,7 +117,7 @@ impl Frames {
     /// Notes the end of a request.
     ///
     /// # Errors
-    /// When NATS would refuse the next one too: the consumer is gone, or has become another one.
+    /// When NATS would refuse the next one too: the consumer is gone or was changed.
     fn ended(&mut self, status: StatusCode, message: &async_nats::Message) -> anyhow::Result<()> {
         let now = Instant::now();
         let why = message.description.as_deref().unwrap_or_default();
@@ -126,6 +126,7 @@ impl Frames {
         match status {
             StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {}
             StatusCode::REQUEST_TERMINATED if !is_lasting(why) => {
+                // A refusal has no such header.
                 if left.is_none() {
                     self.requests.refused(now);
                 }
@@ -139,7 +140,7 @@ impl Frames {
 }
 
 impl Stream for Frames {
-    /// `None` tells of the end of a request.
+    /// `None` is the end of a request.
     type Item = anyhow::Result<Option<Message>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
@@ -162,6 +163,7 @@ impl Stream for Frames {
     }
 }
 
+/// Whether NATS would end the next request for this reason too.
 fn is_lasting(why: &str) -> bool {
     [CONSUMER_DELETED, CONSUMER_PUSHES].contains(&why) || why.starts_with(LIMIT_EXCEEDED)
 }

@@ -1,7 +1,8 @@
 //! Requests for the frames of one stream: how many frames the open ones may still bring, and when the next one is due.
 //!
-//! A worker that listens always has a request open, and sends another one before NATS ends it, so that no frame comes in a moment
-//! without. Requests end soon by themselves: a worker that stands still is handed no more than what the last ones asked for.
+//! A worker that listens always has a request open. It sends the next one before NATS ends the last, so that one is open whenever
+//! a frame comes. NATS ends each request after a few seconds. So a worker that stands still is handed no more frames than its
+//! last requests asked for.
 
 use std::time::Duration;
 
@@ -9,17 +10,17 @@ use tokio::time::Instant;
 
 use crate::intake::consume::batch::MAX_BATCH_FRAMES;
 
-/// Frames of one request, and of one that only keeps a request open. So the server sends no more than both together ahead.
+/// The frames of a request, and of one that only renews another. The server sends ahead no more than both together.
 const FRAMES: usize = MAX_BATCH_FRAMES;
 const FEW_FRAMES: usize = FRAMES / 2;
 
 /// How long a request stays open.
 pub(super) const EXPIRES: Duration = Duration::from_secs(4);
 
-/// After how long the next one is sent.
-const RENEWED: Duration = Duration::from_secs(2);
+/// How long after a request a worker that listens sends the next one, at the latest.
+const RENEWAL: Duration = Duration::from_secs(2);
 
-/// How long an answer may take: NATS says when it ends a request, and answers a look at once.
+/// How late an answer of NATS may be: it says when it ends a request, and it answers a look at once.
 const LATE: Duration = Duration::from_secs(1);
 
 /// Pause after a request that was refused.
@@ -28,29 +29,29 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 /// What is asked of NATS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
-    /// Frames at most.
+    /// The most frames that it brings.
     pub frames: usize,
-    /// Whether only those that are there are asked for.
+    /// Whether it asks only for frames that are there already.
     pub is_look: bool,
 }
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Requests {
-    /// Frames that may still come.
+    /// Frames that the open requests may still bring.
     open: usize,
-    /// What the last request was, and when it was sent.
+    /// Whether the last request was a look, and when it was sent.
     is_look: bool,
     sent_at: Instant,
-    /// When a request was sent after which nothing has come.
+    /// When the first request was sent after which nothing has come.
     silent_since: Option<Instant>,
-    /// When the next request may be sent, and when the next look is due.
+    /// When a worker that listens may send the next request, and when a worker that looks sends its next look.
     not_before: Instant,
     look_at: Instant,
 }
 
 impl Requests {
-    /// None is open.
+    /// No request is open, and the first is due `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             open: 0,
@@ -62,7 +63,7 @@ impl Requests {
         }
     }
 
-    /// The request that is due `now`, of a worker that listens, or looks.
+    /// The request that is due `now`, of a worker that `listens` or one that looks.
     pub(super) fn next(&self, listens: bool, now: Instant) -> Option<Request> {
         let (at, frames) = self.due(listens)?;
         (at <= now).then_some(Request {
@@ -71,21 +72,23 @@ impl Requests {
         })
     }
 
-    /// When it is due. `None` while enough is asked for.
+    /// When the next request is due. `None` while enough is asked for.
     pub(super) fn due_at(&self, listens: bool) -> Option<Instant> {
         self.due(listens).map(|(at, _)| at)
     }
 
+    /// The same, with how many frames it asks for.
     fn due(&self, listens: bool) -> Option<(Instant, usize)> {
-        match self.open {
-            0 if !listens => Some((self.look_at, FRAMES)),
-            0..=FEW_FRAMES if listens => Some((self.not_before, FRAMES)),
-            0..=FRAMES if listens => Some((self.sent_at + RENEWED, FEW_FRAMES)),
-            _ => None,
+        if !listens {
+            return (self.open == 0).then_some((self.look_at, FRAMES));
         }
+        if self.open <= FEW_FRAMES {
+            return Some((self.not_before, FRAMES));
+        }
+        (self.open <= FRAMES).then(|| (self.sent_at + RENEWAL, FEW_FRAMES))
     }
 
-    /// Notes that it was sent.
+    /// Notes that a request was sent.
     pub(super) fn sent(&mut self, request: Request, now: Instant) {
         self.open += request.frames;
         (self.is_look, self.sent_at) = (request.is_look, now);
@@ -107,31 +110,29 @@ impl Requests {
         self.open = self.open.saturating_sub(1);
     }
 
-    /// Notes that NATS has ended a request that would have brought so many more frames, or all requests. The next look, if the worker
-    /// looks, is due at `look_at`.
+    /// Notes that NATS has ended a request. `left` of its frames have not come; `None` says that all requests have ended. A
+    /// worker that looks sends its next look at `look_at`.
     pub(super) fn ended(&mut self, left: Option<usize>, look_at: Instant) {
         self.open = left.map_or(0, |left| self.open.saturating_sub(left));
         self.look_at = look_at;
     }
 
-    /// Notes that the next request would be refused too if it were sent `now`.
+    /// Notes that NATS has refused a request. It would refuse the next one too if that were sent `now`.
     pub(super) fn refused(&mut self, now: Instant) {
         self.not_before = now + REFUSED_PAUSE;
     }
 
-    /// When open requests are over although NATS has not said so.
+    /// When the open requests are over, although NATS has not said so.
     pub(super) fn over_at(&self) -> Option<Instant> {
         let time = if self.is_look { LATE } else { EXPIRES + LATE };
         (self.open > 0).then(|| self.sent_at + time)
     }
 
-    /// Notes that they are over. Returns for how long nothing has come after a request.
+    /// Notes that the open requests are over. Returns for how long NATS has been silent after a request.
     pub(super) fn give_up(&mut self, now: Instant) -> Duration {
         self.open = 0;
-        let silence = self
-            .silent_since
-            .map(|since| now.saturating_duration_since(since));
-        silence.unwrap_or_default()
+        self.silent_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 }
 
@@ -199,8 +200,8 @@ mod tests {
         let now = Instant::now();
         let mut requests = Requests::new(now);
         requests.sent(LISTEN, now);
-        assert_eq!(requests.due_at(true), Some(now + RENEWED));
-        assert_eq!(requests.next(true, now + RENEWED), Some(RENEW));
+        assert_eq!(requests.due_at(true), Some(now + RENEWAL));
+        assert_eq!(requests.next(true, now + RENEWAL), Some(RENEW));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! One stream's frames as they come over one connection, and what is said of them to the server.
+//! A session: one stream's frames as they come over one connection, and what the server hears of them.
 //!
-//! An acknowledgement names a sequence number of the stream, and the server removes whatever has it. So it is sent only
-//! over the connection that brought the frame, and after a long wait only to the same consumer: a server that was started
-//! again without its streams, or a stream that was made again, has another frame there.
+//! An acknowledgement names a sequence number of the stream, and the server removes whichever frame has it. That may be another
+//! frame by then: the server was started again without its streams, or the stream was made again. So an acknowledgement is sent
+//! only over the connection that brought the frame, and after a long wait only to the same consumer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,29 +21,30 @@ use crate::intake::consume::pull::Frames;
 use crate::intake::consume::streams::event_streams;
 use crate::intake::consume::turns::Turns;
 
-/// How often it is looked whether NATS is back, beside being told.
+/// How often to look whether NATS is back, beside being told.
 const CONNECTION_CHECK: Duration = Duration::from_millis(200);
 
-/// When storing took so long, the consumer is looked at before anything is acknowledged: its stream may have been deleted
-/// and made again.
+/// When storing took longer than this, the consumer is read before anything is acknowledged: its stream may have been deleted and
+/// made again.
 const HELD_LONG: Duration = Duration::from_millis(250);
 
-/// How long giving frames back may take: NATS may be away.
+/// How long giving frames back may take. NATS may be away.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
 
-const CONNECTED_AGAIN: &str = "the connection that frames came by is gone";
+const CONNECTION_GONE: &str = "the connection that frames came by is gone";
 
 /// See the [module](self).
 pub(crate) struct Session {
-    /// How the server hears of the frames.
+    /// Tells the server what became of the frames.
     pub acks: Acks,
-    /// The stream's last frame when this began.
+    /// The stream's last frame when the session began.
     pub known_through: u64,
     connections: Connections,
     frames: Frames,
 }
 
-/// Says what became of frames, over the connection that they came by. Clones serve frames that are held longer.
+/// Tells the server what became of frames, over the connection that brought them. Clones are for frames that are stored in tasks
+/// of their own.
 #[derive(Clone, Debug)]
 pub(crate) struct Acks {
     /// The stream's name.
@@ -52,7 +53,7 @@ pub(crate) struct Acks {
     connection: Connection,
     consumer: Arc<Consumer<pull::Config>>,
     turns: Turns,
-    /// A third of how long a frame may be held without a word.
+    /// How often the server hears that frames are worked on: a third of the time that a worker may hold one without a word.
     keep_interval: Duration,
 }
 
@@ -73,7 +74,7 @@ impl Session {
             if let Some(connection) = nats.connection() {
                 break connection;
             }
-            // The connection may be there a moment before or after it is counted.
+            // The connection may be there a moment before or after `connections` tells of it.
             let _ = tokio::time::timeout(CONNECTION_CHECK, connections.changed()).await;
         };
         let config = stream::consumer(ack_wait);
@@ -101,8 +102,8 @@ impl Session {
         })
     }
 
-    /// The next frames that are there at `not_before` or come later, and the error that came after them. More are asked for only
-    /// if the worker `has_room` for them. May be dropped while it waits.
+    /// The next frames, no earlier than `not_before`, and the error that came after them. More frames are asked for only if the
+    /// worker `has_room` for them. May be dropped while it waits.
     ///
     /// # Errors
     /// When the connection was made again, or NATS does not answer.
@@ -111,17 +112,17 @@ impl Session {
         not_before: Instant,
         has_room: bool,
     ) -> anyhow::Result<(Vec<Message>, anyhow::Result<()>)> {
-        // What is asked for now comes meanwhile.
+        // Frames that are asked for now come during the pause.
         self.ask(has_room).await?;
         tokio::time::sleep_until(not_before).await;
         loop {
             self.ask(has_room).await?;
             let wake_at = self.frames.wake_at(has_room);
             tokio::select! {
-                // What has come is looked at before it is judged that nothing comes.
+                // Frames that have come are taken before a request counts as unanswered.
                 biased;
                 () = self.connections.changed() => {
-                    ensure!(self.acks.is_current(), CONNECTED_AGAIN);
+                    ensure!(self.acks.is_current(), CONNECTION_GONE);
                 }
                 (batch, outcome) = next_batch(&mut self.frames, |message| message.payload.len()) => {
                     if !batch.is_empty() || outcome.is_err() {
@@ -137,15 +138,15 @@ impl Session {
     /// Sends a request for frames, if one is due.
     async fn ask(&mut self, has_room: bool) -> anyhow::Result<()> {
         if let Some(request) = self.frames.due(has_room) {
-            // The frames of another connection are another session's.
-            ensure!(self.acks.is_current(), CONNECTED_AGAIN);
+            // Frames that come over another connection belong to another session.
+            ensure!(self.acks.is_current(), CONNECTION_GONE);
             self.frames.ask(request).await?;
         }
         Ok(())
     }
 
-    /// Ends it and gives back what is held and what the server sent ahead; returns it when the connection is gone that it
-    /// came by.
+    /// Ends the session. Gives back the frames that are `held` and those that the server sent ahead, or returns them when their
+    /// connection is gone.
     pub(crate) async fn close(mut self, mut held: Vec<Message>) -> Option<Vec<Message>> {
         while let Some(Some(Ok(next))) = self.frames.next().now_or_never() {
             held.extend(next);
@@ -153,11 +154,11 @@ impl Session {
         if !self.acks.is_current() {
             return Some(held);
         }
-        // Ends the subscription: the frames would come back to it.
+        // Ends the subscription, to which the frames would come back.
         drop(self.frames);
         let giving = async {
             for message in &held {
-                // Without it they come again all the same, when the time for their acknowledgement is over.
+                // A frame that is not given back comes again too, when the time for its acknowledgement is over.
                 let _ = message.ack_with(AckKind::Nak(None)).await;
             }
             self.acks.nats.client.flush().await
@@ -170,14 +171,15 @@ impl Session {
 }
 
 impl Acks {
+    /// Whether the connection that brought the frames is still there.
     fn is_current(&self) -> bool {
         self.nats.connection().as_ref() == Some(&self.connection)
     }
 
-    /// Acknowledges frames that were stored; that took so long.
+    /// Acknowledges frames, when storing them `took` this long.
     ///
     /// # Errors
-    /// When another connection or another consumer would hear it: the frames come again.
+    /// When the connection or the consumer is another one by now. Then the frames come again.
     pub(crate) async fn acknowledge(&self, stored: &[&Message], took: Duration) -> anyhow::Result<()> {
         if took > HELD_LONG {
             let created = self.consumer.cached_info().created;
@@ -191,7 +193,7 @@ impl Acks {
                 "the consumer was made again while frames were stored"
             );
         }
-        ensure!(self.is_current(), CONNECTED_AGAIN);
+        ensure!(self.is_current(), CONNECTION_GONE);
         log("frames are acknowledged", &self.stream, stored.iter().copied());
         for message in stored {
             message
@@ -204,9 +206,9 @@ impl Acks {
         Ok(())
     }
 
-    /// Does what takes long with frames, and tells the server again and again that they are worked on: nobody else is
-    /// offered them meanwhile. It says so over a later connection too, as a server that was started again goes on counting
-    /// the time: if it has another frame at this place, that one is only held a little longer.
+    /// Does `work` on frames, and meanwhile tells the server again and again that they are worked on, so that it offers them to
+    /// nobody else. It tells it over a later connection too, because a server that was started again goes on counting the time.
+    /// If another frame has this sequence number there, that frame is only held a little longer.
     pub(crate) async fn keep_during<T>(
         &self,
         frames: &[Message],
@@ -229,8 +231,8 @@ impl Acks {
         }
     }
 
-    /// Gives a frame back, to be offered again after a pause, to others if there are any. It comes again all the same when the
-    /// server does not hear it.
+    /// Gives a frame back, to be offered again after `pause`, to other workers if there are any. If the server does not hear it,
+    /// the frame comes again when the time for its acknowledgement is over.
     pub(crate) async fn give_back(&self, message: &Message, pause: Option<Duration>) {
         self.turns.stand_aside(Instant::now(), pause.unwrap_or_default());
         if self.is_current() {
@@ -239,7 +241,8 @@ impl Acks {
     }
 }
 
-/// Names frames for whoever looks for a lost one. A level that is off, as it is otherwise, costs a comparison.
+/// Logs the sequence numbers of frames, for whoever looks for a lost one. At a level that is off, as usual, this costs a
+/// comparison.
 fn log<'a>(what: &str, stream: &str, frames: impl IntoIterator<Item = &'a Message>) {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return;

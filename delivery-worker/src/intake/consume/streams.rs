@@ -31,8 +31,8 @@ pub(crate) async fn event_streams(jetstream: &Context) -> anyhow::Result<Vec<Inf
     Ok(streams)
 }
 
-/// The time up to which all that was accepted is stored: that of the oldest frame in the streams, or `now`, which was read
-/// before them. `None` when NATS does not answer.
+/// The time up to which all that was accepted is stored: the time of the oldest frame in the streams, at most `now`. Read `now`
+/// before calling this. `None` when NATS does not answer.
 pub(crate) async fn stored_through(nats: &Nats, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let streams = event_streams(&nats.jetstream()).await.ok()?;
     let filled = streams.iter().filter(|stream| stream.state.messages > 0);
@@ -52,7 +52,7 @@ pub(crate) async fn workers_consumer(stream: &Stream<()>) -> anyhow::Result<Opti
     }
 }
 
-/// Keeps the streams' half of the backlog, until the stop.
+/// Reads the streams' part of the backlog again and again, until the stop.
 ///
 /// # Errors
 /// Never; it returns a result because it runs as a long-lived task.
@@ -78,7 +78,7 @@ pub(crate) async fn follow(
     Ok(())
 }
 
-/// Of all streams together.
+/// The depth of all streams together.
 async fn depth(jetstream: &Context) -> anyhow::Result<Depth> {
     let mut depth = Depth::default();
     for info in event_streams(jetstream).await? {

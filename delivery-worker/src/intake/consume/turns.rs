@@ -2,13 +2,13 @@
 //!
 //! Storing a batch costs nearly the same for one event as for sixteen. If each of `n` workers took every n-th frame, all of them
 //! would store batches that are nearly empty. So each stream has one worker that *listens*: it always has a request for frames
-//! open. The others *look*: now and then they ask for what lies in the stream and was handed to nobody. Who finds something looks
-//! again at once: the first one is away, stands still or cannot keep up.
+//! open. The others *look*: now and then they ask for frames that lie in the stream and were handed to nobody. A worker that
+//! finds some looks again at once: the one that listens is away, stands still or cannot keep up.
 //!
-//! A worker that gives frames back, as it cannot read them or has enough of their kind, only looks for a while: they are for
-//! others, and would be offered to it again otherwise.
+//! A worker that gives frames back, because it cannot read them or has enough of their kind, only looks for a while. They are for
+//! others, and NATS would offer them to a worker that listens.
 //!
-//! Nothing depends on workers agreeing about who listens. When two do, they share the frames; when none does, looks find them.
+//! Workers need not agree about who listens. When two of them do, they share the frames. When none does, looks find them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,23 +18,27 @@ use shared::process::replicas::Replicas;
 use shared::wire::stream;
 use tokio::time::Instant;
 
-/// How long a worker listens when a look was not answered. Such a look may stay open at NATS, as when the consumer is paused, or has handed
-/// out all that it may: another one would only be one more.
+/// How long a worker listens after a look that was not answered. NATS may keep such a look open, as when the consumer is paused
+/// or has handed out all that it may. The next look would only be one more.
 const LISTENS: Duration = Duration::from_mins(1);
 
-/// How long a worker stands aside after frames that it gave back have been offered again. Longer than its last requests are open.
+/// How long a worker stands aside after the frames that it gave back are offered again. This is longer than its last requests
+/// stay open.
 const STANDS_ASIDE: Duration = Duration::from_secs(5);
 
-/// All others together look at one of the streams so often, until that would make each of them look at each stream less often than
-/// the second one says.
+/// The pause between two looks, when those of all workers at all streams are taken together.
 const LOOK: Duration = Duration::from_millis(40);
-const LONGEST_LOOK: Duration = Duration::from_millis(250);
 
-/// What this worker knows of the streams and of those that take them. Clones are the same.
+/// The longest pause between two looks of one worker at one stream.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// What this worker knows of the streams and of the workers that take their frames. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns {
     workers: Replicas,
+    /// How many streams there are.
     streams: Arc<AtomicU32>,
+    /// Until when this worker leaves listening to others.
     aside_until: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -46,6 +50,7 @@ pub(crate) struct Turn {
     number: u32,
     /// Whether the last look has found frames.
     has_found: bool,
+    /// Until when it listens because a look was not answered.
     listens_until: Instant,
 }
 
@@ -70,7 +75,7 @@ impl Turns {
         self.workers.count() == 1
     }
 
-    /// Leaves all streams to others, if there are any, for what is offered again after `pause`.
+    /// Only looks from now on, if there are other workers: they are to take the frames that are offered again after `pause`.
     pub(crate) fn stand_aside(&self, now: Instant, pause: Duration) {
         *self.aside_until() = Some(now + pause + STANDS_ASIDE);
     }
@@ -79,7 +84,8 @@ impl Turns {
         self.aside_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_first_of(&self, stream: u32, now: Instant) -> bool {
+    /// Whether listening to a stream is up to this worker.
+    fn is_listener_of(&self, stream: u32, now: Instant) -> bool {
         self.workers.owns(stream) && self.aside_until().is_none_or(|until| until <= now)
     }
 
@@ -87,7 +93,7 @@ impl Turns {
     pub(crate) fn of(&self, stream: &str, now: Instant) -> Turn {
         Turn {
             turns: self.clone(),
-            // One that somebody has named otherwise has an owner too.
+            // A stream whose name has no number has a listener too.
             number: stream::partition(stream).unwrap_or_default(),
             has_found: false,
             listens_until: now,
@@ -96,12 +102,12 @@ impl Turns {
 }
 
 impl Turn {
-    /// Whether the worker is to have a request open all the time.
+    /// Whether this worker listens: it has a request open all the time.
     pub(crate) fn listens(&self, now: Instant) -> bool {
-        self.turns.is_alone() || now < self.listens_until || self.turns.is_first_of(self.number, now)
+        self.turns.is_alone() || now < self.listens_until || self.turns.is_listener_of(self.number, now)
     }
 
-    /// Notes that there were frames which nobody had taken.
+    /// Notes that a look has found frames.
     pub(crate) fn note_found(&mut self) {
         self.has_found = true;
     }
@@ -111,17 +117,15 @@ impl Turn {
         self.listens_until = now + LISTENS;
     }
 
-    /// How long after a look that has ended the next one follows. The `random` number, from 0 to 1, keeps those of several workers apart.
+    /// The pause between the end of a look and the next one. `random`, from 0 to 1, keeps the looks of several workers apart.
     pub(crate) fn look_pause(&mut self, random: f64) -> Duration {
         if std::mem::take(&mut self.has_found) {
             return Duration::ZERO;
         }
-        let (streams, workers) = (
-            self.turns.streams.load(Ordering::Relaxed),
-            self.turns.workers.count(),
-        );
-        let looks = streams.saturating_mul(workers.saturating_sub(1)).max(1);
-        let pause = LOOK.saturating_mul(looks).min(LONGEST_LOOK);
+        let streams = self.turns.streams.load(Ordering::Relaxed);
+        let lookers = self.turns.workers.count().saturating_sub(1);
+        let looks = streams.saturating_mul(lookers).max(1);
+        let pause = LOOK.saturating_mul(looks).min(LONGEST_PAUSE);
         pause.mul_f64(0.75 + random / 2.0)
     }
 }

@@ -20,19 +20,20 @@ use crate::send::job::Job;
 use crate::send::report::Report;
 use crate::store::events::{self, Owners, Unwell};
 
-/// What becomes of events that may begin early.
+/// Events, sorted by whether they begin early.
 #[derive(Debug, Default)]
 pub(super) struct Sorted<'a> {
     /// They have begun.
     pub begun: Vec<Located<'a>>,
-    /// They would if these endpoints had permits for them.
+    /// They would begin if these endpoints had permits for them.
     pub waiting: Vec<(Located<'a>, Arc<Endpoint>)>,
     /// They do not begin.
     pub others: Vec<Located<'a>>,
 }
 
 impl<'a> Sorted<'a> {
-    /// Of which these wait for permits, by their places, and all that has begun is in `early`.
+    /// Sorts events. All that have begun are in `early`; those in `lacking`, by their places, wait for permits of these
+    /// endpoints.
     pub(super) fn of(
         events: Vec<Located<'a>>,
         early: &Early,
@@ -71,9 +72,9 @@ impl Writer {
         Ok(sorted)
     }
 
-    /// An event begins if all its deliveries can start. The database is asked whether the endpoints are still those in memory,
-    /// and which are held: one that was disabled gets nothing. Returns the places of those events that only lack a permit, and
-    /// for which endpoint.
+    /// Begins the events whose deliveries can all start. The database is asked whether the endpoints are still those in memory,
+    /// and which are held: one that was disabled gets nothing. Returns the places of those events that only lack a permit, each
+    /// with the endpoint that has none.
     async fn begin_all(
         &self,
         candidates: &[Located<'_>],
@@ -97,25 +98,25 @@ impl Writer {
             if starts.is_empty() {
                 return Ok(lacking);
             }
-            match self.unwell(endpoints.version, candidates, &starts).await? {
-                Some(unwell) => {
-                    for (event, starts) in starts {
-                        let is_held = |start: &&Start| unwell.held.contains(&start.endpoint.id);
-                        if let Some(start) = starts.iter().find(is_held) {
-                            start.endpoint.gate.set_held(true);
-                        } else {
-                            let event = &candidates[event].event;
-                            self.begin_event(event, endpoints.version, starts, &unwell.failing, early);
-                        }
-                    }
-                    crash::reach(Point::Begun);
-                    return Ok(lacking);
+            let Some(unwell) = self.unwell(endpoints.version, candidates, &starts).await? else {
+                self.directory.refresh().await?;
+                continue;
+            };
+            for (event, starts) in starts {
+                let is_held = |start: &&Start| unwell.held.contains(&start.endpoint.id);
+                if let Some(start) = starts.iter().find(is_held) {
+                    start.endpoint.gate.set_held(true);
+                } else {
+                    let event = &candidates[event].event;
+                    self.begin_event(event, endpoints.version, starts, &unwell.failing, early);
                 }
-                None => _ = self.directory.refresh().await?,
             }
+            crash::reach(Point::Begun);
+            return Ok(lacking);
         }
     }
 
+    /// Starts all deliveries of an event. `failing` endpoints have failed since their last success.
     fn begin_event(
         &self,
         event: &Event<'_>,
@@ -144,7 +145,8 @@ impl Writer {
         early.begun().insert(event.id, Begun::now(version, deliveries));
     }
 
-    /// The endpoints among these that are not well; `None` when those that these events may go to have changed.
+    /// The endpoints of `starts` that are not well. `None` when the endpoints that these events may go to have changed since
+    /// `version`.
     async fn unwell(
         &self,
         version: i64,
@@ -164,8 +166,8 @@ impl Writer {
         self.database.pool().within(looking).await
     }
 
-    /// What follows from early attempts, now that they are stored. An event that is not new was stored by another worker, or by
-    /// a statement whose answer was lost; the recorder knows by the lease.
+    /// Does what follows from early attempts, now that their events are stored. An event that is not new was stored by another
+    /// worker, or by a statement whose answer was lost: the recorder tells by the lease.
     pub(crate) fn conclude(&self, events: &[Located<'_>], early: &Early, new: &HashSet<EventId>) {
         for Located { event, .. } in events {
             let Some(mut begun) = early.begun().remove(&event.id) else {
@@ -191,7 +193,7 @@ impl Writer {
                         self.dispatcher.record(Report { is_stored, ..*report });
                     }
                     Progress::ForRecorder(report) => self.dispatcher.record(*report),
-                    // Of one that ran, the report goes to the recorder.
+                    // A running attempt will report to the recorder.
                     Progress::Ended(..) | Progress::Running => {}
                 }
             }

@@ -9,12 +9,11 @@ use tokio::time::Instant;
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::Permit;
 use crate::endpoints::retry::Next;
-use crate::send::attempt::Attempt;
 use crate::send::report::Report;
 use crate::store::events::Ended;
 
-/// How long events wait for the answers of their receivers before they are stored. A delivery without one is then
-/// stored like any other that is under way.
+/// How long an event waits for the answers of its receivers before it is stored. A delivery without an answer is then stored like
+/// any other that is under way.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// An event whose deliveries have begun.
@@ -25,7 +24,7 @@ pub(crate) struct Begun {
     pub deliveries: Vec<EarlyDelivery>,
     /// Until when it waits for answers.
     pub(super) until: Instant,
-    /// The reports that came since it is being stored, as the deliveries stood before; None until then.
+    /// The reports that came after its storing began, and are not stored with it; `None` until then.
     late: Option<Vec<Report>>,
 }
 
@@ -33,7 +32,7 @@ pub(crate) struct Begun {
 #[derive(Debug)]
 pub(crate) struct EarlyDelivery {
     pub endpoint: Arc<Endpoint>,
-    /// What it is stored under unless it is over by then.
+    /// The lease that it is stored under, unless it is over by then.
     pub lease: LeaseToken,
     /// Whether the endpoint has failed since its last success.
     pub fails: bool,
@@ -46,7 +45,7 @@ pub(crate) enum Progress {
     Running,
     /// It has succeeded, or it has failed and will be tried again: its delivery is stored as that.
     Ended(Arc<Ended>, Rest),
-    /// The recorder says what follows, once the delivery is stored.
+    /// It is over, and the recorder does what follows once the delivery is stored.
     ForRecorder(Box<Report>),
 }
 
@@ -76,7 +75,7 @@ impl Begun {
         }
     }
 
-    /// Its deliveries as they are to be stored. What is reported of them from now on goes to the recorder when they are.
+    /// Its deliveries as they are to be stored. Reports that come from now on go to the recorder after that.
     pub(crate) fn begin_storing(&mut self) -> &[EarlyDelivery] {
         self.late.get_or_insert_default();
         &self.deliveries
@@ -102,11 +101,13 @@ impl Begun {
         self.late.take().unwrap_or_default()
     }
 
+    /// How many of its attempts are not over.
     pub(super) fn running(&self) -> usize {
         let running = |delivery: &&EarlyDelivery| matches!(delivery.progress, Progress::Running);
         self.deliveries.iter().filter(running).count()
     }
 
+    /// Whether one of its endpoints is short of permits.
     pub(super) fn is_short(&self) -> bool {
         self.deliveries
             .iter()
@@ -115,7 +116,7 @@ impl Begun {
 }
 
 impl Progress {
-    /// Of an attempt at an endpoint of which it was known before that it `fails`, or not.
+    /// The progress of an attempt that has ended. `fails` says whether its endpoint had failed before, since its last success.
     fn of(report: Report, fails: bool) -> Self {
         let gate = &report.job.endpoint.gate;
         let next_after = match report.next {
@@ -132,22 +133,14 @@ impl Progress {
         }
         let is_well = next_after.is_none() && !fails && !gate.has_failed_lately();
         let latency = report.latency();
-        let Attempt {
-            started_at,
-            duration,
-            outcome,
-            status,
-            ref response,
-            ref error,
-            ..
-        } = report.attempt;
+        let attempt = &report.attempt;
         let ended = Ended {
-            started_at,
-            duration,
-            outcome,
-            status,
-            response: response.clone(),
-            error: error.clone(),
+            started_at: attempt.started_at,
+            duration: attempt.duration,
+            outcome: attempt.outcome,
+            status: attempt.status,
+            response: attempt.response.clone(),
+            error: attempt.error.clone(),
             next_after,
         };
         let rest = if is_well {
@@ -159,7 +152,7 @@ impl Progress {
         Self::Ended(Arc::new(ended), rest)
     }
 
-    /// How it ended, if the delivery is to be stored as that.
+    /// How the attempt ended, if its delivery is stored with that.
     pub(crate) fn ended(&self) -> Option<&Arc<Ended>> {
         match self {
             Self::Ended(ended, _) => Some(ended),

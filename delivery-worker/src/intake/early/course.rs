@@ -1,5 +1,5 @@
-//! The course of a batch of which events may begin [early](crate::intake::early). Some may wait for permits while the answers of
-//! others are awaited, and those of still others are stored.
+//! The course of a batch with events that may begin [early](crate::intake::early). At the same time, some events may wait for
+//! permits, others for answers, and others be stored.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,9 @@ const MAX_STEPS: usize = 3;
 
 /// A statement that has ended.
 enum Step<'a> {
+    /// It has stored events.
     Stored,
+    /// It has begun those events that can begin.
     Sorted(Sorted<'a>),
 }
 
@@ -49,6 +51,7 @@ impl Writer {
         if is_sorting {
             steps.push(sort(events));
         } else {
+            // The batch is tried again.
             let sorted = Sorted::of(events, early, HashMap::new());
             begun = sorted.begun;
             steps.push(store(sorted.others));

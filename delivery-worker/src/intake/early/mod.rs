@@ -1,12 +1,12 @@
-//! First attempts that begin before their events are stored. One statement then writes an event, its deliveries and what
-//! came of them, where otherwise three rows are written and one of them twice.
+//! Early attempts: first attempts that begin before their events are stored. One statement then writes an event, its deliveries
+//! and their results. Otherwise three rows are written, and one of them twice.
 //!
-//! The frame is acknowledged after that statement, as always. A worker that dies before it loses the knowledge that
-//! receivers have answered, and they get these webhooks again: as with every attempt whose result is not recorded yet, no
-//! more of them than there are permits. So only such events begin early of which nobody can have stored anything yet, and
-//! on which nothing else depends: see [`Early::may_begin`].
+//! The frame is acknowledged after that statement, as always. When a worker dies before it, nobody knows that receivers have
+//! answered, and they get these webhooks again. As with every attempt whose result is not recorded yet, there are no more of them
+//! than permits. An event begins early only if nobody can have stored it yet and nothing else depends on it: see
+//! [`Early::may_begin`].
 //!
-//! The files beside this folder and those in it belong together: `plan` and `write` import this file, and `begin` and `course`
+//! The files in this folder and those beside it belong together: `plan` and `write` import this file, and `begin` and `course`
 //! import them.
 
 pub(crate) mod begun;
@@ -32,7 +32,7 @@ use crate::send::report::Report;
 /// The early attempts of one batch of frames.
 #[derive(Debug)]
 pub(crate) struct Early {
-    /// The last frame of the stream when this worker began to consume it.
+    /// The stream's last frame when this worker began to consume it.
     known_through: u64,
     patient: Patient,
     has_begun: AtomicBool,
@@ -44,15 +44,15 @@ pub(crate) struct Early {
 /// Why a look is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Looked {
-    /// Those that wait may find permits.
+    /// Events that wait may find permits.
     Woken,
-    /// Attempts are over, or it is time: what is over may be stored.
+    /// All attempts are over, or it is time: what is over may be stored.
     Due,
 }
 
 impl Early {
-    /// Of a batch from a stream whose last frame was `known_through` when this worker began to consume it. It counts as `patient`
-    /// while it waits for answers alone.
+    /// For a batch from a stream whose last frame was `known_through` when this worker began to consume it. The batch counts as
+    /// `patient` while it waits for answers only.
     pub(crate) fn new(known_through: u64, patient: Patient) -> Self {
         let (reports, arriving) = mpsc::unbounded_channel();
         Self {
@@ -65,20 +65,20 @@ impl Early {
         }
     }
 
-    /// Whether an event may begin: nobody was handed its frame before, by what this worker knows, and the event has neither
-    /// an idempotency key, whose repeats only the database knows, nor an ordering key.
+    /// Whether an event may begin. Nobody may have been handed its frame before, as far as this worker knows. The event may have
+    /// no ordering key, and no idempotency key either: only the database knows the repeats of one.
     pub(crate) fn may_begin(&self, located: &Located<'_>) -> bool {
         located.frame.is_new(self.known_through)
             && located.event.idempotency_key.is_none()
             && located.event.ordering_key.is_none()
     }
 
-    /// True once: what could not be stored is tried again without beginning more.
+    /// True only once: what could not be stored is tried again without beginning more.
     pub(crate) fn begin_once(&self) -> bool {
         !self.has_begun.swap(true, Ordering::Relaxed)
     }
 
-    /// Where its attempts report to, as long as it is there.
+    /// Where the attempts report, until the batch ends.
     pub(crate) fn reports(&self) -> &mpsc::UnboundedSender<Report> {
         &self.reports
     }
@@ -93,8 +93,8 @@ impl Early {
         self.begun().contains_key(&id)
     }
 
-    /// Waits until all attempts of those that have begun are over, those that wait may find permits, or `until`. What `record`
-    /// gets are reports that came after their deliveries were stored: they go to the recorder. May be dropped while it waits.
+    /// Waits until all attempts of the events in `begun` are over, until those that are `waiting` may find permits, or until the
+    /// time `until`. Reports of deliveries that were stored before they came go to `record`. May be dropped while it waits.
     async fn look(
         &self,
         begun: &[Located<'_>],
@@ -117,14 +117,16 @@ impl Early {
         Looked::Due
     }
 
+    /// How many attempts of these events are not over.
     fn running(&self, events: &[Located<'_>]) -> usize {
         let begun = self.begun();
         let of_event = |located: &Located<'_>| begun.get(&located.event.id).map(Begun::running);
         events.iter().filter_map(of_event).sum()
     }
 
-    /// Splits events that have begun into those that are to be stored now, and those that wait for answers. Those that have
-    /// theirs wait for the others, for one statement, unless one is `in_hurry` or their endpoints are short of permits.
+    /// Splits events that have begun into those to store now and those that wait for answers. An event that has all its answers
+    /// waits for the others, so that one statement stores them. It does not wait when others are `in_hurry`, when one of its
+    /// endpoints is short of permits, or when some event has waited too long.
     pub(crate) fn split_over<'a>(
         &self,
         events: Vec<Located<'a>>,
@@ -145,7 +147,7 @@ impl Early {
             .partition(|located| is_over(located) || is_late(located))
     }
 
-    /// Notes how an attempt ended, or returns the report of one that is stored already.
+    /// Notes how an attempt ended, or returns the report when its event is stored already.
     fn note(&self, report: Report) -> Option<Report> {
         let mut begun = self.begun();
         match begun.get_mut(&report.job.event.id) {
@@ -154,7 +156,7 @@ impl Early {
         }
     }
 
-    /// Ends it: returns the reports that came after their deliveries were stored. Later ones go to the recorder.
+    /// Ends the batch. Returns the reports that came after their deliveries were stored; later ones go to the recorder.
     pub(crate) async fn end(&self) -> Vec<Report> {
         let mut arriving = self.arriving.lock().await;
         arriving.close();

@@ -1,19 +1,19 @@
-//! Batches that wait for nothing but the answers of receivers to [early](crate::intake::early) attempts. However many they are, the
-//! worker can take more. The others wait for permits, for Postgres or for the processor.
+//! Patient batches: they wait only for the answers of receivers to [early](crate::intake::early) attempts. However many they are,
+//! the worker can take more. Other batches wait for permits, for Postgres or for the processor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many batches of a session wait so. Clones count the same.
+/// How many batches of a session are patient. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Patient(Arc<AtomicUsize>);
 
-/// Such a batch, until it is dropped.
+/// A patient batch, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Waits<'a>(&'a AtomicUsize);
 
 impl Patient {
-    /// How many there are.
+    /// How many patient batches there are.
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

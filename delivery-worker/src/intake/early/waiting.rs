@@ -1,7 +1,6 @@
 //! Events that may begin [early](crate::intake::early) and found no permit. They wait a moment for one, also when older
-//! deliveries have come into the table just now. Otherwise a short standstill of Postgres or of a receiver would send all that
-//! follows through the table, where each costs three times as much, and at a high rate the worker would not come out of that
-//! again.
+//! deliveries have come into the table just now. Otherwise a short standstill of Postgres or of a receiver would send all later
+//! events through the table. There each costs three times as much, and at a high rate the worker would never catch up.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,19 +14,19 @@ use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::{Permits, Waiter};
 use crate::intake::frame::Located;
 
-/// How long events wait for a receiver that has taken as many as it may have.
+/// How long events wait for a receiver that already has as many deliveries as it may have.
 const FOR_RECEIVER: Duration = Duration::from_millis(100);
 
 /// How long they wait when the receiver would take them now or very soon, and only this worker or the database keeps them back:
-/// results are not stored, others are first, or older deliveries are to be taken out of the table. In the table they would only
-/// make it more. Meanwhile other frames of the stream may have to wait too.
+/// results are not stored, other events are first, or older deliveries are still in the table. In the table they would only add
+/// to the work. Meanwhile other frames of the stream may have to wait too.
 const FOR_WORKER: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether events that have begun can be stored before the others, and how often while others wait.
+/// How often to look whether events that have begun can be stored before the others, and how often while some wait.
 const LOOK: Duration = Duration::from_millis(10);
 const LOOK_IN_HURRY: Duration = Duration::from_millis(3);
 
-/// How long permits gather after the first one that wakes those that wait: they come free together.
+/// How long permits gather after the first one has woken those that wait: permits come free together.
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// The events of one batch that wait, the oldest first. They get permits before those of later batches.
@@ -41,7 +40,7 @@ pub(super) struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    /// None waits. Those that come wait from now on.
+    /// No event waits yet. All that are added count as waiting since now.
     pub(super) fn new() -> Self {
         Self {
             events: Vec::new(),
@@ -51,48 +50,48 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Whether none waits.
+    /// Whether no event waits.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Who is woken when they may find permits.
+    /// What is woken when events may find permits.
     pub(super) fn waiter(&self) -> &Waiter {
         &self.waiter
     }
 
-    /// Returns when those that wait may find permits.
+    /// Returns when events may find permits.
     pub(super) async fn woken(&self) {
         self.waiter.woken().await;
         tokio::time::sleep(GATHERING).await;
     }
 
-    /// After what time it is looked whether events that have begun can be stored.
+    /// How long until the next look whether events that have begun can be stored.
     pub(super) fn look_after(&self) -> Duration {
         if self.is_empty() { LOOK } else { LOOK_IN_HURRY }
     }
 
-    /// Takes out as many as would find permits now.
+    /// Takes out the events that would find permits now.
     pub(super) fn take_next(&mut self, permits: &Permits) -> Vec<Located<'a>> {
         let (mut free, waiter) = (HashMap::new(), self.waiter.clone());
         self.take(|endpoint| {
             let free = free
                 .entry(endpoint.id)
                 .or_insert_with(|| permits.free_for(&endpoint.gate, &waiter));
-            let is_one = *free > 0;
+            let finds_one = *free > 0;
             *free = free.saturating_sub(1);
-            is_one
+            finds_one
         })
     }
 
-    /// Adds those that found no permits of these endpoints, before the newer ones.
+    /// Adds events that found no permits of these endpoints, before the newer ones.
     pub(super) fn add(&mut self, mut events: Vec<(Located<'a>, Arc<Endpoint>)>) {
         events.append(&mut self.events);
         self.events = events;
         self.line_up();
     }
 
-    /// Takes out those that wait no longer: they are stored, and their deliveries are left due in the table.
+    /// Takes out events that wait no longer: they are stored, and their deliveries are left due in the table.
     pub(super) fn take_impatient(&mut self) -> Vec<Located<'a>> {
         let waited = self.since.elapsed();
         let impatient = self.take(|endpoint| {
@@ -107,6 +106,7 @@ impl<'a> Waiting<'a> {
         impatient
     }
 
+    /// Takes out the events whose endpoints `is_taken` picks.
     fn take(&mut self, mut is_taken: impl FnMut(&Endpoint) -> bool) -> Vec<Located<'a>> {
         self.events
             .extract_if(.., |(_, endpoint)| is_taken(endpoint))

@@ -3,6 +3,10 @@
 //! A worker that listens always has a request open. It sends the next one before NATS ends the last, so that one is open whenever
 //! a frame comes. NATS ends each request after a few seconds. So a worker that stands still is handed no more frames than its
 //! last requests asked for.
+//!
+//! Requests are counted together, because a frame does not say which one brought it. When a server of a cluster fails, a request
+//! or its end may be lost, and the count is too high. So a request that renews another is not renewed itself: if no full one is
+//! due until both are over, the count begins anew.
 
 use std::time::Duration;
 
@@ -40,8 +44,8 @@ pub(super) struct Request {
 pub(super) struct Requests {
     /// Frames that the open requests may still bring.
     open: usize,
-    /// Whether the last request was a look, and when it was sent.
-    is_look: bool,
+    /// The last request, and when it was sent.
+    last: Request,
     sent_at: Instant,
     /// When the first request was sent after which nothing has come.
     silent_since: Option<Instant>,
@@ -55,7 +59,10 @@ impl Requests {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             open: 0,
-            is_look: false,
+            last: Request {
+                frames: FRAMES,
+                is_look: false,
+            },
             sent_at: now,
             silent_since: None,
             not_before: now,
@@ -85,19 +92,20 @@ impl Requests {
         if self.open <= FEW_FRAMES {
             return Some((self.not_before, FRAMES));
         }
-        (self.open <= FRAMES).then(|| (self.sent_at + RENEWAL, FEW_FRAMES))
+        let is_full = self.last.frames == FRAMES;
+        (is_full && self.open <= FRAMES).then(|| (self.sent_at + RENEWAL, FEW_FRAMES))
     }
 
     /// Notes that a request was sent.
     pub(super) fn sent(&mut self, request: Request, now: Instant) {
         self.open += request.frames;
-        (self.is_look, self.sent_at) = (request.is_look, now);
+        (self.last, self.sent_at) = (request, now);
         self.silent_since.get_or_insert(now);
     }
 
     /// Whether the last request was a look.
     pub(super) fn is_look(&self) -> bool {
-        self.is_look
+        self.last.is_look
     }
 
     /// Notes that something has come from NATS.
@@ -124,7 +132,7 @@ impl Requests {
 
     /// When the open requests are over, although NATS has not said so.
     pub(super) fn over_at(&self) -> Option<Instant> {
-        let time = if self.is_look { LATE } else { EXPIRES + LATE };
+        let time = if self.is_look() { LATE } else { EXPIRES + LATE };
         (self.open > 0).then(|| self.sent_at + time)
     }
 
@@ -202,6 +210,25 @@ mod tests {
         requests.sent(LISTEN, now);
         assert_eq!(requests.due_at(true), Some(now + RENEWAL));
         assert_eq!(requests.next(true, now + RENEWAL), Some(RENEW));
+    }
+
+    #[test]
+    fn a_request_whose_end_is_lost_holds_later_ones_up_only_until_it_must_be_over() {
+        let start = Instant::now();
+        let mut requests = Requests::new(start);
+        // Nothing comes of the first one.
+        requests.sent(LISTEN, start);
+        let renewed_at = start + RENEWAL;
+        requests.sent(RENEW, renewed_at);
+        for _ in 0..FEW_FRAMES {
+            requests.heard();
+            requests.came();
+        }
+        assert_eq!(requests.due_at(true), None, "the first one seems to be open");
+        let over_at = renewed_at + EXPIRES + LATE;
+        assert_eq!(requests.over_at(), Some(over_at));
+        assert_eq!(requests.give_up(over_at), Duration::ZERO);
+        assert_eq!(requests.next(true, over_at), Some(LISTEN));
     }
 
     #[test]

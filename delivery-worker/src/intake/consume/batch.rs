@@ -3,6 +3,7 @@
 
 use anyhow::anyhow;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use tokio::task::coop::unconstrained;
 
 /// The most frames that are stored in one statement, and about the most bytes.
 pub(crate) const MAX_BATCH_FRAMES: usize = 64;
@@ -40,11 +41,22 @@ where
     }
 }
 
+/// Takes all frames that are there, up to the first error.
+pub(crate) fn take_all<T, E>(messages: &mut (impl Stream<Item = Result<Option<T>, E>> + Unpin)) -> Vec<T> {
+    let mut all = Vec::new();
+    // Tokio makes a task that has received much wait, and then it seems that nothing is there.
+    while let Some(Some(Ok(message))) = unconstrained(messages.next()).now_or_never() {
+        all.extend(message);
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
 
     use futures_util::stream;
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -99,5 +111,15 @@ mod tests {
         let mut messages = stream::iter(frames(4, MAX_BATCH_BYTES / 2));
         let (batch, _) = next_batch(&mut messages, |bytes| *bytes).await;
         assert_eq!(batch.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn all_that_is_there_is_taken_however_much_the_task_has_received() {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        for message in frames(1_000, 1) {
+            sender.send(message).unwrap();
+        }
+        let mut messages = stream::poll_fn(|context| receiver.poll_recv(context));
+        assert_eq!(take_all(&mut messages).len(), 1_000);
     }
 }

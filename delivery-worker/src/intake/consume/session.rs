@@ -10,13 +10,12 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{AckKind, Message};
-use futures_util::{FutureExt as _, StreamExt as _};
 use shared::process::nats::{Connection, Connections, Nats};
 use shared::wire::stream;
 use tokio::time::Instant;
 
 use crate::crash::{self, Point};
-use crate::intake::consume::batch::next_batch;
+use crate::intake::consume::batch::{next_batch, take_all};
 use crate::intake::consume::pull::Frames;
 use crate::intake::consume::streams::event_streams;
 use crate::intake::consume::turns::Turns;
@@ -148,9 +147,7 @@ impl Session {
     /// Ends the session. Gives back the frames that are `held` and those that the server sent ahead, or returns them when their
     /// connection is gone.
     pub(crate) async fn close(mut self, mut held: Vec<Message>) -> Option<Vec<Message>> {
-        while let Some(Some(Ok(next))) = self.frames.next().now_or_never() {
-            held.extend(next);
-        }
+        held.extend(take_all(&mut self.frames));
         if !self.acks.is_current() {
             return Some(held);
         }

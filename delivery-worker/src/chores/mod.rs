@@ -223,8 +223,9 @@ fn idle_pause(interval: Duration, workers: u32, random: f64) -> Duration {
     if workers <= 1 {
         return interval;
     }
-    let pause = interval.saturating_mul(workers).min(interval + LATER);
-    pause.mul_f64(0.75 + random / 2.0)
+    let longest = interval + LATER;
+    let pause = interval.saturating_mul(workers).min(longest);
+    pause.mul_f64(0.75 + random / 2.0).min(longest)
 }
 
 /// What came of a round; `None` when it was interrupted, by the stop or because Postgres is away.
@@ -281,7 +282,9 @@ mod tests {
     fn no_look_comes_much_later_however_many_workers_are_counted() {
         for interval in [SECOND, Duration::from_hours(1)] {
             for workers in [100, u32::MAX] {
-                assert_eq!(idle_pause(interval, workers, 0.5), interval + LATER);
+                for random in [0.5, 1.0] {
+                    assert_eq!(idle_pause(interval, workers, random), interval + LATER);
+                }
             }
         }
     }

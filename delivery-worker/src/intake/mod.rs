@@ -7,9 +7,10 @@
 //! before they are written. `isolate` finds what cannot be stored. Beside the loop, `bulky` stores frames with very many
 //! deliveries, and `leftovers` those that no worker will be given.
 //!
-//! Memory is bounded whatever waits in a stream. Of each stream, [`PREFETCH_BYTES`](crate::intake::consume::pull) and half as
-//! much again may be on its way or wait here, and at most [`MAX_OPEN`] [batches](crate::intake::consume::batch) are being stored.
-//! Bulky frames wait in a [line](crate::intake::bulky::line) that has an end.
+//! Memory is bounded whatever waits in a stream. Of each stream, three times [`PREFETCH_BYTES`](crate::intake::consume::pull) may
+//! be on its way or wait here: that of two full requests and of two that renew them. At most [`MAX_OPEN`]
+//! [batches](crate::intake::consume::batch) are being stored. Bulky frames wait in a [line](crate::intake::bulky::line) that has an
+//! end.
 //!
 //! Imports `store`, `endpoints` and `send`, and one function each of `record` and `chores`.
 

@@ -119,6 +119,21 @@ impl<'a> Frame<'a> {
     }
 }
 
+#[cfg(test)]
+impl Frame<'static> {
+    /// A frame for tests, without events.
+    pub(crate) fn sample() -> Self {
+        Self {
+            stream: "EVENTS-0",
+            sequence: 1,
+            delivered: 1,
+            is_resent: false,
+            version: None,
+            payload: &[],
+        }
+    }
+}
+
 fn is_resent(headers: &HeaderMap) -> bool {
     headers.get(frame::RESENT_HEADER).is_some()
 }

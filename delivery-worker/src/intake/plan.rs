@@ -51,11 +51,20 @@ pub(crate) enum Purpose<'a> {
 pub(crate) enum Beginning {
     /// All its deliveries can start.
     Ready(Vec<Start>),
-    /// They could if this endpoint had permits for them.
-    Waits(Arc<Endpoint>),
+    /// They could if there were permits for them.
+    Waits(Lack),
     /// Something else keeps it: only the claimer may start one of its deliveries, or older events have waited in the table for
     /// longer.
     Cannot,
+}
+
+/// What keeps an event waiting.
+#[derive(Debug)]
+pub(crate) struct Lack {
+    /// The endpoint that had no permit for it. If several had none, the last of them.
+    pub endpoint: Arc<Endpoint>,
+    /// How many of the worker's permits it needs, one for each delivery.
+    pub permits: usize,
 }
 
 impl Beginning {
@@ -68,8 +77,18 @@ impl Beginning {
                 starts.push(start);
                 Self::Ready(starts)
             }
-            (Self::Ready(_) | Self::Waits(_), None, Some(endpoint)) => Self::Waits(endpoint.clone()),
-            (Self::Waits(endpoint), Some(_), _) => Self::Waits(endpoint),
+            (Self::Ready(starts), None, Some(endpoint)) => Self::Waits(Lack {
+                endpoint: endpoint.clone(),
+                permits: starts.len() + 1,
+            }),
+            (Self::Waits(lack), None, Some(endpoint)) => Self::Waits(Lack {
+                endpoint: endpoint.clone(),
+                permits: lack.permits + 1,
+            }),
+            (Self::Waits(lack), Some(_), _) => Self::Waits(Lack {
+                permits: lack.permits + 1,
+                ..lack
+            }),
             (Self::Cannot, ..) | (_, None, None) => Self::Cannot,
         }
     }
@@ -214,5 +233,32 @@ impl Planner {
             permit,
             lease: LeaseToken::generate(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoints::endpoint::tests::{key, row};
+    use crate::endpoints::retry::tests::default_policy;
+
+    #[test]
+    fn an_event_that_waits_holds_no_permit_and_needs_one_for_each_delivery() {
+        let endpoint = row().endpoint(None, &key(), &default_policy()).unwrap();
+        let (endpoint, permits) = (Arc::new(endpoint), Permits::new(4));
+        let start = || {
+            Some(Start {
+                endpoint: endpoint.clone(),
+                permit: permits.try_acquire(&endpoint.gate).unwrap(),
+                lease: LeaseToken::generate(),
+            })
+        };
+        let mut beginning = Beginning::Ready(Vec::new());
+        for start in [start(), None, start(), None] {
+            let parked = start.is_none().then_some(&endpoint);
+            beginning = beginning.and(start, parked);
+        }
+        assert!(matches!(beginning, Beginning::Waits(Lack { permits: 4, .. })));
+        assert_eq!(permits.in_use(), 0);
     }
 }

@@ -7,12 +7,11 @@ use shared::domain::event::Event;
 use shared::domain::id::{EndpointId, EventId};
 
 use crate::crash::{self, Point};
-use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::Waiter;
 use crate::intake::early::Early;
 use crate::intake::early::begun::{Begun, EarlyDelivery, Progress, Rest};
 use crate::intake::frame::Located;
-use crate::intake::plan::{Beginning, Purpose, Start};
+use crate::intake::plan::{Beginning, Lack, Purpose, Start};
 use crate::intake::write::Writer;
 use crate::record::count_first_success;
 use crate::send::body::Outgoing;
@@ -25,26 +24,21 @@ use crate::store::events::{self, Owners, Unwell};
 pub(super) struct Sorted<'a> {
     /// They have begun.
     pub begun: Vec<Located<'a>>,
-    /// They would begin if these endpoints had permits for them.
-    pub waiting: Vec<(Located<'a>, Arc<Endpoint>)>,
+    /// They would begin if there were permits for them.
+    pub waiting: Vec<(Located<'a>, Lack)>,
     /// They do not begin.
     pub others: Vec<Located<'a>>,
 }
 
 impl<'a> Sorted<'a> {
-    /// Sorts events. All that have begun are in `early`; those in `lacking`, by their places, wait for permits of these
-    /// endpoints.
-    pub(super) fn of(
-        events: Vec<Located<'a>>,
-        early: &Early,
-        mut lacking: HashMap<usize, Arc<Endpoint>>,
-    ) -> Self {
+    /// Sorts events. All that have begun are in `early`; those in `lacking`, by their places, wait for permits.
+    pub(super) fn of(events: Vec<Located<'a>>, early: &Early, mut lacking: HashMap<usize, Lack>) -> Self {
         let mut sorted = Self::default();
         for (place, located) in events.into_iter().enumerate() {
             if early.contains(located.event.id) {
                 sorted.begun.push(located);
-            } else if let Some(endpoint) = lacking.remove(&place) {
-                sorted.waiting.push((located, endpoint));
+            } else if let Some(lack) = lacking.remove(&place) {
+                sorted.waiting.push((located, lack));
             } else {
                 sorted.others.push(located);
             }
@@ -73,14 +67,15 @@ impl Writer {
     }
 
     /// Begins the events whose deliveries can all start. The database is asked whether the endpoints are still those in memory,
-    /// and which are held: one that was disabled gets nothing. Returns the places of those events that only lack a permit, each
-    /// with the endpoint that has none.
+    /// and which are held: one that was disabled gets nothing. Returns the places of those events that only lack permits. An event
+    /// that needs more than the worker has is not among them.
     async fn begin_all(
         &self,
         candidates: &[Located<'_>],
         early: &Early,
         waiter: &Waiter,
-    ) -> Result<HashMap<usize, Arc<Endpoint>>, sqlx::Error> {
+    ) -> Result<HashMap<usize, Lack>, sqlx::Error> {
+        let most = self.planner.permits.most();
         loop {
             let endpoints = self.directory.snapshot();
             let plan = self
@@ -91,8 +86,8 @@ impl Writer {
             for (event, beginning) in plan.into_beginnings() {
                 match beginning {
                     Beginning::Ready(of_event) => starts.push((event, of_event)),
-                    Beginning::Waits(endpoint) => _ = lacking.insert(event, endpoint),
-                    Beginning::Cannot => {}
+                    Beginning::Waits(lack) if lack.permits <= most => _ = lacking.insert(event, lack),
+                    Beginning::Waits(_) | Beginning::Cannot => {}
                 }
             }
             if starts.is_empty() {

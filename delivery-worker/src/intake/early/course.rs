@@ -73,7 +73,7 @@ impl Writer {
                     if looked == Looked::Due {
                         let (over, running) = early.split_over(begun, !waiting.is_empty());
                         begun = running;
-                        let due = [over, waiting.take_impatient()];
+                        let due = [over, waiting.take_impatient(&self.planner.permits)];
                         steps.extend(due.into_iter().filter(|events| !events.is_empty()).map(store));
                         look = Instant::now() + waiting.look_after();
                     }

@@ -13,8 +13,10 @@ use tokio::time::Instant;
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::{Permits, Waiter};
 use crate::intake::frame::Located;
+use crate::intake::plan::Lack;
 
-/// How long events wait for a receiver that already has as many deliveries as it may have.
+/// How long events wait for a receiver that already has as many deliveries as it may have, or for more permits than the worker has
+/// left.
 const FOR_RECEIVER: Duration = Duration::from_millis(100);
 
 /// How long they wait when the receiver would take them now or very soon, and only this worker or the database keeps them back:
@@ -32,7 +34,7 @@ const GATHERING: Duration = Duration::from_millis(1);
 /// The events of one batch that wait, the oldest first. They get permits before those of later batches.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
-    events: Vec<(Located<'a>, Arc<Endpoint>)>,
+    events: Vec<(Located<'a>, Lack)>,
     since: Instant,
     waiter: Waiter,
     /// The endpoints in whose queues the waiter is.
@@ -71,45 +73,44 @@ impl<'a> Waiting<'a> {
         if self.is_empty() { LOOK } else { LOOK_IN_HURRY }
     }
 
-    /// Takes out the events that would find permits now.
+    /// Takes out the events that would find permits now. One that needs many stays until the worker has as many left: if it tried
+    /// without, it would keep those from the others that it finds, and begin nothing.
     pub(super) fn take_next(&mut self, permits: &Permits) -> Vec<Located<'a>> {
         let (mut free, waiter) = (HashMap::new(), self.waiter.clone());
-        self.take(|endpoint| {
+        let mut left = permits.available();
+        self.take(|lack| {
             let free = free
-                .entry(endpoint.id)
-                .or_insert_with(|| permits.free_for(&endpoint.gate, &waiter));
-            let finds_one = *free > 0;
-            *free = free.saturating_sub(1);
-            finds_one
+                .entry(lack.endpoint.id)
+                .or_insert_with(|| permits.free_for(&lack.endpoint.gate, &waiter));
+            let finds_them = *free > 0 && lack.permits <= left;
+            if finds_them {
+                *free -= 1;
+                left -= lack.permits;
+            }
+            finds_them
         })
     }
 
-    /// Adds events that found no permits of these endpoints, before the newer ones.
-    pub(super) fn add(&mut self, mut events: Vec<(Located<'a>, Arc<Endpoint>)>) {
+    /// Adds events that found no permits, before the newer ones.
+    pub(super) fn add(&mut self, mut events: Vec<(Located<'a>, Lack)>) {
         events.append(&mut self.events);
         self.events = events;
         self.line_up();
     }
 
     /// Takes out events that wait no longer: they are stored, and their deliveries are left due in the table.
-    pub(super) fn take_impatient(&mut self) -> Vec<Located<'a>> {
-        let waited = self.since.elapsed();
-        let impatient = self.take(|endpoint| {
-            let patience = if endpoint.gate.is_full() && !endpoint.gate.is_quick() {
-                FOR_RECEIVER
-            } else {
-                FOR_WORKER
-            };
-            !endpoint.gate.takes_new_soon() || waited >= patience
-        });
+    pub(super) fn take_impatient(&mut self, permits: &Permits) -> Vec<Located<'a>> {
+        let (waited, left) = (self.since.elapsed(), permits.available());
+        let impatient =
+            self.take(|lack| !lack.endpoint.gate.takes_new_soon() || waited >= patience(lack, left));
         self.line_up();
         impatient
     }
 
-    /// Takes out the events whose endpoints `is_taken` picks.
-    fn take(&mut self, mut is_taken: impl FnMut(&Endpoint) -> bool) -> Vec<Located<'a>> {
+    /// Takes out the events that `is_taken` picks by what they lack.
+    fn take(&mut self, mut is_taken: impl FnMut(&Lack) -> bool) -> Vec<Located<'a>> {
         self.events
-            .extract_if(.., |(_, endpoint)| is_taken(endpoint))
+            .extract_if(.., |(_, lack)| is_taken(lack))
             .map(|(located, _)| located)
             .collect()
     }
@@ -123,7 +124,7 @@ impl<'a> Waiting<'a> {
             ..
         } = self;
         let mut left = std::mem::take(queues);
-        for (_, endpoint) in events {
+        for (_, Lack { endpoint, .. }) in events {
             let Entry::Vacant(queue) = queues.entry(endpoint.id) else {
                 continue;
             };
@@ -138,10 +139,84 @@ impl<'a> Waiting<'a> {
     }
 }
 
+/// How long an event waits when the worker has this many permits `left`.
+fn patience(Lack { endpoint, permits }: &Lack, left: usize) -> Duration {
+    // It needs many, and others may take them one by one.
+    let needs_more = *permits > left.max(1);
+    if needs_more || endpoint.gate.is_full() && !endpoint.gate.is_quick() {
+        FOR_RECEIVER
+    } else {
+        FOR_WORKER
+    }
+}
+
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         for endpoint in self.queues.values() {
             endpoint.gate.leave_queue(&self.waiter);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::event::Event;
+
+    use super::*;
+    use crate::endpoints::endpoint::tests::{key, row};
+    use crate::endpoints::retry::tests::default_policy;
+    use crate::intake::frame::Frame;
+
+    /// What an event lacks that needs so many permits, for an endpoint of its own.
+    fn lack(permits: usize) -> Lack {
+        let endpoint = row().endpoint(None, &key(), &default_policy()).unwrap();
+        Lack {
+            endpoint: Arc::new(endpoint),
+            permits,
+        }
+    }
+
+    fn event<'a>(frame: &'a Frame<'_>, position: usize) -> Located<'a> {
+        Located {
+            event: Event::sample(),
+            frame,
+            position,
+        }
+    }
+
+    fn positions(events: &[Located<'_>]) -> Vec<usize> {
+        events.iter().map(|located| located.position).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_needs_more_permits_than_are_left_keeps_them_from_no_other() {
+        let (permits, frame) = (Permits::new(4), Frame::sample());
+        let mut waiting = Waiting::new();
+        let lacking = [5, 1, 3].into_iter().enumerate();
+        waiting.add(
+            lacking
+                .map(|(position, permits)| (event(&frame, position), lack(permits)))
+                .collect(),
+        );
+        assert_eq!(positions(&waiting.take_next(&permits)), [1, 2]);
+        assert!(waiting.take_next(&permits).is_empty());
+        assert!(waiting.take_impatient(&permits).is_empty());
+        tokio::time::advance(FOR_RECEIVER).await;
+        assert_eq!(positions(&waiting.take_impatient(&permits)), [0]);
+        assert!(waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_needs_one_permit_waits_longer_for_the_worker() {
+        let (permits, frame) = (Permits::new(1), Frame::sample());
+        let mut waiting = Waiting::new();
+        let other = lack(1);
+        let _permit = permits.try_acquire(&other.endpoint.gate).unwrap();
+        waiting.add(vec![(event(&frame, 0), lack(1))]);
+        tokio::time::advance(FOR_RECEIVER).await;
+        assert!(waiting.take_next(&permits).is_empty());
+        assert!(waiting.take_impatient(&permits).is_empty());
+        tokio::time::advance(FOR_WORKER).await;
+        assert_eq!(positions(&waiting.take_impatient(&permits)), [0]);
     }
 }

@@ -15,6 +15,9 @@ pub(super) const MOMENT: Duration = Duration::from_secs(1);
 /// Deliveries a second that a quick receiver would take at least.
 const QUICK: u64 = 2_000;
 
+/// A receiver that has given no answer for so long is not quick, whatever it was before: it may hang.
+pub(super) const SILENCE: Duration = Duration::from_millis(200);
+
 /// About how many answers are in the average.
 const ANSWERS: u64 = 16;
 
@@ -45,6 +48,8 @@ pub(crate) struct Gate {
     failed: Mutex<Option<Instant>>,
     // How long its receiver takes for an answer, in microseconds: an average in which each counts less with each that follows.
     answer_micros: AtomicU64,
+    // When its receiver last gave one.
+    answered: Mutex<Option<Instant>>,
 }
 
 impl Gate {
@@ -60,6 +65,7 @@ impl Gate {
             held: AtomicBool::new(false),
             failed: Mutex::new(None),
             answer_micros: AtomicU64::new(0),
+            answered: Mutex::new(None),
         }
     }
 
@@ -105,9 +111,11 @@ impl Gate {
         !self.is_held() && (self.takes_new() || is_moments())
     }
 
-    /// Whether its receiver has as many deliveries as it may have.
-    pub(crate) fn is_full(&self) -> bool {
-        self.slots.available_permits() == 0
+    /// Whether its receiver has as many deliveries as it may have, while the worker has so many permits `left`.
+    pub(crate) fn is_full(&self, left: usize) -> bool {
+        let free = self.slots.available_permits();
+        let at_receiver = (self.most_leases / 2).saturating_sub(free);
+        free == 0 || at_receiver >= left.max(1)
     }
 
     /// Says how long its receiver took for an answer.
@@ -118,12 +126,15 @@ impl Gate {
         let average = self.answer_micros.load(Ordering::Relaxed);
         let next = average - average / ANSWERS + took / ANSWERS;
         self.answer_micros.store(next, Ordering::Relaxed);
+        *locked(&self.answered) = Some(Instant::now());
     }
 
-    /// Whether its receiver would take [`QUICK`] deliveries a second or more. If it is full, it will not be for long.
+    /// Whether its receiver would take [`QUICK`] deliveries a second or more, and has given an answer a moment ago. If it is full,
+    /// it will not be for long.
     pub(crate) fn is_quick(&self) -> bool {
         let slots = (self.most_leases / 2) as u64;
-        self.answer_micros.load(Ordering::Relaxed) * QUICK <= slots * 1_000_000
+        let answers = locked(&self.answered).is_some_and(|at| at.elapsed() < SILENCE);
+        answers && self.answer_micros.load(Ordering::Relaxed) * QUICK <= slots * 1_000_000
     }
 
     /// Whether fewer than half of its leases are free.

@@ -1,4 +1,4 @@
-use super::gate::MOMENT;
+use super::gate::{MOMENT, SILENCE};
 use super::*;
 
 #[test]
@@ -68,7 +68,10 @@ fn one_that_may_ask_again_queues_nobody_up_behind_it() {
         permits.try_acquire_early(&gate, &waiter).unwrap(),
     ];
     assert!(permits.try_acquire_early(&gate, &waiter).is_none());
-    assert!(gate.is_full(), "the receiver has all it may have");
+    assert!(
+        gate.is_full(permits.available()),
+        "the receiver has all it may have"
+    );
     held[0].leave_endpoint();
     assert!(!gate.is_short() && permits.free_for(&gate, &waiter) == 1);
     held.push(permits.try_acquire_early(&gate, &waiter).unwrap());
@@ -76,7 +79,7 @@ fn one_that_may_ask_again_queues_nobody_up_behind_it() {
     held.iter_mut().for_each(Permit::leave_endpoint);
     held.push(permits.try_acquire_early(&gate, &waiter).unwrap());
     held[3].leave_endpoint();
-    assert!(!gate.is_full() && permits.try_acquire_early(&gate, &waiter).is_none());
+    assert!(!gate.is_full(permits.available()) && permits.try_acquire_early(&gate, &waiter).is_none());
     held.truncate(2);
     assert!(!gate.is_short());
     assert!(permits.try_acquire_for_new(&gate).is_some(), "nothing queues");
@@ -139,9 +142,22 @@ async fn who_leaves_the_queue_wakes_the_next_one() {
 }
 
 #[test]
-fn a_receiver_is_quick_that_would_take_2_000_deliveries_a_second() {
+fn a_receiver_is_full_when_it_has_as_many_deliveries_as_the_worker_has_left() {
+    let permits = Permits::new(4);
+    let gate = Arc::new(Gate::new(8));
+    let mut held: Vec<_> = std::iter::from_fn(|| permits.try_acquire(&gate)).collect();
+    assert_eq!((held.len(), gate.available()), (2, 6));
+    assert!(gate.is_full(permits.available()));
+    // It waits to be recorded.
+    held[0].leave_endpoint();
+    assert!(!gate.is_full(permits.available()));
+    assert!(!Gate::new(8).is_full(0), "it has none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_is_quick_that_would_take_2_000_deliveries_a_second_and_gives_answers() {
     let gate = Gate::new(64);
-    assert!(gate.is_quick(), "nothing is known of it");
+    assert!(!gate.is_quick(), "nothing is known of it");
     let answer = |millis: u64, times: usize| {
         (0..times).for_each(|_| gate.note_answer(Duration::from_millis(millis)));
         gate.is_quick()
@@ -150,6 +166,9 @@ fn a_receiver_is_quick_that_would_take_2_000_deliveries_a_second() {
     assert!(!answer(40, 200));
     assert!(!answer(0, 1), "one does not count for all");
     assert!(answer(0, 200));
+    tokio::time::advance(SILENCE).await;
+    assert!(!gate.is_quick(), "it may hang");
+    assert!(answer(0, 1));
     assert!(!answer(u64::MAX, 1), "one that hangs counts for some");
 }
 

@@ -143,7 +143,7 @@ impl<'a> Waiting<'a> {
 fn patience(Lack { endpoint, permits }: &Lack, left: usize) -> Duration {
     // It needs many, and others may take them one by one.
     let needs_more = *permits > left.max(1);
-    if needs_more || endpoint.gate.is_full() && !endpoint.gate.is_quick() {
+    if needs_more || endpoint.gate.is_full(left) && !endpoint.gate.is_quick() {
         FOR_RECEIVER
     } else {
         FOR_WORKER

@@ -63,11 +63,20 @@ impl Writer {
             let record = |report| self.dispatcher.record(report);
             let looks = steps.len() < MAX_STEPS && !(begun.is_empty() && waiting.is_empty());
             tokio::select! {
-                Some(step) = steps.next() => if let Step::Sorted(mut sorted) = step? {
-                    is_sorting = false;
-                    begun.append(&mut sorted.begun);
-                    waiting.add(sorted.waiting);
-                    steps.push(store(sorted.others));
+                Some(step) = steps.next() => match step {
+                    Ok(Step::Stored) => {}
+                    Ok(Step::Sorted(mut sorted)) => {
+                        is_sorting = false;
+                        begun.append(&mut sorted.begun);
+                        waiting.add(sorted.waiting);
+                        steps.push(store(sorted.others));
+                    }
+                    Err(error) => {
+                        drop(waiting);
+                        // Postgres would go on with those that are dropped, and nobody would start the deliveries that they lease.
+                        while steps.next().await.is_some() {}
+                        return Err(error);
+                    }
                 },
                 looked = early.look(&begun, &waiting, look, record), if looks => {
                     if looked == Looked::Due {

@@ -35,18 +35,19 @@ const GATHERING: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
     events: Vec<(Located<'a>, Lack)>,
-    since: Instant,
+    /// When the first ones were added.
+    since: Option<Instant>,
     waiter: Waiter,
     /// The endpoints in whose queues the waiter is.
     queues: HashMap<EndpointId, Arc<Endpoint>>,
 }
 
 impl<'a> Waiting<'a> {
-    /// No event waits yet. All that are added count as waiting since now.
+    /// No event waits yet. All that are added count as waiting since the first ones were.
     pub(super) fn new() -> Self {
         Self {
             events: Vec::new(),
-            since: Instant::now(),
+            since: None,
             waiter: Waiter::default(),
             queues: HashMap::new(),
         }
@@ -93,6 +94,9 @@ impl<'a> Waiting<'a> {
 
     /// Adds events that found no permits, before the newer ones.
     pub(super) fn add(&mut self, mut events: Vec<(Located<'a>, Lack)>) {
+        if !events.is_empty() {
+            self.since.get_or_insert_with(Instant::now);
+        }
         events.append(&mut self.events);
         self.events = events;
         self.line_up();
@@ -100,7 +104,8 @@ impl<'a> Waiting<'a> {
 
     /// Takes out events that wait no longer: they are stored, and their deliveries are left due in the table.
     pub(super) fn take_impatient(&mut self, permits: &Permits) -> Vec<Located<'a>> {
-        let (waited, left) = (self.since.elapsed(), permits.available());
+        let waited = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        let left = permits.available();
         let impatient =
             self.take(|lack| !lack.endpoint.gate.takes_new_soon() || waited >= patience(lack, left));
         self.line_up();
@@ -212,6 +217,8 @@ mod tests {
         let mut waiting = Waiting::new();
         let other = lack(1);
         let _permit = permits.try_acquire(&other.endpoint.gate).unwrap();
+        // Postgres takes this long to say which endpoints are well.
+        tokio::time::advance(FOR_WORKER).await;
         waiting.add(vec![(event(&frame, 0), lack(1))]);
         tokio::time::advance(FOR_RECEIVER).await;
         assert!(waiting.take_next(&permits).is_empty());

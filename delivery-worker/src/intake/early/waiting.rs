@@ -7,11 +7,9 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::domain::id::EndpointId;
 use tokio::time::Instant;
 
-use crate::endpoints::endpoint::Endpoint;
-use crate::endpoints::permits::{Permits, Waiter};
+use crate::endpoints::permits::{Gate, Permits, Waiter};
 use crate::intake::frame::Located;
 use crate::intake::plan::Lack;
 
@@ -38,8 +36,8 @@ pub(super) struct Waiting<'a> {
     /// When the first ones were added.
     since: Option<Instant>,
     waiter: Waiter,
-    /// The endpoints in whose queues the waiter is.
-    queues: HashMap<EndpointId, Arc<Endpoint>>,
+    /// The gates in whose queues the waiter is, by their addresses: an endpoint that is changed may get another one.
+    queues: HashMap<usize, Arc<Gate>>,
 }
 
 impl<'a> Waiting<'a> {
@@ -81,7 +79,7 @@ impl<'a> Waiting<'a> {
         let mut left = permits.available();
         self.take(|lack| {
             let free = free
-                .entry(lack.endpoint.id)
+                .entry(address(&lack.endpoint.gate))
                 .or_insert_with(|| permits.free_for(&lack.endpoint.gate, &waiter));
             let finds_them = *free > 0 && lack.permits <= left;
             if finds_them {
@@ -120,7 +118,7 @@ impl<'a> Waiting<'a> {
             .collect()
     }
 
-    /// Enters the queues of the endpoints for which events wait, and leaves the others.
+    /// Enters the queues of the gates at which events wait, and leaves the others.
     fn line_up(&mut self) {
         let Self {
             events,
@@ -129,19 +127,24 @@ impl<'a> Waiting<'a> {
             ..
         } = self;
         let mut left = std::mem::take(queues);
-        for (_, Lack { endpoint, .. }) in events {
-            let Entry::Vacant(queue) = queues.entry(endpoint.id) else {
+        for (_, lack) in events {
+            let gate = &lack.endpoint.gate;
+            let Entry::Vacant(queue) = queues.entry(address(gate)) else {
                 continue;
             };
-            if left.remove(&endpoint.id).is_none() {
-                endpoint.gate.enter_queue(waiter);
+            if left.remove(queue.key()).is_none() {
+                gate.enter_queue(waiter);
             }
-            queue.insert(endpoint.clone());
+            queue.insert(gate.clone());
         }
-        for endpoint in left.into_values() {
-            endpoint.gate.leave_queue(waiter);
+        for gate in left.into_values() {
+            gate.leave_queue(waiter);
         }
     }
+}
+
+fn address(gate: &Arc<Gate>) -> usize {
+    Arc::as_ptr(gate).addr()
 }
 
 /// How long an event waits when the worker has this many permits `left`.
@@ -157,8 +160,8 @@ fn patience(Lack { endpoint, permits }: &Lack, left: usize) -> Duration {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        for endpoint in self.queues.values() {
-            endpoint.gate.leave_queue(&self.waiter);
+        for gate in self.queues.values() {
+            gate.leave_queue(&self.waiter);
         }
     }
 }
@@ -168,6 +171,7 @@ mod tests {
     use shared::domain::event::Event;
 
     use super::*;
+    use crate::endpoints::endpoint::Endpoint;
     use crate::endpoints::endpoint::tests::{key, row};
     use crate::endpoints::retry::tests::default_policy;
     use crate::intake::frame::Frame;
@@ -225,5 +229,34 @@ mod tests {
         assert!(waiting.take_impatient(&permits).is_empty());
         tokio::time::advance(FOR_WORKER).await;
         assert_eq!(positions(&waiting.take_impatient(&permits)), [0]);
+    }
+
+    #[test]
+    fn an_event_whose_endpoint_has_another_gate_by_now_waits_at_that_one() {
+        let (permits, frame, mut row) = (Permits::new(4), Frame::sample(), row());
+        let mut endpoint = |known: Option<&Endpoint>, max_in_flight| {
+            row.max_in_flight = max_in_flight;
+            let endpoint = row.endpoint(known, &key(), &default_policy());
+            Arc::new(endpoint.unwrap())
+        };
+        let before = endpoint(None, 1);
+        let after = endpoint(Some(&*before), 2);
+        let mut waiting = Waiting::new();
+        let mut add = |endpoint: &Arc<Endpoint>| {
+            let lack = Lack {
+                endpoint: endpoint.clone(),
+                permits: 1,
+            };
+            waiting.add(vec![(event(&frame, 0), lack)]);
+            let other = Waiter::default();
+            [&before, &after].map(|endpoint| permits.free_for(&endpoint.gate, &other))
+        };
+        assert_eq!(add(&before), [0, 2]);
+        assert_eq!(add(&after), [0, 0]);
+        assert_eq!(waiting.take_next(&permits).len(), 2);
+        waiting.line_up();
+        let other = Waiter::default();
+        assert_eq!(permits.free_for(&before.gate, &other), 1);
+        assert_eq!(permits.free_for(&after.gate, &other), 2);
     }
 }

@@ -108,7 +108,7 @@ impl Permits {
             None
         };
         if permit.is_none() {
-            gate.set_backlogged(true);
+            gate.overflow();
         }
         permit
     }
@@ -117,7 +117,7 @@ impl Permits {
     /// may have searched the table and let newer events pass.
     pub(crate) fn note_waiting(&self, id: EndpointId, gate: &Gate) {
         self.note_due(id, Duration::ZERO);
-        gate.set_backlogged(true);
+        gate.overflow();
         if gate.available() > 0 && !gate.is_held() {
             self.wake_claimer();
         }

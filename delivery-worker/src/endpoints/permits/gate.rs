@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::endpoints::permits::queue::{Queue, Waiter};
 
-/// How long a backlog counts as one of a moment.
-pub(super) const MOMENT: Duration = Duration::from_secs(1);
+/// How long a backlog that intake has begun counts as one of a moment.
+pub(super) const MOMENT: Duration = Duration::from_secs(2);
 
 /// Deliveries a second that a quick receiver would take at least.
 const QUICK: u64 = 2_000;
@@ -40,8 +40,8 @@ pub(crate) struct Gate {
     pub(super) queue: Queue,
     // Due deliveries wait in the table. New events queue up behind them, and a freed permit wakes the claimer.
     pub(super) backlogged: AtomicBool,
-    // When that last became true.
-    backlogged_at: Mutex<Option<Instant>>,
+    // When intake last found nothing there and wrote some: what lay there before it takes longer to be sent.
+    overflowed_at: Mutex<Option<Instant>>,
     // The endpoint fails, or its receiver asked to wait: all its deliveries go through the table, where probes are chosen.
     held: AtomicBool,
     // When a delivery last failed.
@@ -61,7 +61,7 @@ impl Gate {
             leases: Arc::new(Semaphore::new(2 * slots)),
             queue: Queue::new(),
             backlogged: AtomicBool::new(false),
-            backlogged_at: Mutex::new(None),
+            overflowed_at: Mutex::new(None),
             held: AtomicBool::new(false),
             failed: Mutex::new(None),
             answer_micros: AtomicU64::new(0),
@@ -81,11 +81,16 @@ impl Gate {
 
     /// Says whether due deliveries of this endpoint wait in the table. A hint: the table is searched anyway.
     pub(crate) fn set_backlogged(&self, backlogged: bool) {
-        if self.backlogged.swap(backlogged, Ordering::Relaxed) != backlogged && backlogged {
-            *locked(&self.backlogged_at) = Some(Instant::now());
-        }
+        self.backlogged.store(backlogged, Ordering::Relaxed);
         if !backlogged {
             self.wake_waiter();
+        }
+    }
+
+    /// Says that intake leaves one there which found no permit.
+    pub(super) fn overflow(&self) {
+        if !self.backlogged.swap(true, Ordering::Relaxed) {
+            *locked(&self.overflowed_at) = Some(Instant::now());
         }
     }
 
@@ -105,9 +110,9 @@ impl Gate {
         !self.backlogged.load(Ordering::Relaxed) && !self.is_held()
     }
 
-    /// Whether new events may start at once, or soon: what waits in the table does so since a moment ago, and may soon be sent.
+    /// Whether new events may start at once, or soon: what waits in the table came there a moment ago, and may soon be sent.
     pub(crate) fn takes_new_soon(&self) -> bool {
-        let is_moments = || locked(&self.backlogged_at).is_some_and(|at| at.elapsed() < MOMENT);
+        let is_moments = || locked(&self.overflowed_at).is_some_and(|at| at.elapsed() < MOMENT);
         !self.is_held() && (self.takes_new() || is_moments())
     }
 

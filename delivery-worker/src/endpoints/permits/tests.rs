@@ -177,17 +177,21 @@ async fn new_events_wait_for_a_backlog_of_a_moment_and_not_for_an_older_one() {
     let gate = Gate::new(1);
     assert!(gate.takes_new() && gate.takes_new_soon());
     for _ in 0..2 {
-        gate.set_backlogged(true);
+        gate.overflow();
         assert!(!gate.takes_new() && gate.takes_new_soon());
         tokio::time::advance(MOMENT / 2).await;
         // Others come into the table.
-        gate.set_backlogged(true);
+        gate.overflow();
         assert!(gate.takes_new_soon());
         tokio::time::advance(MOMENT / 2).await;
         assert!(!gate.takes_new_soon());
         gate.set_backlogged(false);
         assert!(gate.takes_new_soon());
     }
+    gate.set_backlogged(true);
+    gate.overflow();
+    assert!(!gate.takes_new_soon(), "intake has added to what was there");
+    gate.set_backlogged(false);
     gate.set_held(true);
     assert!(!gate.takes_new_soon());
 }

@@ -20,7 +20,7 @@ const FOR_RECEIVER: Duration = Duration::from_millis(100);
 /// How long they wait when the receiver would take them now or very soon, and only this worker or the database keeps them back:
 /// results are not stored, other events are first, or older deliveries are still in the table. In the table they would only add
 /// to the work. Meanwhile other frames of the stream may have to wait too.
-const FOR_WORKER: Duration = Duration::from_millis(500);
+const FOR_WORKER: Duration = Duration::from_secs(1);
 
 /// How often to look whether events that have begun can be stored before the others, and how often while some wait.
 const LOOK: Duration = Duration::from_millis(10);

@@ -12,6 +12,7 @@ use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::{Permit, Permits, Waiter};
 use crate::endpoints::subscribers::Taker;
 use crate::intake::early::Early;
+use crate::intake::early::lack::Lack;
 use crate::intake::frame::Located;
 use crate::slices::Slices;
 use crate::store::events::NewDelivery;
@@ -56,15 +57,6 @@ pub(crate) enum Beginning {
     /// Something else keeps it: only the claimer may start one of its deliveries, or older events have waited in the table for
     /// longer.
     Cannot,
-}
-
-/// What keeps an event waiting.
-#[derive(Debug)]
-pub(crate) struct Lack {
-    /// The endpoint that had no permit for it. If several had none, the last of them.
-    pub endpoint: Arc<Endpoint>,
-    /// How many of the worker's permits it needs, one for each delivery.
-    pub permits: usize,
 }
 
 impl Beginning {

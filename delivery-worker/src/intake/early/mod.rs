@@ -6,12 +6,13 @@
 //! than permits. An event begins early only if nobody can have stored it yet and nothing else depends on it: see
 //! [`Early::may_begin`].
 //!
-//! The files in this folder and those beside it belong together: `plan` and `write` import this file, and `begin`, `course` and
-//! `waiting` import them.
+//! The files in this folder and those beside it belong together: `plan` and `write` import this file, and `begin` and `course`
+//! import them.
 
 pub(crate) mod begun;
 pub(crate) mod begin;
 mod course;
+pub(crate) mod lack;
 pub(crate) mod patient;
 mod waiting;
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::endpoints::permits::{Gate, Permits, Waiter};
+use crate::intake::early::lack::Lack;
 use crate::intake::frame::Located;
-use crate::intake::plan::Lack;
 
 /// How long events wait for a receiver that already has as many deliveries as it may have, or for more permits than the worker has
 /// left.

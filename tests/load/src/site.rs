@@ -26,8 +26,8 @@ const REQUESTS_PER_MINUTE: u32 = 60_000_000;
 /// How long workers may take to store what waits.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Room for all events of one measurement of `ingest-api` alone.
-const STREAM_BYTES: &str = "5000000000";
+/// Room for all events of one measurement of `ingest-api` alone, in all streams together.
+const STREAM_BYTES: u32 = 4_000_000_000;
 
 /// What a [`Site`] consists of.
 #[derive(Clone, Debug)]
@@ -95,7 +95,10 @@ impl Site {
             program: options.program.clone(),
             ingest_env: env(&[
                 ("EVENT_STREAMS", &options.streams.to_string()),
-                ("EVENT_STREAM_MAX_BYTES", STREAM_BYTES),
+                (
+                    "EVENT_STREAM_MAX_BYTES",
+                    &(STREAM_BYTES / options.streams).to_string(),
+                ),
                 ("EVENT_STREAM_REPLICAS", &options.nats_nodes.to_string()),
             ]),
             worker_env: env(&[]),

@@ -178,7 +178,13 @@ impl Permit {
     /// recorded stay bounded.
     pub(crate) fn leave_endpoint(&mut self) {
         self.slot = None;
-        if self.gate.backlogged.load(Ordering::Relaxed) {
+        self.wake(false);
+    }
+
+    /// Wakes who may use what was freed: the claimer when deliveries wait in the table or some endpoint is `starved`, otherwise new
+    /// events that wait.
+    fn wake(&self, starved: bool) {
+        if starved || self.gate.backlogged.load(Ordering::Relaxed) {
             self.wakeup.notify.notify_one();
         } else {
             self.gate.wake_waiter();
@@ -191,11 +197,7 @@ impl Drop for Permit {
         // Freed first, so that whoever is woken finds it.
         (self.slot, self.lease) = (None, None);
         let starved = self.wakeup.starved.swap(false, Ordering::SeqCst);
-        if starved || self.gate.backlogged.load(Ordering::Relaxed) {
-            self.wakeup.notify.notify_one();
-        } else {
-            self.gate.wake_waiter();
-        }
+        self.wake(starved);
     }
 }
 

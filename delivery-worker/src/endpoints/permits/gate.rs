@@ -59,7 +59,7 @@ impl Gate {
             most_leases: 2 * slots,
             slots: Arc::new(Semaphore::new(slots)),
             leases: Arc::new(Semaphore::new(2 * slots)),
-            queue: Queue::new(),
+            queue: Queue::default(),
             backlogged: AtomicBool::new(false),
             overflowed_at: Mutex::new(None),
             held: AtomicBool::new(false),

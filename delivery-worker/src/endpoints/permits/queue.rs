@@ -26,30 +26,22 @@ impl Waiter {
 pub(super) struct Queue {
     waiters: Mutex<VecDeque<Waiter>>,
     // A hint, so that nobody takes the lock of an empty queue.
-    is_empty: AtomicBool,
+    is_occupied: AtomicBool,
 }
 
 impl Queue {
-    /// Nobody is in it.
-    pub(super) fn new() -> Self {
-        Self {
-            waiters: Mutex::default(),
-            is_empty: AtomicBool::new(true),
-        }
-    }
-
     /// Puts one at the end that is not in it.
     pub(super) fn enter(&self, waiter: &Waiter) {
         let mut waiters = self.waiters();
         waiters.push_back(waiter.clone());
-        self.is_empty.store(false, Ordering::SeqCst);
+        self.is_occupied.store(true, Ordering::SeqCst);
     }
 
     /// Takes one out.
     pub(super) fn leave(&self, waiter: &Waiter) {
         let mut waiters = self.waiters();
         waiters.retain(|other| !other.is(waiter));
-        self.is_empty.store(waiters.is_empty(), Ordering::SeqCst);
+        self.is_occupied.store(!waiters.is_empty(), Ordering::SeqCst);
     }
 
     /// Whether nobody is before this one, which may be in it or not.
@@ -65,7 +57,7 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.is_empty.load(Ordering::SeqCst)
+        !self.is_occupied.load(Ordering::SeqCst)
     }
 
     fn waiters(&self) -> MutexGuard<'_, VecDeque<Waiter>> {

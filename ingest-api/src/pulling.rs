@@ -26,6 +26,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Waiters {
     endpoints: DashMap<EndpointId, (OrgId, Arc<Notify>)>,
+    /// Notified whenever somebody comes.
+    entered: Notify,
     stop: CancellationToken,
 }
 
@@ -34,6 +36,7 @@ impl Waiters {
     pub(crate) fn new(stop: CancellationToken) -> Self {
         Self {
             endpoints: DashMap::new(),
+            entered: Notify::new(),
             stop,
         }
     }
@@ -43,6 +46,7 @@ impl Waiters {
         metrics::gauge!("penstock_pulls_waiting").increment(1);
         let entry = self.endpoints.entry(endpoint_id);
         let due = entry.or_insert_with(|| (org_id, Arc::default())).1.clone();
+        self.entered.notify_one();
         Place {
             waiters: self,
             endpoint_id,
@@ -64,6 +68,7 @@ impl Waiters {
                 .map(|entry| (entry.0, *entry.key()))
                 .collect();
             if waiting.is_empty() {
+                let _ = self.stop.run_until_cancelled(self.entered.notified()).await;
                 continue;
             }
             match store.find_due_to_pull(&waiting).await {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::db::SESSION_SETTINGS;
 use shared::db::limited::LimitedPool;
+use shared::db::{self, SESSION_SETTINGS};
 use shared::process::nats::Nats;
 use shared::process::replicas::Replicas;
 use shared::process::shutdown::Tasks;
@@ -68,7 +68,7 @@ impl Worker {
         groups: &Groups,
         traces: Option<Traces>,
     ) -> anyhow::Result<Self> {
-        let pool = shared::db::pool(
+        let pool = db::pool(
             "delivery-worker",
             &config.database,
             config.database_connections,
@@ -212,10 +212,9 @@ async fn look_regularly(
         metrics::gauge!("penstock_deliveries_in_flight").set(in_use);
         let most = u32::try_from(permits.most()).unwrap_or(u32::MAX);
         metrics::gauge!("penstock_deliveries_in_flight_max").set(most);
-        shared::db::show_pool("worker", &pool);
-        // The pool asks Postgres whether the connection works.
-        if let Some(connection) = stop.run_until_cancelled(pool.acquire()).await {
-            readiness.set(DATABASE_READY, connection.is_ok());
+        db::show_pool("worker", &pool);
+        if let Some(is_ready) = stop.run_until_cancelled(db::answers(&pool)).await {
+            readiness.set(DATABASE_READY, is_ready);
         }
     }
     Ok(())

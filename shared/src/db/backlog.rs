@@ -68,9 +68,8 @@ pub async fn follow(
     let mut is_known = true;
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let look = async {
-            let connection = pool.acquire().await;
-            telemetry::set_dependency(POSTGRES, connection.is_ok());
-            within(PATIENCE, read(connection?)).await
+            telemetry::set_dependency(POSTGRES, db::answers(&pool).await);
+            within(PATIENCE, read(pool.acquire().await?)).await
         };
         match stop.run_until_cancelled(look).await {
             None => break,

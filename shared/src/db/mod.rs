@@ -28,6 +28,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// new one.
 const IDLE_PING_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A connection that was given back this short a time ago worked then, so nobody asks again.
+const SEEN_TO_WORK: Duration = Duration::from_secs(1);
+
 /// How long a connection that is given back may still be busy with a statement that nobody waits for any more. Postgres
 /// notices some seconds later that a connection was closed, and runs its statement until then.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +70,7 @@ pub fn pool(
         .acquire_timeout(ACQUIRE_TIMEOUT)
         // The pool's own look has no limit: a connection to a host that has vanished would keep its place for ever.
         .test_before_acquire(false)
-        .before_acquire(|connection, _| Box::pin(works(connection, IDLE_PING_TIMEOUT)))
+        .before_acquire(|connection, about| Box::pin(works_still(connection, about.idle_for)))
         .after_release(|connection, _| Box::pin(works(connection, RELEASE_TIMEOUT)))
         .connect_lazy_with(options))
 }
@@ -80,6 +83,21 @@ pub fn show_pool(name: &'static str, pool: &PgPool) {
     metrics::gauge!("penstock_database_connections_in_use", "pool" => name).set(in_use);
     metrics::gauge!("penstock_database_connections_idle", "pool" => name).set(idle);
     metrics::gauge!("penstock_database_max_connections", "pool" => name).set(most);
+}
+
+/// Whether Postgres answers. It has three seconds, also for a new connection.
+pub async fn answers(pool: &PgPool) -> bool {
+    // Boxed: it is large.
+    let asking = Box::pin(async { pool.acquire().await?.ping().await });
+    within(ACQUIRE_TIMEOUT, asking).await.is_ok()
+}
+
+/// Whether a connection that was not used for this long works; an error when it does not.
+async fn works_still(connection: &mut PgConnection, idle: Duration) -> Result<bool, sqlx::Error> {
+    if idle < SEEN_TO_WORK {
+        return Ok(true);
+    }
+    works(connection, IDLE_PING_TIMEOUT).await
 }
 
 /// Whether a connection works; an error, upon which the pool closes it, when it does not.

@@ -55,10 +55,11 @@ impl Flight<'_> {
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        const MAP_AND_SELF: usize = 2;
+        // Given up before the look: of several that leave at once, the last one to look sees none of the others.
+        drop(std::mem::take(&mut self.lock));
         self.flights
             .0
-            .remove_if(&self.digest, |_, lock| Arc::strong_count(lock) <= MAP_AND_SELF);
+            .remove_if(&self.digest, |_, lock| Arc::strong_count(lock) == 1);
     }
 }
 
@@ -93,5 +94,44 @@ impl Turn<'_> {
                 retry_after,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn of_two_that_leave_at_once_the_last_one_removes_the_entry() {
+        const ROUNDS: u16 = 10_000;
+        let (flights, together) = (Flights::default(), Barrier::new(2));
+        let enter_and_leave = || {
+            for round in 0..ROUNDS {
+                let mut digest = [0; 32];
+                digest[..2].copy_from_slice(&round.to_be_bytes());
+                let flight = flights.enter(digest);
+                together.wait();
+                drop(flight);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(enter_and_leave);
+            enter_and_leave();
+        });
+        assert!(flights.0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_entry_stays_while_somebody_waits_and_goes_with_the_last_one() {
+        let flights = Flights::default();
+        let (first, second) = (flights.enter([0; 32]), flights.enter([0; 32]));
+        let turn = first.turn().await;
+        drop(second);
+        assert_eq!(flights.0.len(), 1);
+        drop(turn);
+        drop(first);
+        assert!(flights.0.is_empty());
     }
 }

@@ -6,7 +6,7 @@
 //! its people look at lies there too.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::OrgId;
@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use crate::domain::session::{PortalSession, SessionId, TenantMark};
 use crate::keys::error::KeyError;
 use crate::keys::moment::Moment;
+use crate::keys::single_flight::Failure;
 use crate::store::{EndedRow, Store};
 
 /// How long what was read is good for.
@@ -33,6 +34,8 @@ pub(crate) struct EndedSessions {
 #[derive(Debug, Default)]
 struct Known {
     read_at: Option<Moment>,
+    /// The last reading that failed, for the requests that were waiting for it.
+    failure: Option<Failure>,
     /// Until when each one matters.
     sessions: HashMap<(Option<OrgId>, SessionId), UnixMicros>,
     /// Sessions of a tenant that were made up to then have ended.
@@ -74,18 +77,38 @@ impl EndedSessions {
         refuse(has_ended)
     }
 
-    /// Asks what is known, after reading what was ended lately. One request reads for all that wait.
     async fn ask(&self, question: impl FnOnce(&Known) -> bool) -> Result<bool, KeyError> {
-        let mut known = self.known.lock().await;
-        if known.read_at.is_none_or(|read_at| read_at.elapsed() > FRESH) {
-            let asked_at = Moment::now();
-            let within = known.read_at.map(|read_at| read_at.elapsed() + LATE);
-            let rows = self.store.ended_sessions(within).await?;
-            known.take(rows, UnixMicros::now());
-            known.read_at = Some(asked_at);
-        }
-        Ok(question(&known))
+        ask(&self.known, |within| self.store.ended_sessions(within), question).await
     }
+}
+
+/// Asks what is known, after reading what was ended lately. One request reads for all that wait, and they fail together.
+async fn ask<F>(
+    known: &Mutex<Known>,
+    read: impl FnOnce(Option<Duration>) -> F,
+    question: impl FnOnce(&Known) -> bool,
+) -> Result<bool, KeyError>
+where
+    F: Future<Output = Result<Vec<EndedRow>, sqlx::Error>>,
+{
+    let waits_since = Instant::now();
+    let mut known = known.lock().await;
+    if known.read_at.is_none_or(|read_at| read_at.elapsed() > FRESH) {
+        if let Some(failure) = &known.failure {
+            failure.share(waits_since)?;
+        }
+        let asked_at = Moment::now();
+        let within = known.read_at.map(|read_at| read_at.elapsed() + LATE);
+        match read(within).await.map_err(KeyError::from) {
+            Ok(rows) => known.take(rows, UnixMicros::now()),
+            Err(error) => {
+                known.failure = Failure::of(&error);
+                return Err(error);
+            }
+        }
+        known.read_at = Some(asked_at);
+    }
+    Ok(question(&known))
 }
 
 impl Known {
@@ -125,6 +148,8 @@ fn refuse(has_ended: bool) -> Result<(), KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use time::OffsetDateTime;
 
     use super::*;
@@ -178,5 +203,25 @@ mod tests {
             (1, 0, 0),
             "old ends are forgotten"
         );
+    }
+
+    #[tokio::test]
+    async fn requests_that_wait_for_a_reading_fail_with_it_and_a_later_one_reads_again() {
+        let (known, readings) = (Mutex::default(), Cell::new(0));
+        let fail = |_| {
+            readings.set(readings.get() + 1);
+            async {
+                tokio::task::yield_now().await;
+                Err(sqlx::Error::PoolTimedOut)
+            }
+        };
+        let asking = || ask(&known, fail, |_| true);
+        let (one, two, three) = tokio::join!(asking(), asking(), asking());
+        for answer in [one, two, three] {
+            assert!(matches!(answer, Err(KeyError::Unavailable { .. })), "{answer:?}");
+        }
+        assert_eq!(readings.get(), 1);
+        assert!(asking().await.is_err());
+        assert_eq!(readings.get(), 2);
     }
 }

@@ -15,10 +15,38 @@ pub(crate) struct Flights(DashMap<Digest, Arc<Mutex<Option<Failure>>>>);
 
 /// A look-up that could not be made.
 #[derive(Debug)]
-struct Failure {
+pub(super) struct Failure {
     at: Instant,
     reason: &'static str,
     retry_after: u64,
+}
+
+impl Failure {
+    /// Of a look-up that ends now. None when the error may be about one request or one key alone.
+    pub(super) fn of(error: &KeyError) -> Option<Self> {
+        let KeyError::Unavailable { reason, retry_after } = *error else {
+            return None;
+        };
+        Some(Self {
+            at: Instant::now(),
+            reason,
+            retry_after,
+        })
+    }
+
+    /// Fails who was waiting when the look-up failed: its own would only fail later.
+    ///
+    /// # Errors
+    /// With the same reason.
+    pub(super) fn share(&self, waits_since: Instant) -> Result<(), KeyError> {
+        if self.at < waits_since {
+            return Ok(());
+        }
+        Err(KeyError::Unavailable {
+            reason: self.reason,
+            retry_after: self.retry_after,
+        })
+    }
 }
 
 impl Flights {
@@ -71,28 +99,19 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Fails like the last look-up, if this request was waiting when that one failed: its own would only fail later.
+    /// Fails like the last look-up, if this request was waiting when that one failed.
     ///
     /// # Errors
     /// With the same reason.
     pub(crate) fn failed_meanwhile(&self) -> Result<(), KeyError> {
-        match &*self.failure {
-            Some(failure) if failure.at >= self.entered_at => Err(KeyError::Unavailable {
-                reason: failure.reason,
-                retry_after: failure.retry_after,
-            }),
-            _ => Ok(()),
-        }
+        let failure = self.failure.as_ref();
+        failure.map_or(Ok(()), |failure| failure.share(self.entered_at))
     }
 
     /// Stores an error for the requests that wait, if it is about neither this request nor this key.
     pub(crate) fn fail(&mut self, error: &KeyError) {
-        if let KeyError::Unavailable { reason, retry_after } = *error {
-            *self.failure = Some(Failure {
-                at: Instant::now(),
-                reason,
-                retry_after,
-            });
+        if let Some(failure) = Failure::of(error) {
+            *self.failure = Some(failure);
         }
     }
 }

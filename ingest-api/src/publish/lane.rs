@@ -5,6 +5,7 @@
 //! message since, or hold it in memory that a power loss takes. A frame that is stored twice changes nothing, because
 //! workers store each event once.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,35 +50,31 @@ impl Sending {
         }
     }
 
-    /// Sends one frame until it is acknowledged or its oldest event's deadline has come.
+    /// Sends one frame until it is acknowledged, or until nobody waits for it any more: each event is answered when its own
+    /// deadline comes, and leaves the frame.
     ///
     /// # Errors
-    /// [`PublishError`]; the frame may be stored all the same.
-    pub(crate) async fn publish(&mut self, frame: &[Pending]) -> Result<(), PublishError> {
+    /// [`PublishError`], for the events that are left; they may be stored all the same.
+    pub(crate) async fn publish(&mut self, frame: &mut Vec<Pending>) -> Result<(), PublishError> {
         let started = Instant::now();
-        let deadline = frame
-            .iter()
-            .map(|pending| pending.deadline)
-            .min()
-            .unwrap_or(started);
         let mut message = Message::new(frame);
         metrics::histogram!("penstock_publish_frame_events")
             .record(f64::from(u32::try_from(frame.len()).unwrap_or(u32::MAX)));
         loop {
-            let outcome = timeout_at(deadline, self.send_once(&message)).await;
+            let outcome = while_awaited(frame, self.send_once(&message)).await;
             match outcome {
-                Ok(Sent::Acknowledged(ack)) => {
+                Some(Sent::Acknowledged(ack)) => {
                     log(&message, &ack);
                     self.tally.note_stored();
                     metrics::histogram!("penstock_publish_duration_seconds").record(started.elapsed());
                     return Ok(());
                 }
-                Ok(Sent::Full) => return Err(PublishError::Full),
-                Ok(Sent::Unknown) => {
+                Some(Sent::Full) => return Err(PublishError::Full),
+                Some(Sent::Unknown) => {
                     message.headers.insert(frame::RESENT_HEADER, "1");
                     metrics::counter!("penstock_publish_resends_total").increment(1);
                 }
-                Err(_) => {
+                None => {
                     self.tally.note_missed();
                     return Err(PublishError::TimedOut);
                 }
@@ -112,6 +109,22 @@ impl Sending {
             }
         }
     }
+}
+
+/// What comes of `sending`, or None when the deadlines of all of the frame's events come before. One whose deadline comes is
+/// answered and leaves the frame.
+async fn while_awaited<T>(frame: &mut Vec<Pending>, sending: impl Future<Output = T>) -> Option<T> {
+    let mut sending = pin!(sending);
+    while let Some(deadline) = frame.iter().map(|pending| pending.deadline).min() {
+        if let Ok(sent) = timeout_at(deadline, sending.as_mut()).await {
+            return Some(sent);
+        }
+        let now = Instant::now();
+        for late in frame.extract_if(.., |pending| pending.deadline <= now) {
+            let _ = late.answer.send(Err(PublishError::TimedOut));
+        }
+    }
+    None
 }
 
 enum Sent {
@@ -158,5 +171,46 @@ impl Message {
             payload: frame::encode(events),
             headers,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::sync::oneshot::error::TryRecvError;
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// An event's end of what tells its request.
+    type Answered = oneshot::Receiver<Result<(), PublishError>>;
+
+    /// An event whose request waits for so many seconds.
+    fn event(seconds: u32) -> (Pending, Answered) {
+        let sample = Pending::sample(&Arc::new(Semaphore::new(1)));
+        let (answer, answered) = oneshot::channel();
+        let event = Pending {
+            answer,
+            deadline: sample.arrived + SECOND * seconds,
+            ..sample
+        };
+        (event, answered)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_came_later_waits_on_when_the_time_of_the_oldest_is_over() {
+        let ((oldest, mut answered), (newest, mut answered_later)) = (event(1), event(2));
+        let mut frame = vec![oldest, newest];
+        let sent = while_awaited(&mut frame, tokio::time::sleep(SECOND * 3 / 2)).await;
+        assert_eq!((sent, frame.len()), (Some(()), 1));
+        assert_eq!(answered.try_recv(), Ok(Err(PublishError::TimedOut)));
+        assert_eq!(answered_later.try_recv(), Err(TryRecvError::Empty));
+
+        let sent = while_awaited(&mut frame, pending::<()>()).await;
+        assert_eq!((sent, frame.len()), (None, 0));
+        assert_eq!(answered_later.try_recv(), Ok(Err(PublishError::TimedOut)));
     }
 }

@@ -141,8 +141,8 @@ impl Enqueued {
 
 /// One stream's publishing task.
 async fn lane(mut gathering: Gathering, mut sending: Sending, stop: CancellationToken) -> anyhow::Result<()> {
-    while let Some(frame) = gathering.next_frame(&stop).await {
-        let outcome = sending.publish(&frame).await;
+    while let Some(mut frame) = gathering.next_frame(&stop).await {
+        let outcome = sending.publish(&mut frame).await;
         for pending in frame {
             // A request that gave up has dropped its end; its event is stored all the same.
             let _ = pending.answer.send(outcome);

@@ -85,10 +85,7 @@ impl Sending {
     async fn send_once(&mut self, message: &Message) -> Sent {
         // A command that is queued while the connection is away would go out long after its requests were
         // answered 503; so wait here instead.
-        self.connections.mark_unchanged();
-        if !self.nats.is_connected() {
-            self.connections.changed().await;
-        }
+        self.nats.until_connected(&mut self.connections).await;
         let (payload, headers) = (message.payload.clone(), message.headers.clone());
         let acknowledged = send(&self.jetstream, &self.subject, payload, headers);
         let outcome = tokio::select! {

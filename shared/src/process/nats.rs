@@ -9,6 +9,7 @@ use async_nats::jetstream::context::{AccountErrorKind, ContextBuilder};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::process::nats_credentials::Credentials;
@@ -27,6 +28,9 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
 /// How often the connection is looked at, for the readiness.
 const CONNECTION_CHECK: Duration = Duration::from_millis(200);
+
+/// How soon whoever waits for a connection looks again: the client tells of one a moment before it is up.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The readiness condition that [`Nats::watch`] keeps.
 pub const NATS_CONNECTED: &str = "NATS connection";
@@ -141,6 +145,11 @@ impl Nats {
         self.connections.clone()
     }
 
+    /// Waits until the connection is up. `connections` then tells of those that are made later; it may tell of this one too.
+    pub async fn until_connected(&self, connections: &mut Connections) {
+        until_up(connections, || self.is_connected()).await;
+    }
+
     /// Keeps the readiness in step with the connection, until the stop.
     ///
     /// # Errors
@@ -158,6 +167,13 @@ impl Nats {
             readiness.set(NATS_CONNECTED, is_connected);
             telemetry::set_dependency(telemetry::NATS, is_connected);
         }
+    }
+}
+
+async fn until_up(connections: &mut Connections, is_up: impl Fn() -> bool) {
+    connections.mark_unchanged();
+    while !is_up() {
+        let _ = timeout(LOOK_AGAIN, connections.changed()).await;
     }
 }
 
@@ -188,6 +204,8 @@ fn log(event: &Event) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use futures_util::FutureExt as _;
 
     use super::*;
@@ -210,5 +228,18 @@ mod tests {
         let mut connections = Connections(connections);
         drop(connected);
         assert!(connections.changed().now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_told_of_before_it_is_up_is_not_missed() {
+        let (connected, connections) = watch::channel(0);
+        let (mut connections, looks) = (Connections(connections), Cell::new(0));
+        take_note(&connected, &Event::Connected, |_| {});
+        let waiting = until_up(&mut connections, || {
+            looks.set(looks.get() + 1);
+            looks.get() > 1
+        });
+        assert_eq!(timeout(Duration::from_secs(1), waiting).await, Ok(()));
+        assert!(connections.changed().now_or_never().is_none(), "it was seen");
     }
 }

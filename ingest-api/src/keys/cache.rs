@@ -21,8 +21,9 @@ use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
 
 /// How long a change is kept: longer than any look-up takes, which waits a few seconds each for its turn, a connection and
-/// the answer.
-const CHANGE_MEMORY: Duration = Duration::from_secs(60);
+/// the answer; and longer than any answer goes on, which is two minutes. A client that takes nothing of its answer for a while
+/// puts off the next check of its key.
+const CHANGE_MEMORY: Duration = Duration::from_secs(180);
 
 /// When Postgres, which is asked twice a second, has not answered for this long, it counts as away.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -196,7 +197,7 @@ impl KeyCache {
         self.changes.contains_key(&KeyChange::Key(id.clone()))
     }
 
-    /// Whether a key was changed after `since`, as far as changes are kept: longer than any request waits.
+    /// Whether a key was changed after `since`, as far as changes are kept: longer than any request waits and any answer goes on.
     pub(crate) fn key_changed_since(&self, id: &KeyId, since: Moment) -> bool {
         let change = self.changes.get(&KeyChange::Key(id.clone()));
         change.is_some_and(|at| *at >= since)

@@ -79,6 +79,17 @@ fn an_outcome_that_was_asked_for_before_a_change_is_not_remembered() {
     );
 }
 
+#[test]
+fn a_change_is_known_for_as_long_as_an_answer_goes_on() {
+    const LONGEST_ANSWER: Duration = Duration::from_secs(120);
+    let cache = cache(10, Duration::from_secs(60));
+    let id: KeyId = ID.parse().unwrap();
+    let admitted_at = Moment::now() - LONGEST_ANSWER;
+    cache.changes.insert(KeyChange::Key(id.clone()), admitted_at);
+    cache.sweep();
+    assert!(cache.key_changed_since(&id, admitted_at));
+}
+
 /// What two threads can do to each other, step by step: one removes an entry, and before it drops its id the
 /// other remembers the key again.
 #[test]

@@ -8,6 +8,7 @@ use shared::domain::id::OrgId;
 use super::Admitted;
 use crate::app::App;
 use crate::domain::grant::Grant;
+use crate::domain::limit::Limit;
 use crate::http::error::ApiError;
 use crate::limits::gcra::Decision;
 use crate::limits::limiter::AccountId;
@@ -20,21 +21,33 @@ impl Admitted {
     /// # Errors
     /// 429 when the limit has less left; 422 when the whole limit is less than that.
     pub(crate) fn charge(&self, cost: u64) -> Result<(), ApiError> {
-        let grant = &self.0.key.grant;
-        if cost >= grant.limit.get() {
+        let whole = self.lowest_limit().get();
+        if cost >= whole {
             let detail = format!(
-                "costs {} requests of a rate limit of {} a minute: send it in parts",
+                "costs {} requests of a rate limit of {whole} a minute: send it in parts",
                 cost.saturating_add(1),
-                grant.limit.get(),
             );
             return Err(ApiError::invalid("body", detail));
         }
+        let grant = &self.0.key.grant;
         let mut decision = check_limits(&self.0.app, grant, cost);
         if !decision.admitted {
             decision = decision.for_a_repeat();
         }
         *self.0.decision.lock().unwrap_or_else(PoisonError::into_inner) = decision;
         within_limit(&decision)
+    }
+
+    /// The organisation's limit, or that of the tenant that the key is bound to if it is lower.
+    fn lowest_limit(&self) -> Limit {
+        let Grant { realm, limit, .. } = &self.0.key.grant;
+        let of_tenant = realm.tenant().and_then(|tenant| {
+            let account = || AccountId::of_tenant(realm.org_id, tenant);
+            self.0.app.tenant_limits.find(account)
+        });
+        of_tenant.map_or(*limit, |(_, own)| {
+            std::cmp::min_by_key(own, *limit, |limit| limit.get())
+        })
     }
 
     /// Takes one request out of the own limit of a tenant that the key is not bound to.

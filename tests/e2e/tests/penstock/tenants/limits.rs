@@ -110,6 +110,29 @@ async fn the_headers_show_the_limit_that_is_nearer_and_a_batch_is_refused_event_
     world.finish().await;
 }
 
+#[tokio::test]
+async fn a_batch_that_a_tenants_limit_can_never_admit_is_not_told_to_wait() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    let fields = json!({"rate_limit_per_minute": 5});
+    tenant(&world, &organization, "small", fields).await;
+    let key = bound(&world, &organization, "small").await;
+    until_limited(&world, &key, 0, 5).await;
+    let batch = vec![json!({"type": "a", "data": 1}); 6];
+    let answer = world
+        .producer(&key)
+        .post("/v1/events/batch")
+        .json(&batch)
+        .send()
+        .await;
+    let answer = answer.expect("ingest-api answers");
+    assert_eq!(answer.status(), 422);
+    let problem: Value = answer.json().await.expect("the answer is JSON");
+    let detail = "costs 6 requests of a rate limit of 5 a minute: send it in parts";
+    assert_eq!(problem["errors"], json!([{"field": "body", "detail": detail}]));
+    world.finish().await;
+}
+
 /// Sends until this many events of a tenant were refused.
 async fn until_refused(producer: &Producer, uid: &str, mut refusals: usize) {
     while refusals > 0 {

@@ -1,8 +1,8 @@
 //! The ingest API: takes events in over HTTP and answers 202 once NATS JetStream has them on disk.
 //!
 //! It is stateless: what it holds in memory (verified keys, rate-limit state) can be lost at any time, and any
-//! number of replicas run behind any load balancer. The rooms stand from the inside out: words, store, keys, limits,
-//! events, publishing, pulling; then HTTP and the routes, which import them.
+//! number of replicas run behind any load balancer. The modules stand from the inside out: words, store, keys,
+//! limits, events, publishing, pulling, tailing; then HTTP, the routes and the console, which import them.
 
 // `println!` and `eprintln!` panic when nobody reads any more.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -1,9 +1,9 @@
 //! What Penstock's two services must agree on, and nothing else.
 //!
 //! `domain` holds the words that both services speak, `wire` what goes over NATS, `secret`, `hidden`, `signatures`,
-//! `credentials` and `egress` what guards a delivery, `shares` what keeps one owner from taking all of something, `db` the way
-//! to Postgres, `server` the HTTP server, and `process` what a service needs to start, to be watched and to stop, and `traces` the
-//! spans that it records. The first lines of each say what it is for.
+//! `credentials` and `egress` what guards a delivery, `shares` what keeps one owner from taking all of something, `template` the
+//! bodies that customers write, `db` the way to Postgres, `server` the HTTP server, `process` what a service needs to start, to be
+//! watched and to stop, and `traces` the spans that it records. The first lines of each say what it is for.
 //!
 //! # Glossary
 //!

@@ -1,4 +1,6 @@
 //! Chores: work that any worker repeats now and then.
+//!
+//! Imports `store` and `endpoints`, and of `intake` how far the streams are stored.
 
 pub(crate) mod notices;
 pub(crate) mod recoveries;

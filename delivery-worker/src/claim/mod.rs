@@ -3,6 +3,8 @@
 //!
 //! Claims are fair by endpoint: each endpoint with permits gets a few of its own due rows, so a million due rows of one
 //! endpoint do not slow the others. Rows that are not due cost no work: an endpoint is looked at when one may be due.
+//!
+//! Imports `store`, `endpoints`, `send` and `record`, and one function each of `intake` and `chores`.
 
 pub(crate) mod floors;
 

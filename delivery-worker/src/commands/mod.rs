@@ -1,6 +1,6 @@
 //! The commands that a person runs: they end by themselves.
 //!
-//! Imports `store` and `intake`.
+//! Imports `config` and `store`, and one file each of `intake` and `chores`.
 
 pub(crate) mod audit;
 pub(crate) mod explain;

@@ -1,6 +1,6 @@
 //! Endpoints as this worker knows them: what they want, how many deliveries they may have, when they are tried again.
 //!
-//! Imports `store`.
+//! Imports `store`, and of `send` how an endpoint's webhooks are rendered, signed and authenticated.
 
 pub(crate) mod endpoint;
 pub(crate) mod lazy;

@@ -1,4 +1,6 @@
 //! Recording results, in groups: while one group is being written the next gathers.
+//!
+//! Imports `store`, `endpoints` and `send`.
 
 pub(crate) mod results;
 pub(crate) mod health;

@@ -1,5 +1,7 @@
 //! Starting deliveries: each is a task that holds its permit and its lease, makes one attempt, and hands the
 //! result to the recorder.
+//!
+//! Imports `config` and `endpoints`, and the recorder of `record`.
 
 pub(crate) mod carried;
 pub(crate) mod body;

@@ -1,6 +1,6 @@
 //! The tables that several folders write: events, quarantine, partitions and usage, and the connections to Postgres.
 //!
-//! Imports nothing else of this crate.
+//! Imports nothing else of this crate but one type of `endpoints`.
 
 pub(crate) mod events;
 pub(crate) mod partitions;

@@ -1,4 +1,6 @@
 //! What an ingest replica is told by its environment.
+//!
+//! Imports nothing else of this crate.
 
 mod admin_token;
 mod keys;

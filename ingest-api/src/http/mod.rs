@@ -1,6 +1,6 @@
 //! The parts that all routes share: errors, extractors, admission, rooms for bodies and answers, headers and metrics.
 //!
-//! Imports the rooms below the routes; the routes import it.
+//! Imports `app` and what stands below the routes; the routes import it.
 
 pub(crate) mod error;
 pub(crate) mod causes;

@@ -1,6 +1,6 @@
 //! API keys: reading, checking and remembering them, and hearing of their changes.
 //!
-//! Imports `domain` and `store`. Knows no HTTP.
+//! Imports `config`, `domain` and `store`. Knows no HTTP.
 
 pub(crate) mod error;
 pub mod api_key;

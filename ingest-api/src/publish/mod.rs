@@ -5,6 +5,8 @@
 //! frame's acknowledgement releases all its requests and sends what has gathered as the next frame. Under load the next
 //! one waits a moment until it is as large as the one before: a frame costs this service, NATS and the workers many
 //! times what an event in it costs. A system that is not under [load](crate::publish::load) sends frames of one event, at once.
+//!
+//! Imports `config`. Knows no HTTP.
 
 pub(crate) mod error;
 mod arrivals;

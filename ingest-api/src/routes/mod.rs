@@ -1,4 +1,6 @@
 //! The handlers, by resource.
+//!
+//! Imports `app` and what stands below it.
 
 pub(crate) mod openapi;
 

@@ -1,6 +1,6 @@
 //! The ingest API's SQL, by resource.
 //!
-//! Imports `domain`.
+//! Imports `config` and `domain`. Knows no HTTP.
 
 mod error;
 mod key_lookups;

@@ -3,6 +3,8 @@
 //! While anyone listens, one task asks once a second for what is new, once for all listeners of a realm. What it finds goes
 //! into a bounded log, from which each listener reads at its own pace. Whoever falls behind the log is told how much it
 //! missed. Where nobody listens, nothing is asked.
+//!
+//! Imports `domain` and `store`. Knows no HTTP.
 
 pub(crate) mod item;
 pub(crate) mod log;

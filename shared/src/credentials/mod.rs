@@ -1,5 +1,7 @@
 //! What webhooks show a receiver besides their signature: a password, a token, a client certificate. The API checks by the
 //! same code as the workers use.
+//!
+//! Imports `domain`, `secret`, `hidden` and `egress`.
 
 pub mod certificate;
 

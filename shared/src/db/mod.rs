@@ -1,4 +1,6 @@
 //! The Postgres connection pool and the migrations, the same for both services.
+//!
+//! Imports `domain` and `process`.
 
 pub mod address;
 pub mod limited;

@@ -1,5 +1,7 @@
 //! Serving HTTP with the limits that `axum::serve` does not set: deadlines for request headers, for clients that do not
 //! take their answers, or take them slowly, and for idle connections, a cap on connections, and a bounded drain.
+//!
+//! Imports `process`.
 
 pub mod rules;
 mod limits;

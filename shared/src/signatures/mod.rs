@@ -1,5 +1,7 @@
 //! How an endpoint's webhooks are signed: up to three schemes at once, each until a time if its owner wants that. The API
 //! checks by the same code as the workers use.
+//!
+//! Imports `domain`, `secret` and `hidden`.
 
 pub mod template;
 pub mod hmac;

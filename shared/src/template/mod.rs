@@ -4,6 +4,8 @@
 //! and every item that is visited against [`FUEL`], so a template that never ends, or wants a string of a gigabyte, ends after
 //! some milliseconds and with some megabytes. Whoever renders does so beside the threads that send. What fuel does not bound
 //! is how deep a text, or what it makes, is nested: so both are read and dropped on a [stack](STACK_BYTES) of their own.
+//!
+//! Imports `domain` and `shares`.
 
 mod facts;
 mod json;

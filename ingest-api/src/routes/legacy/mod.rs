@@ -1,5 +1,5 @@
-//! The Zapier Triggers API of an older system, on top of this one, so that its clients keep working. All of its code is
-//! here, in `store/legacy.rs` and in the migrations that name the inbox and `zapier`.
+//! The Zapier Triggers API of an older system, on top of this one, so that its clients keep working. Its code is here,
+//! in `store/legacy.rs`, in `event/recent_ids.rs` and in the migrations that name the inbox and `zapier`.
 //!
 //! - Its events are ordinary events: they go through the same stream to the same endpoints, and show under
 //!   `/v1/events`. `dedup_id` is the idempotency key.

@@ -181,10 +181,18 @@ impl Intake {
         while outcome.is_ok() {
             let busy = open.len().saturating_sub(patient.count());
             let has_room = self.turns.is_alone() || busy < MANY_BUSY;
+            // Frames that have come wait until a batch ends.
+            let is_full = open.len() >= MAX_OPEN;
+            let next = async {
+                if is_full {
+                    match session.keep().await {}
+                }
+                session.next_batch(next_at, has_room).await
+            };
             tokio::select! {
                 () = bulky.stop().cancelled() => break,
                 Some(ended) = open.next() => outcome = Ended::keep(ended, held),
-                next = session.next_batch(next_at, has_room), if open.len() < MAX_OPEN => match next {
+                next = next => match next {
                     Ok((batch, then)) => {
                         crash::reach(Point::Fetched);
                         next_at = Instant::now() + pause::after(&batch);

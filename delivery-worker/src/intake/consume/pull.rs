@@ -1,5 +1,6 @@
 //! Asking NATS for the frames of one stream, and receiving them.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll, ready};
@@ -9,8 +10,9 @@ use anyhow::{Context as _, bail, ensure};
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{self, Message};
 use async_nats::{StatusCode, Subject, Subscriber};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use shared::process::nats::Nats;
+use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
 use crate::intake::consume::batch::MAX_BATCH_FRAMES;
@@ -37,6 +39,8 @@ pub(super) struct Frames {
     consumer: Arc<Consumer<pull::Config>>,
     inbox: Subject,
     subscriber: Subscriber,
+    /// What has come and was not taken when [`Self::waiting`] was asked.
+    seen: VecDeque<async_nats::Message>,
     requests: Requests,
     turn: Turn,
 }
@@ -58,6 +62,7 @@ impl Frames {
             consumer,
             inbox,
             subscriber: subscriber.context("cannot subscribe to frames")?,
+            seen: VecDeque::new(),
             requests: Requests::new(Instant::now()),
             turn,
         })
@@ -114,6 +119,20 @@ impl Frames {
         Ok(())
     }
 
+    /// The frames that have come and were not taken yet. They can be taken afterwards.
+    pub(super) fn waiting(&mut self) -> Vec<Message> {
+        while let Some(Some(message)) = unconstrained(self.subscriber.next()).now_or_never() {
+            self.seen.push_back(message);
+        }
+        let frames = self.seen.iter().filter(|message| end(message).is_none());
+        frames.map(|message| self.frame(message.clone())).collect()
+    }
+
+    fn frame(&self, message: async_nats::Message) -> Message {
+        let context = self.jetstream.clone();
+        Message { message, context }
+    }
+
     /// Notes the end of a request.
     ///
     /// # Errors
@@ -144,23 +163,31 @@ impl Stream for Frames {
     type Item = anyhow::Result<Option<Message>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(message) = ready!(self.subscriber.poll_next_unpin(context)) else {
+        let next = match self.seen.pop_front() {
+            Some(message) => Some(message),
+            None => ready!(self.subscriber.poll_next_unpin(context)),
+        };
+        let Some(message) = next else {
             return Poll::Ready(None);
         };
         self.requests.heard();
-        let next = match message.status {
-            None | Some(StatusCode::OK) => {
+        let next = match end(&message) {
+            None => {
                 self.requests.came();
                 if self.requests.is_look() {
                     self.turn.note_found();
                 }
-                let context = self.jetstream.clone();
-                Ok(Some(Message { message, context }))
+                Ok(Some(self.frame(message)))
             }
             Some(status) => self.ended(status, &message).map(|()| None),
         };
         Poll::Ready(Some(next))
     }
+}
+
+/// The status with which NATS ends a request. A frame has none.
+fn end(message: &async_nats::Message) -> Option<StatusCode> {
+    message.status.filter(|status| *status != StatusCode::OK)
 }
 
 /// Whether NATS would end the next request for this reason too.

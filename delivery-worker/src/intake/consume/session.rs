@@ -4,6 +4,7 @@
 //! frame by then: the server was started again without its streams, or the stream was made again. So an acknowledgement is sent
 //! only over the connection that brought the frame, and after a long wait only to the same consumer.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Session {
     pub known_through: u64,
     connections: Connections,
     frames: Frames,
+    /// When the server is to hear next that the frames that wait are worked on.
+    keep_at: Instant,
 }
 
 /// Tells the server what became of frames, over the connection that brought them. Clones are for frames that are stored in tasks
@@ -98,6 +101,7 @@ impl Session {
             known_through,
             connections,
             frames,
+            keep_at: Instant::now(),
         })
     }
 
@@ -131,6 +135,20 @@ impl Session {
                 }
                 () = tokio::time::sleep_until(wake_at) => self.frames.check()?,
             }
+        }
+    }
+
+    /// Takes no frames and never returns. It tells the server again and again that those that have come are worked on, so that it
+    /// offers them to nobody else: whoever got them too would begin them again. May be dropped while it waits.
+    pub(crate) async fn keep(&mut self) -> Infallible {
+        loop {
+            tokio::time::sleep_until(self.keep_at).await;
+            if self.acks.is_current() {
+                for message in self.frames.waiting() {
+                    let _ = message.ack_with(AckKind::Progress).await;
+                }
+            }
+            self.keep_at = Instant::now() + self.acks.keep_interval;
         }
     }
 

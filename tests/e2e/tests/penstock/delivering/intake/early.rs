@@ -72,8 +72,18 @@ async fn an_event_may_arrive_before_it_can_be_stored() {
     world.finish().await;
 }
 
-/// How long a worker may hold a frame in the next test.
+/// How long a worker may hold a frame in some of these tests.
 const ACK_WAIT: Duration = Duration::from_secs(6);
+
+/// Waits until the server has waited long enough for the acknowledgement of what was sent then.
+async fn until_time_is_over(sent: Instant) {
+    let time_over = sent + ACK_WAIT * 3 / 2;
+    until("the time for an acknowledgement to be over", async || {
+        let left = time_over.saturating_duration_since(Instant::now());
+        left.is_zero().then_some(()).ok_or(format!("{left:?} left"))
+    })
+    .await;
+}
 
 /// The server goes on counting how long a worker has held a frame. Another one would store it and deliver it again.
 #[tokio::test]
@@ -88,19 +98,50 @@ async fn a_frame_whose_events_have_begun_stays_with_its_worker_when_nats_restart
     let nats = world.stack_mut().nats_mut();
     nats.terminate(STOP_DEADLINE).await.unwrap();
     nats.start().await.unwrap();
-    let time_over = sent + ACK_WAIT * 3 / 2;
     let jetstream = world.jetstream().await;
-    until("the time for an acknowledgement to be over", async || {
-        let left = time_over.saturating_duration_since(Instant::now());
-        left.is_zero().then_some(()).ok_or(format!("{left:?} left"))
-    })
-    .await;
+    until_time_is_over(sent).await;
     let stream = jetstream.get_stream(stream::name(0)).await.unwrap();
     let consumer = stream.consumer_info(stream::CONSUMER).await.unwrap();
     assert_eq!(consumer.delivered.consumer_sequence, 1, "{consumer:?}");
     held.rollback().await.unwrap();
     world.until_deliveries_are(1, "delivered").await;
     assert_eq!(receiver.count(), 1);
+    world.finish().await;
+}
+
+/// A worker stores a number of batches at once. What it was handed besides has not begun, and would begin twice if it came again.
+#[tokio::test]
+async fn frames_that_wait_for_room_in_a_worker_stay_with_it() {
+    let ack_wait = format!("{}s", ACK_WAIT.as_secs());
+    let setup = setup().worker_env("INTAKE_ACK_WAIT", &ack_wait);
+    let mut world = setup.replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let fields = json!({"max_in_flight": 500});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    world.stack_mut().add_worker().await.expect("a worker starts");
+    let held = nothing_is_stored(&world).await;
+    let stream = world.jetstream().await.get_stream(stream::name(0)).await.unwrap();
+    let consumer = async || stream.consumer_info(stream::CONSUMER).await.unwrap();
+    let mut sent = 0;
+    until("the worker to take no more frames", async || {
+        for _ in 0..10 {
+            world.publish_events(&[with(&organization, None, None)]).await;
+        }
+        sent += 10;
+        match consumer().await.num_pending {
+            left if left > 50 => Ok(()),
+            left => Err(left.to_string()),
+        }
+    })
+    .await;
+    until_time_is_over(Instant::now()).await;
+    held.rollback().await.unwrap();
+    world.until_deliveries_are(sent, "delivered").await;
+    world.settle().await;
+    let handed_out = consumer().await.delivered;
+    assert_eq!(handed_out.consumer_sequence, handed_out.stream_sequence);
+    assert_eq!(receiver.count(), usize::try_from(sent).unwrap());
     world.finish().await;
 }
 

@@ -162,7 +162,8 @@ impl Early {
         let mut arriving = self.arriving.lock().await;
         arriving.close();
         let mut late: Vec<_> = self.begun().values_mut().flat_map(Begun::take_late).collect();
-        while let Ok(report) = arriving.try_recv() {
+        // `try_recv` would pass over one that is just being sent.
+        while let Some(report) = arriving.recv().await {
             late.push(report);
         }
         late

@@ -60,7 +60,10 @@ impl Floors {
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         loop {
             for _ in 0..LOOKS {
-                let changed = match self.refresh().await {
+                let Some(refreshed) = stop.run_until_cancelled(self.refresh()).await else {
+                    return Ok(());
+                };
+                let changed = match refreshed {
                     Ok(changed) => changed,
                     Err(error) => {
                         chores::pass_over("floors", error)?;
@@ -130,4 +133,40 @@ async fn write(pool: &LimitedPool, floors: &[Floor<'_>]) -> Result<bool, sqlx::E
     .execute(pool)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use shared::process::nats::NatsConfig;
+    use sqlx::postgres::PgPoolOptions;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_is_not_answered_ends_at_the_stop() {
+        // It takes connections and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let pool = PgPoolOptions::new().connect_lazy(&format!("postgres://nobody@{address}/none"));
+        let limited = LimitedPool::new(pool.unwrap(), Duration::from_mins(1));
+        let nats = NatsConfig {
+            nats_url: format!("nats://{address}"),
+            nats_credentials: None,
+            nats_password_file: None,
+        };
+        let floors = Floors {
+            nats: Nats::connect(&nats, "test").await.unwrap(),
+            database: WarmPool::new(limited),
+            permits: Permits::new(1),
+            requests: FloorRequests::default(),
+        };
+        let stop = CancellationToken::new();
+        let mut running = Box::pin(floors.run(stop.clone()));
+        assert!(running.as_mut().now_or_never().is_none());
+        stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(5), running).await;
+        ended.expect("it waits for no answer").unwrap();
+    }
 }

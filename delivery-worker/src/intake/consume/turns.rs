@@ -75,9 +75,11 @@ impl Turns {
         self.workers.count() == 1
     }
 
-    /// Only looks from now on, if there are other workers: they are to take the frames that are offered again after `pause`.
+    /// Only looks from now on, if there are other workers: they are to take the frames that are offered again after `pause`, and
+    /// those that are offered later.
     pub(crate) fn stand_aside(&self, now: Instant, pause: Duration) {
-        *self.aside_until() = Some(now + pause + STANDS_ASIDE);
+        let mut until = self.aside_until();
+        *until = (*until).max(Some(now + pause + STANDS_ASIDE));
     }
 
     fn aside_until(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -201,6 +203,17 @@ mod tests {
             assert_eq!(turn.listens(now + pause), listens, "{workers}");
             assert!(turn.listens(now + pause + STANDS_ASIDE));
         }
+    }
+
+    #[test]
+    fn frames_that_are_offered_again_soon_do_not_shorten_the_wait_for_those_that_come_later() {
+        let (pause, now) = (Duration::from_secs(5), Instant::now());
+        let turns = turns(2, 0, 1);
+        let turn = turns.of("EVENTS-0", now);
+        turns.stand_aside(now, pause);
+        turns.stand_aside(now, Duration::ZERO);
+        assert!(!turn.listens(now + pause));
+        assert!(turn.listens(now + pause + STANDS_ASIDE));
     }
 
     #[test]

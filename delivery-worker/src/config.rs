@@ -180,7 +180,7 @@ fn parse_since(text: &str) -> Result<OffsetDateTime, String> {
 #[derive(Args, Clone, Debug)]
 pub struct IntakeConfig {
     /// How long a worker may hold a frame before the stream gives it to another one.
-    #[arg(long, env, value_name = "INTAKE_ACK_WAIT", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, env, value_name = "INTAKE_ACK_WAIT", default_value = "10s", value_parser = nonzero_duration)]
     pub intake_ack_wait: Duration,
 
     /// The most that the payload filters of one event may take: a step is a condition, or 16 bytes of a filter. Deliveries
@@ -213,11 +213,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_interval_of_nothing_is_refused() {
-        let refused = Config::try_parse_from(["delivery-worker", "--claim-interval=0s"]);
-        let refused = refused.expect_err("zero is refused").to_string();
-        let words = "invalid value '0s' for '--claim-interval <CLAIM_INTERVAL>'";
-        assert!(refused.contains(words), "{refused}");
+    fn times_that_cannot_be_nothing_are_refused_when_they_are() {
+        for (name, variable) in [
+            ("claim-interval", "CLAIM_INTERVAL"),
+            ("intake-ack-wait", "INTAKE_ACK_WAIT"),
+        ] {
+            let refused = Config::try_parse_from(["delivery-worker".to_owned(), format!("--{name}=0s")]);
+            let refused = refused.expect_err("zero is refused").to_string();
+            let words = format!("invalid value '0s' for '--{name} <{variable}>'");
+            assert!(refused.contains(&words), "{refused}");
+        }
     }
 
     #[test]

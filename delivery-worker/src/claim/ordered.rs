@@ -111,13 +111,12 @@ pub(super) async fn claim(
             permits.wake_claimer();
         }
     }
-    let claimed = if ready.is_empty() {
-        Vec::new()
-    } else {
-        claimed::lease_heads(connection, &ready).await?
-    };
+    // What is leased must be sent, so nothing that may fail comes after it.
     park(connection, due.iter().filter(|due| due.behind).collect()).await?;
-    Ok(claimed)
+    if ready.is_empty() {
+        return Ok(Vec::new());
+    }
+    claimed::lease_heads(connection, &ready).await
 }
 
 fn page_length(share: &Share) -> i32 {

@@ -1,8 +1,9 @@
 //! Whichever way a delivery ends, the next one of its key follows.
 
-use e2e::{Answer, World};
+use e2e::{Answer, World, until};
+use shared::wire::frame;
 
-use super::{ordered_endpoint, read, send, taken};
+use super::{one, ordered_endpoint, publish, read, send, taken};
 use crate::setup;
 
 /// Waits until so many deliveries are parked behind others of their keys.
@@ -48,5 +49,45 @@ async fn whoever_ends_a_delivery_the_next_one_of_its_key_follows_and_one_that_is
     change(&world, 1, again).await;
     world.until_deliveries_are(3, "delivered").await;
     assert_eq!(taken(&receiver)["a"], [2, 3, 1]);
+    world.finish().await;
+}
+
+/// Waits until two more claims have failed: the second of them has begun in this time.
+async fn until_claims_fail(world: &World) {
+    let failed = || {
+        let log = world.stack().worker(0).log();
+        log.matches("cannot look for due deliveries").count()
+    };
+    let before = failed();
+    until("two claims to fail", async || match failed() - before {
+        0 | 1 => Err(format!("{before} before")),
+        _ => Ok(()),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_cannot_park_a_delivery_leases_none() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let (receiver, _) = ordered_endpoint(&mut world, &organization, "skip").await;
+    world
+        .execute(
+            "create function trouble() returns trigger language plpgsql as
+             $$ begin raise exception 'trouble' using errcode = 'XX000'; end $$;
+             create trigger trouble before update on deliveries for each row
+             when (new.parked and not old.parked) execute function trouble()",
+        )
+        .await;
+    let events = [one("a", 0), one("a", 1)];
+    publish(&world, &organization, frame::VERSION, &events).await;
+    let floors = "select count(*) from stream_floors where stored_through > 0";
+    world.until_count_is("the floor to be written", floors, 1).await;
+    until_claims_fail(&world).await;
+    let leased = "select count(*) from deliveries where lease_token is not null";
+    assert_eq!(world.count(leased).await, 0);
+    world.execute("drop trigger trouble on deliveries").await;
+    world.until_deliveries_are(2, "delivered").await;
+    assert_eq!(taken(&receiver)["a"], [0, 1]);
     world.finish().await;
 }

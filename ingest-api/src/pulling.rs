@@ -131,13 +131,12 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        const MAP_AND_SELF: usize = 2;
         metrics::gauge!("penstock_pulls_waiting").decrement(1);
+        // Given up before the look: of several that leave at once, the last one to look sees none of the others.
+        drop(std::mem::take(&mut self.due));
         self.waiters
             .endpoints
-            .remove_if(&self.endpoint_id, |_, (_, due)| {
-                Arc::strong_count(due) <= MAP_AND_SELF
-            });
+            .remove_if(&self.endpoint_id, |_, (_, due)| Arc::strong_count(due) == 1);
     }
 }
 

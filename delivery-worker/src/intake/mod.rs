@@ -250,8 +250,8 @@ impl Intake {
                     for message in taken.for_others {
                         acks.give_back(message, Some(UNKNOWN_VERSION_DELAY)).await;
                     }
-                    for (message, owner) in taken.bulky {
-                        bulky.take(acks, message, owner).await;
+                    for bundle in taken.bulky {
+                        bulky.take(acks, bundle).await;
                     }
                     acks.acknowledge(&taken.done, begun.elapsed()).await?;
                     return Ok(true);

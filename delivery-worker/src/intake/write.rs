@@ -8,14 +8,13 @@ use std::time::Duration;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::message::StreamMessage;
 use shared::domain::clock::UnixMicros;
-use shared::shares::Owner;
 use shared::traces::Traces;
 
 use crate::crash::{self, Point};
 use crate::endpoints::attempt_counts::AttemptCounts;
 use crate::endpoints::directory::{Directory, Snapshot};
 use crate::intake::bulky::line::Place;
-use crate::intake::bulky::put_off::PutOff;
+use crate::intake::bulky::put_off::{Bundle, PutOff};
 use crate::intake::decode::{Decoded, decode};
 use crate::intake::early::Early;
 use crate::intake::frame::{Frame, Located, split_repeats};
@@ -57,8 +56,8 @@ pub(crate) struct Taken<'a> {
     pub done: Vec<&'a Message>,
     /// A worker of another release may be able to read them.
     pub for_others: Vec<&'a Message>,
-    /// They have more deliveries than others should wait for, most of them this owner's. Only their other events are stored.
-    pub bulky: Vec<(&'a Message, Owner)>,
+    /// They have more deliveries than others should wait for. Only their other events are stored.
+    pub bulky: Vec<Bundle<'a>>,
 }
 
 /// How frames are taken.
@@ -108,30 +107,30 @@ impl Writer {
         };
         self.take_frames(&frames, manner).await?;
         for (frame, message) in frames.iter().zip(messages) {
-            match put_off.owner(frame) {
-                Some(owner) => taken.bulky.push((message, owner)),
-                None => taken.done.push(message),
+            if !put_off.bundle(frame, message, &mut taken.bulky) {
+                taken.done.push(message);
             }
         }
         Ok(taken)
     }
 
-    /// Takes all of a frame that was put off. Each statement waits for its turn.
+    /// Takes all of frames that were put off. Each statement waits for its turn.
     ///
     /// # Errors
-    /// When Postgres does not answer, or refuses more than a value. Then part of it may be stored.
+    /// When Postgres does not answer, or refuses more than a value. Then part of them may be stored.
     pub(crate) async fn take_whole(
         &self,
         stream: &str,
-        message: &Message,
+        messages: &[Message],
         place: &Place,
     ) -> Result<(), sqlx::Error> {
-        let frame = Frame::of(stream, message);
+        let frames = messages.iter().filter_map(|message| Frame::of(stream, message));
+        let frames: Vec<_> = frames.collect();
         let manner = Manner {
             place: Some(place),
             ..Manner::default()
         };
-        self.take_frames(frame.as_slice(), manner).await
+        self.take_frames(&frames, manner).await
     }
 
     /// Takes a message that is not handed out any more.

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// Statements of bulky frames that run at once.
 const SLOTS: usize = 2;
 
-/// The most frames in line, which this worker holds: of all, of one organisation and of one owner.
+/// The most bundles of frames in line, which this worker holds: of all, of one organisation and of one owner.
 const PLACES: usize = 16;
 const PLACES_OF_ORGANIZATION: usize = 6;
 const PLACES_OF_OWNER: usize = 2;
@@ -36,7 +36,7 @@ impl State {
     }
 }
 
-/// A frame's place in line, until it is dropped.
+/// A place in line, for frames that are stored together, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     line: Arc<State>,
@@ -58,7 +58,7 @@ impl Line {
         }))
     }
 
-    /// A place for a frame of `owner`; `None` when there are enough of its frames, of its organisation's or of all.
+    /// A place for frames of `owner`; `None` when there are enough of its own, of its organisation's or of all.
     pub(crate) fn enter(&self, owner: Owner) -> Option<Place> {
         let mut places = self.0.places();
         let of_organization = places.iter().filter(|other| other.0 == owner.0);
@@ -78,7 +78,7 @@ impl Line {
 }
 
 impl Place {
-    /// Waits for the frame's next turn, which lasts until the permit is dropped.
+    /// Waits for the next turn of these frames, which lasts until the permit is dropped.
     pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
         let State {
             owners,

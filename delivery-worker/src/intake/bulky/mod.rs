@@ -1,6 +1,6 @@
-//! Bulky frames: their events go to so many endpoints that storing them takes seconds. They are stored beside the others, a few
-//! at a time and in parts, and their owners take [turns](crate::intake::bulky::line). So the frames of one organisation hold
-//! nobody else up.
+//! Bulky frames: their events go to so many endpoints, or there are so many of them, that storing them takes seconds. They are
+//! stored beside the others, a few at a time and in parts, and their owners take [turns](crate::intake::bulky::line). So the
+//! frames of one organisation hold nobody else up.
 //!
 //! `put_off` finds them in a batch, and `line` gives them their turns: [write](crate::intake::write) imports both. This file
 //! imports `write` and `consume`.
@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use async_nats::jetstream::Message;
 use shared::process::shutdown::Tasks;
-use shared::shares::Owner;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::RETRY_PAUSE;
 use crate::intake::bulky::line::{Line, Place};
+use crate::intake::bulky::put_off::Bundle;
 use crate::intake::consume::session::Acks;
 use crate::intake::write::Writer;
 
-/// A frame that finds no place in the line goes back to its stream, and is offered again after this pause.
+/// Frames that find no place in the line go back to their stream, and are offered again after this pause.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Stores bulky frames.
@@ -52,51 +52,59 @@ impl Bulky {
         self.tasks.stop()
     }
 
-    /// Stores and acknowledges a frame in a task of its own, or gives it back when the line has no place for its `owner`.
-    pub(crate) async fn take(&self, acks: &Acks, message: &Message, owner: Owner) {
-        match self.line.enter(owner) {
+    /// Stores and acknowledges frames in a task of their own, or gives them back when the line has no place for their owner.
+    pub(crate) async fn take(&self, acks: &Acks, bundle: Bundle<'_>) {
+        match self.line.enter(bundle.owner) {
             Some(place) => {
-                let (this, acks, message) = (self.clone(), acks.clone(), message.clone());
-                self.tasks.spawn("bulky frame", async move {
-                    this.store(acks, &message, place).await;
+                let messages: Vec<_> = bundle.messages.into_iter().cloned().collect();
+                let (this, acks) = (self.clone(), acks.clone());
+                self.tasks.spawn("bulky frames", async move {
+                    this.store(acks, &messages, place).await;
                 });
             }
-            None => acks.give_back(message, Some(PAUSE)).await,
+            None => give_back(acks, bundle.messages, Some(PAUSE)).await,
         }
     }
 
-    /// Stores and acknowledges a frame, or gives it back: when Postgres refuses it, or when the stop comes first.
-    async fn store(&self, acks: Acks, message: &Message, place: Place) {
+    /// Stores and acknowledges frames, or gives them back: when Postgres refuses one, or when the stop comes first.
+    async fn store(&self, acks: Acks, messages: &[Message], place: Place) {
         let begun = Instant::now();
-        let storing = Box::pin(self.try_until_stored(&acks.stream, message, &place));
-        let storing = acks.keep_during(std::slice::from_ref(message), storing);
+        let storing = Box::pin(self.try_until_stored(&acks.stream, messages, &place));
+        let storing = acks.keep_during(messages, storing);
         let stored = self.tasks.stop().run_until_cancelled(storing).await;
         match stored {
-            // After an error the frame comes again, and storing it again changes nothing.
+            // After an error the frames come again, and storing them again changes nothing.
             Some(true) => {
-                if let Err(error) = acks.acknowledge(&[message], begun.elapsed()).await {
-                    tracing::debug!(stream = acks.stream, %error, "a bulky frame could not be acknowledged");
+                let messages: Vec<_> = messages.iter().collect();
+                if let Err(error) = acks.acknowledge(&messages, begun.elapsed()).await {
+                    tracing::debug!(stream = acks.stream, %error, "bulky frames could not be acknowledged");
                 }
             }
-            Some(false) => acks.give_back(message, Some(PAUSE)).await,
-            None => acks.give_back(message, None).await,
+            Some(false) => give_back(&acks, messages, Some(PAUSE)).await,
+            None => give_back(&acks, messages, None).await,
         }
     }
 
-    /// Stores a frame, and tries again while Postgres is away. False when Postgres refuses it.
-    async fn try_until_stored(&self, stream: &str, message: &Message, place: &Place) -> bool {
+    /// Stores frames, and tries again while Postgres is away. False when Postgres refuses one.
+    async fn try_until_stored(&self, stream: &str, messages: &[Message], place: &Place) -> bool {
         loop {
-            match self.writer.take_whole(stream, message, place).await {
+            match self.writer.take_whole(stream, messages, place).await {
                 Ok(()) => return true,
                 Err(error) if shared::db::is_transient(&error) => {
-                    tracing::warn!(%error, "cannot store a bulky frame, trying again");
+                    tracing::warn!(%error, "cannot store bulky frames, trying again");
                 }
                 Err(error) => {
-                    tracing::error!(%error, stream, "cannot store a bulky frame");
+                    tracing::error!(%error, stream, "cannot store bulky frames");
                     return false;
                 }
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
+    }
+}
+
+async fn give_back(acks: &Acks, messages: impl IntoIterator<Item = &Message>, pause: Option<Duration>) {
+    for message in messages {
+        acks.give_back(message, pause).await;
     }
 }

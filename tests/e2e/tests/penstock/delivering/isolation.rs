@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use e2e::{Answer, Producer, World, until};
+use e2e::{Answer, Producer, World, new_event, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::domain::id::{EndpointId, OrgId};
+use shared::wire::stream;
 use sqlx::AssertSqlSafe;
 
 use crate::calls::{call, send, status};
@@ -193,5 +194,37 @@ async fn a_tenants_batches_for_many_endpoints_leave_room_for_that_of_another() {
         }
     })
     .await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_backlog_of_small_frames_for_several_endpoints_is_stored_at_one_go() {
+    const ENDPOINTS: usize = 10;
+    const FRAMES: usize = 12;
+    const OF_FRAME: usize = 100;
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    for _ in 0..ENDPOINTS {
+        let request = call(&world, &organization, Method::POST, "");
+        assert_eq!(status(request.json(&json!({"kind": "pull"}))).await, 201);
+    }
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    for _ in 0..FRAMES {
+        let events: Vec<_> = (0..OF_FRAME)
+            .map(|_| new_event(organization.id, "a", "1"))
+            .collect();
+        world.publish_events(&events).await;
+    }
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    let all = i64::try_from(ENDPOINTS * FRAMES * OF_FRAME).unwrap();
+    let stored = "select count(*) from deliveries";
+    world.until_count_is("all to be stored", stored, all).await;
+    let stream = world.jetstream().await.get_stream(stream::name(0)).await.unwrap();
+    let consumer = stream.consumer_info(stream::CONSUMER).await.unwrap();
+    let offered = consumer.delivered;
+    assert_eq!(
+        offered.consumer_sequence, offered.stream_sequence,
+        "frames were given back"
+    );
     world.finish().await;
 }

@@ -30,7 +30,8 @@ pub(crate) fn describe() {
     describe_counter!(
         "penstock_deliveries_put_off_total",
         "Deliveries that were not tried and wait a moment, by what the worker was short of: descriptors, memory, ports, \
-         lookups (its name server does not answer, or too many look-ups are not done) or its proxy."
+         lookups (its name server does not answer, or too many look-ups are not done), renders (turns at rendering \
+         templates) or its proxy."
     );
     describe_histogram!(
         "penstock_attempt_duration_seconds",

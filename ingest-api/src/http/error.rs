@@ -179,7 +179,7 @@ impl ApiError {
                 format!("wrong: {}", fields.join(", ")).into()
             }
             Self::RateLimited { retry_after } => {
-                format!("the organisation's rate limit is used up; try again in {retry_after} s").into()
+                format!("the rate limit is used up; try again in {retry_after} s").into()
             }
             Self::QuotaUsedUp {
                 owner,

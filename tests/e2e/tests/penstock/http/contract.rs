@@ -201,7 +201,7 @@ async fn an_organisation_past_its_rate_limit_is_told_when_to_come_back() {
     ratelimit-policy: "default";q=2;w=60
     ratelimit: "default";r=0;t=30
 
-    {"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"Too Many Requests","status":429,"detail":"the organisation's rate limit is used up; try again in 30 s"}
+    {"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"Too Many Requests","status":429,"detail":"the rate limit is used up; try again in 30 s"}
     "#);
     world.finish().await;
 }

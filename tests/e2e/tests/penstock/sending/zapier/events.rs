@@ -134,7 +134,7 @@ async fn an_organisation_past_its_rate_limit_is_told_when_to_come_back() {
     ratelimit-policy: "default";q=1;w=60
     ratelimit: "default";r=0;t=60
 
-    {"error":"the organisation's rate limit is used up; try again in 60 s"}
+    {"error":"the rate limit is used up; try again in 60 s"}
     "#);
     world.finish().await;
 }

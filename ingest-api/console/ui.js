@@ -60,23 +60,31 @@ export function Failure({ problem, retry }) {
 export function useLoad(path, every) {
   /** @type {[{ path: string | null, answer: import("./api.js").Answer | null, problem: unknown }, Function]} */
   const [state, setState] = useState({ path: null, answer: null, problem: null });
+  const asked = useRef(0);
   const reload = useCallback(async () => {
     if (path === null) return;
+    const turn = (asked.current += 1);
+    // What an older request says comes too late.
+    const set = (/** @type {any} */ next) => turn === asked.current && setState(next);
     try {
       const answer = await get(path);
-      setState({ path, answer, problem: null });
+      set({ path, answer, problem: null });
     } catch (problem) {
-      setState((/** @type {any} */ old) => ({ path, answer: old.path === path ? old.answer : null, problem }));
+      set((/** @type {any} */ old) => ({ path, answer: old.path === path ? old.answer : null, problem }));
     }
   }, [path]);
   useEffect(() => {
     let timer = 0;
     let ended = false;
-    const turn = async () => {
-      if (!document.hidden) await reload();
+    const plan = () => {
       if (every && !ended) timer = setTimeout(turn, every);
     };
-    turn();
+    const turn = async () => {
+      if (!document.hidden) await reload();
+      plan();
+    };
+    // Also in a tab that nobody looks at yet.
+    reload().then(plan);
     return () => {
       ended = true;
       clearTimeout(timer);

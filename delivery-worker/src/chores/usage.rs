@@ -31,12 +31,19 @@ pub(crate) async fn take_round(
     retention: RetentionConfig,
     counted: &CountedThrough,
 ) -> Result<(), sqlx::Error> {
+    // Before it counts too, which may fail or take long: that is when it falls behind.
+    tell(pool, counted).await?;
     // Looked at before the events are: what was accepted before then is stored by now.
     let now = partitions::now(pool).await?;
     if let Some(stored_through) = stored_through(nats, now).await {
         let hours = due(pool, now - retention.retention, stored_through - LATE).await?;
         count_each(pool, &hours, Turn::Leave).await?;
     }
+    tell(pool, counted).await
+}
+
+/// Tells how far usage is counted.
+async fn tell(pool: &PgPool, counted: &CountedThrough) -> Result<(), sqlx::Error> {
     if let Some(through) = counted_through(pool).await? {
         counted.set(through);
         let behind = partitions::now(pool).await? - through;

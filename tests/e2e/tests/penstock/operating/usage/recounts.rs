@@ -131,3 +131,35 @@ async fn an_event_that_comes_after_its_hour_was_counted_counts_in_it() {
     assert_eq!(world.count(NOTED).await, 0, "what comes in time is not noted");
     world.finish().await;
 }
+
+/// An hour is counted, and those before it are not.
+const LAST_HOUR_ALONE: &str = "delete from usage_hours;
+                               insert into usage_hours (hour, counted_at, state, open_since)
+                               values (date_trunc('hour', now(), 'UTC') - interval '1 hour', now(), 'settled', now())";
+
+#[tokio::test]
+async fn a_worker_tells_how_far_usage_is_behind_while_its_counting_is_held_up() {
+    let mut world = setup().worker_env("RETRY_ATTEMPTS", "2").start().await;
+    let (organization, _) = filled(&mut world).await;
+    until_usage_is(&world, &organization, &expected()).await;
+    world.stack_mut().worker_mut(0).kill().await.expect("it runs");
+    world.execute(LAST_HOUR_ALONE).await;
+    let mut other = world.database().begin().await.expect("Postgres runs");
+    let locked = sqlx::query("select from usage for update")
+        .execute(&mut *other)
+        .await;
+    locked.expect("Postgres runs");
+    let worker = world.stack_mut().worker_mut(0);
+    worker.start().await.expect("Postgres answers");
+    until_waits(&world, "delivery-worker").await;
+    until("the worker to tell how far it is behind", async || {
+        let behind = world
+            .gauge(world.stack().worker(0), "penstock_usage_behind_seconds")
+            .await;
+        behind.map(|_| ()).ok_or_else(|| "it does not".to_owned())
+    })
+    .await;
+    other.rollback().await.expect("Postgres runs");
+    until_usage_is(&world, &organization, &expected()).await;
+    world.finish().await;
+}

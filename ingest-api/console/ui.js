@@ -1,7 +1,7 @@
 // Parts that all pages share.
 
 import { Problem, get } from "./api.js";
-import { useCallback, useEffect, useRef, useState } from "./vendor/hooks.js";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { number, seconds, t, utc, when } from "./texts.js";
 
@@ -112,13 +112,14 @@ export function Loaded({ load, children }) {
 }
 
 /**
- * A button that shows that its work goes on, and what went wrong.
+ * A button that shows that its work goes on, and what went wrong. Meanwhile it keeps the focus, which a disabled one would lose.
  * @param {{ onClick: () => Promise<unknown>, kind?: string, disabled?: boolean, children?: Children }} props
  */
 export function Action({ onClick, kind, disabled, children }) {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
   const run = async () => {
+    if (busy) return;
     setBusy(true);
     setProblem(null);
     try {
@@ -128,18 +129,20 @@ export function Action({ onClick, kind, disabled, children }) {
     }
     setBusy(false);
   };
-  return html`<button type="button" class=${kind ?? ""} disabled=${busy || disabled} aria-busy=${busy} onClick=${run}>
+  return html`<button type="button" class=${kind ?? ""} disabled=${disabled} aria-disabled=${busy} aria-busy=${busy} onClick=${run}>
       ${children}</button>
     ${problem && html`<${Failure} problem=${problem} />`}`;
 }
 
 /**
- * A dialog. It has the focus, and Escape closes it.
+ * A dialog. It has the focus until it is gone, and Escape closes it.
  * @param {{ title: string, onClose: () => void, children?: Children }} props
  */
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useEffect(() => dialog.current?.showModal(), []);
+  // If it were removed while it is open, nothing would have the focus afterwards.
+  useLayoutEffect(() => () => dialog.current?.close(), []);
   return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onClose=${onClose}>
     <header><h2 id="dialog-title">${title}</h2>
       <button type="button" class="plain" aria-label=${t("close")} onClick=${() => dialog.current?.close()}>✕</button>
@@ -247,6 +250,7 @@ export function Form({ label, onSubmit, children, onCancel }) {
   }, [problem]);
   const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
+    if (busy) return;
     setBusy(true);
     setProblem(null);
     try {
@@ -260,7 +264,7 @@ export function Form({ label, onSubmit, children, onCancel }) {
     ${children(problem?.errors ?? [])}
     ${problem && html`<${Failure} problem=${problem} />`}
     <div class="buttons">
-      <button class="main" disabled=${busy} aria-busy=${busy}>${label}</button>
+      <button class="main" aria-disabled=${busy} aria-busy=${busy}>${label}</button>
       ${onCancel && html`<button type="button" onClick=${onCancel}>${t("cancel")}</button>`}
     </div>
   </form>`;

@@ -62,6 +62,13 @@ main(async () => {
   await page.getByRole("link", { name: receiver }).click();
   await page.getByRole("heading", { name: "Endpoint" }).waitFor();
   await page.getByRole("button", { name: "Send a test event" }).waitFor();
+  // A link that is opened in a tab behind.
+  const behind = await context.newPage();
+  await behind.addInitScript(() => Object.defineProperty(document, "hidden", { value: true }));
+  await behind.goto(`${url}/console#/portal`);
+  await behind.getByLabel("Origins").waitFor();
+  await behind.close();
+  await page.bringToFront();
   const endpoint = page.url().split("/").pop();
   await look("endpoint");
   await step("endpoint", endpoint, secret);
@@ -140,6 +147,7 @@ main(async () => {
   await page.locator(".preview pre").waitFor();
   await look("endpoint form with previews");
   await page.getByRole("button", { name: "Cancel" }).click();
+  await page.locator("button:focus", { hasText: "Edit" }).waitFor();
   await menu("Dead");
   await page.getByRole("link", { name: receiver }).waitFor();
   await page.getByRole("checkbox", { name: `Choose ${receiver}` }).check();

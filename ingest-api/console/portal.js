@@ -2,7 +2,7 @@
 // sees, and then stays in this page's memory. When it is over, the embedding page is asked for another one.
 
 import { Problem, call, onSessionOver, useToken } from "./api.js";
-import { useEffect, useState } from "./vendor/hooks.js";
+import { useEffect, useRef, useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { setMe } from "./me.js";
 import { render } from "./vendor/preact.js";
@@ -52,7 +52,9 @@ function Portal() {
   const [session, setSession] = useState(/** @type {any} */ (null));
   const [isOver, setOver] = useState(false);
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
+  const last = useRef(/** @type {string | null} */ (null));
   const begin = async (/** @type {string | null} */ token) => {
+    last.current = token;
     setProblem(null);
     if (token === null) return over();
     useToken(token);
@@ -85,11 +87,13 @@ function Portal() {
   useEffect(() => {
     if (!session || isOver) return;
     const rest = new Date(session.expires_at).getTime() - Date.now();
-    const timer = setTimeout(over, Math.max(0, rest));
+    // It was valid just now, so the clock here is wrong. The API tells when the session is over.
+    if (rest <= 0) return;
+    const timer = setTimeout(over, rest);
     return () => clearTimeout(timer);
   }, [session, isOver]);
   if (isOver) return html`<${Over} returnUrl=${session?.return_url} />`;
-  if (problem) return html`<main class="alone"><${Failure} problem=${problem} retry=${() => location.reload()} /></main>`;
+  if (problem) return html`<main class="alone"><${Failure} problem=${problem} retry=${() => begin(last.current)} /></main>`;
   if (!session) return html`<main class="alone"><${Loading} /></main>`;
   const back = session.return_url && html`<a href=${session.return_url} target="_top">${t("portal.back")}</a>`;
   return html`<${Shell} title=${session.portal.name || t("portal.title")} logo=${session.portal.logo} aside=${back} />`;

@@ -80,6 +80,22 @@ main(async () => {
   await whole.getByRole("button", { name: "Cancel" }).click();
   await page.bringToFront();
 
+  // In a browser whose clock is wrong, and after the server could not be reached, without the token in the address.
+  const wrong = await context.newPage();
+  await wrong.addInitScript(() => {
+    const now = Date.now;
+    Date.now = () => now() + 864_000_000;
+  });
+  await wrong.route("**/v1/portal/session", (route) => route.abort());
+  await wrong.goto(url);
+  await wrong.getByText("The server cannot be reached").waitFor();
+  await wrong.unroute("**/v1/portal/session");
+  await wrong.getByRole("button", { name: "Try again" }).click();
+  await wrong.getByRole("link", { name: "Events" }).click();
+  await wrong.getByRole("link", { name: "acme.event" }).waitFor();
+  await wrong.close();
+  await page.bringToFront();
+
   const other = await context.newPage();
   await other.goto(stranger);
   await other.waitForLoadState("load");

@@ -164,7 +164,7 @@ function Buttons({ endpoint, etag, reload }) {
         ? html`<${Dangerous} label=${t("endpoint.disable")} title=${t("endpoint.disable")} lost=${t("endpoint.disable.lost")}
             onConfirm=${() => change({ status: "disabled" })} />`
         : html`<${Action} kind="main" onClick=${() => change({ status: "enabled" })}>${t("endpoint.enable")}<//>`}
-      <${Dangerous} label=${t("endpoint.delete")} title=${t("endpoint.delete")} lost=${t("endpoint.delete.lost", { pending })}
+      <${Dangerous} label=${t("endpoint.delete")} title=${t("endpoint.delete")} lost=${t("endpoint.delete.lost", { count: pending })}
         onConfirm=${remove} />
     </div>
     ${tested && html`<p role="status">${t("endpoint.test.sent")} <a href=${link("events", tested)}>${tested}</a></p>`}

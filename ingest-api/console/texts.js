@@ -18,6 +18,7 @@ const TEXTS = {
   remove: ["Remove", "Entfernen"],
   "remove.which": ["Remove: {which}", "Entfernen: {which}"],
   more: ["And {count} more, which are not shown.", "Und {count} weitere, die nicht gezeigt werden."],
+  "more.one": ["And 1 more, which is not shown.", "Und 1 weitere, die nicht gezeigt wird."],
   "shown.once": [
     "It is shown this once. Keep it where only its users can read it.",
     "Er wird nur dieses eine Mal gezeigt. Bewahre ihn so auf, dass nur seine Nutzer ihn lesen.",
@@ -84,6 +85,7 @@ const TEXTS = {
   "overview.unavailable": ["The figures cannot be read now. They come again by themselves.", "Die Zahlen lassen sich gerade nicht lesen. Sie kommen von selbst wieder."],
   "overview.delivered": ["Delivered", "Zugestellt"],
   "overview.delivered.hint": ["of the deliveries of the newest {count} events of the last hour", "der Zustellungen der neuesten {count} Ereignisse der letzten Stunde"],
+  "overview.delivered.hint.one": ["of the deliveries of the only event of the last hour", "der Zustellungen des einzigen Ereignisses der letzten Stunde"],
   "overview.latency": ["Acceptance to delivery", "Annahme bis Zustellung"],
   "overview.pending": ["Waiting", "Wartend"],
   "overview.oldest": ["the oldest has been due for {time}", "die älteste ist seit {time} fällig"],
@@ -141,11 +143,13 @@ const TEXTS = {
   "live.on": ["Listening. The newest is on top.", "Hört zu. Das Neueste steht oben."],
   "live.empty": ["Nothing has happened since this page was opened.", "Seit diese Seite offen ist, ist nichts geschehen."],
   "live.skipped": ["Up to {count} were not shown: there was too much at once.", "Bis zu {count} wurden nicht gezeigt: Es war zu viel auf einmal."],
+  "live.skipped.one": ["One may not be shown: there was too much at once.", "Vielleicht wird eines nicht gezeigt: Es war zu viel auf einmal."],
   "live.skipped.unknown": ["Some may not be shown: the connection was away for too long, or there was too much at once.", "Vielleicht wird etwas nicht gezeigt: Die Verbindung war zu lange weg, oder es war zu viel auf einmal."],
 
   "preview.filter": ["Try the filter on recent events", "Filter an neueren Ereignissen ausprobieren"],
   "preview.template": ["Try the template on the newest event", "Vorlage am neuesten Ereignis ausprobieren"],
   "preview.looked": ["{count} events were looked at.", "{count} Ereignisse wurden angesehen."],
+  "preview.looked.one": ["1 event was looked at.", "1 Ereignis wurde angesehen."],
   "preview.none": ["None of them has a type that the endpoint wants.", "Keines davon hat einen Typ, den der Endpunkt will."],
   "preview.passes": ["Passes", "Kommt durch"],
   "preview.decided": ["Decided by", "Entschieden durch"],
@@ -227,8 +231,10 @@ const TEXTS = {
   "endpoint.disable.lost": ["It gets no deliveries until it is enabled. Pending ones wait, within the retention; events of meanwhile do not come later by themselves.", "Er bekommt keine Zustellungen, bis er eingeschaltet wird. Wartende bleiben liegen, solange sie aufbewahrt werden; Ereignisse aus der Zwischenzeit kommen nicht von selbst nach."],
   "endpoint.enable": ["Enable", "Einschalten"],
   "endpoint.delete": ["Delete", "Löschen"],
-  "endpoint.delete.lost": ["Its {pending} waiting deliveries become dead, and its signing secret is gone. This cannot be undone.", "Seine {pending} wartenden Zustellungen werden aufgegeben, und sein Signatur-Geheimnis ist weg. Das lässt sich nicht rückgängig machen."],
+  "endpoint.delete.lost": ["Its {count} waiting deliveries become dead, and its signing secret is gone. This cannot be undone.", "Seine {count} wartenden Zustellungen werden aufgegeben, und sein Signatur-Geheimnis ist weg. Das lässt sich nicht rückgängig machen."],
+  "endpoint.delete.lost.one": ["Its waiting delivery becomes dead, and its signing secret is gone. This cannot be undone.", "Seine wartende Zustellung wird aufgegeben, und sein Signatur-Geheimnis ist weg. Das lässt sich nicht rückgängig machen."],
   "endpoint.failures": ["{count} failures since the last success", "{count} Fehlschläge seit dem letzten Erfolg"],
+  "endpoint.failures.one": ["1 failure since the last success", "1 Fehlschlag seit dem letzten Erfolg"],
   "endpoint.circuit": ["No deliveries until", "Keine Zustellungen bis"],
   "endpoint.reason": ["Reason", "Grund"],
   "endpoint.description": ["Description", "Beschreibung"],
@@ -399,6 +405,7 @@ const TEXTS = {
   "quota.action.warn": ["are accepted", "werden angenommen"],
   "quota.action.refuse": ["are refused", "werden abgewiesen"],
   "quota.set": ["{count} events a month", "{count} Ereignisse je Monat"],
+  "quota.set.one": ["1 event a month", "1 Ereignis je Monat"],
 
   "dead.title": ["Dead deliveries", "Aufgegebene Zustellungen"],
   "dead.none": ["None.", "Keine."],
@@ -409,6 +416,7 @@ const TEXTS = {
   "dead.choose": ["Choose {endpoint}", "{endpoint} auswählen"],
   "dead.all": ["Choose all or none", "Alle oder keine auswählen"],
   "dead.recover": ["Deliver those of {count} endpoints again", "Die von {count} Endpunkten noch einmal zustellen"],
+  "dead.recover.one": ["Deliver those of 1 endpoint again", "Die von 1 Endpunkt noch einmal zustellen"],
   "dead.recover.lost": ["Every dead delivery of these endpoints is tried again, whatever its cause, from the oldest on.", "Jede aufgegebene Zustellung dieser Endpunkte wird noch einmal versucht, gleich aus welcher Ursache, von der ältesten an."],
   "dead.started": ["Started:", "Begonnen:"],
   "pending.title": ["Waiting deliveries", "Wartende Zustellungen"],
@@ -435,6 +443,7 @@ const TEXTS = {
   "tenant.end.lost": ["Whoever is in the portal of {uid} must come in again.", "Wer im Portal von {uid} ist, muss neu hineinkommen."],
   "tenant.delete.lost": ["Its keys, its endpoints and the payloads of its events are removed, and its portal sessions end. This cannot be undone.", "Seine Schlüssel, Endpunkte und die Inhalte seiner Ereignisse werden entfernt, seine Portal-Sitzungen enden. Das lässt sich nicht rückgängig machen."],
   "tenant.left": ["{count} events are still to be emptied", "{count} Ereignisse sind noch zu leeren"],
+  "tenant.left.one": ["1 event is still to be emptied", "1 Ereignis ist noch zu leeren"],
 
   "keys.empty": ["No keys.", "Keine Schlüssel."],
   "keys.new": ["New key", "Neuer Schlüssel"],
@@ -483,12 +492,13 @@ export const language =
   navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) => LANGUAGES.includes(tag)) ?? "en";
 
 /**
- * A text in the language of the page. `{name}` stands for a value.
+ * A text in the language of the page. `{name}` stands for a value. Where `count` is one, the text may be another.
  * @param {string} key
  * @param {Record<string, string | number>} [values]
  */
 export function t(key, values = {}) {
-  const text = TEXTS[key]?.[LANGUAGES.indexOf(language)] ?? key;
+  const one = values.count === "1" ? TEXTS[`${key}.one`] : undefined;
+  const text = (one ?? TEXTS[key])?.[LANGUAGES.indexOf(language)] ?? key;
   return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
 }
 

@@ -151,7 +151,7 @@ main(async () => {
   await menu("Dead");
   await page.getByRole("link", { name: receiver }).waitFor();
   await page.getByRole("checkbox", { name: `Choose ${receiver}` }).check();
-  await page.getByRole("button", { name: "Deliver those of 1 endpoints again" }).waitFor();
+  await page.getByRole("button", { name: "Deliver those of 1 endpoint again" }).waitFor();
   await look("dead deliveries");
   await menu("Overview");
   await page.getByRole("link", { name: receiver }).click();

@@ -187,6 +187,9 @@ async fn finish(pool: &PgPool, id: OrgId) -> Result<bool, sqlx::Error> {
     sqlx::query!("delete from operational_events where org_id = $1", id.as_uuid())
         .execute(&mut *transaction)
         .await?;
+    sqlx::query!("delete from certificate_notices where org_id = $1", id.as_uuid())
+        .execute(&mut *transaction)
+        .await?;
     sqlx::query!("delete from kept_day_notices where org_id = $1", id.as_uuid())
         .execute(&mut *transaction)
         .await?;

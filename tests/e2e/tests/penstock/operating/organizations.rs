@@ -65,6 +65,13 @@ async fn fill(world: &mut World) -> Organization {
     let portal = request(world, 0, Method::PUT, "/v1/portal", &organization.key);
     calls::json(portal.json(&json!({"name": "portal-canary"}))).await;
     set_aside(world, &organization, None).await;
+    // As a worker does that has told of a client certificate.
+    let told = format!(
+        "insert into certificate_notices (endpoint_id, org_id, expires_at)
+         select id, org_id, now() from endpoints where org_id = '{}'",
+        organization.id
+    );
+    world.execute(told).await;
     organization
 }
 

@@ -23,7 +23,8 @@ struct Limited {
     max_age_ms: Option<i64>,
 }
 
-/// Ends the deliveries that nobody holds and that are out of attempts or too old. Those of disabled endpoints wait. Says whether
+/// Ends the deliveries that nobody holds and that are out of attempts or too old. Those of endpoints that
+/// are disabled, or whose tenant is, wait. Says whether
 /// there were any.
 ///
 /// # Errors
@@ -35,7 +36,7 @@ pub(crate) async fn end_deliveries(pool: &PgPool) -> Result<bool, sqlx::Error> {
                   retry_max_age_ms as max_age_ms
            from endpoints
            where kind = 'pull' and deleted_at is null and (retry_attempts is not null or retry_max_age_ms is not null)
-             and status = 'enabled'"#
+             and status = 'enabled' and tenant_enabled"#
     );
     let mut found = false;
     for endpoint in limited.fetch_all(pool).await? {

@@ -93,6 +93,41 @@ async fn a_delivery_that_is_too_old_is_dead_while_nobody_pulls_and_not_while_it_
 }
 
 #[tokio::test]
+async fn a_delivery_of_a_disabled_tenant_is_not_too_old_while_nobody_may_pull_it() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    let (consumer, other) = (
+        Consumer::new(&world, &organization).await,
+        Consumer::new(&world, &organization).await,
+    );
+    world
+        .execute(format!(
+            "update endpoints set tenant_enabled = false where id = '{}'",
+            consumer.endpoint
+        ))
+        .await;
+    // Both as they would be if the tenant had been disabled later.
+    world
+        .execute(format!(
+            "insert into deliveries (org_id, event_id, endpoint_id, accepted_at, next_attempt_at, pull)
+             select org_id, gen_random_uuid(), id, now(), now(), true from endpoints where org_id = '{}'",
+            organization.id
+        ))
+        .await;
+    for consumer in [&consumer, &other] {
+        limit(&world, consumer, json!({"max_age_seconds": 1})).await;
+    }
+    // One round ends what is too old at all endpoints.
+    world.until_deliveries_are(1, "dead").await;
+    let pending = "select count(*) from deliveries d join endpoints e on e.id = d.endpoint_id
+                   where d.status = 'pending' and not e.tenant_enabled";
+    assert_eq!(world.count(pending).await, 1);
+    world.execute("update endpoints set tenant_enabled = true").await;
+    world.until_deliveries_are(2, "dead").await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn what_is_not_acknowledged_comes_back_when_its_lease_ends() {
     let world = setup().start().await;
     let organization = world.organization().await;

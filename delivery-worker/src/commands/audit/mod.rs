@@ -233,6 +233,7 @@ async fn overdue(snapshot: &mut PgConnection) -> Result<Vec<Overdue>, sqlx::Erro
                select d.endpoint_id, d.org_id, d.next_attempt_at, case
                    when e.deleted_at is not null then 'endpoint deleted'
                    when e.status = 'disabled' then 'endpoint disabled'
+                   when not e.tenant_enabled then 'tenant disabled'
                    when d.pull then 'not pulled yet'
                    when h.open_until is not null then 'circuit open'
                    when h.waits_until is not null then 'receiver asked to wait'

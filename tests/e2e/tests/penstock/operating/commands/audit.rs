@@ -148,8 +148,13 @@ async fn overdue_is_explained(world: &mut World) {
     world.execute("update endpoints set status = 'disabled'").await;
     assert_eq!(reason(world).await, ("endpoint disabled".to_owned(), Some(0)));
 
-    world.execute("update endpoints set status = 'enabled'").await;
+    world
+        .execute("update endpoints set status = 'enabled', tenant_enabled = false")
+        .await;
     world.execute("delete from endpoint_health").await;
+    assert_eq!(reason(world).await, ("tenant disabled".to_owned(), Some(0)));
+
+    world.execute("update endpoints set tenant_enabled = true").await;
     world
         .stack_mut()
         .worker_mut(0)

@@ -54,6 +54,7 @@ async fn store_of_every_state(world: &mut World, organization: &Organization) {
     let paced = endpoint(world, organization, json!({"rate_limit_per_second": 1})).await;
     let ordered = endpoint(world, organization, json!({"ordered": true})).await;
     let disabled = endpoint(world, organization, json!({})).await;
+    let of_disabled_tenant = endpoint(world, organization, json!({})).await;
     let none = ("", "");
     store(world, plain, 30, -90, none).await;
     store(world, plain, 4, 3_600, none).await;
@@ -69,9 +70,14 @@ async fn store_of_every_state(world: &mut World, organization: &Organization) {
     store(world, ordered, 7, -1, key).await;
     store(world, disabled, 8, -1, none).await;
     store(world, disabled, 1, 3_600, none).await;
+    store(world, of_disabled_tenant, 3, -600, none).await;
     store(world, plain, 9, -1, (", pull", ", true")).await;
     for statement in [
         format!("update endpoints set status = 'disabled' where id = '{}'", disabled.id),
+        format!(
+            "update endpoints set tenant_enabled = false where id = '{}'",
+            of_disabled_tenant.id
+        ),
         format!(
             "insert into endpoint_health (endpoint_id, org_id, consecutive_failures, failing_since, open_until)
              values ('{}', '{}', 10, now(), now() + interval '1 hour')",
@@ -106,7 +112,7 @@ async fn without_any_worker_the_api_shows_what_is_pending_and_what_keeps_it() {
         ("paced", 5.0),
         ("waiting", 6.0),
         ("ordered", 6.0),
-        ("disabled", 9.0),
+        ("disabled", 12.0),
         ("pull", 9.0),
     ] {
         until_pending(&world, ingest, state, count).await;

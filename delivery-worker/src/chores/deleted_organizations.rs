@@ -110,17 +110,18 @@ async fn remove_events(pool: &PgPool, id: OrgId) -> Result<u64, sqlx::Error> {
         return Ok(0);
     }
     sqlx::query!(
-        "delete from attempts a using unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
-         where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = $1",
+        "delete from deliveries d using unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
+         where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = $1",
         id.as_uuid(),
         &times,
         &ids,
     )
     .execute(&mut *transaction)
     .await?;
+    // After the deliveries: a result that was being recorded may have added one.
     sqlx::query!(
-        "delete from deliveries d using unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
-         where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = $1",
+        "delete from attempts a using unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
+         where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = $1",
         id.as_uuid(),
         &times,
         &ids,

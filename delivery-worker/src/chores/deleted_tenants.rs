@@ -82,16 +82,6 @@ async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::E
         return Ok(0);
     }
     sqlx::query!(
-        "update attempts a set response_body = null, error = null
-         from unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
-         where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = $1",
-        tenant.org_id.as_uuid(),
-        &times,
-        &ids,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    sqlx::query!(
         "update deliveries d
          set status = 'dead', last_outcome = 'tenant_deleted', next_attempt_at = null, lease_token = null,
              finished_at = now()
@@ -110,6 +100,17 @@ async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::E
          from unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
          where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = $1
            and (d.last_response_body is not null or d.last_error is not null or d.ordering_key is not null)",
+        tenant.org_id.as_uuid(),
+        &times,
+        &ids,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    // After the deliveries: a result that was being recorded may have added one.
+    sqlx::query!(
+        "update attempts a set response_body = null, error = null
+         from unnest($2::timestamptz[], $3::uuid[]) as e (accepted_at, id)
+         where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = $1",
         tenant.org_id.as_uuid(),
         &times,
         &ids,

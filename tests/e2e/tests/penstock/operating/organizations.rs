@@ -6,8 +6,9 @@ use reqwest_middleware::RequestBuilder;
 use serde_json::json;
 
 use crate::calls::{self, request, status, until_refused};
+use crate::faults::held_up::{lock, until_waits};
 use crate::setup;
-use crate::tenants::deletion::{rows_with, set_aside};
+use crate::tenants::deletion::{RECORDING, rows_with, set_aside};
 use crate::tenants::send_body;
 
 pub(crate) fn admin(
@@ -141,5 +142,23 @@ async fn an_organization_that_is_being_deleted_cannot_be_changed_and_workers_tha
     until_refused(&world, 0, &organization.key).await;
     world.stack_mut().add_worker().await.expect("a worker starts");
     until_gone(&world, &organization).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_recorded_while_an_organization_is_deleted_is_removed_too() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let event = world.producer(&organization).send(&Event::new("a", "1")).await;
+    world.until_delivery_is(event, "delivered").await;
+    let recording = lock(&world, RECORDING).await;
+    let delete = admin(&world, &organization, Method::DELETE, "");
+    assert_eq!(status(delete).await, 202);
+    until_waits(&world, "delivery-worker").await;
+    recording.commit().await.expect("Postgres runs");
+    until_gone(&world, &organization).await;
+    assert_eq!(world.count("select count(*) from attempts").await, 0);
     world.finish().await;
 }

@@ -8,6 +8,7 @@ use sqlx::Row as _;
 
 use super::{bound, send, tenant};
 use crate::calls::{request, status, until_refused};
+use crate::faults::held_up::{lock, until_waits};
 use crate::setup;
 
 /// Words that stand in something of the tenant, and in nothing else.
@@ -34,6 +35,12 @@ pub(crate) async fn until_gone(world: &World, organization: &Organization, path:
     })
     .await;
 }
+
+/// What a worker writes with the result of a further attempt: the answer to the one before moves.
+pub(crate) const RECORDING: &str = "
+    with recorded as (update deliveries set attempts = attempts + 1 returning *)
+    insert into attempts (org_id, event_id, endpoint_id, accepted_at, number, started_at, duration_ms, outcome, response_body)
+    select org_id, event_id, endpoint_id, accepted_at, 1, now(), 1, 'timeout', 'answer-canary' from recorded";
 
 /// The rows of all tables that hold one of these words.
 pub(crate) async fn rows_with(world: &World, words: &[&str]) -> Vec<String> {
@@ -208,5 +215,28 @@ async fn a_tenant_is_not_gone_while_an_event_of_it_is_locked() {
     holding.rollback().await.expect("Postgres runs");
     until_gone(&world, &organization, "/v1/tenants/held").await;
     assert_eq!(world.stored_data(event).await, [b""]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_recorded_while_a_tenant_is_deleted_is_removed_too() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    tenant(&world, &organization, "gone", json!({})).await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(200).with_body("answer-canary"));
+    let fields = json!({"tenant": "gone"});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    let event = send(&world.producer(&organization), Some("gone"), "1").await;
+    world.until_delivery_is(event, "delivered").await;
+    let recording = lock(&world, RECORDING).await;
+    let path = "/v1/tenants/gone";
+    let delete = request(&world, 0, Method::DELETE, path, &organization.key);
+    assert_eq!(status(delete).await, 202);
+    until_waits(&world, "delivery-worker").await;
+    recording.commit().await.expect("Postgres runs");
+    until_gone(&world, &organization, path).await;
+    let left = rows_with(&world, &["answer-canary"]).await;
+    assert!(left.is_empty(), "{left:#?}");
     world.finish().await;
 }

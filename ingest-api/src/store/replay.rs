@@ -114,11 +114,21 @@ impl Store {
     /// Removes an event's payload, and the receivers' answers, which may repeat it. Its pending deliveries become dead;
     /// the result of an attempt in progress is not recorded.
     pub(crate) async fn expunge_event(&self, event: EventPlace) -> Result<()> {
-        // Two statements, so that the second one sees what a replay wrote that held the event's row.
+        // Three statements: the second one sees what a replay wrote that held the event's row, and the third one what came with a
+        // result that held a delivery's.
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
             "update events set data = '', baggage = null, expunged_at = coalesce(expunged_at, now())
              where org_id = $1 and accepted_at = $3 and id = $2",
+            event.org_id.as_uuid(),
+            event.id.as_uuid(),
+            event.accepted_at,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "select from deliveries where org_id = $1 and event_id = $2 and accepted_at = $3
+             order by endpoint_id for no key update",
             event.org_id.as_uuid(),
             event.id.as_uuid(),
             event.accepted_at,

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::on_event;
 use crate::calls::{answer, json, request, status};
+use crate::faults::held_up::{lock, until_waits};
 use crate::setup;
+use crate::tenants::deletion::{RECORDING, rows_with};
 
 #[tokio::test]
 async fn a_removed_payload_is_nowhere_and_is_not_delivered_any_more() {
@@ -114,5 +116,27 @@ async fn a_result_that_comes_after_its_payload_was_removed_is_not_recorded() {
     .await;
     assert_eq!(world.until_delivery_is(id, "dead").await.attempts, 0);
     assert_eq!(world.attempts_of(id).await, []);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_recorded_while_the_payload_is_removed_is_removed_too() {
+    let mut world = setup().start().await;
+    let owner = world.organization().await;
+    let receiver = world.receiver().await;
+    receiver.answer(|_| Answer::status(200).with_body("answer-canary"));
+    world.endpoint(&owner, &receiver).await;
+    let id = world.producer(&owner).send(&Event::new("a", "1")).await;
+    world.until_delivery_is(id, "delivered").await;
+    let recording = lock(&world, RECORDING).await;
+    let recorded = async {
+        until_waits(&world, "ingest-api").await;
+        recording.commit().await.expect("Postgres runs");
+    };
+    let remove = status(on_event(&world, &owner, Method::DELETE, id, "/data"));
+    let (removed, ()) = tokio::join!(remove, recorded);
+    assert_eq!(removed, 204);
+    let left = rows_with(&world, &["answer-canary"]).await;
+    assert!(left.is_empty(), "{left:#?}");
     world.finish().await;
 }

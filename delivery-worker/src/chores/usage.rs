@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shared::process::nats::Nats;
 use sqlx::PgPool;
+use time::OffsetDateTime;
 
 use crate::chores::retention::RetentionConfig;
 use crate::intake::consume::streams::stored_through;
@@ -32,22 +33,27 @@ pub(crate) async fn take_round(
     counted: &CountedThrough,
 ) -> Result<(), sqlx::Error> {
     // Before it counts too, which may fail or take long: that is when it falls behind.
-    tell(pool, counted).await?;
+    tell(pool).await?;
     // Looked at before the events are: what was accepted before then is stored by now.
     let now = partitions::now(pool).await?;
+    let mut due_through = None;
     if let Some(stored_through) = stored_through(nats, now).await {
         let hours = due(pool, now - retention.retention, stored_through - LATE).await?;
+        // Before they are counted, which may take long, and by whichever worker: an event that is stored meanwhile may miss it.
+        due_through = hours.iter().max().map(|last| *last + time::Duration::HOUR);
+        counted.set(counted_through(pool).await?.max(due_through));
         count_each(pool, &hours, Turn::Leave).await?;
     }
-    tell(pool, counted).await
+    counted.set(tell(pool).await?.max(due_through));
+    Ok(())
 }
 
-/// Tells how far usage is counted.
-async fn tell(pool: &PgPool, counted: &CountedThrough) -> Result<(), sqlx::Error> {
-    if let Some(through) = counted_through(pool).await? {
-        counted.set(through);
+/// Tells how far usage is counted, and returns it; `None` when no hour is.
+async fn tell(pool: &PgPool) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    let through = counted_through(pool).await?;
+    if let Some(through) = through {
         let behind = partitions::now(pool).await? - through;
         metrics::gauge!("penstock_usage_behind_seconds").set(behind.as_seconds_f64());
     }
-    Ok(())
+    Ok(through)
 }

@@ -9,20 +9,22 @@ use time::OffsetDateTime;
 
 const HOUR_MICROS: i64 = 3_600_000_000;
 
-/// The end of the last hour that was counted, as this worker knows.
+/// The end of the last hour that was counted, or is to be counted now, as this worker knows. Until it has looked, any hour may be
+/// one.
 #[derive(Debug)]
 pub(crate) struct CountedThrough(AtomicI64);
 
 impl Default for CountedThrough {
     fn default() -> Self {
-        Self(AtomicI64::new(i64::MIN))
+        Self(AtomicI64::new(i64::MAX))
     }
 }
 
 impl CountedThrough {
-    /// Notes it.
-    pub(crate) fn set(&self, through: OffsetDateTime) {
-        self.0.store(UnixMicros::from(through).get(), Ordering::Relaxed);
+    /// Notes it; `None` when no hour was.
+    pub(crate) fn set(&self, through: Option<OffsetDateTime>) {
+        let micros = through.map_or(i64::MIN, |through| UnixMicros::from(through).get());
+        self.0.store(micros, Ordering::Relaxed);
     }
 
     /// Has the hours of events counted again that are stored after their hour was counted. While all come in time, this is a
@@ -84,8 +86,11 @@ mod tests {
                 .map(at)
                 .into_iter()
         };
+        let all = [0, 3 * HOUR_MICROS, 5 * HOUR_MICROS].map(|hour| at(hour).to_date_time());
+        assert_eq!(through.hours_of(times()), all, "any may have been counted");
+        through.set(None);
         assert!(through.hours_of(times()).is_empty(), "nothing was counted");
-        through.set(at(4 * HOUR_MICROS).to_date_time());
+        through.set(Some(at(4 * HOUR_MICROS).to_date_time()));
         let hours = [0, 3 * HOUR_MICROS].map(|hour| at(hour).to_date_time());
         assert_eq!(through.hours_of(times()), hours);
     }

@@ -88,7 +88,7 @@ struct Tables {
     quarantine: Vec<Count>,
     /// Stored secrets by the id of the key that they are under, or `unnamed`.
     secrets: Vec<Count>,
-    /// Hours since then that are counted for good, and of which usage says something else than the events.
+    /// Hours since then, within `RETENTION`, that are counted for good, and of which usage says something else than the events.
     miscounted: Vec<Miscounted>,
 }
 
@@ -206,7 +206,7 @@ async fn tables(
         dead,
         quarantine,
         secrets: secrets(&mut snapshot).await?,
-        miscounted: usage::miscounted(&mut snapshot, since).await?,
+        miscounted: usage::miscounted(&mut snapshot, since.max(cutoff)).await?,
     })
 }
 

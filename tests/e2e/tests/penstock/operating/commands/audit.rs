@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use e2e::{Answer, Event, World};
+use e2e::{Answer, Event, Organization, World};
 use serde_json::{Value, json};
 
 use super::worker_command;
@@ -53,7 +53,24 @@ async fn where_everything_is_finished_an_audit_says_so() {
     for nothing in ["overdue", "keeping_days", "dead", "quarantine"] {
         assert_eq!(audit[nothing], json!([]), "{nothing}");
     }
+    usage_outlives_its_events(&world, &organization).await;
     world.finish().await;
+}
+
+/// Of a day without partitions of its own, whose events are removed one by one.
+async fn usage_outlives_its_events(world: &World, organization: &Organization) {
+    let at = "date_trunc('hour', now(), 'UTC') - interval '50 days'";
+    world
+        .execute(format!(
+            "insert into usage_hours (hour, counted_at, state, open_since) values ({at}, now(), 'settled', now());
+             insert into usage (org_id, day, tenant, hour, accepted, bytes, delivered, attempts, dead)
+             values ('{}', ({at}) at time zone 'UTC', '', extract(hour from ({at}) at time zone 'UTC'), 1, 1, 0, 0, 0)",
+            organization.id
+        ))
+        .await;
+    let output = audit(world, &["--since", "60days"]).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
 }
 
 #[tokio::test]

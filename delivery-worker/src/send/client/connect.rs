@@ -2,7 +2,7 @@
 //! worker or by the proxy of its settings; no other proxy is read from the environment.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,9 +21,11 @@ use rustls::{ClientConfig, ConfigBuilder};
 use rustls_platform_verifier::Verifier;
 use shared::egress::{EgressConfig, Refused};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower::Service;
 
+use super::dialable::dialable;
 use super::identity::Identity;
 use super::line::Line;
 use super::proxy::{EgressProxy, Proxy};
@@ -141,7 +143,7 @@ impl Connector {
         identity: Option<&Identity>,
     ) -> Result<Connection, AnyError> {
         let socket = match &self.proxy {
-            None => self.tcp.clone().call(uri.clone()).await?.into_inner(),
+            None => self.dial(uri).await?,
             Some(proxy) => proxy.connect(&self.resolver.addresses(uri).await?).await?,
         };
         let socket = Metered::new(socket, line.clone());
@@ -149,10 +151,7 @@ impl Connector {
         let (socket, is_http2): (Box<dyn Socket>, _) = if plain {
             (Box::new(socket), false)
         } else {
-            let host = uri.host().unwrap_or_default();
-            // An IPv6 address stands in brackets there.
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            let name = ServerName::try_from(host.to_owned())?;
+            let name = ServerName::try_from(host(uri).to_owned())?;
             let stream = self.tls(identity)?.connect(name, socket).await?;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
             (Box::new(stream), is_http2)
@@ -162,6 +161,21 @@ impl Connector {
             is_http2,
         })
     }
+
+    /// Connects without a proxy.
+    async fn dial(&self, uri: &Uri) -> Result<TcpStream, AnyError> {
+        if let Ok(ip) = host(uri).parse::<IpAddr>() {
+            // The resolver is not asked about it.
+            dialable(vec![SocketAddr::new(ip, 0)])?;
+        }
+        Ok(self.tcp.clone().call(uri.clone()).await?.into_inner())
+    }
+}
+
+/// The host of a URL. An IPv6 address stands in brackets there.
+fn host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Sets how connections are made and kept.
@@ -201,8 +215,7 @@ struct GuardedResolver {
 impl GuardedResolver {
     /// The checked addresses of a URL's host, with its port.
     async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, AnyError> {
-        let host = uri.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let host = host(uri);
         let is_https = uri.scheme() == Some(&hyper::http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         let mut addresses = match host.parse() {
@@ -232,7 +245,7 @@ impl Service<Name> for GuardedResolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let resolver = self.clone();
-        async move { Ok(resolver.find(name.as_str()).await?.into_iter()) }.boxed()
+        async move { Ok(dialable(resolver.find(name.as_str()).await?)?.into_iter()) }.boxed()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod allowance;
 mod connect;
+mod dialable;
 mod failure;
 mod identity;
 mod proxy;

@@ -30,6 +30,9 @@ const MAX_WAIT: Duration = Duration::from_hours(1);
 /// How much of a receiver's answer is kept.
 const MAX_RESPONSE_BYTES: usize = 4 * 1024;
 
+/// How much is kept of what went wrong. Receivers have a part in it: the names in a certificate, what a `GOAWAY` says.
+const MAX_ERROR_BYTES: usize = 1024;
+
 /// One attempt and its result.
 #[derive(Debug)]
 pub(crate) struct Attempt {
@@ -208,6 +211,7 @@ impl Sender {
 impl Attempt {
     fn fail(&mut self, outcome: Outcome, error: &str) {
         self.outcome = outcome;
+        let error = &error[..error.floor_char_boundary(MAX_ERROR_BYTES)];
         // Postgres text holds no NUL.
         self.error = Some(error.replace('\0', ""));
     }
@@ -264,6 +268,15 @@ mod tests {
             ..Attempt::not_made()
         };
         attempt.asked_wait()
+    }
+
+    #[test]
+    fn a_long_error_is_kept_up_to_a_whole_character() {
+        let mut attempt = Attempt::not_made();
+        for (given, kept) in [("a", MAX_ERROR_BYTES), ("€", MAX_ERROR_BYTES - 1), ("\0", 0)] {
+            attempt.fail(Outcome::Tls, &given.repeat(100_000));
+            assert_eq!(attempt.error.as_ref().map(String::len), Some(kept), "{given:?}");
+        }
     }
 
     #[test]

@@ -134,3 +134,33 @@ async fn a_connection_with_an_attempt_that_timed_out_takes_no_new_request() {
     assert_eq!(receiver.connections(), 2);
     world.finish().await;
 }
+
+/// Goes away with more words than anybody needs.
+async fn go_away_at_length(mut peer: Http2Peer, _: usize) {
+    const PROTOCOL_ERROR: u8 = 1;
+    if peer.request().await.is_ok() {
+        let mut payload = vec![0, 0, 0, 0, 0, 0, 0, PROTOCOL_ERROR];
+        payload.resize(16_000, 7);
+        let _ = peer.write(frame::GOAWAY, 0, 0, &payload).await;
+    }
+    let _ = peer.request().await;
+}
+
+#[tokio::test]
+async fn little_is_kept_of_what_a_receiver_says_when_it_goes_away() {
+    let tls = tls("talkative");
+    let world = world(Some(&tls)).await;
+    let receiver = http2_receiver(&tls, go_away_at_length).await;
+    let organization = world.organization().await;
+    world
+        .endpoint_at(&organization, &https(&receiver), json!({}))
+        .await;
+    let producer = world.producer(&organization);
+    let id = producer.send(&Event::new("a", "1")).await;
+    world.until_delivery_is(id, "dead").await;
+    let kept = world
+        .count("select octet_length(last_error)::bigint from deliveries")
+        .await;
+    assert_eq!(kept, 1_024);
+    world.finish().await;
+}

@@ -44,6 +44,7 @@ use crate::send::job::Job;
 use crate::send::report::Report;
 
 static FAILED: LineLimit = LineLimit::new("failed attempts");
+static PUT_OFF: LineLimit = LineLimit::new("deliveries put off");
 
 /// Starts deliveries.
 #[derive(Clone, Debug)]
@@ -159,12 +160,15 @@ async fn contained(attempt: impl Future<Output = Attempt>) -> Attempt {
 fn count(attempt: &Attempt) {
     if let Some(lack) = attempt.lack {
         metrics::counter!("penstock_deliveries_put_off_total", "lack" => lack).increment(1);
-        let error = attempt.error.as_deref().unwrap_or_default();
-        tracing::warn!(
-            lack,
-            error,
-            "a delivery is put off, this worker is short of something"
-        );
+        if let Some(left_out) = PUT_OFF.pass() {
+            let error = attempt.error.as_deref().unwrap_or_default();
+            tracing::warn!(
+                lack,
+                error,
+                left_out,
+                "a delivery is put off, this worker is short of something"
+            );
+        }
         return;
     }
     metrics::counter!("penstock_attempts_total", "outcome" => attempt.outcome.as_str()).increment(1);

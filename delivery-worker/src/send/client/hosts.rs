@@ -92,10 +92,12 @@ impl Hosts {
     pub(super) fn pop(&mut self, host: &Arc<str>) -> Option<Idle> {
         let entry = self.by_name.get_mut(host)?;
         let idle = entry.idle.pop();
-        match &idle {
-            Some(idle) => _ = self.turns.remove(&idle.turn),
-            None if entry.shared.is_none() => _ = self.by_name.remove(host),
-            None => {}
+        if entry.idle.is_empty() && entry.shared.is_none() {
+            // The connection may never come back.
+            self.by_name.remove(host);
+        }
+        if let Some(idle) = &idle {
+            self.turns.remove(&idle.turn);
         }
         idle
     }
@@ -140,5 +142,36 @@ impl Hosts {
             self.by_name.remove(&host);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_whose_last_idle_connection_is_taken_is_forgotten() {
+        let mut hosts = Hosts::default();
+        let host: Arc<str> = "https://a.example".into();
+        for _ in 0..2 {
+            let (near, _far) = tokio::io::duplex(64);
+            let (sender, _connection) = http1::handshake(TokioIo::new(near)).await.unwrap();
+            let turn = hosts.turn(&host, Instant::now() + Duration::from_secs(60));
+            let idle = Idle {
+                turn,
+                line: Line::new(),
+                sender,
+            };
+            hosts.by_name.entry(host.clone()).or_default().idle.push(idle);
+        }
+        assert!(hosts.pop(&host).is_some());
+        assert_eq!((hosts.by_name.len(), hosts.turns.len()), (1, 1));
+        assert!(hosts.pop(&host).is_some());
+        assert!(hosts.by_name.is_empty() && hosts.turns.is_empty());
+        assert!(hosts.pop(&host).is_none());
     }
 }

@@ -1,5 +1,7 @@
 //! A page of a list.
 
+use uuid::Uuid;
+
 use crate::domain::cursor::Cursor;
 
 /// A page to be fetched.
@@ -24,5 +26,13 @@ impl<Id: AsRef<[u8]> + TryFrom<Vec<u8>>> Page<Id> {
         }
         rows.truncate(limit);
         rows.last().map(|last| position(last).encode())
+    }
+}
+
+impl Page<Uuid> {
+    /// Where the page begins in a list that has the newest first. It is always there: Postgres looks up no place in an index by a
+    /// condition that may be null, and would read all that is newer for each page.
+    pub(crate) fn before(&self) -> Cursor {
+        self.after.unwrap_or(Cursor::NEWEST)
     }
 }

@@ -86,21 +86,21 @@ impl Store {
                       before::text, after::text
                from (
                    (select * from audit_log
-                    where $1::uuid is null and ($2::timestamptz is null or (at, id) < ($2, $3::uuid))
+                    where $1::uuid is null and (at, id) < ($2::timestamptz, $3::uuid)
                       and ($4::text is null or kind = $4) and ($5::text is null or subject = $5)
                       and ($6::text is null or actor = $6)
                     order by at desc, id desc limit $7)
                    union all
                    (select * from audit_log
-                    where org_id = $1 and ($2::timestamptz is null or (at, id) < ($2, $3::uuid))
+                    where org_id = $1 and (at, id) < ($2::timestamptz, $3::uuid)
                       and ($4::text is null or kind = $4) and ($5::text is null or subject = $5)
                       and ($6::text is null or actor = $6)
                     order by at desc, id desc limit $7)
                ) found
                order by at desc, id desc"#,
             filter.org_id.map(OrgId::as_uuid),
-            page.after.as_ref().map(|cursor| cursor.at),
-            page.after.as_ref().map(|cursor| cursor.id),
+            page.before().at,
+            page.before().id,
             filter.kind as _,
             filter.subject,
             filter.actor,

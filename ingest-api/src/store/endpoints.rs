@@ -24,16 +24,16 @@ impl Store {
         let ids = sqlx::query_scalar!(
             r#"(select id as "id!" from endpoints
                 where $5::text is null and org_id = $1 and deleted_at is null
-                  and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
+                  and (created_at, id) < ($2::timestamptz, $3::uuid)
                 order by created_at desc, id desc limit $4)
                union all
                (select id from endpoints
                 where org_id = $1 and tenant = $5 and deleted_at is null
-                  and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
+                  and (created_at, id) < ($2::timestamptz, $3::uuid)
                 order by created_at desc, id desc limit $4)"#,
             realm.org_id.as_uuid(),
-            page.after.as_ref().map(|cursor| cursor.at),
-            page.after.as_ref().map(|cursor| cursor.id),
+            page.before().at,
+            page.before().id,
             page.limit + 1,
             realm.tenant(),
         );

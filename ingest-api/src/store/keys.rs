@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::owners::lock_tenant;
 use super::{Result, Store, lock_organization};
+use crate::domain::cursor::Cursor;
 use crate::domain::key::{Key, KeyId, NewKey};
 use crate::domain::maximum::Maximum;
 use crate::domain::page::Page;
@@ -167,18 +168,19 @@ impl Store {
                from (
                    (select * from api_keys
                     where $5::text is null and org_id = $1
-                      and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
+                      and (created_at, id) < ($2::timestamptz, $3::text)
                     order by created_at desc, id desc limit $4)
                    union all
                    (select * from api_keys
                     where org_id = $1 and tenant = $5
-                      and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
+                      and (created_at, id) < ($2::timestamptz, $3::text)
                     order by created_at desc, id desc limit $4)
                ) k
                order by created_at desc, id desc"#,
             realm.org_id.as_uuid(),
-            page.after.as_ref().map(|cursor| cursor.at),
-            page.after.as_ref().map(|cursor| cursor.id.as_str()),
+            // Always there, as in `Page::before`.
+            page.after.as_ref().map_or(Cursor::NEWEST.at, |cursor| cursor.at),
+            page.after.as_ref().map_or("", |cursor| cursor.id.as_str()),
             page.limit + 1,
             realm.tenant(),
         );

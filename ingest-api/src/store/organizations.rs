@@ -94,11 +94,11 @@ impl Store {
                       events_per_month, quota_action as "quota_action: QuotaAction", created_at, deleting_since,
                       null::bigint as events_left
                from organizations
-               where $1::timestamptz is null or (created_at, id) < ($1, $2::uuid)
+               where (created_at, id) < ($1::timestamptz, $2::uuid)
                order by created_at desc, id desc
                limit $3"#,
-            page.after.as_ref().map(|cursor| cursor.at),
-            page.after.as_ref().map(|cursor| cursor.id),
+            page.before().at,
+            page.before().id,
             page.limit + 1,
         );
         let rows = rows.fetch_all(&self.pool).await?;

@@ -164,12 +164,12 @@ impl Store {
                       status as "status: RecoveryStatus", matched, recovered, created_at, finished_at
                from recoveries
                where org_id = $1 and endpoint_id = $2
-                 and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
+                 and (created_at, id) < ($3::timestamptz, $4::uuid)
                order by created_at desc, id desc limit $5"#,
             org_id.as_uuid(),
             endpoint_id.as_uuid(),
-            page.after.as_ref().map(|cursor| cursor.at),
-            page.after.as_ref().map(|cursor| cursor.id),
+            page.before().at,
+            page.before().id,
             page.limit + 1,
         )
         .fetch_all(&self.pool)

@@ -2,6 +2,7 @@
 
 mod by_key;
 mod history;
+mod long_lists;
 pub(crate) mod pages;
 pub(crate) mod plans;
 mod tenants;

@@ -200,9 +200,11 @@ pub(crate) async fn delete(
 /// Why nothing of an organisation was changed.
 pub(crate) async fn refusal(app: &App, org_id: OrgId) -> Result<ApiError, ApiError> {
     let found = app.store.get_organization(org_id).await?;
-    Ok(match found {
-        Some(_) => ApiError::Conflict("the organisation is being deleted"),
-        None => ApiError::NotFound,
+    let is_leaving = found.is_some_and(|organization| organization.deleting_since.is_some());
+    Ok(if is_leaving {
+        ApiError::Conflict("the organisation is being deleted")
+    } else {
+        ApiError::NotFound
     })
 }
 

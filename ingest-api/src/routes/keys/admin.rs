@@ -33,7 +33,8 @@ use crate::routes::refusals::{
     request_body = KeyRequest,
     responses(
         (status = 201, description = "The key, shown this once.", body = CreatedKey),
-        AdminChangeRefusals, FormRefusals, NoOrganization, NoNewKey,
+        AdminChangeRefusals, FormRefusals, NoNewKey,
+        (status = 404, description = "No such organisation, or it has no such tenant, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The organisation has 1 000 valid keys, the most it may have, or is being deleted.", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -152,6 +152,8 @@ async fn what_does_not_exist_or_is_wrong_is_refused() {
             &format!("{nobody}/keys/aaaaaaaaaaaaaaaa"),
         ),
         admin(&world, 0, Method::DELETE, &format!("/{id}/keys/aaaaaaaaaaaaaaaa")),
+        admin(&world, 0, Method::POST, &format!("{nobody}/keys")).json(&json!({"name": "x"})),
+        admin(&world, 0, Method::POST, &format!("/{id}/keys")).json(&json!({"name": "x", "tenant": "none"})),
     ];
     for request in unknown {
         assert_eq!(status(request).await, 404);

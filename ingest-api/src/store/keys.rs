@@ -203,8 +203,8 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Replaces a key that may still be used and was not replaced before. One that stays valid for a while counts beside
-    /// its successor: not while the organisation has [`MAX_LIVE_KEYS`].
+    /// Replaces a key of this owner that may still be used and was not replaced before. One that stays valid for a while counts
+    /// beside its successor: not while its owner has [`MAX_LIVE_KEYS`].
     pub(crate) async fn rotate_key(&self, realm: &Realm, rotation: &Rotation<'_>) -> Result<KeyStored> {
         let mut transaction = self.begin_change(&self.key_changes).await?;
         if !lock_organization(&mut transaction, realm.org_id).await? {

@@ -135,7 +135,7 @@ pub(crate) async fn revoke(
         KeyRefusals, FormRefusals, NoNewKey,
         (status = 403, description = "The calling key lacks the scope `manage`, or one that the old key has.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The organisation has no such key.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The old key is revoked, expired or replaced already; or it would stay valid beside the new one, and the organisation has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The old key is revoked, expired or replaced already; or it would stay valid beside the new one, and the organisation, or the tenant, has 1 000 valid keys, the most it may have.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn rotate(
@@ -161,7 +161,9 @@ pub(crate) async fn rotate(
             .or_else(|| same_lifetime(&old, now)),
     };
     let store = app.store.by(admitted.actor());
-    let info = stored(store.rotate_key(&realm, &rotation).await?, REPLACED)?;
+    // Both keys count among those of the old one's tenant, also when the organisation replaces it.
+    let owner = realm.narrowed(old.tenant)?;
+    let info = stored(store.rotate_key(&owner, &rotation).await?, REPLACED)?;
     app.key_changes.announce(KeyChange::Key(id)).await;
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))

@@ -4,6 +4,7 @@ mod changes;
 mod creations;
 pub(crate) mod deletion;
 mod fan_out;
+mod keys;
 mod limits;
 mod on_the_way;
 mod resource;

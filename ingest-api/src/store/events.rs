@@ -8,6 +8,7 @@ use std::ops::Range;
 use shared::db::limited::Transaction;
 use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EndpointId, OrgId};
+use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 
 pub(crate) use self::attempts::{AttemptRow, DeliveryRow};
@@ -34,6 +35,8 @@ pub(crate) struct EventFilter<'a> {
     pub status: Option<DeliveryStatus>,
     /// With a delivery to this endpoint.
     pub endpoint_id: Option<EndpointId>,
+    /// Whoever asks sees only deliveries to the endpoints of this tenant.
+    pub seen_of: Option<Tenant>,
     /// Older than the end of the page before.
     pub after: Option<Cursor>,
     /// At most this many.

@@ -118,6 +118,7 @@ impl ListParams {
             to: self.to.map(|to| to.0),
             status: self.status,
             endpoint_id: self.endpoint,
+            seen_of: realm.tenant.clone(),
             after: page.after,
             limit: page.limit,
         })

@@ -140,6 +140,7 @@ async fn newest_events(
         to: None,
         status: None,
         endpoint_id: None,
+        seen_of: None,
         after: None,
         limit: i64::from(count),
     };

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use shared::db::limited::Transaction;
 use shared::domain::id::{EndpointId, EventId, LeaseToken};
+use shared::domain::name::Tenant;
 use sqlx::{Executor, Postgres};
 use time::OffsetDateTime;
 
@@ -79,7 +80,10 @@ pub(super) async fn page(
               and (($7::text is null and $8::uuid is null) or exists (
                   select from deliveries d
                   where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = $1
-                    and ($7 is null or d.status = $7) and ($8 is null or d.endpoint_id = $8)))
+                    and ($7 is null or d.status = $7) and ($8 is null or d.endpoint_id = $8)
+                    and ($12::text is null or d.endpoint_id in (
+                        select id from endpoints where org_id = $1 and tenant = $12
+                    ))))
             order by e.accepted_at desc, e.id desc
             limit $9::bigint + 1
         ),
@@ -101,6 +105,7 @@ pub(super) async fn page(
         filter.limit,
         MAX_PAGE_BYTES as _,
         filter.realm.tenant(),
+        filter.seen_of.as_ref().map(Tenant::as_str),
     )
     .fetch_all(&mut **snapshot)
     .await?;

@@ -38,6 +38,10 @@ async fn an_organisation_replaces_a_tenants_key_within_the_limit_of_that_tenant(
     };
     assert_eq!(rotate(&of_one, 60).await, 409, "it would be one key too many");
     assert_eq!(rotate(&of_one, 0).await, 201);
-    assert_eq!(rotate(&of_two, 60).await, 201, "the organisation's keys do not count");
+    assert_eq!(
+        rotate(&of_two, 60).await,
+        201,
+        "the organisation's keys do not count"
+    );
     world.finish().await;
 }

@@ -212,7 +212,7 @@ async fn a_tenant_is_not_shown_what_the_organisation_does_with_its_events() {
     let of_one = json!({"tenant": "one"});
     let of_one = world.endpoint_with(&organization, &receiver, of_one).await;
     let all = json!({"all_tenants": true});
-    world.endpoint_with(&organization, &receiver, all).await;
+    let all = world.endpoint_with(&organization, &receiver, all).await;
     let event = send(&world.producer(&organization), Some("one"), "1").await;
     world.settle().await;
     let path = format!("/v1/events/{event}");
@@ -227,6 +227,18 @@ async fn a_tenant_is_not_shown_what_the_organisation_does_with_its_events() {
     let seen = deliveries(&key.key).await;
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0]["endpoint_id"], json!(of_one.id));
+    let found = async |key: &str, query: &str| {
+        let path = format!("/v1/events?{query}");
+        let page = calls::json(request(&world, 0, Method::GET, &path, key)).await;
+        page["data"].as_array().map(Vec::len)
+    };
+    let to_all = format!("status=delivered&endpoint={}", all.id);
+    assert_eq!(
+        found(&organization.key, &format!("tenant=one&{to_all}")).await,
+        Some(1)
+    );
+    assert_eq!(found(&key.key, &to_all).await, Some(0));
+    assert_eq!(found(&key.key, &format!("endpoint={}", of_one.id)).await, Some(1));
     let replay = request(&world, 0, Method::POST, &format!("{path}/replay"), &key.key);
     let replayed = calls::json(replay).await;
     assert_eq!(replayed["endpoint_ids"], json!([of_one.id]));

@@ -114,7 +114,7 @@ impl Store {
                    select status, finished_at, accepted_at from deliveries
                    where event_id = e.id and accepted_at = e.accepted_at and org_id = $1
                      and ($2::text is null or endpoint_id in (
-                         select id from endpoints where org_id = $1 and tenant = $2
+                         select id from endpoints where org_id = $1 and coalesce(tenant, '') = $2
                      ))
                    limit $7
                ) d

@@ -128,7 +128,7 @@ impl Store {
                        select status, finished_at, accepted_at from deliveries
                        where event_id = r.id and accepted_at = r.accepted_at and org_id = $1
                          and ($2::text is null or endpoint_id in (
-                             select id from endpoints where org_id = $1 and tenant = $2
+                             select id from endpoints where org_id = $1 and coalesce(tenant, '') = $2
                          ))
                        limit $4
                    ) d

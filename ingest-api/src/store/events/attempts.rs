@@ -59,7 +59,7 @@ impl Store {
                    select *, count(*) over () as of_event from deliveries
                    where event_id = e.id and accepted_at = e.accepted_at and org_id = $1
                      and ($5::text is null or endpoint_id in (
-                         select id from endpoints where org_id = $1 and tenant = $5
+                         select id from endpoints where org_id = $1 and coalesce(tenant, '') = $5
                      ))
                    order by endpoint_id limit $4
                ) d

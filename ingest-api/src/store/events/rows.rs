@@ -82,7 +82,7 @@ pub(super) async fn page(
                   where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = $1
                     and ($7 is null or d.status = $7) and ($8 is null or d.endpoint_id = $8)
                     and ($12::text is null or d.endpoint_id in (
-                        select id from endpoints where org_id = $1 and tenant = $12
+                        select id from endpoints where org_id = $1 and coalesce(tenant, '') = $12
                     ))))
             order by e.accepted_at desc, e.id desc
             limit $9::bigint + 1

@@ -1,9 +1,9 @@
-//! Pages far down in long lists.
+//! What is found in long lists.
 
 use serde_json::json;
 
 use super::plans::{explain, query_with, rows_read, service_session};
-use crate::world;
+use crate::{setup, world};
 
 /// A thousand of each, a second apart, of one organisation.
 const SEEDS: [&str; 3] = [
@@ -57,5 +57,46 @@ async fn a_page_of_a_list_reads_none_of_the_rows_of_the_pages_before_it() {
     }
     // The end waits for every connection.
     drop(session);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_tenant_sees_of_deliveries_is_found_without_the_endpoints_of_others() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let endpoints = sqlx::query(
+        "insert into endpoints (id, org_id, kind, secret, max_in_flight, timeout_ms, tenant)
+         select gen_random_uuid(), $1, 'pull', '', 1, 1000, case when n <= 3 then 'one' else 'two' end
+         from generate_series(1, 1000) n",
+    );
+    let deliveries = sqlx::query(
+        "insert into deliveries (org_id, event_id, endpoint_id, accepted_at, status, finished_at)
+         select $1, '00000000-0000-0000-0000-000000000001', id, timestamptz '2026-01-01Z', 'dead', now()
+         from endpoints where org_id = $1",
+    );
+    for seed in [endpoints, deliveries] {
+        let seeded = seed.bind(organization.id).execute(world.database());
+        seeded.await.expect("Postgres takes it");
+    }
+    let mut session = service_session(&world).await;
+    let org_id = format!("'{}'", organization.id);
+    let parameters = [
+        (1, org_id.as_str()),
+        (2, "'{00000000-0000-0000-0000-000000000001}'"),
+        (3, "'{2026-01-01Z}'"),
+        (4, "100"),
+        (5, "'one'"),
+    ];
+    let query = query_with("over () as of_event from deliveries");
+    let explained = explain(&mut session, "analyze, format json", &query, &parameters).await;
+    let plan = &explained[0]["Plan"];
+    assert_eq!(plan["Actual Rows"].as_f64(), Some(3.0), "{explained:#}");
+    let read = rows_read(plan, "endpoints");
+    assert!(read <= 3.0, "it reads {read} rows: {explained:#}");
+    drop(session);
+    sqlx::query("delete from deliveries")
+        .execute(world.database())
+        .await
+        .expect("Postgres takes it");
     world.finish().await;
 }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::value::RawValue;
 use shared::domain::clock::UnixMicros;
 use shared::domain::event::{Event, JSON, TraceContext};
@@ -176,7 +177,13 @@ impl NewEvent<'_> {
 /// When it is not JSON, or with every wrong field.
 pub fn parse(body: &[u8]) -> Result<NewEvent<'_>, EventError> {
     let body = without_mark(body);
-    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| explain(body, error))?;
+    let read = if body.trim_ascii_start().starts_with(b"[") {
+        // Otherwise serde reads the fields from it, by their places.
+        Err(serde_json::Error::custom("an array"))
+    } else {
+        serde_json::from_slice(body)
+    };
+    let envelope: Envelope<'_> = read.map_err(|error| explain(body, error))?;
     let mut errors = FieldErrors::default();
     errors.check("type", check_event_type(&envelope.event_type));
     errors.check("data", check_depth(envelope.data.get()));

@@ -41,7 +41,13 @@ fn a_wrong_body_is_explained_field_by_field() {
     insta::assert_snapshot!(fields(r#"{"type":"a","data":1,"ordering_key":"\udc00","k\ud83d":1}"#), @"422 k���: is not a field of an event; ordering_key: holds half of a surrogate pair");
     insta::assert_snapshot!(fields(r#"{"type":"delivery.dead","data":1}"#), @"422 type: is reserved for Penstock's own events");
     insta::assert_snapshot!(fields(&deep), @"422 data: nested deeper than 64 levels");
-    insta::assert_snapshot!(fields("[]"), @"422 body: must be a JSON object with `type` and `data`");
+    for array in ["[]", r#"["a",1]"#, r#" ["a",1,null,null,null]"#] {
+        assert_eq!(
+            fields(array),
+            "422 body: must be a JSON object with `type` and `data`"
+        );
+    }
+    insta::assert_snapshot!(fields(r#"["a",1"#), @"400 the body is not valid JSON: EOF while parsing a list at line 1 column 6");
     insta::assert_snapshot!(fields(r#"{"type":"a","data":"#), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 19");
     insta::assert_snapshot!(fields(r#"{"type":5,"data":"#), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 17");
     insta::assert_snapshot!(fields(""), @"400 the body is not valid JSON: EOF while parsing a value at line 1 column 0");

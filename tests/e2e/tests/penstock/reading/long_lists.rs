@@ -61,7 +61,7 @@ async fn a_page_of_a_list_reads_none_of_the_rows_of_the_pages_before_it() {
 }
 
 #[tokio::test]
-async fn what_a_tenant_sees_of_deliveries_is_found_without_the_endpoints_of_others() {
+async fn what_a_tenant_sees_is_found_without_the_endpoints_of_others() {
     let world = setup().replicas(1, 0).start().await;
     let organization = world.organization().await;
     let endpoints = sqlx::query(
@@ -93,6 +93,19 @@ async fn what_a_tenant_sees_of_deliveries_is_found_without_the_endpoints_of_othe
     assert_eq!(plan["Actual Rows"].as_f64(), Some(3.0), "{explained:#}");
     let read = rows_read(plan, "endpoints");
     assert!(read <= 3.0, "it reads {read} rows: {explained:#}");
+    for text in [
+        "where m.status = 'enabled' and h.consecutive_failures",
+        "m.status = 'disabled' or h.consecutive_failures",
+        "as oldest_due_seconds",
+        "from dead group by id, url, last_outcome",
+    ] {
+        let limits = [(3, "1000"), (4, "1000"), (5, "1000"), (6, "1000")];
+        let parameters = [&[(1, org_id.as_str()), (2, "'one'")][..], &limits[..]].concat();
+        let query = query_with(text);
+        let explained = explain(&mut session, "analyze, format json", &query, &parameters).await;
+        let read = rows_read(&explained[0]["Plan"], "endpoints");
+        assert!(read <= 3.0, "{text} reads {read} rows: {explained:#}");
+    }
     drop(session);
     sqlx::query("delete from deliveries")
         .execute(world.database())

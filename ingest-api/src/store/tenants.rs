@@ -174,7 +174,7 @@ impl Store {
         sqlx::query!(
             "update tenants
              set name = $3, metadata = $4, rate_limit_per_minute = $5, status = $6, events_per_month = $7,
-                 quota_action = $8, updated_at = now(), version = version + 1
+                 quota_action = $8, updated_at = clock_timestamp(), version = version + 1
              where org_id = $1 and uid = $2",
             org_id.as_uuid(),
             tenant.as_str(),

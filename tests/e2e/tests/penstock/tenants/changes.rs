@@ -7,6 +7,8 @@ use reqwest::{Method, StatusCode};
 use reqwest_middleware::RequestBuilder;
 use serde_json::json;
 use sqlx::PgTransaction;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{send, tenant};
 use crate::calls::{self, json, request, status, text};
@@ -233,5 +235,27 @@ async fn a_key_that_is_revoked_while_it_changes_an_endpoint_changes_nothing() {
         let shown = json(request(&world, 1, Method::GET, &path, owner)).await;
         assert_eq!(shown["description"], "", "{method}");
     }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_change_of_a_tenant_that_waited_bears_the_time_at_which_it_was_made() {
+    let world = world().await;
+    let organization = world.organization().await;
+    tenant(&world, &organization, "one", json!({})).await;
+    let held = lock_organization(&world, organization.id).await;
+    let change = request(&world, 0, Method::PATCH, "/v1/tenants/one", &organization.key);
+    let change = change.json(&json!({"rate_limit_per_minute": 7}));
+    // Replicas look for what was changed since they looked last.
+    let released = async {
+        until_statements_wait(&world, 1).await;
+        let now = sqlx::query_scalar("select clock_timestamp()").fetch_one(world.database());
+        let now: OffsetDateTime = now.await.expect("Postgres runs");
+        held.rollback().await.expect("Postgres runs");
+        now
+    };
+    let (changed, released) = tokio::join!(json(change), released);
+    let made = OffsetDateTime::parse(text(&changed, "updated_at"), &Rfc3339).expect("it is a time");
+    assert!(made >= released, "{made} is before {released}");
     world.finish().await;
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use shared::domain::id::OrgId;
 use shared::shares::{Owner, Shares};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
 
 /// Statements of bulky frames that run at once.
 const SLOTS: usize = 2;
@@ -41,6 +42,15 @@ impl State {
 pub(crate) struct Place {
     line: Arc<State>,
     owner: Owner,
+    /// Taken while these frames have a turn.
+    turn: Semaphore,
+}
+
+/// A turn, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    _slot: SemaphorePermit<'a>,
+    _own: SemaphorePermit<'a>,
 }
 
 impl Line {
@@ -73,13 +83,14 @@ impl Line {
         Some(Place {
             line: self.0.clone(),
             owner,
+            turn: Semaphore::new(1),
         })
     }
 }
 
 impl Place {
-    /// Waits for the next turn of these frames, which lasts until the permit is dropped.
-    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+    /// Waits for the next turn of these frames. None comes after the [end](Self::end).
+    pub(crate) async fn turn(&self) -> Turn<'_> {
         let State {
             owners,
             organizations,
@@ -90,7 +101,22 @@ impl Place {
         let next = organizations.take(self.owner.0).await;
         let slot = slots.acquire().await;
         drop((own, next));
-        slot.expect("it is never closed")
+        Turn {
+            _slot: slot.expect("it is never closed"),
+            _own: self.own_turn().await,
+        }
+    }
+
+    /// Waits for the stop, and then for the end of the turn that these frames have, if they have one. While the permit is there
+    /// they get no other one.
+    pub(crate) async fn end(&self, stop: &CancellationToken) -> SemaphorePermit<'_> {
+        stop.cancelled().await;
+        self.own_turn().await
+    }
+
+    async fn own_turn(&self) -> SemaphorePermit<'_> {
+        // Whoever asks first gets it first.
+        self.turn.acquire().await.expect("it is never closed")
     }
 }
 
@@ -157,6 +183,32 @@ mod tests {
         let _first = one.turn().now_or_never().expect("it is the first");
         let _second = two.turn().now_or_never().expect("nobody else waits");
         assert!(enter(&owner).is_none(), "it has as many places as it may");
+    }
+
+    #[tokio::test]
+    async fn a_turn_outlives_the_stop_and_no_other_one_follows() {
+        let line = Line::new();
+        let place = line.enter((OrgId::generate(), None)).expect("there is room");
+        let stop = CancellationToken::new();
+        let turn = place.turn().now_or_never().expect("it is the first");
+        let mut end = Box::pin(place.end(&stop));
+        assert!(end.as_mut().now_or_never().is_none(), "nothing stops");
+        stop.cancel();
+        assert!(end.as_mut().now_or_never().is_none(), "it has its turn");
+        drop(turn);
+        assert!(place.turn().now_or_never().is_none(), "it stops");
+        assert!(end.now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn frames_without_a_turn_end_at_the_stop() {
+        let line = Line::with_slots(0);
+        let place = line.enter((OrgId::generate(), None)).expect("there is room");
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let mut turn = Box::pin(place.turn());
+        assert!(turn.as_mut().now_or_never().is_none(), "there is no slot");
+        assert!(place.end(&stop).now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -66,12 +66,17 @@ impl Bulky {
         }
     }
 
-    /// Stores and acknowledges frames, or gives them back: when Postgres refuses one, or when the stop comes first.
+    /// Stores and acknowledges frames, or gives them back: when Postgres refuses one, or when the stop comes first. A statement
+    /// that runs then ends: Postgres would go on with it, and nobody would start the deliveries that it leases.
     async fn store(&self, acks: Acks, messages: &[Message], place: Place) {
         let begun = Instant::now();
         let storing = Box::pin(self.try_until_stored(&acks.stream, messages, &place));
-        let storing = acks.keep_during(messages, storing);
-        let stored = self.tasks.stop().run_until_cancelled(storing).await;
+        let stored = tokio::select! {
+            // So that the end is in line before the next turn.
+            biased;
+            _ = place.end(self.tasks.stop()) => None,
+            stored = acks.keep_during(messages, storing) => Some(stored),
+        };
         match stored {
             // After an error the frames come again, and storing them again changes nothing.
             Some(true) => {

@@ -146,8 +146,8 @@ impl Chores {
             tasks.spawn_long_lived(name, rounds);
         }
 
-        let (name, db) = ("retention", self.pool);
-        let maintain = async move || retention::maintain(&db, retention).await;
+        let (name, db, nats) = ("retention", self.pool, self.nats);
+        let maintain = async move || retention::maintain(&db, &nats, retention).await;
         let rounds = repeat(
             name,
             retention::INTERVAL,

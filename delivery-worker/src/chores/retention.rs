@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use shared::domain::id::{EventId, OrgId};
+use shared::process::nats::Nats;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::chores::{audit_log, kept_days};
+use crate::intake::consume::streams::stored_through;
 use crate::store::partitions;
 use crate::store::usage::days::merge_days;
 use crate::store::usage::removal;
@@ -22,6 +24,10 @@ pub(crate) const LIMIT: Duration = Duration::from_hours(6);
 
 /// Events that one statement looks at.
 const STEP: i64 = 1_000;
+
+/// Age after which an idempotency key is forgotten. A repeat comes up to 24 hours after the key's event, and a bit later by another
+/// clock.
+const KEY_AGE: Duration = Duration::from_hours(25);
 
 /// The shortest retention: partitions are made for two days back.
 const MIN_RETENTION: Duration = Duration::from_hours(48);
@@ -61,7 +67,7 @@ fn retention(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(), sqlx::Error> {
+pub(crate) async fn maintain(pool: &PgPool, nats: &Nats, config: RetentionConfig) -> Result<(), sqlx::Error> {
     let now = partitions::now(pool).await?;
     let cutoff = now - config.retention;
     partitions::make(pool, now).await?;
@@ -76,9 +82,7 @@ pub(crate) async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(
     empty_default_partitions(pool, cutoff).await?;
     remove_payloads(pool, now).await?;
     audit_log::remove_before(pool, now - config.audit_retention).await?;
-    let keys = sqlx::query!("delete from idempotency_keys where accepted_at < now() - interval '25 hours'")
-        .execute(pool)
-        .await?;
+    let keys = forget_keys(pool, nats, now).await?;
     let recoveries = sqlx::query!("delete from recoveries where finished_at < $1", cutoff)
         .execute(pool)
         .await?;
@@ -94,13 +98,26 @@ pub(crate) async fn maintain(pool: &PgPool, config: RetentionConfig) -> Result<(
         .execute(pool)
         .await?;
     tracing::debug!(
-        idempotency_keys = keys.rows_affected(),
+        idempotency_keys = keys,
         recoveries = recoveries.rows_affected(),
         ended_sessions = sessions.rows_affected(),
         endpoint_hours = hours.rows_affected(),
         "removed old rows"
     );
     Ok(())
+}
+
+/// Forgets the idempotency keys whose repeats are all stored, and says how many. None while it is not known what lies in the
+/// streams.
+async fn forget_keys(pool: &PgPool, nats: &Nats, now: OffsetDateTime) -> Result<u64, sqlx::Error> {
+    let Some(stored_through) = stored_through(nats, now).await else {
+        return Ok(0);
+    };
+    let cutoff = stored_through - KEY_AGE;
+    let keys = sqlx::query!("delete from idempotency_keys where accepted_at < $1", cutoff)
+        .execute(pool)
+        .await?;
+    Ok(keys.rows_affected())
 }
 
 /// The default partitions hold what a wrong clock, or a long backlog, dated outside the days that have their own.

@@ -1,10 +1,11 @@
-//! What is kept, and what is removed: days, payloads, and the deliveries of deleted endpoints.
+//! What is kept, and what is removed: days, payloads, idempotency keys, and the deliveries of deleted endpoints.
 
 mod days;
 mod partitions;
 mod payloads;
 mod removals;
 mod clocks;
+mod keys;
 
 use e2e::{Answer, Endpoint, Organization, World, until};
 use shared::domain::id::EventId;

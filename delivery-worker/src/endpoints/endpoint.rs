@@ -32,6 +32,8 @@ use crate::send::sign::Signer;
 pub(crate) struct Endpoint {
     pub id: EndpointId,
     pub org_id: OrgId,
+    /// The number of its last change.
+    pub version: i64,
     /// Whose it is; `None` when it is the organisation's own.
     pub tenant: Option<Tenant>,
     pub url: Url,
@@ -70,6 +72,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct EndpointRow {
     pub id: EndpointId,
     pub org_id: OrgId,
+    pub version: i64,
     pub kind: EndpointKind,
     pub url: Option<String>,
     pub event_types: Vec<EventTypePattern>,
@@ -130,7 +133,7 @@ impl EndpointRow {
     ) -> BoxStream<'_, Result<Self, sqlx::Error>> {
         sqlx::query_as!(
             EndpointRow,
-            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", kind as "kind: EndpointKind", url,
+            r#"select id as "id: EndpointId", org_id as "org_id: OrgId", version, kind as "kind: EndpointKind", url,
                       event_types as "event_types: Vec<EventTypePattern>", filter, secret, previous_secret,
                       previous_secret_expires_at, headers, format as "format: StoredFormat",
                       method as "method: WebhookMethod", signatures, auth, template, template_content_type,
@@ -180,6 +183,7 @@ impl EndpointRow {
         Ok(Endpoint {
             id: self.id,
             org_id: self.org_id,
+            version: self.version,
             tenant: self.tenant.clone(),
             url: url.parse()?,
             timeout: Duration::from_millis(u64::try_from(self.timeout_ms)?),

@@ -26,11 +26,12 @@ const MAX_COUNTED: i64 = 10_000;
 pub(crate) async fn disable_gone(pool: &LimitedPool, group: &[Report]) {
     let mut gone = HashMap::new();
     for report in group.iter().filter(|report| report.attempt.is_gone()) {
-        gone.insert(report.job.endpoint.id, &report.job.endpoint);
+        let endpoint = &report.job.endpoint;
+        gone.insert((endpoint.id, endpoint.version), endpoint);
     }
-    for (id, endpoint) in gone {
+    for endpoint in gone.into_values() {
         log_failed(
-            id,
+            endpoint.id,
             give_up(pool, endpoint, "the receiver answered 410 Gone").await,
         );
     }
@@ -263,12 +264,13 @@ async fn warn(
     Ok(())
 }
 
-/// Disables an endpoint, unless it was deleted. Its deliveries stay in the table, and are sent when it is enabled again.
+/// Disables an endpoint, unless it was changed or deleted meanwhile: its receiver may be another one by now. Its deliveries stay in
+/// the table, and are sent when it is enabled again.
 async fn give_up(pool: &LimitedPool, endpoint: &Endpoint, reason: &str) -> Result<(), sqlx::Error> {
     let done = sqlx::query_scalar!(
         r#"with disabled as (
                update endpoints set status = 'disabled', disabled_reason = $3
-               where id = $1 and org_id = $2 and status = 'enabled' and deleted_at is null
+               where id = $1 and org_id = $2 and version = $6 and status = 'enabled' and deleted_at is null
                returning id, org_id
            ),
            told as (
@@ -282,6 +284,7 @@ async fn give_up(pool: &LimitedPool, endpoint: &Endpoint, reason: &str) -> Resul
         reason,
         EventId::at(UnixMicros::now()).as_uuid(),
         shared::domain::event::ENDPOINT_DISABLED,
+        endpoint.version,
     )
     .fetch_one(pool)
     .await?;

@@ -12,6 +12,7 @@ pub(crate) fn row() -> EndpointRow {
     EndpointRow {
         id,
         org_id: OrgId::generate(),
+        version: 1,
         kind: EndpointKind::Push,
         url: Some("https://example.com/".to_owned()),
         event_types: Vec::new(),

@@ -8,5 +8,6 @@ mod pull;
 mod recoveries;
 mod recovery;
 mod waiting;
+mod moved;
 mod stats;
 mod signatures;

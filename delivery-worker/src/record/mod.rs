@@ -182,19 +182,21 @@ fn count(group: &[Report], recorded: &Recorded, counts: &AttemptCounts) {
         if !report.is_stored && !held.contains(&lease) {
             continue;
         }
-        if !report.was_tried() {
+        if report.was_tried() {
+            let succeeded = report.next == Next::Delivered;
+            if !succeeded {
+                report.job.endpoint.gate.note_failure();
+            }
+            counts.count(&report.job.endpoint, succeeded, report.attempt.duration);
+        } else if report.next != Next::Dead {
             continue;
         }
-        let succeeded = report.next == Next::Delivered;
-        if !succeeded {
-            report.job.endpoint.gate.note_failure();
-        }
-        counts.count(&report.job.endpoint, succeeded, report.attempt.duration);
         metrics::counter!("penstock_delivery_results_total", "status" => report.status().as_str())
             .increment(1);
         if report.next == Next::Dead {
             let (event_id, endpoint_id) = (report.job.event.id, report.job.endpoint.id);
-            tracing::warn!(%event_id, %endpoint_id, attempts = report.job.attempt, "delivery is dead");
+            let attempts = report.job.attempt - u32::from(!report.was_tried());
+            tracing::warn!(%event_id, %endpoint_id, attempts, "delivery is dead");
         }
     }
 }

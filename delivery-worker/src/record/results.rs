@@ -60,7 +60,7 @@ pub(crate) async fn write(connection: &mut PgConnection, group: &[Report]) -> Re
                 next_attempt_at = now() + r.wait_ms * interval '1 millisecond',
                 finished_at = case when r.status <> 'pending' then now() end,
                 lease_token = null,
-                last_outcome = case when r.tried then r.outcome else d.last_outcome end,
+                last_outcome = case when r.tried or r.status = 'dead' then r.outcome else d.last_outcome end,
                 last_attempt = case when r.tried then d.attempts + 1 else d.last_attempt end,
                 last_started_at = case when r.tried then r.started_at else d.last_started_at end,
                 last_duration_ms = case when r.tried then r.duration_ms else d.last_duration_ms end,

@@ -32,9 +32,9 @@ impl Report {
         }
     }
 
-    /// Whether a request was sent. If not, the delivery stays as it was.
+    /// Whether a request was sent. If not, this is no attempt: the delivery stays as it was, or is dead by age.
     pub(crate) fn was_tried(&self) -> bool {
-        !matches!(self.next, Next::PutOff(_))
+        self.attempt.lack.is_none() && !matches!(self.next, Next::PutOff(_))
     }
 
     /// Milliseconds until it is due again; `None` when it has ended.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use e2e::{Answer, Attempt, Event, until};
 use serde_json::json;
 
+use crate::capture::free_port;
 use crate::setup;
 
 fn attempt(number: i32, outcome: &str, response_status: Option<i16>) -> Attempt {
@@ -165,5 +166,24 @@ async fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
     // Each attempt is signed with the time at which it is made.
     let timestamps = [webhooks[0].timestamp, webhooks[1].timestamp];
     assert!(timestamps[1] >= timestamps[0] + 2, "{timestamps:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_could_not_be_sent_until_it_is_too_old_is_dead_without_an_attempt() {
+    let nobody = format!("http://127.0.0.1:{}", free_port().await);
+    let setup = setup().worker_env("EGRESS_PROXY", &nobody);
+    let mut world = setup.worker_env("RETRY_MAX_AGE", "1s").start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let id = world.producer(&organization).send(&Event::new("a", "1")).await;
+    let delivery = world.until_delivery_is(id, "dead").await;
+    assert_eq!(delivery.attempts, 0);
+    assert!(world.attempts_of(id).await.is_empty());
+    let explained = "select count(*) from deliveries where last_outcome is not null and last_attempt is null";
+    assert_eq!(world.count(explained).await, 1);
+    let unwell = "select count(*) from endpoint_health";
+    assert_eq!(world.count(unwell).await, 0);
     world.finish().await;
 }

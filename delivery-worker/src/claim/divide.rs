@@ -1,6 +1,6 @@
 //! Dividing the free permits among the endpoints that may have due rows.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
@@ -43,6 +43,7 @@ impl Claimer {
                 served: false,
                 endpoint,
                 waiting,
+                probe_until: None,
             }
         });
         let mut shares: Vec<_> = shares.filter(|share| share.turns > 0).collect();
@@ -66,11 +67,15 @@ impl Claimer {
         if probes.is_empty() {
             return Ok(());
         }
-        let taken: HashSet<_> = probes::take_probes(connection, &probes)
-            .await?
+        let taken = probes::take_probes(connection, &probes).await?;
+        let taken: HashMap<_, _> = taken
             .into_iter()
+            .map(|probe| (probe.endpoint_id, probe.until))
             .collect();
-        shares.retain(|share| !share.waiting.is_probe() || taken.contains(&share.endpoint.id));
+        for share in shares.iter_mut() {
+            share.probe_until = taken.get(&share.endpoint.id).copied();
+        }
+        shares.retain(|share| !share.waiting.is_probe() || share.probe_until.is_some());
         Ok(())
     }
 }

@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::id::EndpointId;
+use time::OffsetDateTime;
 
 use super::survey::Waiting;
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::{Permit, Permits};
+use crate::record::probes::Probe;
 
 /// What one endpoint may be sent in a claim.
 pub(super) struct Share {
     pub endpoint: Arc<Endpoint>,
     pub waiting: Waiting,
+    /// Until when no other worker sends its probe, if this one sends it.
+    pub probe_until: Option<OffsetDateTime>,
     /// How many deliveries it may still take.
     pub turns: usize,
     /// Taken when it is known that something is due.
@@ -54,9 +58,13 @@ pub(super) fn begin_after(shares: &mut [Share], last: Option<EndpointId>) {
 }
 
 /// Probes that found no due delivery: an ordered one may wait for another one of its key.
-pub(super) fn unused_probes(shares: &[Share]) -> Vec<EndpointId> {
-    let unused = shares
-        .iter()
-        .filter(|share| share.waiting.is_probe() && share.turns > 0);
-    unused.map(|share| share.endpoint.id).collect()
+pub(super) fn unused_probes(shares: &[Share]) -> Vec<Probe> {
+    let unused = shares.iter().filter(|share| share.turns > 0);
+    let probes = unused.filter_map(|share| {
+        Some(Probe {
+            endpoint_id: share.endpoint.id,
+            until: share.probe_until?,
+        })
+    });
+    probes.collect()
 }

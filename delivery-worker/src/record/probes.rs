@@ -4,6 +4,14 @@ use std::time::Duration;
 
 use shared::domain::id::EndpointId;
 use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+/// The right to send the one probe of an endpoint.
+pub(crate) struct Probe {
+    pub endpoint_id: EndpointId,
+    /// Until when no other one is sent.
+    pub until: OffsetDateTime,
+}
 
 /// The endpoints whose deliveries are held: their circuit is open, or their receiver asked to wait.
 ///
@@ -25,8 +33,9 @@ pub(crate) async fn held(connection: &mut PgConnection) -> Result<Vec<EndpointId
 pub(crate) async fn take_probes(
     connection: &mut PgConnection,
     probes: &[(EndpointId, Duration)],
-) -> Result<Vec<EndpointId>, sqlx::Error> {
-    sqlx::query_scalar!(
+) -> Result<Vec<Probe>, sqlx::Error> {
+    sqlx::query_as!(
+        Probe,
         r#"update endpoint_health h
            set open_until = case when h.open_until is not null then now() + due.lease * interval '1 second' end,
                probe_until = case when h.waits_until is not null then now() + due.lease * interval '1 second' end
@@ -37,7 +46,7 @@ pub(crate) async fn take_probes(
                for update of h skip locked
            ) due
            where h.endpoint_id = due.endpoint_id
-           returning h.endpoint_id as "endpoint_id: EndpointId""#,
+           returning h.endpoint_id as "endpoint_id: EndpointId", h.held_until as "until!""#,
         &probes.iter().map(|(id, _)| id.as_uuid()).collect::<Vec<_>>(),
         &probes
             .iter()
@@ -48,23 +57,26 @@ pub(crate) async fn take_probes(
     .await
 }
 
-/// Lets other workers send these probes in a second: no delivery was due.
+/// Lets other workers send these probes in a second: no delivery was due. What another result has written meanwhile stays: its
+/// pause is for the receiver.
 ///
 /// # Errors
 /// When Postgres does not answer; then the probes come after a lease.
 pub(crate) async fn give_back_probes(
     connection: &mut PgConnection,
-    unused: &[EndpointId],
+    unused: &[Probe],
 ) -> Result<(), sqlx::Error> {
     if unused.is_empty() {
         return Ok(());
     }
     sqlx::query!(
-        "update endpoint_health
+        "update endpoint_health h
          set open_until = case when open_until is not null then least(open_until, now() + interval '1 second') end,
              probe_until = case when waits_until is not null then least(probe_until, now() + interval '1 second') end
-         where endpoint_id = any($1)",
-        &unused.iter().map(|id| id.as_uuid()).collect::<Vec<_>>(),
+         from unnest($1::uuid[], $2::timestamptz[]) as unused (endpoint_id, until)
+         where h.endpoint_id = unused.endpoint_id and h.held_until = unused.until",
+        &unused.iter().map(|probe| probe.endpoint_id.as_uuid()).collect::<Vec<_>>(),
+        &unused.iter().map(|probe| probe.until).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;

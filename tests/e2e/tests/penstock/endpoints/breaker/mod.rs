@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::calls::send;
+use crate::faults::held_up::lock;
+use crate::operating::retention::old_event;
 use crate::setup;
 
 /// Retries every 200 ms, and a pause of a second between probes.
@@ -211,5 +213,48 @@ async fn an_endpoint_that_was_deleted_is_neither_disabled_nor_remembered_as_unwe
     late.execute(world.database()).await.unwrap();
     let counted = "select count(*) from endpoint_health";
     world.until_count_is("it to be forgotten", counted, 0).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_pause_that_begins_while_a_worker_finds_nothing_for_its_probe_is_kept() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let failing = world.endpoint(&organization, &receiver).await;
+    let other = world.endpoint(&organization, &receiver).await;
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    let waiting = old_event(&world, &organization, failing, 0, "pending").await;
+    // As if an earlier attempt of another worker failed just after the probe was taken.
+    world
+        .execute(format!(
+            "insert into endpoint_health (endpoint_id, org_id, consecutive_failures, failing_since, open_until)
+             values ('{}', '{}', 10, now(), now());
+             create function fail() returns trigger language plpgsql as $$
+             begin
+                 update endpoint_health set open_until = now() + interval '5 minutes'
+                 where endpoint_id = new.endpoint_id;
+                 return null;
+             end $$;
+             create trigger fail after update on endpoint_health for each row
+                 when (old.open_until <= now()) execute function fail()",
+            failing.id, organization.id
+        ))
+        .await;
+    let held_up = lock(&world, "select from deliveries for update").await;
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    let paused = "select count(*) from endpoint_health where open_until > now() + interval '4 minutes'";
+    world.until_count_is("the pause to begin", paused, 1).await;
+    // What comes from now on is found by a later look, after the probe was given up.
+    let later = old_event(&world, &organization, other, 0, "pending").await;
+    world.until_delivery_is(later, "delivered").await;
+    assert_eq!(world.count(paused).await, 1);
+
+    held_up.rollback().await.unwrap();
+    world
+        .execute("update endpoint_health set open_until = now()")
+        .await;
+    world.restart_worker().await;
+    world.until_delivery_is(waiting, "delivered").await;
     world.finish().await;
 }

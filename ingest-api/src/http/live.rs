@@ -36,7 +36,7 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// As many listen as may.
 pub(crate) const CROWDED: ApiError = ApiError::Unavailable {
-    reason: "as many listen as may: of this organisation, or of all",
+    reason: "as many listen as may: of this tenant, of this organisation, or of all",
     retry_after: 10,
 };
 

@@ -75,7 +75,7 @@ pub(crate) struct TailParams {
     responses(
         (status = 200, description = "What happens.", body = LiveEvent, content_type = "text/event-stream"),
         KeyRefusals, ListRefusals,
-        (status = 503, description = "As many listen as may, 20 of an organisation on each replica, or the database is not available.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "As many listen as may, 20 of an organisation and 5 of a tenant on each replica, or the database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn tail(
@@ -84,9 +84,9 @@ pub(crate) async fn tail(
     Params(params): Params<TailParams>,
     Manager { realm, admitted }: Manager,
 ) -> Result<Response, ApiError> {
-    let realm = realm.narrowed(params.tenant.clone())?;
+    let told = realm.narrowed(params.tenant.clone())?;
     let going = Going::new(admitted, params.seconds, app.tails.stop().clone())?;
-    let place = app.tails.enter(&realm).ok_or(CROWDED)?;
+    let place = app.tails.enter(&realm, &told).ok_or(CROWDED)?;
     let (next, is_known) = begin(&place, &headers);
     let mut first = format!("retry: 1000\nid: {}\n\n", id(&place, next));
     if !is_known {

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use futures_util::StreamExt as _;
-use shared::domain::id::OrgId;
 use shared::secret::random_bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -38,9 +37,13 @@ const LINGER: Duration = Duration::from_secs(15);
 /// Realms that are asked for at once.
 const AT_ONCE: usize = 4;
 
-/// Most listeners of an organisation, and of all, on this replica.
+/// Most listeners of an organisation with its tenants, and of all, on this replica.
 const MOST_EACH: u32 = 20;
 const MOST: u32 = 200;
+
+/// Most of an organisation's listeners that are one tenant's, and that are its tenants': the rest is for its own keys.
+const MOST_OF_TENANT: u32 = 5;
+const MOST_OF_TENANTS: u32 = 15;
 
 /// Most realms that are followed, those that nobody listens to any more among them: one for each listener.
 const MOST_REALMS: usize = MOST as usize;
@@ -49,7 +52,8 @@ const MOST_REALMS: usize = MOST as usize;
 #[derive(Debug)]
 pub(crate) struct Tails {
     realms: DashMap<Realm, Arc<Tail>>,
-    listeners: Mutex<HashMap<OrgId, u32>>,
+    /// How many listen with the keys of each realm.
+    listeners: Mutex<HashMap<Realm, u32>>,
     stop: CancellationToken,
 }
 
@@ -97,25 +101,23 @@ impl Tails {
         &self.stop
     }
 
-    /// Takes a seat among those that an answer goes on for. None when as many have one as may.
-    pub(crate) fn sit(self: &Arc<Self>, org_id: OrgId) -> Option<Seat> {
+    /// Takes a seat among those that an answer goes on for. `owner` is the realm of the key. None when as many have one as may.
+    pub(crate) fn sit(self: &Arc<Self>, owner: &Realm) -> Option<Seat> {
         let mut listeners = self.listeners();
-        let all: u32 = listeners.values().sum();
-        let own = listeners.get(&org_id).copied().unwrap_or_default();
-        if all >= MOST || own >= MOST_EACH {
+        if !has_room(&listeners, owner) {
             return None;
         }
-        listeners.insert(org_id, own + 1);
+        *listeners.entry(owner.clone()).or_default() += 1;
         metrics::gauge!("penstock_listeners").increment(1);
         Some(Seat {
             tails: self.clone(),
-            org_id,
+            owner: owner.clone(),
         })
     }
 
-    /// Listens to a realm from now on. None when as many listen as may.
-    pub(crate) fn enter(self: &Arc<Self>, realm: &Realm) -> Option<Place> {
-        let seat = self.sit(realm.org_id)?;
+    /// Listens to a realm from now on, with a key of `owner`. None when as many listen as may.
+    pub(crate) fn enter(self: &Arc<Self>, owner: &Realm, realm: &Realm) -> Option<Place> {
+        let seat = self.sit(owner)?;
         if self.realms.len() >= MOST_REALMS && !self.realms.contains_key(realm) {
             // Those that nobody listens to: otherwise one who comes and goes for many tenants would keep all others out.
             self.realms.retain(|_, tail| tail.presence().listeners > 0);
@@ -161,9 +163,26 @@ impl Tails {
         Ok(())
     }
 
-    fn listeners(&self) -> MutexGuard<'_, HashMap<OrgId, u32>> {
+    fn listeners(&self) -> MutexGuard<'_, HashMap<Realm, u32>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether one more may listen with a key of this realm.
+fn has_room(listeners: &HashMap<Realm, u32>, owner: &Realm) -> bool {
+    let is_neighbour = |realm: &Realm| realm.org_id == owner.org_id;
+    let has_part = || {
+        count(listeners, |realm| realm == owner) < MOST_OF_TENANT
+            && count(listeners, |realm| is_neighbour(realm) && realm.tenant.is_some()) < MOST_OF_TENANTS
+    };
+    count(listeners, |_| true) < MOST
+        && count(listeners, is_neighbour) < MOST_EACH
+        && (owner.tenant.is_none() || has_part())
+}
+
+fn count(listeners: &HashMap<Realm, u32>, counts: impl Fn(&Realm) -> bool) -> u32 {
+    let counted = listeners.iter().filter(|(realm, _)| counts(realm));
+    counted.map(|(_, listening)| *listening).sum()
 }
 
 async fn take_turn(tail: Arc<Tail>, store: Store) {
@@ -179,17 +198,17 @@ async fn take_turn(tail: Arc<Tail>, store: Store) {
 #[derive(Debug)]
 pub(crate) struct Seat {
     tails: Arc<Tails>,
-    org_id: OrgId,
+    owner: Realm,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         metrics::gauge!("penstock_listeners").decrement(1);
         let mut listeners = self.tails.listeners();
-        if let Some(own) = listeners.get_mut(&self.org_id) {
+        if let Some(own) = listeners.get_mut(&self.owner) {
             *own -= 1;
             if *own == 0 {
-                listeners.remove(&self.org_id);
+                listeners.remove(&self.owner);
             }
         }
     }

@@ -216,7 +216,7 @@ impl From<(String, u64)> for RateLimitedTenant {
     responses(
         (status = 200, description = "The figures.", content((Stats = "application/json"), (LiveEvent = "text/event-stream"))),
         KeyRefusals, ListRefusals,
-        (status = 503, description = "As many listen as may, 20 of an organisation on each replica, or the database is not available.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "As many listen as may, 20 of an organisation and 5 of a tenant on each replica, or the database is not available.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn show(
@@ -230,7 +230,7 @@ pub(crate) async fn show(
     if !wants_events(&headers) {
         return Ok(Json(read(&app, &realm, period).await?).into_response());
     }
-    let seat = app.tails.sit(realm.org_id).ok_or(CROWDED)?;
+    let seat = app.tails.sit(&realm).ok_or(CROWDED)?;
     let watching = Watching::new(app, realm, period, going, seat);
     Ok(answer(watching.pieces()))
 }

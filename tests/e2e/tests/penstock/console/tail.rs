@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::{Answer, Event, Organization, World, until};
+use e2e::{Answer, Event, World, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -239,13 +239,14 @@ async fn an_answer_that_goes_on_ends_with_its_key_and_with_its_portal_session() 
     world.finish().await;
 }
 
-/// Takes all seats that an organisation has.
-async fn crowd(world: &World, organization: &Organization) {
-    let one = || request(world, 0, Method::GET, "/v1/tail?seconds=20", &organization.key);
-    let all = futures_util::future::join_all((0..20).map(|_| status(one())));
+/// Takes all seats that a key has on top of those that are taken, runs `then`, and leaves them.
+async fn crowd(world: &World, key: &str, seats: u64, taken: u64, then: impl Future<Output = ()>) {
+    let one = || request(world, 0, Method::GET, "/v1/tail?seconds=20", key);
+    let all = futures_util::future::join_all((0..seats).map(|_| status(one())));
     let beyond = async {
-        until_listen(world, 20).await;
+        until_listen(world, taken + seats).await;
         assert_eq!(status(one()).await, StatusCode::SERVICE_UNAVAILABLE);
+        then.await;
     };
     tokio::select! {
         answers = all => panic!("{answers:?}"),
@@ -254,10 +255,32 @@ async fn crowd(world: &World, organization: &Organization) {
 }
 
 #[tokio::test]
+async fn a_tenant_takes_no_seats_from_other_tenants_nor_from_the_organisation() {
+    let world = world().await;
+    let organization = world.organization().await;
+    let mut tokens = Vec::new();
+    for uid in ["acme", "globex"] {
+        tenant(&world, &organization, uid).await;
+        let session = super::portal::session(&world, &organization, uid, json!({})).await;
+        tokens.push(text(&session, "token").to_owned());
+    }
+    let others = async {
+        for path in ["/v1/tail?seconds=0", "/v1/tail?seconds=0&tenant=acme"] {
+            let own = request(&world, 0, Method::GET, path, &organization.key);
+            assert_eq!(status(own).await, StatusCode::OK);
+        }
+        until_listen(&world, 5).await;
+        crowd(&world, &tokens[1], 5, 5, async {}).await;
+    };
+    crowd(&world, &tokens[0], 5, 0, others).await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn an_organisation_has_a_bounded_number_of_listeners_and_takes_none_from_others() {
     let world = world().await;
     let (organization, other) = (world.organization().await, world.organization().await);
-    crowd(&world, &organization).await;
+    crowd(&world, &organization.key, 20, 0, async {}).await;
     let path = "/v1/tail?seconds=0";
     assert_eq!(
         status(request(&world, 0, Method::GET, path, &other.key)).await,

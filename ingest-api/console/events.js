@@ -149,19 +149,47 @@ function Payload({ event, text }) {
 /** A word of a shell, whatever stands in it. @param {string} text */
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
+/** Those that are set, as members of a JSON object, each with a comma behind it. @param {Record<string, unknown>} values */
+const members = (values) =>
+  Object.entries(values)
+    .filter(([, value]) => value !== null && value !== undefined)
+    .map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)},`)
+    .join("");
+
 /**
- * The command that sends the same event anew.
+ * The same event in Penstock's own form, as a word of a shell.
+ * @param {any} event
+ * @param {string} data
+ */
+const own = ({ type, ordering_key, tenant }, data) => quoted(`{${members({ type, ordering_key, tenant })}"data":${data}}`);
+
+/**
+ * The same CloudEvent, as a word of a shell, which makes an id: with the one that it had it would be a repeat.
+ * @param {any} event
+ * @param {string} data
+ */
+function cloudEvent(event, data) {
+  const isBinary = event.data_base64 !== undefined;
+  const attributes = { ...event.cloudevent, id: null, partitionkey: event.ordering_key, tenant: event.tenant };
+  if (isBinary) attributes.datacontenttype = event.content_type;
+  const payload = isBinary ? `"data_base64":${JSON.stringify(data)}` : `"data":${data}`;
+  return `${quoted(`{"id":"`)}"$(date +%s)-$RANDOM"${quoted(`",${members(attributes)}${payload}}`)}`;
+}
+
+/**
+ * The command that sends the same event anew. Only CloudEvents have payloads that are not JSON.
  * @param {any} event
  * @param {string} data
  */
 function curl(event, data) {
-  const tenant = event.tenant ? `,"tenant":${JSON.stringify(event.tenant)}` : "";
-  const body = `{"type":${JSON.stringify(event.type)},"data":${event.data_base64 ? JSON.stringify(data) : data}${tenant}}`;
+  const [type, body] = event.cloudevent
+    ? ["application/cloudevents+json", cloudEvent(event, data)]
+    : ["application/json", own(event, data)];
   return [
     `curl ${quoted(`${location.origin}/v1/events`)}`,
     `-H "Authorization: Bearer $KEY"`,
-    `-H 'Content-Type: application/json'`,
-    `-d ${quoted(body)}`,
+    `-H 'Content-Type: ${type}'`,
+    `-d ${body}`,
   ].join(" \\\n  ");
 }
 

@@ -1,6 +1,7 @@
 //! The console and the portal: their sessions over HTTP, and their pages in a real browser.
 
 mod browser;
+mod commands;
 mod dead;
 mod figures;
 mod flows;

@@ -1,0 +1,30 @@
+// The commands that the pages of events offer to copy.
+
+const { check, hands, main, open, step } = require("./common.cjs");
+
+const [url, key, ...events] = process.argv.slice(2);
+
+main(async () => {
+  const { context, close } = await open();
+  await context.addInitScript(() => {
+    const writeText = async (text) => {
+      globalThis.copied = text;
+    };
+    Object.assign(navigator.clipboard ?? {}, { writeText });
+  });
+  const first = await context.newPage();
+  await first.goto(`${url}/console#/events`);
+  await hands(first).signIn(key);
+  await first.getByRole("heading", { name: "Events" }).waitFor();
+  for (const event of events) {
+    const page = await context.newPage();
+    await page.goto(`${url}/console#/events/${event}`);
+    await page.getByRole("button", { name: "Copy as curl" }).click();
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    const command = await page.evaluate(() => globalThis.copied);
+    check(!command.includes(key), "the command holds the key");
+    await step("command", JSON.stringify(command));
+    await page.close();
+  }
+  await close();
+});

@@ -1,6 +1,6 @@
 // The organisation's own customers, and the way into their portals.
 
-import { call, part, query } from "./api.js";
+import { Problem, call, part, query } from "./api.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { go, link } from "./route.js";
@@ -44,7 +44,12 @@ function TenantForm({ onDone, onCancel }) {
   const submit = async () => {
     const limit = rate === "" ? {} : { rate_limit_per_minute: Number(rate) };
     const most = quota === "" ? {} : { events_per_month: Number(quota), quota_action: action };
-    await call("PUT", `/v1/tenants/${part(uid)}`, { name, ...limit, ...most });
+    try {
+      await call("PUT", `/v1/tenants/${part(uid)}`, { name, ...limit, ...most }, { "If-None-Match": "*" });
+    } catch (error) {
+      if (!(error instanceof Problem && error.status === 412)) throw error;
+      throw new Problem(422, t("tenant.exists"), [{ field: "uid", detail: t("tenant.exists") }]);
+    }
     onDone();
   };
   return html`<${Form} label=${t("save")} onSubmit=${submit} onCancel=${onCancel}>${(/** @type {any[]} */ errors) => html`

@@ -434,6 +434,7 @@ const TEXTS = {
   "tenants.empty": ["No tenants. Make one for each customer of yours that gets webhooks of its own.", "Keine Mandanten. Lege für jeden Kunden einen an, der eigene Webhooks bekommt."],
   "tenants.new": ["New tenant", "Neuer Mandant"],
   "tenant.uid": ["Id", "ID"],
+  "tenant.exists": ["There is a tenant of this id already.", "Einen Mandanten mit dieser ID gibt es schon."],
   "tenant.name": ["Name", "Name"],
   "tenant.rate": ["Requests a minute", "Anfragen je Minute"],
   "tenant.created": ["Made", "Angelegt"],

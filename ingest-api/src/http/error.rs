@@ -41,6 +41,8 @@ pub(crate) enum ApiError {
     LimitReached(Maximum),
     /// 412: the resource has another version than the request names.
     PreconditionFailed,
+    /// 412: the resource is there, and the request asks for a new one.
+    Exists,
     /// 408: the body did not arrive in time.
     BodyTimeout,
     /// 413.
@@ -137,7 +139,7 @@ impl ApiError {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) | Self::OfKind(..) | Self::LimitReached(_) => StatusCode::CONFLICT,
-            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::PreconditionFailed | Self::Exists => StatusCode::PRECONDITION_FAILED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } | Self::TooManyEvents { .. } | Self::OutOfProportion { .. } => {
                 StatusCode::PAYLOAD_TOO_LARGE
@@ -164,6 +166,7 @@ impl ApiError {
             Self::NotFound => "there is nothing here under this path".into(),
             Self::MethodNotAllowed => "this path does not know this method".into(),
             Self::PreconditionFailed => "it was changed since: `If-Match` names another version".into(),
+            Self::Exists => "it is there already, and `If-None-Match` asks for a new one".into(),
             Self::BodyTimeout => "the request's body did not arrive in time".into(),
             Self::TooLarge { limit } => format!("the body is larger than {limit} bytes").into(),
             Self::TooManyEvents { limit } => format!("the batch holds more than {limit} events").into(),

@@ -1,7 +1,7 @@
 //! Versions of resources, as `ETag` shows and `If-Match` compares them.
 
 use axum::Json;
-use axum::http::header::{ETAG, IF_MATCH};
+use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::http::error::ApiError;
@@ -18,6 +18,18 @@ pub(crate) fn etag(version: i64) -> [(HeaderName, HeaderValue); 1] {
 /// Whether a request holds for one version only.
 pub(crate) fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(IF_MATCH)
+}
+
+/// Whether a request holds only while the resource is not there: `If-None-Match: *` (RFC 9110, 13.1.2).
+///
+/// # Errors
+/// 422 when it names versions.
+pub(crate) fn is_for_new(headers: &HeaderMap) -> Result<bool, ApiError> {
+    match headers.get(IF_NONE_MATCH) {
+        None => Ok(false),
+        Some(value) if value == "*" => Ok(true),
+        Some(_) => Err(ApiError::invalid("If-None-Match", "must be `*`")),
+    }
 }
 
 /// Checks that `If-Match`, when there is one, names this version (RFC 9110, 13.1.1).

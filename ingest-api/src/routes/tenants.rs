@@ -15,11 +15,11 @@ use crate::domain::tenant::{TenantForm, TenantSettings, TenantStatus, TenantView
 use crate::http::body::RequestBody;
 use crate::http::callers::OrganizationManager;
 use crate::http::error::{ApiError, Problem};
-use crate::http::etag::{Shown, check_match, etag, is_conditional};
+use crate::http::etag::{Shown, check_match, etag, is_conditional, is_for_new};
 use crate::http::extract::PathId;
 use crate::keys::cache::KeyChange;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoTenant};
-use crate::store::{TenantRow, TenantWritten};
+use crate::store::{TenantExpected, TenantRow, TenantWritten};
 
 /// Most tries of a change while other requests change the same tenant.
 const MAX_TRIES: usize = 5;
@@ -37,6 +37,7 @@ pub(crate) const DELETING: ApiError = ApiError::Conflict("the tenant is being de
     params(
         ("uid" = Tenant, Path, description = "The organisation's id for it."),
         ("If-Match" = Option<String>, Header, description = "An `ETag`. The tenant is changed only while it has this one."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: the tenant is made only if it is not there."),
     ),
     request_body = Option<TenantForm>,
     responses(
@@ -45,7 +46,7 @@ pub(crate) const DELETING: ApiError = ApiError::Conflict("the tenant is being de
         KeyRefusals, FormRefusals,
         (status = 404, description = "The key is bound to a tenant.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The tenant is being deleted, or the organisation has 100 000 tenants, the most it may have.", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The tenant has another `ETag` than `If-Match` names, or is not there.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The tenant has another `ETag` than `If-Match` names, or is not there; or it is there, with `If-None-Match`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn put(
@@ -59,19 +60,25 @@ pub(crate) async fn put(
         .map_err(|detail: &str| ApiError::invalid("uid", detail))?;
     let form: TenantForm = body.optional_form().await?;
     let settings = form.apply(TenantSettings::default())?;
-    let version = if is_conditional(&body.headers) {
-        Some(matching(&app, org_id, &tenant, &body.headers).await?.version)
-    } else {
-        None
+    let expected = match (is_conditional(&body.headers), is_for_new(&body.headers)?) {
+        (false, false) => TenantExpected::Any,
+        (false, true) => TenantExpected::New,
+        (true, false) => {
+            let row = matching(&app, org_id, &tenant, &body.headers).await?;
+            TenantExpected::Version(row.version)
+        }
+        // No tenant is both there and not there.
+        (true, true) => return Err(ApiError::PreconditionFailed),
     };
     let status = match app
         .store
         .by(admitted.actor())
-        .write_tenant(org_id, &tenant, &settings, version)
+        .write_tenant(org_id, &tenant, &settings, expected)
         .await?
     {
         TenantWritten::Made => StatusCode::CREATED,
         TenantWritten::Changed => StatusCode::OK,
+        TenantWritten::Stale if expected == TenantExpected::New => return Err(ApiError::Exists),
         TenantWritten::Stale => return Err(ApiError::PreconditionFailed),
         refused => return Err(refusal(refused)),
     };
@@ -136,7 +143,8 @@ pub(crate) async fn change(
         }
         let settings = form.clone().apply(row.settings)?;
         let store = app.store.by(admitted.actor());
-        let written = store.write_tenant(org_id, &tenant, &settings, Some(row.version));
+        let expected = TenantExpected::Version(row.version);
+        let written = store.write_tenant(org_id, &tenant, &settings, expected);
         match written.await? {
             TenantWritten::Made | TenantWritten::Changed => return show_stored(&app, org_id, &tenant).await,
             TenantWritten::Stale => {}

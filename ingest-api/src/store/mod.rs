@@ -65,7 +65,7 @@ pub(crate) use self::recoveries::{NewRecovery, RecoveryRow};
 pub(crate) use self::replay::Replayed;
 pub(crate) use self::stats::{BacklogRow, EndpointCounts, RecentRow, TroubledRow, WaitingRow};
 pub(crate) use self::tail::{Arrival, LATE, Seconds, TailLook, TailedDelivery, TailedEvent};
-pub(crate) use self::tenants::{TenantFilter, TenantRow, TenantWritten};
+pub(crate) use self::tenants::{TenantExpected, TenantFilter, TenantRow, TenantWritten};
 pub(crate) use self::usage::Days;
 pub(crate) use self::workers::WorkerRow;
 

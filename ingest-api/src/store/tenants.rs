@@ -43,6 +43,28 @@ pub(crate) struct TenantFilter<'a> {
     pub limit: i64,
 }
 
+/// Which tenant is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TenantExpected {
+    /// One that may be there or not.
+    Any,
+    /// One that is not there.
+    New,
+    /// One of this version.
+    Version(i64),
+}
+
+impl TenantExpected {
+    /// Whether it is the one that is there, which has this version. None: none is there.
+    fn is(self, version: Option<i64>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::New => version.is_none(),
+            Self::Version(expected) => version == Some(expected),
+        }
+    }
+}
+
 /// The result of writing a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TenantWritten {
@@ -50,7 +72,7 @@ pub(crate) enum TenantWritten {
     Made,
     /// It was there.
     Changed,
-    /// It has another version, or is not there.
+    /// It is another one than was expected.
     Stale,
     /// It is being deleted.
     Deleting,
@@ -138,13 +160,13 @@ impl Store {
         Ok(read.collect())
     }
 
-    /// Writes all that is set of a tenant. With a version, only while the tenant has this one.
+    /// Writes all that is set of a tenant, provided that it is the one that is expected.
     pub(crate) async fn write_tenant(
         &self,
         org_id: OrgId,
         tenant: &Tenant,
         settings: &TenantSettings,
-        version: Option<i64>,
+        expected: TenantExpected,
     ) -> Result<TenantWritten> {
         let mut transaction = self.begin_change(&self.pool).await?;
         if !lock_organization(&mut transaction, org_id).await? {
@@ -159,12 +181,10 @@ impl Store {
         let is_switched = current
             .as_ref()
             .is_some_and(|current| current.status != settings.status);
+        let version = current.as_ref().map(|current| current.version);
         let written = match current {
             Some(current) if current.status == TenantStatus::Deleting => return Ok(TenantWritten::Deleting),
-            Some(current) if version.is_some_and(|version| version != current.version) => {
-                return Ok(TenantWritten::Stale);
-            }
-            None if version.is_some() => return Ok(TenantWritten::Stale),
+            _ if !expected.is(version) => return Ok(TenantWritten::Stale),
             Some(_) => TenantWritten::Changed,
             None => match add_tenant(&mut transaction, org_id, tenant).await? {
                 Some(most) => return Ok(TenantWritten::Full(most)),

@@ -39,6 +39,11 @@ main(async () => {
   await look("tenant");
   await menu("Tenants");
   await look("tenants");
+  await page.getByRole("button", { name: "New tenant" }).click();
+  await page.getByLabel("Id", { exact: true }).fill("acme");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("There is a tenant of this id already").first().waitFor();
+  await page.keyboard.press("Escape");
 
   await menu("Endpoints");
   await look("no endpoints");

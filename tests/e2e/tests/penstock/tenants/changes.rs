@@ -259,3 +259,29 @@ async fn a_change_of_a_tenant_that_waited_bears_the_time_at_which_it_was_made() 
     assert!(made >= released, "{made} is before {released}");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn of_requests_for_a_new_tenant_one_makes_it_and_the_others_change_nothing() {
+    let world = two_replicas().await;
+    let organization = world.organization().await;
+    let put = |number: usize, expected: &str| {
+        let path = "/v1/tenants/acme";
+        let put = request(&world, number % 2, Method::PUT, path, &organization.key)
+            .header("if-none-match", expected);
+        put.json(&json!({"name": number.to_string()}))
+    };
+    let all = join_all((0..8).map(|number| status(put(number, "*")))).await;
+    let made = all.iter().position(|status| *status == StatusCode::CREATED);
+    let made = made.expect("one makes it");
+    let refused = all
+        .iter()
+        .filter(|status| **status == StatusCode::PRECONDITION_FAILED);
+    assert_eq!(refused.count(), 7, "{all:?}");
+    let shown = request(&world, 0, Method::GET, "/v1/tenants/acme", &organization.key);
+    assert_eq!(text(&json(shown).await, "name"), made.to_string());
+    let wrong = calls::wrong_fields(put(0, "\"1\"")).await;
+    assert_eq!(wrong, "If-None-Match: must be `*`");
+    let both = put(0, "*").header("if-match", "*");
+    assert_eq!(status(both).await, StatusCode::PRECONDITION_FAILED);
+    world.finish().await;
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::calls::{answer, json, make, request, status, text, tried, until_refused};
+use crate::calls::{answer, json, make, request, status, text, tried, until_refused, wrong_fields};
 use crate::{setup, two_replicas};
 
 #[tokio::test]
@@ -185,6 +185,8 @@ async fn a_wrong_field_is_named() {
 
     {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: scopes","errors":[{"field":"scopes","detail":"is missing"}]}
     "#);
+    let by_place = create(json!(["x", ["manage"], null, null]));
+    assert_eq!(wrong_fields(by_place).await, "body: must be a JSON object");
     insta::assert_snapshot!(answer(create(json!({"name": "x", "scopes": ["fly"]}))).await, @r#"
     422 Unprocessable Entity
     content-type: application/problem+json

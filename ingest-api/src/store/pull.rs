@@ -31,7 +31,7 @@ pub(crate) struct AcknowledgedRow {
 }
 
 impl Store {
-    /// An endpoint's kind, and whether it is enabled.
+    /// An endpoint's kind, and whether it is enabled, and its tenant too where it has one.
     pub(crate) async fn find_endpoint_kind(
         &self,
         realm: &Realm,

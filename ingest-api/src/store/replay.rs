@@ -84,7 +84,7 @@ impl Store {
         Ok(Replayed::Revived(revived))
     }
 
-    /// Makes a delivery of an event to an enabled endpoint that has none. An ordered endpoint gets it out of order,
+    /// Makes a delivery of an event to an enabled endpoint, not of a disabled tenant, that has none. An ordered endpoint gets it out of order,
     /// because its place in the order is past. Its age counts from the replay, not from the event.
     pub(crate) async fn add_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<Replayed> {
         let mut transaction = self.pool.begin().await?;
@@ -96,7 +96,7 @@ impl Store {
             r#"insert into deliveries (org_id, event_id, endpoint_id, accepted_at, pull, next_attempt_at, revived_at)
                select e.org_id, $2, e.id, $3, e.kind = any($5), now(), now()
                from endpoints e
-               where e.id = $4 and e.org_id = $1 and e.status = 'enabled' and e.deleted_at is null
+               where e.id = $4 and e.org_id = $1 and e.status = 'enabled' and e.tenant_enabled and e.deleted_at is null
                on conflict do nothing
                returning endpoint_id as "endpoint_id: EndpointId""#,
             event.org_id.as_uuid(),

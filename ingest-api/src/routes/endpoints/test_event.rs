@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::domain::clock::UnixMicros;
-use shared::domain::endpoint::EndpointStatus;
 use shared::domain::id::EndpointId;
 use utoipa::ToSchema;
 
@@ -49,7 +48,7 @@ pub(crate) struct TestEvent {
     responses(
         (status = 202, description = "The event is on disk.", body = Accepted),
         KeyRefusals, FormRefusals, NoEndpoint,
-        (status = 409, description = "The endpoint is disabled.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The endpoint is disabled, or its tenant is.", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The event cannot be stored now; try again after `Retry-After`.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -60,7 +59,9 @@ pub(crate) async fn send(
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
     let endpoint = find(&app, &realm, id).await?;
-    if endpoint.status == EndpointStatus::Disabled {
+    let kind = app.store.find_endpoint_kind(&realm, id).await?;
+    let (_, is_enabled) = kind.ok_or(ApiError::NotFound)?;
+    if !is_enabled {
         return Err(ApiError::Conflict("the endpoint is disabled"));
     }
     let test: TestEvent = body.optional_form().await?;

@@ -1,10 +1,10 @@
 //! Events that Penstock makes itself: one that tries an endpoint out, and types that nobody else sends.
 
 use e2e::Event;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::calls::{answer, call, json};
+use crate::calls::{answer, call, json, request, status};
 use crate::{setup, world};
 
 #[tokio::test]
@@ -54,6 +54,36 @@ async fn a_test_event_goes_to_its_endpoint_alone() {
 
     {"type":"about:blank","title":"Conflict","status":409,"detail":"the endpoint is disabled"}
     "#);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn no_test_event_is_taken_for_an_endpoint_of_a_disabled_tenant() {
+    let mut world = setup().start().await;
+    let owner = world.organization().await;
+    let receiver = world.receiver().await;
+    let fields = json!({"tenant": "acme", "create_tenant": true});
+    let endpoint = world.endpoint_with(&owner, &receiver, fields).await;
+    let set = async |status: &str| {
+        let change = request(&world, 0, Method::PATCH, "/v1/tenants/acme", &owner.key);
+        json(change.json(&json!({"status": status}))).await;
+    };
+    let of_acme = Event {
+        tenant: Some("acme".to_owned()),
+        ..Event::new("a", "1")
+    };
+    set("disabled").await;
+    let event = world.producer(&owner).send(&of_acme).await;
+    world.settle().await;
+    let test = || call(&world, &owner, Method::POST, &format!("/{}/test", endpoint.id));
+    assert_eq!(status(test()).await, StatusCode::CONFLICT);
+    let path = format!("/v1/events/{event}/replay");
+    let replay = request(&world, 0, Method::POST, &path, &owner.key);
+    let replay = replay.json(&json!({"endpoint_id": endpoint.id}));
+    assert_eq!(status(replay).await, StatusCode::CONFLICT);
+    set("enabled").await;
+    let sent = e2e::accepted(test().send().await.unwrap()).await;
+    world.until_delivery_is(sent, "delivered").await;
     world.finish().await;
 }
 

@@ -1,5 +1,6 @@
 //! Fields of a change, in which null is a value: JSON merge patch (RFC 7396).
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 /// What a change says about one field.
@@ -52,4 +53,17 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
     }
+}
+
+/// Reads a field of a change that has no default: `#[serde(default, deserialize_with = "field::required")]`.
+///
+/// # Errors
+/// When it is null, or no `T`.
+pub(crate) fn required<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let value: Option<T> = Option::deserialize(deserializer)?;
+    value
+        .map(Some)
+        .ok_or_else(|| D::Error::custom("must not be null"))
 }

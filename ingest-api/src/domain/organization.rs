@@ -8,7 +8,7 @@ use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::domain::field::Field;
+use crate::domain::field::{self, Field};
 use crate::domain::quota::QuotaAction;
 use crate::domain::whole;
 
@@ -44,9 +44,12 @@ pub(crate) struct NewOrganization {
 #[serde(deny_unknown_fields)]
 pub(crate) struct OrganizationChange {
     /// Its name, 1 to 200 characters.
-    #[schema(min_length = 1, max_length = 200)]
+    #[serde(default, deserialize_with = "field::required")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 200)]
     pub name: Option<String>,
     /// Its tier.
+    #[serde(default, deserialize_with = "field::required")]
+    #[schema(value_type = Tier, required = false)]
     pub tier: Option<Tier>,
     /// Overrides the tier's limit; null lets the tier's limit hold again.
     #[serde(default, deserialize_with = "whole::read")]

@@ -7,7 +7,7 @@ use reqwest::Method;
 use reqwest_middleware::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::calls::{answer, json, request, status, tried, until_refused};
+use crate::calls::{answer, json, request, status, tried, until_refused, wrong_fields};
 use crate::faults::database::{lock_organization, until_statements_wait};
 use crate::{setup, two_replicas};
 
@@ -165,6 +165,13 @@ async fn what_does_not_exist_or_is_wrong_is_refused() {
 
     {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"wrong: name","errors":[{"field":"name","detail":"must have 1 to 200 characters, none of them NUL"}]}
     "#);
+    for field in ["name", "tier"] {
+        let wrong = wrong_fields(change(json!({field: null}))).await;
+        assert!(
+            wrong.starts_with(&format!("{field}: must not be null")),
+            "{wrong}"
+        );
+    }
     insta::assert_snapshot!(answer(change(json!({"rate_limit_per_minute": 0}))).await, @r#"
     422 Unprocessable Entity
     content-type: application/problem+json

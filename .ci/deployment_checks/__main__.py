@@ -20,6 +20,7 @@ CHECKS = [
     chart.manifests_are_valid,
     chart.every_pod_is_contained,
     chart.values_files_do_what_they_say,
+    chart.workers_alone_reach_what_they_are_told,
     chart.settings_are_a_components_own,
     chart.the_package_is_the_chart,
     chart.an_upgrade_takes_the_workers_first,

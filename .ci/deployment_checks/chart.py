@@ -38,6 +38,7 @@ WRONG_VALUES = {
     "an unknown autoscaler": ({"deliveryWorker": {"autoscaling": {"by": "hpa"}}}, ["autoscaling", "by"]),
     "an ingress without a host": ({"ingestApi": {"ingress": {"enabled": True}}}, ["host"]),
     "a bundle from nowhere": ({"authorities": {"bundle": "all.pem"}}, ["configMap"]),
+    "a rule that lets workers reach everything": ({"networkPolicy": {"workers": {"egress": [{}]}}}, ["egress"]),
     "half a digest": ({"deliveryWorker": {"image": {"digest": "sha256:12"}}}, ["digest"]),
 }
 
@@ -145,6 +146,21 @@ def values_files_do_what_they_say():
     number = {"ingestApi": {"settings": {"EVENT_STREAM_MAX_BYTES": 1073741824}}}
     (pod,) = [pod for name, pod in pods(render(number)) if name == "penstock-ingest-api"]
     expect({"name": "EVENT_STREAM_MAX_BYTES", "value": "1073741824"} in pod["containers"][0]["env"], "1e+09")
+    return faults
+
+
+def workers_alone_reach_what_they_are_told():
+    """A proxy of a private network, which the policy for webhooks keeps them from otherwise."""
+    faults = []
+    proxy = {"to": [{"ipBlock": {"cidr": "10.0.0.9/32"}}], "ports": [{"protocol": "TCP", "port": 3128}]}
+    for rules in [[], [proxy]]:
+        values = {"networkPolicy": {"enabled": True, "workers": {"egress": rules}}}
+        for item in of_kind(render(values), "NetworkPolicy"):
+            for version in KUBERNETES:
+                kubernetes_validate.validate(item, version, strict=True)
+            name, egress = item["metadata"]["name"], item["spec"].get("egress", [])
+            if (proxy in egress) != (rules == [proxy] and name == "penstock-webhooks"):
+                faults.append(f"with {rules} {name} has {egress}")
     return faults
 
 

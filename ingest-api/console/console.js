@@ -53,7 +53,8 @@ function Console() {
     }
   };
   useEffect(() => {
-    onSessionOver(() => setState("over"));
+    // Whoever has signed out knows: a request that was on its way then has nothing to add.
+    onSessionOver(() => setState((now) => (now === "in" ? "over" : now)));
     look();
   }, []);
   const leave = async () => {

@@ -205,7 +205,23 @@ main(async () => {
   await menu("System");
   await page.getByText("EVENTS-0").first().waitFor();
   await look("system");
+  // A request that is on its way while one signs out.
+  const figures = "**/admin/v1/stats";
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  await page.route(figures, async (route) => {
+    await released;
+    await route.fulfill({ status: 401, contentType: "application/problem+json", body: "{}" });
+  });
+  await page.waitForRequest(figures);
   await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  const late = page.waitForResponse(figures);
+  release();
+  await (await late).finished();
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  check((await page.getByText("The session is over").count()) === 0, "who signed out is told that the session is over");
+  await page.unroute(figures);
 
   await signIn(key);
   await menu("Events");

@@ -1,6 +1,6 @@
 // What an event's webhook is signed over, and whether a pasted signature is right. The secret stays in the browser.
 
-import { useState } from "./vendor/hooks.js";
+import { useEffect, useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { member } from "./raw.js";
 import { t, unixSeconds } from "./texts.js";
@@ -47,10 +47,14 @@ async function isRight(base, secret, signature) {
 export function SignatureCheck({ event, text }) {
   const first = event.deliveries.flatMap((/** @type {any} */ delivery) => delivery.attempt_log ?? [])[0];
   const [body, setBody] = useState(() => bodyOf(event, text));
-  const [timestamp, setTimestamp] = useState(() => (first ? String(unixSeconds(first.started_at)) : ""));
+  const [timestamp, setTimestamp] = useState("");
   const [secret, setSecret] = useState("");
   const [signature, setSignature] = useState("");
   const [result, setResult] = useState(/** @type {"right" | "wrong" | null} */ (null));
+  // The first attempt may come while the page is open. What was typed stays.
+  useEffect(() => {
+    if (first) setTimestamp((now) => now || String(unixSeconds(first.started_at)));
+  }, [first?.started_at]);
   const base = `${event.id}.${timestamp}.${body}`;
   const changed = (/** @type {(value: string) => void} */ set) => (/** @type {string} */ value) => {
     set(value);

@@ -130,6 +130,19 @@ main(async () => {
   check(rest.join() === `webhook-id: ${event},webhook-timestamp: ${timestamp}`, `more than what is certain: ${rest}`);
   await page.unroute(path);
 
+  // A page that is opened before the first attempt.
+  const address = `/v1/events/${event}`;
+  const ask = async (path) => (await fetch(path, { headers: { "Penstock-Console": "1" } })).json();
+  const early = await page.evaluate(ask, address);
+  for (const delivery of early.deliveries) delivery.attempt_log = [];
+  const answer = { status: 200, contentType: "application/json", body: JSON.stringify(early) };
+  await page.route(`**${address}`, (route) => route.fulfill(answer));
+  await page.reload();
+  await page.getByText("Check a signature").click();
+  check((await page.getByLabel("webhook-timestamp").inputValue()) === "", "there is a time before the first attempt");
+  await page.unroute(`**${address}`);
+  await page.locator("pre.base", { hasText: `${event}.${timestamp}.` }).waitFor();
+
   await menu("Events");
   const broken = await step("break");
   await page.getByRole("link", { name: broken }).click();

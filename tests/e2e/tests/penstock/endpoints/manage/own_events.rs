@@ -64,7 +64,7 @@ async fn no_test_event_is_taken_for_an_endpoint_of_a_disabled_tenant() {
     let receiver = world.receiver().await;
     let fields = json!({"tenant": "acme", "create_tenant": true});
     let endpoint = world.endpoint_with(&owner, &receiver, fields).await;
-    let set = async |status: &str| {
+    let switch = async |status: &str| {
         let change = request(&world, 0, Method::PATCH, "/v1/tenants/acme", &owner.key);
         json(change.json(&json!({"status": status}))).await;
     };
@@ -72,7 +72,7 @@ async fn no_test_event_is_taken_for_an_endpoint_of_a_disabled_tenant() {
         tenant: Some("acme".to_owned()),
         ..Event::new("a", "1")
     };
-    set("disabled").await;
+    switch("disabled").await;
     let event = world.producer(&owner).send(&of_acme).await;
     world.settle().await;
     let test = || call(&world, &owner, Method::POST, &format!("/{}/test", endpoint.id));
@@ -81,7 +81,7 @@ async fn no_test_event_is_taken_for_an_endpoint_of_a_disabled_tenant() {
     let replay = request(&world, 0, Method::POST, &path, &owner.key);
     let replay = replay.json(&json!({"endpoint_id": endpoint.id}));
     assert_eq!(status(replay).await, StatusCode::CONFLICT);
-    set("enabled").await;
+    switch("enabled").await;
     let sent = e2e::accepted(test().send().await.unwrap()).await;
     world.until_delivery_is(sent, "delivered").await;
     world.finish().await;

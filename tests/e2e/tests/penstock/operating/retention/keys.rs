@@ -25,7 +25,7 @@ async fn keys(world: &World) -> Vec<EventId> {
 async fn a_key_stays_while_a_frame_lies_in_the_stream_that_may_hold_its_repeat() {
     let mut world = setup().replicas(1, 0).start().await;
     let organization = world.organization().await;
-    let frame = Event::new("a", "1").with_idempotency_key("in the stream");
+    let frame = Event::new("a", "1").with_idempotency_key("in-the-stream");
     let in_stream = world.producer(&organization).send(&frame).await;
     // Nobody can store the frame until this ends.
     let mut held_up = world.database().begin().await.expect("Postgres runs");

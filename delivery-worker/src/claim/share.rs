@@ -57,7 +57,8 @@ pub(super) fn begin_after(shares: &mut [Share], last: Option<EndpointId>) {
     shares.sort_unstable_by_key(|share| (Some(share.endpoint.id) <= last, share.endpoint.id));
 }
 
-/// Probes that found no due delivery: an ordered one may wait for another one of its key.
+/// Probes that found no due delivery: an ordered one may wait for another one of its key. In the order of their endpoints, in which
+/// results lock the same rows.
 pub(super) fn unused_probes(shares: &[Share]) -> Vec<Probe> {
     let unused = shares.iter().filter(|share| share.turns > 0);
     let probes = unused.filter_map(|share| {
@@ -66,5 +67,48 @@ pub(super) fn unused_probes(shares: &[Share]) -> Vec<Probe> {
             until: share.probe_until?,
         })
     });
-    probes.collect()
+    let mut probes: Vec<_> = probes.collect();
+    probes.sort_unstable_by_key(|probe| probe.endpoint_id);
+    probes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoints::endpoint::tests::{key, row};
+    use crate::endpoints::retry::tests::default_policy;
+
+    /// What an endpoint of its own may be sent: one probe, which was taken or not.
+    fn share(probe_until: Option<OffsetDateTime>) -> Share {
+        let endpoint = row().endpoint(None, &key(), &default_policy()).unwrap();
+        Share {
+            waiting: Waiting {
+                endpoint_id: endpoint.id,
+                due_seconds: None,
+                ordered_seconds: Some(1.0),
+                probe_seconds: Some(1.0),
+            },
+            endpoint: Arc::new(endpoint),
+            probe_until,
+            turns: 1,
+            permits: Vec::new(),
+            served: false,
+            lease: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn probes_are_given_back_in_the_order_of_their_endpoints_wherever_the_claim_began() {
+        let until = Some(OffsetDateTime::UNIX_EPOCH);
+        let mut shares: Vec<_> = (0..5).map(|_| share(until)).collect();
+        shares.push(share(None));
+        let mut ids: Vec<_> = shares[..5].iter().map(|share| share.endpoint.id).collect();
+        ids.sort_unstable();
+        begin_after(&mut shares, Some(ids[2]));
+        let unused: Vec<_> = unused_probes(&shares)
+            .iter()
+            .map(|probe| probe.endpoint_id)
+            .collect();
+        assert_eq!(unused, ids);
+    }
 }

@@ -23,9 +23,8 @@ struct Limited {
     max_age_ms: Option<i64>,
 }
 
-/// Ends the deliveries that nobody holds and that are out of attempts or too old. Those of endpoints that
-/// are disabled, or whose tenant is, wait. Says whether
-/// there were any.
+/// Ends the deliveries that nobody holds and that are out of attempts or too old. Those of endpoints that are disabled, or whose
+/// tenant is, wait. Says whether there were any.
 ///
 /// # Errors
 /// When Postgres does not answer.

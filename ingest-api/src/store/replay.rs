@@ -84,8 +84,8 @@ impl Store {
         Ok(Replayed::Revived(revived))
     }
 
-    /// Makes a delivery of an event to an enabled endpoint, not of a disabled tenant, that has none. An ordered endpoint gets it out of order,
-    /// because its place in the order is past. Its age counts from the replay, not from the event.
+    /// Makes a delivery of an event to an endpoint that has none, unless the endpoint or its tenant is disabled. An ordered endpoint
+    /// gets it out of order, because its place in the order is past. Its age counts from the replay, not from the event.
     pub(crate) async fn add_delivery(&self, event: EventPlace, endpoint_id: EndpointId) -> Result<Replayed> {
         let mut transaction = self.pool.begin().await?;
         if !lock_payload(&mut transaction, event).await? {

@@ -55,7 +55,7 @@ pub(crate) struct ReplayOutcome {
     responses(
         (status = 202, description = "It is due again.", body = ReplayOutcome),
         KeyRefusals, FormRefusals, NoEvent,
-        (status = 409, description = "Its payload was removed, or the named endpoint's attempt is in progress, or that endpoint has no delivery and is disabled.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Its payload was removed, or the named endpoint's attempt is in progress, or that endpoint has no delivery and is disabled, or its tenant is.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn replay(

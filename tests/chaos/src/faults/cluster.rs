@@ -73,8 +73,9 @@ pub(crate) async fn cut_off_leader(stage: &Stage) -> Tried {
     let trial = Trial::start(setup(stage, nats), Manners::default()).await;
     let flow = trial.flow(stage).await;
     let leader = leader(trial.stack()).await;
-    let cut = Instant::now();
     network.set(leader, "down").await?;
+    // Up to now the leader may have accepted something.
+    let cut = Instant::now();
     tokio::time::sleep(stage.pick(Duration::from_secs(15), Duration::from_secs(8))).await;
     network.set(leader, "up").await?;
     flow.is_accepted_by(trial.replicas()).await;

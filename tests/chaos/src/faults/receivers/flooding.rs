@@ -41,12 +41,13 @@ pub(crate) async fn flooding(stage: &Stage) -> Tried {
     tokio::time::sleep(pause).await;
     let attacked = now(&trial).await?;
     let producer = trial.world.producer(&hostile);
-    let mut worst = (0.0, String::new());
+    let (mut worst, mut sent) = ((0.0, String::new()), 0);
     for flood in FLOODS {
         for count in [1, AT_ONCE] {
             let from = now(&trial).await?;
             join_all((0..count).map(|_| async { producer.send(&Event::new(flood.name, "1")).await })).await;
-            until_ended(&trial, &hostile, stage.bound(ENDED)).await;
+            sent += count;
+            until_ended(&trial, &hostile, sent, stage.bound(ENDED)).await;
             tokio::time::sleep(pause / 5).await;
             let p99 = p99(&trial, from, now(&trial).await?).await?;
             if p99 > worst.0 {

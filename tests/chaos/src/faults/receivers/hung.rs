@@ -46,7 +46,7 @@ pub(crate) async fn hung(stage: &Stage) -> Tried {
         tick.tick().await;
         producer.send(&Event::new("a", "1")).await;
     }
-    until_ended(&trial, &organization, stage.bound(ENDED)).await;
+    until_ended(&trial, &organization, events, stage.bound(ENDED)).await;
     let answers = flow.stop().await;
     let query = "select count(*) filter (where a.outcome <> 'delivered'),
                      max(extract(epoch from a.started_at - e.accepted_at)::float8 + a.duration_ms / 1000.0::float8),

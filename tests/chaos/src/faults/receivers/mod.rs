@@ -23,16 +23,20 @@ fn certificate() -> anyhow::Result<(tempfile::TempDir, Tls)> {
     Ok((folder, tls))
 }
 
-async fn until_ended(trial: &Trial, organization: &Organization, bound: Duration) {
+/// Waits until so many deliveries of an organisation have ended. Events that are not stored yet have none.
+async fn until_ended(trial: &Trial, organization: &Organization, count: usize, bound: Duration) {
     until_within(bound, "the deliveries to end", async || {
-        let query = "select count(*) from events e left join deliveries d on d.event_id = e.id
-                     where e.org_id = $1 and (d.status is null or d.status = 'pending')";
+        let query = "select count(*) from deliveries where org_id = $1 and status <> 'pending'";
         let query = sqlx::query_scalar(query).bind(organization.id);
-        let left: i64 = query
+        let ended: i64 = query
             .fetch_one(trial.database())
             .await
             .map_err(|error| error.to_string())?;
-        if left == 0 { Ok(()) } else { Err(left.to_string()) }
+        if usize::try_from(ended) == Ok(count) {
+            Ok(())
+        } else {
+            Err(format!("{ended} of {count}"))
+        }
     })
     .await;
 }

@@ -50,6 +50,8 @@ pub(crate) async fn flood(stage: &Stage) -> Tried {
     let (ids, took) = hostile?;
     let over = UnixMicros::now();
     let answers = flow.stop().await;
+    // The latest webhooks count too.
+    until_delivered(&trial).await;
     let before = latencies(&trial, calm, attacked).await?;
     let during = latencies(&trial, attacked, over).await?;
     let undecided = undecided(&trial, &ids, attack.endpoints).await?;
@@ -119,6 +121,25 @@ impl Attack {
         .await;
         Ok((ids, sent.elapsed()))
     }
+}
+
+/// Waits until the healthy customer's webhooks have arrived.
+async fn until_delivered(trial: &Trial) {
+    trial.streams_are_drained().await;
+    until_within(SETTLE, "the healthy customer's webhooks", async || {
+        let query = "select count(*) from deliveries where org_id = $1 and status = 'pending'";
+        let query = sqlx::query_scalar(query).bind(trial.organization.id.as_uuid());
+        let pending: i64 = query
+            .fetch_one(trial.database())
+            .await
+            .map_err(|error| error.to_string())?;
+        if pending == 0 {
+            Ok(())
+        } else {
+            Err(format!("{pending} pending"))
+        }
+    })
+    .await;
 }
 
 /// How many deliveries of an organisation are stored.

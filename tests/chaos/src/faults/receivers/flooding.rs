@@ -57,9 +57,10 @@ pub(crate) async fn flooding(stage: &Stage) -> Tried {
     }
     let over = now(&trial).await?;
     let answers = flow.stop().await;
+    // The latest webhooks count too.
+    trial.settle().await;
     let before = p99(&trial, calm, attacked).await?;
     let during = p99(&trial, attacked, over).await?;
-    trial.settle().await;
     let cpu = cpu(&trial, pause).await?;
     let mut report = trial.end(&answers).await;
     report.note(format!(

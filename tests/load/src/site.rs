@@ -176,11 +176,9 @@ impl Site {
             let name = if is_ingest(service) { "server" } else { "worker" };
             (name, service.pid())
         });
-        let servers = [
-            ("nats", self.stack.nats().pid()),
-            (POSTGRES, self.stack.postgres().pid()),
-        ];
-        let processes = services.chain(servers);
+        let nats = self.stack.nats_nodes().iter().map(|nats| ("nats", nats.pid()));
+        let postgres = [(POSTGRES, self.stack.postgres().pid())];
+        let processes = services.chain(nats).chain(postgres);
         processes
             .filter_map(|(name, pid)| Some(Watched { name, pid: pid? }))
             .chain([Watched::this_program()])

@@ -43,7 +43,7 @@ pub struct Verdict {
     pub unanswered: usize,
     /// Not stored, or without a delivery, or `delivered` although no webhook was answered with success.
     pub lost: BTreeSet<EventId>,
-    /// Stored twice, or more than one webhook was answered with success.
+    /// Stored twice, with two deliveries, or more than one webhook was answered with success.
     pub duplicated: BTreeSet<EventId>,
     /// Stored or delivered with other bytes than were sent, or two events under one id.
     pub altered: BTreeSet<EventId>,
@@ -85,14 +85,19 @@ impl History {
         }
         let twice = stored.iter().chain(&taken).filter(|&(_, &count)| count > 1);
         verdict.duplicated = twice.map(|(id, _)| *id).collect();
+        let mut deliveries = BTreeMap::new();
+        for (id, status) in &self.deliveries {
+            if deliveries.insert(*id, status.as_str()).is_some() && sent.contains_key(id) {
+                verdict.duplicated.insert(*id);
+            }
+        }
         verdict.unanswered = stored.keys().filter(|id| !sent.contains_key(id)).count();
 
-        let deliveries: BTreeMap<_, _> = self.deliveries.iter().map(|(id, status)| (id, status)).collect();
         for id in sent.keys() {
             let arrived = taken.get(id).is_some_and(|&count| count > 0);
             let is_stored = stored.contains_key(id);
             verdict.stored += usize::from(is_stored);
-            let found = match deliveries.get(id).map(|status| status.as_str()) {
+            let found = match deliveries.get(id).copied() {
                 Some("delivered") => {
                     verdict.delivered += 1;
                     arrived

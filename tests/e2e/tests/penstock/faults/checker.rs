@@ -82,6 +82,8 @@ fn a_repeat_is_found_in_the_table_and_at_the_receiver() {
     let second = BTreeSet::from([good().1[1]]);
     let stored_twice = verdict_after(|history| history.stored.push(history.stored[1].clone()));
     assert_eq!(stored_twice.duplicated, second);
+    let two_deliveries = verdict_after(|history| history.deliveries.push(history.deliveries[1].clone()));
+    assert_eq!(two_deliveries.duplicated, second);
     let taken_twice = verdict_after(|history| history.received.push(history.received[1].clone()));
     assert_eq!(taken_twice.duplicated, second);
 }

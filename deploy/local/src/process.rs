@@ -265,9 +265,9 @@ impl Drop for Process {
         if self.child.is_none() {
             return;
         }
-        // A process that a test has stopped follows no signal but SIGKILL until it is continued.
+        // A process that a test has stopped, or a child of it, follows no signal but SIGKILL until it is continued.
         let _ = self.signal(self.recipe.last_signal);
-        let _ = self.signal(Signal::SIGCONT);
+        let _ = self.signal_tree(Signal::SIGCONT);
         let end = Instant::now() + LAST_SIGNAL_GRACE;
         while matches!(self.try_wait(), Ok(None)) && self.child.is_some() {
             if Instant::now() > end {

@@ -4,9 +4,14 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use tokio::process::Command;
+use tokio::sync::Mutex;
+
+/// One installation at a time: tests run side by side and may want the same package.
+static INSTALLING: Mutex<()> = Mutex::const_new(());
 
 /// A folder whose `node_modules` holds a package, `name@version`; nothing, and loudly, where npm cannot install it.
 pub(crate) async fn package(package: &str) -> Option<PathBuf> {
+    let _turn = INSTALLING.lock().await;
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("node-{package}"));
     if folder.exists() {
         return Some(folder);

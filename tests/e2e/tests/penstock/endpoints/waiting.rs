@@ -184,7 +184,8 @@ async fn a_probe_that_fails_otherwise_ends_the_wait_and_is_counted() {
     let endpoint = world.endpoint(&organization, &receiver).await;
     let requests = receiver.clone();
     receiver.answer(move |_| match requests.count() {
-        1 => Answer::status(503).with_header("retry-after", "1"),
+        // Longer than a slow machine takes to send the others.
+        1 => Answer::status(503).with_header("retry-after", "5"),
         2 => Answer::status(500),
         _ => Answer::status(204).held(),
     });

@@ -174,7 +174,7 @@ impl Store {
 }
 
 /// Leases due deliveries under a token, those that are due longest first. A lease that ran out before counts as an
-/// attempt. Deliveries that are out of attempts, or too old, are left to the workers, which end them.
+/// attempt. Deliveries whose leases have run out too often, or that are too old, are left to the workers, which end them.
 pub(in crate::store) async fn lease<'e>(
     executor: impl Executor<'e, Database = Postgres>,
     pull: &Pull,
@@ -191,9 +191,10 @@ pub(in crate::store) async fn lease<'e>(
             select event_id, accepted_at, next_attempt_at from deliveries
             where org_id = $1 and endpoint_id = $2 and status = 'pending' and pull and next_attempt_at <= now()
               and exists (select from endpoint)
-              -- Null, which is no limit, is not true.
-              and (attempts - attempts_before + (lease_token is not null)::integer
-                   >= (select retry_attempts from endpoint)) is not true
+              -- Null, which is no limit, is not true. What was given back too often has come to its end, unless the limit was
+              -- set later. Then it is leased once more, and ends with that lease.
+              and (lease_token is not null
+                   and attempts - attempts_before + 1 >= (select retry_attempts from endpoint)) is not true
               and (coalesce(revived_at, created_at)
                    <= now() - (select retry_max_age_ms from endpoint) * interval '1 millisecond') is not true
             order by next_attempt_at limit $3

@@ -78,6 +78,28 @@ async fn what_is_given_back_comes_again_until_its_attempts_are_used_up() {
 }
 
 #[tokio::test]
+async fn what_was_given_back_too_often_for_a_new_limit_is_leased_once_more_and_then_dead() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    let consumer = Consumer::new(&world, &organization).await;
+    let id = send(&world, &organization, "1").await;
+    world.until_deliveries_are_stored(1).await;
+    for _ in 0..2 {
+        let held = consumer.pull(json!({})).await;
+        post(&consumer, "nack", json!({"leases": [held[0].lease]})).await;
+    }
+    let limit = json!({"retry": {"attempts": 1}});
+    change(&world, &organization, &consumer, limit).await;
+    let last = consumer.pull(json!({"wait_seconds": 5})).await;
+    assert_eq!(last.len(), 1, "nobody else ends it");
+    assert_eq!((last[0].event.id, last[0].attempt), (id, 3));
+    let ended = post(&consumer, "nack", json!({"leases": [last[0].lease]})).await;
+    assert_eq!(outcomes(&ended["results"]), ["dead"]);
+    assert_eq!(world.until_delivery_is(id, "dead").await.attempts, 3);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_consumer_that_stops_ends_all_its_leases_with_one_request() {
     let world = setup().start().await;
     let organization = world.organization().await;

@@ -52,6 +52,30 @@ async fn whoever_ends_a_delivery_the_next_one_of_its_key_follows_and_one_that_is
     world.finish().await;
 }
 
+#[tokio::test]
+async fn deliveries_at_the_same_place_of_two_streams_follow_one_another_and_hold_up_no_later_one() {
+    let setup = setup().worker_env("RETRY_FACTOR", "1");
+    let mut world = setup.worker_env("RETRY_INITIAL", "1h").start().await;
+    let organization = world.organization().await;
+    let (receiver, _) = ordered_endpoint(&mut world, &organization, "skip").await;
+    receiver.answer(|webhook| Answer::status(if read(webhook).1 == 0 { 500 } else { 204 }));
+    for number in 0..4 {
+        send(&world, &organization, "a", number).await;
+    }
+    until_parked(&world, 3).await;
+    // As if it had come at the place of the one before it, in another stream.
+    let place = "ordinal = (select ordinal from deliveries order by ordinal offset 1 limit 1)";
+    change(&world, 2, place).await;
+    let places = "select count(distinct ordinal) from deliveries";
+    assert_eq!(world.count(places).await, 3);
+    let ended = "status = 'dead', lease_token = null, next_attempt_at = null, finished_at = now()";
+    change(&world, 0, ended).await;
+    world.until_deliveries_are(3, "delivered").await;
+    let taken = taken(&receiver);
+    assert_eq!((taken["a"].len(), taken["a"].last()), (3, Some(&3)));
+    world.finish().await;
+}
+
 /// Waits until two more claims have failed: the second of them has begun in this time.
 async fn until_claims_fail(world: &World) {
     let failed = || {

@@ -19,15 +19,16 @@ use super::endpoints::json::to_json;
 use super::{Result, Store};
 
 impl Store {
-    /// Replaces an endpoint's settings. False when the endpoint has another version than this row, or is deleted. With
+    /// Replaces an endpoint's settings. False when the endpoint is not any more as it was before, or is deleted. With
     /// `close_circuit`, its failures are forgotten.
     pub(crate) async fn update_endpoint(
         &self,
         org_id: OrgId,
+        before: &EndpointRow,
         changed: &EndpointRow,
         close_circuit: bool,
     ) -> Result<bool> {
-        let (before, row) = ((changed.id, changed.version), to_json(changed, None)?);
+        let row = to_json(changed, None)?;
         self.replace_settings(org_id, before, &row, close_circuit).await
     }
 

@@ -222,7 +222,7 @@ async fn change_row(
     let stored = app
         .store
         .by(actor)
-        .update_endpoint(org_id, &changed, enables)
+        .update_endpoint(org_id, &before.row, &changed, enables)
         .await?;
     Ok(stored)
 }

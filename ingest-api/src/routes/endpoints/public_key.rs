@@ -174,7 +174,7 @@ async fn rotate_once(
     let stored = app
         .store
         .by(caller)
-        .update_endpoint(realm.org_id, &changed, false)
+        .update_endpoint(realm.org_id, &before.row, &changed, false)
         .await?;
     Ok(stored.then_some(shown))
 }

@@ -177,12 +177,12 @@ impl Store {
         .await
     }
 
-    /// Replaces the settings of an endpoint that has this version by those of a row, as JSON. False when it has another version, or
-    /// is deleted. With `close_circuit`, its failures are forgotten.
+    /// Replaces the settings of an endpoint by those of a row, as JSON. False when it has another version than `before`, or other
+    /// ciphertexts (sealing them anew makes no version), or is deleted. With `close_circuit`, its failures are forgotten.
     pub(in crate::store) async fn replace_settings(
         &self,
         org_id: OrgId,
-        (id, version): (EndpointId, i64),
+        before: &EndpointRow,
         row: &str,
         close_circuit: bool,
     ) -> Result<bool> {
@@ -203,7 +203,9 @@ impl Store {
                                               when e.status = 'disabled' then e.disabled_reason
                                               else n.disabled_reason end
                    from json_populate_record(null::endpoints, $4::text::json) as n
-                   where e.id = $1 and e.org_id = $2 and e.version = $3 and e.deleted_at is null and act_as($6, $7)
+                   where e.id = $1 and e.org_id = $2 and e.version = $3 and e.deleted_at is null
+                     and e.headers is not distinct from $8 and e.signatures is not distinct from $9
+                     and e.auth is not distinct from $10 and act_as($6, $7)
                    returning e.id
                ),
                closed as (
@@ -211,13 +213,16 @@ impl Store {
                    where $5 and h.endpoint_id = c.id and h.org_id = $2
                )
                select exists (select from changed) as "changed!""#,
-            id.as_uuid(),
+            before.id.as_uuid(),
             org_id.as_uuid(),
-            version,
+            before.version,
             row,
             close_circuit,
             actor,
             address,
+            before.headers,
+            before.signatures,
+            before.auth,
         )
         .fetch_one(&self.pool)
         .await

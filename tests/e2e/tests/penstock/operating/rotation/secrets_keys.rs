@@ -11,7 +11,7 @@ use shared::domain::id::EndpointId;
 use shared::secret::{KeyCheck, SecretsKey, random_bytes};
 
 use super::{EVENTS, Rolling};
-use crate::calls::{request, status};
+use crate::calls::{call, request, status};
 use crate::faults::database::until_statements_wait;
 use crate::operating::commands::worker_command;
 use crate::setup;
@@ -187,5 +187,43 @@ async fn what_no_key_opens_is_told_by_its_endpoint() {
         said.contains("--secrets-key <SECRETS_KEY>") && said.contains("--secrets-keys <SECRETS_KEYS>"),
         "{said}"
     );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_change_that_was_read_before_the_resealing_brings_no_old_ciphertext_back() {
+    let (old, new) = (new_key(), new_key());
+    let (first, then) = (format!("{old},{new}"), format!("{new},{old}"));
+    let world = setup()
+        .ingest_env("SECRETS_KEYS", &first)
+        .worker_env("SECRETS_KEYS", &first)
+        .start()
+        .await;
+    let organization = world.organization().await;
+    let headers = json!({"headers": {"x-token": "canary"}});
+    let (endpoint, _) = world
+        .endpoint_at(&organization, "http://127.0.0.1:9/", headers)
+        .await;
+    let mut lock = world.database().begin().await.expect("Postgres runs");
+    sqlx::query("select from endpoints where id = $1 for update")
+        .bind(endpoint.id.as_uuid())
+        .execute(&mut *lock)
+        .await
+        .expect("the endpoint is there");
+    // The change waits behind the resealing, with what it read before.
+    let path = format!("/{}", endpoint.id);
+    let change = call(&world, &organization, Method::PATCH, &path).json(&json!({"description": "changed"}));
+    let changing = async {
+        until_statements_wait(&world, 1).await;
+        status(change).await
+    };
+    let releasing = async {
+        until_statements_wait(&world, 2).await;
+        lock.rollback().await.expect("Postgres runs");
+    };
+    let (resealed, changed, ()) = tokio::join!(with_keys(&world, "reseal", &then), changing, releasing);
+    assert!(resealed.status.success(), "{}", text(&resealed.stderr));
+    assert_eq!(changed, StatusCode::OK);
+    assert_eq!(secrets_by_key(&world).await, [(id_of(&new), 2)]);
     world.finish().await;
 }

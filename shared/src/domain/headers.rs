@@ -110,9 +110,10 @@ impl CustomHeaders {
                 return Err(HeaderError::Reserved(name.clone()));
             }
             let is_ascii = value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
-            let mut value = HeaderValue::from_str(value)
+            // HTTP/2 allows no white space around a value, and in HTTP/1 it is no part of it.
+            let mut value = HeaderValue::from_str(value.trim_matches([' ', '\t']))
                 .ok()
-                .filter(|value| is_ascii && value.len() <= MAX_VALUE_BYTES)
+                .filter(|_| is_ascii && value.len() <= MAX_VALUE_BYTES)
                 .ok_or_else(|| HeaderError::Value(name.clone()))?;
             value.set_sensitive(true);
             if map.insert(parsed, value).is_some() {
@@ -208,6 +209,14 @@ mod tests {
         let many = (0..=MAX_HEADERS).map(|number| (format!("x-{number}"), "1"));
         let many: CustomHeaders = many.collect();
         assert_eq!(many.to_map(), Err(HeaderError::TooMany));
+    }
+
+    #[test]
+    fn white_space_around_a_value_is_not_sent() {
+        let headers = CustomHeaders::from_iter([("x-a", " \tone two \t"), ("x-b", " ")]);
+        let map = headers.to_map().unwrap();
+        assert_eq!(map["x-a"], "one two");
+        assert_eq!(map["x-b"], "");
     }
 
     #[test]

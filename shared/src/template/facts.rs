@@ -59,8 +59,10 @@ fn number(json: &str) -> Option<Value> {
         return Some(number.into());
     }
     let is_whole = json.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
+    let mantissa = json.split(['e', 'E']).next().unwrap_or_default();
+    let is_zero = !mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
     match json.parse::<f64>() {
-        Ok(number) if number.is_finite() && !is_whole => Some(number.into()),
+        Ok(number) if number.is_finite() && !is_whole && (number != 0.0 || is_zero) => Some(number.into()),
         Ok(_) => Some(json.into()),
         Err(_) => None,
     }

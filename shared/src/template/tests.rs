@@ -33,12 +33,19 @@ fn a_template_sees_what_an_event_tells() {
 
 #[test]
 fn numbers_keep_their_digits() {
-    let source = r#"["{{ data.a }}","{{ data.b }}","{{ data.c }}","{{ data.d }}","{{ data.e }}"]"#;
-    let data = r#"{"a":12345678901234567890,"b":1e400,"c":-7,"d":0.5,"e":1234567890123456789012345678901234567890123}"#;
+    let source =
+        r#"["{{ data.a }}","{{ data.b }}","{{ data.c }}","{{ data.d }}","{{ data.e }}","{{ data.f }}"]"#;
+    let data = r#"{"a":12345678901234567890,"b":1e400,"c":-7,"d":0.5,"e":1234567890123456789012345678901234567890123,"f":-1.5e-400}"#;
     insta::assert_snapshot!(
         render(source, data).unwrap(),
-        @r#"["12345678901234567890","1e400","-7","0.5","1234567890123456789012345678901234567890123"]"#
+        @r#"["12345678901234567890","1e400","-7","0.5","1234567890123456789012345678901234567890123","-1.5e-400"]"#
     );
+}
+
+#[test]
+fn what_a_block_makes_is_escaped_once_when_it_is_said_to_be_safe() {
+    let source = r#"{% set x %}{{ data }}{% endset %}"{{ x | safe }} {% filter upper | safe %}{{ data }}{% endfilter %}""#;
+    assert_eq!(render(source, r#""a\"b""#).unwrap(), r#""a\"b A\"B""#);
 }
 
 #[test]

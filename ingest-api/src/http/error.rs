@@ -113,6 +113,10 @@ pub(crate) struct Problem {
 #[derive(Clone, Debug)]
 pub(crate) struct ErrorText(pub String);
 
+/// Why a request was refused, for the log: of wrong fields their names alone, since a value may be a secret.
+#[derive(Clone, Debug)]
+pub(crate) struct Reason(pub Cow<'static, str>);
+
 impl From<OtherTenant> for ApiError {
     fn from(_: OtherTenant) -> Self {
         Self::invalid("tenant", OtherTenant::DETAIL)
@@ -269,8 +273,10 @@ impl IntoResponse for ApiError {
             Self::Internal(cause) => Some(Cause(format!("{cause:#}"))),
             _ => None,
         };
+        let reason = Reason(self.detail());
         let mut response = (status, Json(Problem::of(self))).into_response();
         response.extensions_mut().insert(text);
+        response.extensions_mut().insert(reason);
         // Logged with the request's id.
         if let Some(cause) = cause {
             response.extensions_mut().insert(cause);

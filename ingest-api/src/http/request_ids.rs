@@ -9,7 +9,7 @@ use shared::secret::random_bytes;
 use uuid::Uuid;
 
 use crate::http::admitted::Admitted;
-use crate::http::error::{Cause, ErrorText};
+use crate::http::error::{Cause, Reason};
 
 /// Where an id comes and goes.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -94,7 +94,7 @@ pub(crate) fn log_refusal<B>(
         organization_id = realm.map(|realm| tracing::field::display(realm.org_id)),
         tenant = realm.and_then(|realm| realm.tenant()),
         key_id = admitted.map(|admitted| tracing::field::display(admitted.key_id())),
-        reason = extensions.get::<ErrorText>().map(|text| text.0.as_str()),
+        reason = extensions.get::<Reason>().map(|reason| &*reason.0),
         left_out,
         "refused a request"
     );

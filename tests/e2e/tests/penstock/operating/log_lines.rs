@@ -73,6 +73,21 @@ async fn each_request_has_an_id_and_a_refused_one_a_line() {
 }
 
 #[tokio::test]
+async fn the_line_of_a_wrong_form_names_its_fields_and_holds_no_value() {
+    let world = crate::world().await;
+    let organization = world.organization().await;
+    let form = json!({"url": "https://example.com/", "auth": "Bearer canary-79"});
+    let wrong = request(&world, 0, Method::POST, "/v1/endpoints", &organization.key);
+    let wrong = wrong.header("x-request-id", "a-wrong-form").json(&form);
+    assert_eq!(status(wrong).await, StatusCode::UNPROCESSABLE_ENTITY);
+    let ingest = world.stack().ingest(0);
+    let line = until_logged(ingest, "a-wrong-form").await;
+    assert!(line.contains(r#"reason="wrong: auth""#), "{line}");
+    assert!(!ingest.log().contains("canary-79"), "a secret is logged");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn lines_about_refusals_are_few_and_the_rest_is_counted() {
     let world = crate::world().await;
     let organization = world.organization().await;

@@ -115,7 +115,7 @@ impl Outgoing {
         match format {
             Format::Standard => Ok(HeaderValue::from_static(event::JSON)),
             Format::CloudEvents => Ok(HeaderValue::from_static("application/cloudevents+json")),
-            Format::Raw => HeaderValue::from_bytes(self.content_type.trim().as_bytes()),
+            Format::Raw => HeaderValue::from_bytes(self.content_type.trim_matches([' ', '\t']).as_bytes()),
         }
     }
 

@@ -28,7 +28,7 @@ impl EndpointTemplate {
         Ok(Self {
             source: source.into(),
             media_type: content_type.into(),
-            content_type: HeaderValue::try_from(content_type.trim())?,
+            content_type: HeaderValue::try_from(content_type.trim_matches([' ', '\t']))?,
             template: OnceLock::new(),
         })
     }

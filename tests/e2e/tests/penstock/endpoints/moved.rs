@@ -57,7 +57,7 @@ async fn a_late_410_from_a_former_url_disables_nothing() {
 
 #[tokio::test]
 async fn a_receiver_at_a_former_url_that_asks_to_wait_holds_up_its_own_delivery_only() {
-    let moved = moved(|| Answer::status(429).with_header("retry-after", "3")).await;
+    let moved = moved(|| Answer::status(429).with_header("retry-after", "8")).await;
     let Moved { world, today, .. } = &moved;
     moved.former.release();
     until("the late answer to be recorded", async || {

@@ -10,6 +10,7 @@ use shared::domain::clock::{Timestamp, UnixMicros};
 use shared::domain::cloudevent;
 use shared::domain::endpoint::Format;
 use shared::domain::event::{self, Event};
+use shared::domain::headers::without_blanks;
 use shared::domain::id::{EventId, OrgId};
 
 use crate::send::carried::Carried;
@@ -115,7 +116,7 @@ impl Outgoing {
         match format {
             Format::Standard => Ok(HeaderValue::from_static(event::JSON)),
             Format::CloudEvents => Ok(HeaderValue::from_static("application/cloudevents+json")),
-            Format::Raw => HeaderValue::from_bytes(self.content_type.trim_matches([' ', '\t']).as_bytes()),
+            Format::Raw => HeaderValue::from_bytes(without_blanks(&self.content_type).as_bytes()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
+use shared::domain::headers::without_blanks;
 use shared::domain::name::Tenant;
 use shared::template::{Template, TemplateError, Turns};
 
@@ -28,7 +29,7 @@ impl EndpointTemplate {
         Ok(Self {
             source: source.into(),
             media_type: content_type.into(),
-            content_type: HeaderValue::try_from(content_type.trim_matches([' ', '\t']))?,
+            content_type: HeaderValue::try_from(without_blanks(content_type))?,
             template: OnceLock::new(),
         })
     }

@@ -110,8 +110,7 @@ impl CustomHeaders {
                 return Err(HeaderError::Reserved(name.clone()));
             }
             let is_ascii = value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
-            // HTTP/2 allows no white space around a value, and in HTTP/1 it is no part of it.
-            let mut value = HeaderValue::from_str(value.trim_matches([' ', '\t']))
+            let mut value = HeaderValue::from_str(without_blanks(value))
                 .ok()
                 .filter(|_| is_ascii && value.len() <= MAX_VALUE_BYTES)
                 .ok_or_else(|| HeaderError::Value(name.clone()))?;
@@ -153,6 +152,11 @@ impl CustomHeaders {
     pub fn context(endpoint: EndpointId) -> Vec<u8> {
         [endpoint.as_uuid().as_bytes().as_slice(), b"headers"].concat()
     }
+}
+
+/// A header's value without the white space around it, which HTTP/2 does not allow and which in HTTP/1 is no part of it.
+pub fn without_blanks(value: &str) -> &str {
+    value.trim_matches([' ', '\t'])
 }
 
 /// Whether a header makes the message itself, or others rely on it, so that no owner of an endpoint may set it.

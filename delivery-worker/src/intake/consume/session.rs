@@ -21,9 +21,6 @@ use crate::intake::consume::pull::Frames;
 use crate::intake::consume::streams::event_streams;
 use crate::intake::consume::turns::Turns;
 
-/// How often to look whether NATS is back, beside being told.
-const CONNECTION_CHECK: Duration = Duration::from_millis(200);
-
 /// When storing took longer than this, the consumer is read before anything is acknowledged: its stream may have been deleted and
 /// made again.
 const HELD_LONG: Duration = Duration::from_millis(250);
@@ -72,12 +69,10 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let mut connections = nats.connections();
         let connection = loop {
-            connections.mark_unchanged();
+            nats.until_connected(&mut connections).await;
             if let Some(connection) = nats.connection() {
                 break connection;
             }
-            // The connection may be there a moment before or after `connections` tells of it.
-            let _ = tokio::time::timeout(CONNECTION_CHECK, connections.changed()).await;
         };
         let config = stream::consumer(ack_wait);
         let jetstream = nats.jetstream();

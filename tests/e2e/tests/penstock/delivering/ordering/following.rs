@@ -1,6 +1,6 @@
 //! Whichever way a delivery ends, the next one of its key follows.
 
-use e2e::{Answer, World, until};
+use e2e::{Answer, Receiver, World, until};
 use shared::wire::frame;
 
 use super::{one, ordered_endpoint, publish, read, send, taken};
@@ -27,8 +27,8 @@ async fn change(world: &World, number: usize, change: &str) {
     assert_eq!(done.expect("Postgres runs").rows_affected(), 1);
 }
 
-#[tokio::test]
-async fn whoever_ends_a_delivery_the_next_one_of_its_key_follows_and_one_that_is_made_again_too() {
+/// Four events of one key. The first delivery has failed and is tried again in an hour, and the others wait behind it.
+async fn held_up() -> (World, Receiver) {
     let setup = setup().worker_env("RETRY_FACTOR", "1");
     let mut world = setup.worker_env("RETRY_INITIAL", "1h").start().await;
     let organization = world.organization().await;
@@ -38,6 +38,12 @@ async fn whoever_ends_a_delivery_the_next_one_of_its_key_follows_and_one_that_is
         send(&world, &organization, "a", number).await;
     }
     until_parked(&world, 3).await;
+    (world, receiver)
+}
+
+#[tokio::test]
+async fn whoever_ends_a_delivery_the_next_one_of_its_key_follows_and_one_that_is_made_again_too() {
+    let (world, receiver) = held_up().await;
     let ended = "status = 'dead', next_attempt_at = null, finished_at = now()";
     // One that is parked ends, and then the one that all wait for.
     change(&world, 1, ended).await;
@@ -54,15 +60,7 @@ async fn whoever_ends_a_delivery_the_next_one_of_its_key_follows_and_one_that_is
 
 #[tokio::test]
 async fn deliveries_at_the_same_place_of_two_streams_follow_one_another_and_hold_up_no_later_one() {
-    let setup = setup().worker_env("RETRY_FACTOR", "1");
-    let mut world = setup.worker_env("RETRY_INITIAL", "1h").start().await;
-    let organization = world.organization().await;
-    let (receiver, _) = ordered_endpoint(&mut world, &organization, "skip").await;
-    receiver.answer(|webhook| Answer::status(if read(webhook).1 == 0 { 500 } else { 204 }));
-    for number in 0..4 {
-        send(&world, &organization, "a", number).await;
-    }
-    until_parked(&world, 3).await;
+    let (world, receiver) = held_up().await;
     // As if it had come at the place of the one before it, in another stream.
     let place = "ordinal = (select ordinal from deliveries order by ordinal offset 1 limit 1)";
     change(&world, 2, place).await;

@@ -1,6 +1,6 @@
-//! Connections to Postgres for statements that run all the time. The pool asks Postgres whether a connection still
-//! works whenever one is given back, and whenever one is taken that has rested for a second: up to three round trips for each
-//! that a statement takes. These go from one statement straight to the next, and back to the pool a second after they came from
+//! Connections to Postgres for statements that run all the time. Postgres is asked whether a connection still
+//! works twice whenever one is given back to the pool, and once when one is taken that has rested for a second: two or three round
+//! trips more for each that a statement takes. These go from one statement straight to the next, and back to the pool a second after they came from
 //! it. One whose statement has failed, or has taken too long, is closed.
 
 use std::ops::{Deref, DerefMut};

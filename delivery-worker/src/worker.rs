@@ -22,6 +22,7 @@ use crate::endpoints::attempt_counts::AttemptCounts;
 use crate::endpoints::directory::Directory;
 use crate::endpoints::permits::Permits;
 use crate::intake::Intake;
+use crate::intake::consume::room::BatchRoom;
 use crate::intake::consume::turns::Turns;
 use crate::intake::plan::Planner;
 use crate::intake::write::Writer;
@@ -194,6 +195,7 @@ impl Worker {
             },
             ack_wait: config.intake.intake_ack_wait,
             turns: Turns::new(self.workers),
+            room: BatchRoom::default(),
         }
     }
 }

@@ -9,8 +9,8 @@
 //!
 //! Memory is bounded whatever waits in a stream. Of each stream, three times [`PREFETCH_BYTES`](crate::intake::consume::pull) may
 //! be on its way or wait here: that of two full requests and of two that renew them. At most [`MAX_OPEN`]
-//! [batches](crate::intake::consume::batch) are being stored. Bulky frames wait in a [line](crate::intake::bulky::line) that has an
-//! end.
+//! [batches](crate::intake::consume::batch) of it are being stored, and those of all streams have a common
+//! [room](crate::intake::consume::room). Bulky frames wait in a [line](crate::intake::bulky::line) that has an end.
 //!
 //! Imports `store`, `endpoints` and `send`, and one function each of `record` and `chores`.
 
@@ -29,8 +29,8 @@ pub(crate) mod leftovers;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, Info};
-use async_nats::jetstream::{self, Message};
+use async_nats::jetstream::Message;
+use async_nats::jetstream::stream::Info;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use shared::process::nats::Nats;
@@ -44,8 +44,9 @@ use crate::crash::{self, Point};
 use crate::intake::bulky::Bulky;
 use crate::intake::consume::batch::MAX_BATCH_FRAMES;
 use crate::intake::consume::pause;
+use crate::intake::consume::room::{BatchRoom, Place};
 use crate::intake::consume::session::{Acks, Session};
-use crate::intake::consume::streams::event_streams;
+use crate::intake::consume::streams::{event_streams, is_stream_gone};
 use crate::intake::consume::turns::Turns;
 use crate::intake::early::Early;
 use crate::intake::early::patient::Patient;
@@ -80,6 +81,8 @@ pub(crate) struct Intake {
     pub ack_wait: Duration,
     /// Which worker takes the frames of which stream.
     pub turns: Turns,
+    /// What the batches of all streams may take.
+    pub room: BatchRoom,
 }
 
 impl Intake {
@@ -184,8 +187,10 @@ impl Intake {
             // Frames that have come wait until a batch ends.
             let is_full = open.len() >= MAX_OPEN;
             let next = async {
-                if is_full {
-                    match session.keep().await {}
+                tokio::select! {
+                    biased;
+                    () = self.room.free(), if !is_full => {}
+                    never = session.keep() => match never {},
                 }
                 session.next_batch(next_at, has_room).await
             };
@@ -197,7 +202,8 @@ impl Intake {
                         crash::reach(Point::Fetched);
                         next_at = Instant::now() + pause::after(&batch);
                         let early = Early::new(known_through, patient.clone());
-                        open.push(self.take_in(&acks, batch, early, bulky));
+                        let place = self.room.take(batch.iter().map(|frame| frame.payload.len()).sum());
+                        open.push(self.take_in(&acks, batch, place, early, bulky));
                         outcome = then;
                     }
                     Err(error) => outcome = Err(error),
@@ -228,7 +234,14 @@ impl Intake {
     }
 
     /// Stores a batch and acknowledges it. Meanwhile nobody else is offered its frames: their deliveries may have begun.
-    async fn take_in(&self, acks: &Acks, batch: Vec<Message>, early: Early, bulky: &Bulky) -> Ended {
+    async fn take_in(
+        &self,
+        acks: &Acks,
+        batch: Vec<Message>,
+        _place: Place,
+        early: Early,
+        bulky: &Bulky,
+    ) -> Ended {
         let storing = Box::pin(self.store(acks, &batch, &early, bulky));
         let outcome = acks.keep_during(&batch, storing).await;
         self.writer.end(&early).await;
@@ -284,14 +297,4 @@ impl Ended {
         }
         self.outcome.map(drop)
     }
-}
-
-/// Whether a consumer could not be made because its stream is not there.
-fn is_stream_gone(error: &anyhow::Error) -> bool {
-    let Some(ConsumerErrorKind::JetStream(error)) =
-        error.downcast_ref::<ConsumerError>().map(ConsumerError::kind)
-    else {
-        return false;
-    };
-    error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
 }

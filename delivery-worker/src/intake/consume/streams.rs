@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer;
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
-use async_nats::jetstream::stream::{Info, Stream};
+use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, Info, Stream};
+use async_nats::jetstream::{Context, ErrorCode};
 use futures_util::TryStreamExt as _;
 use shared::domain::clock::UnixMicros;
 use shared::process::nats::Nats;
@@ -38,6 +38,16 @@ pub(crate) async fn stored_through(nats: &Nats, now: OffsetDateTime) -> Option<O
     let filled = streams.iter().filter(|stream| stream.state.messages > 0);
     let oldest = filled.map(|stream| stream.state.first_timestamp).min();
     Some(oldest.map_or(now, |oldest| oldest.min(now)))
+}
+
+/// Whether a consumer could not be made because its stream is not there.
+pub(crate) fn is_stream_gone(error: &anyhow::Error) -> bool {
+    let Some(ConsumerErrorKind::JetStream(error)) =
+        error.downcast_ref::<ConsumerError>().map(ConsumerError::kind)
+    else {
+        return false;
+    };
+    error.error_code() == ErrorCode::STREAM_NOT_FOUND
 }
 
 /// The workers' consumer on a stream, if it is there.

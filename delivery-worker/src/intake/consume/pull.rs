@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{self, Message};
 use async_nats::{StatusCode, Subject, Subscriber};
+use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use shared::process::nats::Nats;
 use tokio::task::coop::unconstrained;
@@ -19,8 +20,9 @@ use crate::intake::consume::batch::MAX_BATCH_FRAMES;
 use crate::intake::consume::requests::{EXPIRES, Request, Requests};
 use crate::intake::consume::turns::Turn;
 
-/// The most bytes that the server sends for one request of [`MAX_BATCH_FRAMES`]; for a request of fewer frames, in proportion.
-const PREFETCH_BYTES: usize = 4 << 20;
+/// The most bytes that the server sends for one request of [`MAX_BATCH_FRAMES`]; for a request of half as many, half of it, which
+/// is still more than the largest frame.
+const PREFETCH_BYTES: usize = 5 << 19;
 
 /// The longest wait before looking again whether a request is due.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -167,9 +169,11 @@ impl Stream for Frames {
             Some(message) => Some(message),
             None => ready!(self.subscriber.poll_next_unpin(context)),
         };
-        let Some(message) = next else {
+        let Some(mut message) = next else {
             return Poll::Ready(None);
         };
+        // What came was a part of the connection's buffer, and kept all of that: about twice as much.
+        message.payload = Bytes::copy_from_slice(&message.payload);
         self.requests.heard();
         let next = match end(&message) {
             None => {

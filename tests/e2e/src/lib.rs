@@ -12,6 +12,7 @@ mod hostile;
 mod clock;
 mod history;
 mod transcript;
+mod skip;
 
 pub use clock::{is_time, with_wrong_clock};
 pub use contract::Client;
@@ -28,6 +29,7 @@ pub use servers::raw::{RawReceiver, read_request};
 pub use servers::receiver::Receiver;
 pub use servers::sink::{Manners, Sink};
 pub use servers::webhook::{Answer, Body, Receipt, Webhook};
+pub use skip::skip;
 pub use transcript::{transcript, transcript_with};
 pub use wait::{DEADLINE, until, until_within};
 pub use world::api::{Endpoint, Event, Organization, Producer, accepted};

@@ -6,6 +6,8 @@ use std::process::Stdio;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
+use crate::skip;
+
 /// One at a time: tests run side by side and may want the same program.
 static TAKING: Mutex<()> = Mutex::const_new(());
 
@@ -28,7 +30,8 @@ pub(crate) async fn program(package: &str, path: &str) -> Option<PathBuf> {
         .await
         .expect("there is a shell");
     if !output.status.success() {
-        eprintln!("SKIPPED: apt has no {package}: {output:?}");
+        eprintln!("{output:?}");
+        skip(&format!("apt has no {package}"));
         return None;
     }
     // Another test process may have been quicker.

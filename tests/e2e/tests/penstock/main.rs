@@ -23,6 +23,11 @@ fn setup() -> Setup {
     Setup::new(env!("CARGO_BIN_EXE_penstock-stack"))
 }
 
+/// Says that the calling test is skipped, and why.
+fn skip(reason: &str) {
+    e2e::skip(env!("CARGO_TARGET_TMPDIR"), reason);
+}
+
 /// A world in which nothing is delivered.
 async fn world() -> World {
     setup().replicas(1, 0).start().await

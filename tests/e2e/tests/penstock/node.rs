@@ -6,6 +6,8 @@ use std::process::Stdio;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
+use crate::skip;
+
 /// One installation at a time: tests run side by side and may want the same package.
 static INSTALLING: Mutex<()> = Mutex::const_new(());
 
@@ -34,7 +36,8 @@ pub(crate) async fn package(package: &str) -> Option<PathBuf> {
         .await;
     let installed = output.as_ref().is_ok_and(|output| output.status.success());
     if !installed {
-        eprintln!("SKIPPED: npm cannot install {package}: {output:?}");
+        eprintln!("{output:?}");
+        skip(&format!("npm cannot install {package}"));
         return None;
     }
     // Another test process may have been quicker.

@@ -11,7 +11,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::node;
+use crate::{node, skip};
 
 /// What drives the browser, and what looks for barriers in its pages.
 const PACKAGES: [&str; 2] = ["playwright-core@1.65.1", "axe-core@4.14.1"];
@@ -108,7 +108,8 @@ async fn installed() -> Option<(PathBuf, OsString)> {
     if let Some(program) = program() {
         return Some((program, modules));
     }
-    eprintln!("SKIPPED: there is no Chromium, and apt cannot install it: {output:?}");
+    eprintln!("{output:?}");
+    skip("there is no Chromium, and apt cannot install it");
     None
 }
 

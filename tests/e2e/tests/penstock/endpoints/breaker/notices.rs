@@ -6,7 +6,7 @@ use shared::domain::id::EventId;
 
 use super::{quick, raw_receiver, told, until_status_is, watcher};
 use crate::calls::send;
-use crate::setup;
+use crate::{setup, skip};
 
 #[tokio::test]
 async fn owners_are_told_that_an_endpoint_will_be_disabled_once_for_each_time_that_it_fails() {
@@ -146,7 +146,7 @@ async fn owners_are_told_of_an_endpoint_whose_receiver_is_gone() {
 #[tokio::test]
 async fn what_a_worker_whose_clock_is_ahead_tells_owners_is_dated_by_postgres() {
     let Some(ahead) = with_wrong_clock("+30d") else {
-        println!("skipped: libfaketime is not installed (Debian: apt-get install libfaketime)");
+        skip("libfaketime is not installed (Debian: apt-get install libfaketime)");
         return;
     };
     let mut world = setup().replicas(1, 0).start().await;

@@ -8,7 +8,7 @@ use super::{
     until_payload_is_gone,
 };
 use crate::calls::send;
-use crate::setup;
+use crate::{setup, skip};
 
 #[tokio::test]
 async fn a_day_that_a_wrong_clock_dated_ahead_gets_its_own_partitions_with_what_was_there() {
@@ -61,7 +61,7 @@ async fn a_day_with_many_rows_that_a_wrong_clock_dated_ahead_stays_in_the_defaul
 #[tokio::test]
 async fn a_worker_whose_clock_is_a_month_ahead_drops_no_day_too_early() {
     let Some(ahead) = with_wrong_clock("+30d") else {
-        println!("skipped: libfaketime is not installed (Debian: apt-get install libfaketime)");
+        skip("libfaketime is not installed (Debian: apt-get install libfaketime)");
         return;
     };
     let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::setup;
+use crate::{setup, skip};
 
 /// Where a test's name server is.
 const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 53, 53);
@@ -54,7 +54,7 @@ async fn name_server(
             ))
         }
         _ => {
-            eprintln!("SKIPPED: only root may have a name server of its own");
+            skip("only root may have a name server of its own");
             None
         }
     }

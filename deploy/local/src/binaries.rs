@@ -10,6 +10,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 use crate::host::Host;
 use crate::process::Process;
@@ -37,7 +38,7 @@ struct Wanted {
     unprivileged: bool,
 }
 
-const NATS_SERVER: Wanted = Wanted {
+static NATS_SERVER: Wanted = Wanted {
     name: "nats-server",
     companion: None,
     minimum: Version::new(2, 14),
@@ -46,7 +47,7 @@ const NATS_SERVER: Wanted = Wanted {
     unprivileged: false,
 };
 
-const POSTGRES: Wanted = Wanted {
+static POSTGRES: Wanted = Wanted {
     name: "postgres",
     companion: Some("initdb"),
     minimum: Version::new(15, 0),
@@ -82,14 +83,17 @@ impl FromStr for Source {
     }
 }
 
-/// The folder with `nats-server`.
-pub(crate) async fn nats_server(host: &Host) -> anyhow::Result<Found> {
-    NATS_SERVER.find(host).await
+/// The folder with `nats-server`. It is looked for once in a process: to ask a program for its version takes milliseconds, and
+/// tests start hundreds of stacks.
+pub(crate) async fn nats_server(host: &Host) -> anyhow::Result<&'static Found> {
+    static FOUND: OnceCell<Found> = OnceCell::const_new();
+    FOUND.get_or_try_init(|| Box::pin(NATS_SERVER.find(host))).await
 }
 
-/// The folder with `postgres` and `initdb`.
-pub(crate) async fn postgres(host: &Host) -> anyhow::Result<Found> {
-    POSTGRES.find(host).await
+/// The folder with `postgres` and `initdb`, looked for once too.
+pub(crate) async fn postgres(host: &Host) -> anyhow::Result<&'static Found> {
+    static FOUND: OnceCell<Found> = OnceCell::const_new();
+    FOUND.get_or_try_init(|| Box::pin(POSTGRES.find(host))).await
 }
 
 impl Wanted {

@@ -82,7 +82,7 @@ impl Nats {
         ports: &PortBook,
         options: &NatsOptions,
     ) -> anyhow::Result<Vec<Self>> {
-        let programs = binaries::nats_server(host).await?.folder;
+        let programs = binaries::nats_server(host).await?.folder.clone();
         let configuration = folder.path().join("nats.conf");
         fs::write(&configuration, configuration_text(options)).context("cannot write nats.conf")?;
         let clustered = (0..options.nodes).filter(|_| options.nodes > 1);

@@ -60,7 +60,7 @@ impl Postgres {
         files: &Files,
     ) -> anyhow::Result<Self> {
         let programs = binaries::postgres(host).await?;
-        let cluster = Cluster::open(host, &programs, folder, files).await?;
+        let cluster = Cluster::open(host, programs, folder, files).await?;
         let password = cluster.password()?;
         let place = Place {
             host: host.clone(),
@@ -72,7 +72,7 @@ impl Postgres {
         loop {
             let port = ports.claim("postgres")?;
             let url = format!("postgres://{NAME}:{password}@{}/{NAME}", port.address());
-            let process = Process::new(recipe(host, folder, &programs, &cluster, &port));
+            let process = Process::new(recipe(host, folder, programs, &cluster, &port));
             let mut postgres = Self {
                 process,
                 port,

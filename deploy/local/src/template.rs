@@ -42,6 +42,7 @@ async fn make(host: &Host, folder: &Path) -> anyhow::Result<()> {
     postgres.migrate().await?;
     #[cfg(feature = "services")]
     postgres.make_partitions().await?;
+    postgres.drop_other_databases().await?;
     postgres.stop(Shutdown::Fast).await?;
     keep(&data.path().join("postgres"), folder)
         .await

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use sqlx::types::time::OffsetDateTime;
 
-use crate::faults::receivers::floods::FLOODS;
+use crate::faults::receivers::floods::{FLOODS, Flood};
 use crate::faults::receivers::{ENDED, certificate, until_ended};
 use crate::machine::process::processor_time;
 use crate::report::{Outcome, Tried};
@@ -27,6 +27,9 @@ const SHORT: f64 = 0.020;
 /// How much of a core the workers may use when nothing is to be done, in per cent.
 const IDLE_CPU: f64 = 10.0;
 
+/// Kinds of floods that begin at once, and how many deliveries of each.
+type Wave = (&'static [Flood], usize);
+
 /// Each kind of flood, with one delivery and then with many at once, beside a good endpoint of another organisation.
 pub(crate) async fn flooding(stage: &Stage) -> Tried {
     let (_folder, tls) = certificate()?;
@@ -42,17 +45,18 @@ pub(crate) async fn flooding(stage: &Stage) -> Tried {
     let attacked = now(&trial).await?;
     let producer = trial.world.producer(&hostile);
     let (mut worst, mut sent) = ((0.0, String::new()), 0);
-    for flood in FLOODS {
-        for count in [1, AT_ONCE] {
-            let from = now(&trial).await?;
-            join_all((0..count).map(|_| async { producer.send(&Event::new(flood.name, "1")).await })).await;
-            sent += count;
-            until_ended(&trial, &hostile, sent, stage.bound(ENDED)).await;
-            tokio::time::sleep(pause / 5).await;
-            let p99 = p99(&trial, from, now(&trial).await?).await?;
-            if p99 > worst.0 {
-                worst = (p99, format!("{} × {count}", flood.name));
-            }
+    for (floods, count) in waves(stage) {
+        let from = now(&trial).await?;
+        let names: Vec<_> = floods.iter().map(|flood| flood.name).collect();
+        let all = names.iter().flat_map(|name| std::iter::repeat_n(*name, count));
+        let events: Vec<_> = all.map(|name| Event::new(name, "1")).collect();
+        join_all(events.iter().map(|event| producer.send(event))).await;
+        sent += events.len();
+        until_ended(&trial, &hostile, sent, stage.bound(ENDED)).await;
+        tokio::time::sleep(pause / 5).await;
+        let p99 = p99(&trial, from, now(&trial).await?).await?;
+        if p99 > worst.0 {
+            worst = (p99, format!("{} × {count}", names.join(", ")));
         }
     }
     let over = now(&trial).await?;
@@ -74,6 +78,15 @@ pub(crate) async fn flooding(stage: &Stage) -> Tried {
             .push("p99 meanwhile is more than 10 % longer".to_owned());
     }
     Ok(Outcome::Ran(report))
+}
+
+/// One kind after the other, so that each is measured. A test measures none, and lets one of each kind begin at once.
+fn waves(stage: &Stage) -> impl Iterator<Item = Wave> {
+    let single = FLOODS.chunks(stage.pick(1, FLOODS.len()));
+    let many = FLOODS.chunks(1);
+    single
+        .map(|floods| (floods, 1))
+        .chain(many.map(|floods| (floods, AT_ONCE)))
 }
 
 async fn flooders(trial: &Trial, hostile: &Organization, tls: &Tls) -> Vec<RawReceiver> {

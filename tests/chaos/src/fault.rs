@@ -91,11 +91,10 @@ impl Fault {
             .filter(|fault| *fault != Self::Soak)
     }
 
-    /// Why no other one may run beside it: what it measures or uses of the machine. `None` when it mostly waits, and its
-    /// bounds are wide.
+    /// Why no other one may run beside its bounded form: what that measures or uses of the machine. `None` when it mostly
+    /// waits, and its bounds are wide.
     pub fn wants_the_machine(self) -> Option<&'static str> {
         match self {
-            Self::WaitingKeys => Some("it compares what Postgres uses of a processor, and times"),
             Self::Slowloris => {
                 Some("each of a thousand connections must be closed in time, and it compares times")
             }
@@ -120,6 +119,7 @@ impl Fault {
             | Self::PostgresFreeze
             | Self::PostgresFullDisk
             | Self::Restore
+            | Self::WaitingKeys
             | Self::StreamFull
             | Self::LeaderKill
             | Self::LeaderFreeze

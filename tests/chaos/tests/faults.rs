@@ -41,11 +41,6 @@ mod alone {
     use super::holds;
 
     #[tokio::test]
-    async fn ordering_keys_that_wait_cost_neither_postgres_nor_other_customers_anything() {
-        holds(Fault::WaitingKeys).await;
-    }
-
-    #[tokio::test]
     async fn a_thousand_connections_that_dribble_are_closed_and_keep_nobody_out() {
         holds(Fault::Slowloris).await;
     }
@@ -150,6 +145,11 @@ mod beside_another {
     #[tokio::test]
     async fn nothing_is_lost_when_postgress_disk_is_gone_and_its_tables_are_restored() {
         holds(Fault::Restore).await;
+    }
+
+    #[tokio::test]
+    async fn ordering_keys_that_wait_cost_neither_postgres_nor_other_customers_anything() {
+        holds(Fault::WaitingKeys).await;
     }
 
     #[tokio::test]

@@ -29,22 +29,34 @@ pub struct Trial {
     started: Instant,
 }
 
+/// How long an attempt may take. A worker that dies holds its deliveries back for a little longer.
+const TIMEOUT_MS: u32 = 5_000;
+
 /// The endpoint that a trial's events go to.
-fn endpoint() -> Value {
-    json!({"max_in_flight": IN_FLIGHT, "timeout_ms": 5_000})
+fn endpoint(timeout_ms: u32) -> Value {
+    json!({"max_in_flight": IN_FLIGHT, "timeout_ms": timeout_ms})
 }
 
 impl Trial {
     /// Starts everything.
     pub async fn start(setup: Setup, manners: Manners) -> Self {
+        Self::start_with(setup, manners, TIMEOUT_MS).await
+    }
+
+    /// The same where an attempt may take so long.
+    pub(crate) async fn start_with(setup: Setup, manners: Manners, timeout_ms: u32) -> Self {
         let sink = Sink::start(manners).await;
-        Self::assemble(setup.start().await, sink, None).await
+        Self::assemble_with(setup.start().await, sink, None, timeout_ms).await
     }
 
     /// In a world that runs. `via` is the address that workers reach the sink at, if it is not the sink's own.
     pub(crate) async fn assemble(world: World, sink: Sink, via: Option<SocketAddr>) -> Self {
+        Self::assemble_with(world, sink, via, TIMEOUT_MS).await
+    }
+
+    async fn assemble_with(world: World, sink: Sink, via: Option<SocketAddr>, timeout_ms: u32) -> Self {
         let organization = world.organization().await;
-        world.sink(&organization, &sink, via, endpoint()).await;
+        world.sink(&organization, &sink, via, endpoint(timeout_ms)).await;
         Self {
             world,
             organization,

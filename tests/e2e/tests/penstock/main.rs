@@ -7,6 +7,7 @@ mod debian;
 mod delivering;
 mod endpoints;
 mod faults;
+mod fetched;
 mod http;
 mod keys;
 mod node;

@@ -4,6 +4,7 @@ pub(super) mod row;
 pub(super) mod json;
 
 use shared::domain::id::EndpointId;
+use shared::domain::name::Tenant;
 use uuid::Uuid;
 
 pub(crate) use self::row::EndpointRow;
@@ -11,11 +12,38 @@ use super::{Result, Store};
 use crate::domain::page::Page;
 use crate::domain::realm::Realm;
 
+/// An endpoint, as far as a request about its deliveries needs it.
+#[derive(Debug)]
+pub(crate) struct BriefEndpointRow {
+    pub tenant: Option<Tenant>,
+    /// It is enabled, and so is its tenant where it has one.
+    pub enabled: bool,
+}
+
 impl Store {
     /// One endpoint.
     pub(crate) async fn find_endpoint(&self, realm: &Realm, id: EndpointId) -> Result<Option<EndpointRow>> {
         let mut found = self.find_endpoints(realm, &[id.as_uuid()]).await?;
         Ok(found.pop())
+    }
+
+    /// One endpoint, without its settings.
+    pub(crate) async fn find_brief_endpoint(
+        &self,
+        realm: &Realm,
+        id: EndpointId,
+    ) -> Result<Option<BriefEndpointRow>> {
+        sqlx::query_as!(
+            BriefEndpointRow,
+            r#"select tenant as "tenant: Tenant", status = 'enabled' and tenant_enabled as "enabled!"
+               from endpoints
+               where id = $1 and org_id = $2 and ($3::text is null or tenant = $3) and deleted_at is null"#,
+            id.as_uuid(),
+            realm.org_id.as_uuid(),
+            realm.tenant(),
+        )
+        .fetch_optional(&self.pool)
+        .await
     }
 
     /// A page of endpoints, newest first, with one more when there are more.

@@ -1,12 +1,10 @@
 //! Deliveries that their owners pull.
 
 use shared::domain::delivery::DeliveryStatus;
-use shared::domain::endpoint::EndpointKind;
 use shared::domain::id::{EndpointId, OrgId};
 
 use super::{Result, Store};
 use crate::domain::lease::Lease;
-use crate::domain::realm::Realm;
 
 /// A request to lease deliveries.
 #[derive(Clone, Copy, Debug)]
@@ -31,24 +29,6 @@ pub(crate) struct AcknowledgedRow {
 }
 
 impl Store {
-    /// An endpoint's kind, and whether it is enabled, and its tenant too where it has one.
-    pub(crate) async fn find_endpoint_kind(
-        &self,
-        realm: &Realm,
-        endpoint_id: EndpointId,
-    ) -> Result<Option<(EndpointKind, bool)>> {
-        let row = sqlx::query!(
-            r#"select kind as "kind: EndpointKind", status = 'enabled' and tenant_enabled as "enabled!"
-               from endpoints
-               where id = $1 and org_id = $2 and ($3::text is null or tenant = $3) and deleted_at is null"#,
-            endpoint_id.as_uuid(),
-            realm.org_id.as_uuid(),
-            realm.tenant(),
-        );
-        let row = row.fetch_optional(&self.pool).await?;
-        Ok(row.map(|row| (row.kind, row.enabled)))
-    }
-
     /// Marks the deliveries delivered whose leases still hold, and records their attempts. The leases must differ;
     /// the outcomes come in their order.
     pub(crate) async fn acknowledge_deliveries(

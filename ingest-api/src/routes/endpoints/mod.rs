@@ -250,7 +250,7 @@ pub(crate) async fn find(app: &App, realm: &Realm, id: EndpointId) -> Result<End
 /// # Errors
 /// 404 when it does not.
 async fn check_owner(app: &App, realm: &Realm, id: EndpointId) -> Result<(), ApiError> {
-    if realm.tenant.is_some() && app.store.find_endpoint_kind(realm, id).await?.is_none() {
+    if realm.tenant.is_some() && app.store.find_brief_endpoint(realm, id).await?.is_none() {
         return Err(ApiError::NotFound);
     }
     Ok(())

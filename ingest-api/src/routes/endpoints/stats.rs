@@ -77,7 +77,7 @@ pub(crate) async fn show(
     PathId(endpoint_id): PathId<EndpointId>,
     Manager { realm, .. }: Manager,
 ) -> Result<Json<AttemptStats>, ApiError> {
-    let found = app.store.find_endpoint_kind(&realm, endpoint_id).await?;
+    let found = app.store.find_brief_endpoint(&realm, endpoint_id).await?;
     found.ok_or(ApiError::NotFound)?;
     let rows = app.store.endpoint_hours(realm.org_id, endpoint_id).await?;
     let hours: Vec<_> = rows.iter().map(Hour::from).collect();

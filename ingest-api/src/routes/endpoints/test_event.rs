@@ -11,7 +11,6 @@ use shared::domain::clock::UnixMicros;
 use shared::domain::id::EndpointId;
 use utoipa::ToSchema;
 
-use super::find;
 use crate::app::App;
 use crate::domain::field_errors::FieldErrors;
 use crate::event::json::check_depth;
@@ -58,10 +57,9 @@ pub(crate) async fn send(
     Manager { realm, .. }: Manager,
     mut body: RequestBody,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    let endpoint = find(&app, &realm, id).await?;
-    let kind = app.store.find_endpoint_kind(&realm, id).await?;
-    let (_, is_enabled) = kind.ok_or(ApiError::NotFound)?;
-    if !is_enabled {
+    let endpoint = app.store.find_brief_endpoint(&realm, id).await?;
+    let endpoint = endpoint.ok_or(ApiError::NotFound)?;
+    if !endpoint.enabled {
         return Err(ApiError::Conflict("the endpoint is disabled"));
     }
     let test: TestEvent = body.optional_form().await?;

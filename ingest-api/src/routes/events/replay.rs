@@ -94,7 +94,7 @@ pub(crate) async fn retry(
     Manager { realm, .. }: Manager,
 ) -> Result<(StatusCode, Json<ReplayOutcome>), ApiError> {
     let event = find_place(&app, &realm, id).await?;
-    let endpoint = app.store.find_endpoint_kind(&realm, endpoint_id).await?;
+    let endpoint = app.store.find_brief_endpoint(&realm, endpoint_id).await?;
     if endpoint.is_none() || !app.store.has_delivery(event, endpoint_id).await? {
         return Err(ApiError::NotFound);
     }
@@ -111,8 +111,8 @@ async fn replay_to(
     realm: &Realm,
     endpoint_id: EndpointId,
 ) -> Result<Vec<EndpointId>, ApiError> {
-    let endpoint = app.store.find_endpoint_kind(realm, endpoint_id).await?;
-    let (_, enabled) =
+    let endpoint = app.store.find_brief_endpoint(realm, endpoint_id).await?;
+    let endpoint =
         endpoint.ok_or_else(|| ApiError::invalid("endpoint_id", "is not an endpoint of the organisation"))?;
     let again = revived(app.store.replay_event(event, realm, Some(endpoint_id)).await?)?;
     if !again.is_empty() {
@@ -121,7 +121,7 @@ async fn replay_to(
     if app.store.has_delivery(event, endpoint_id).await? {
         return Err(IN_PROGRESS);
     }
-    if !enabled {
+    if !endpoint.enabled {
         return Err(ApiError::Conflict("the endpoint is disabled"));
     }
     if !app.store.may_get(event, endpoint_id).await? {

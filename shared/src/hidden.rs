@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
-/// A secret text. In JSON it is a string, so only what is sealed may hold it.
+/// A secret text. In JSON it is a string, so only what is sealed, or shows it to its owner once, may hold it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
 

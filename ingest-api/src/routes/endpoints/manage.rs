@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use shared::domain::endpoint::EndpointStatus;
 use shared::domain::id::{EndpointId, OrgId};
+use shared::hidden::SecretText;
 use utoipa::ToSchema;
 
 use super::form::EndpointForm;
@@ -40,8 +41,8 @@ pub(crate) struct CreatedEndpoint {
     pub endpoint: Endpoint,
     /// None for the kind `pull`: only webhooks are signed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
-    pub secret: Option<String>,
+    #[schema(required = false, value_type = Option<String>)]
+    pub secret: Option<SecretText>,
 }
 
 /// Makes an endpoint.
@@ -129,7 +130,7 @@ async fn create_for(
     let version = etag(made.version);
     let created = CreatedEndpoint {
         endpoint: Endpoint::new(app, made)?,
-        secret: kind.is_sent().then(|| secret.to_text()),
+        secret: kind.is_sent().then(|| secret.to_text().into()),
     };
     Ok((StatusCode::CREATED, (version, Json(created))))
 }

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use shared::domain::id::EndpointId;
+use shared::hidden::SecretText;
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
@@ -28,7 +29,7 @@ use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 const OVERLAP_SECONDS: RangeInclusive<i32> = 0..=604_800;
 
 /// How a signing secret is replaced by a new one.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SecretRotation {
     /// How long deliveries are signed with the old secret too.
@@ -36,7 +37,8 @@ pub(crate) struct SecretRotation {
     #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
     overlap_seconds: i32,
     /// The new secret, `whsec_` and 24 to 64 bytes in base64; a random one unless given.
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<SecretText>,
 }
 
 impl Default for SecretRotation {
@@ -51,7 +53,8 @@ impl Default for SecretRotation {
 impl SecretRotation {
     /// The new secret.
     fn check(&self) -> Result<SigningSecret, ApiError> {
-        let given = self.secret.as_ref().map(|text| text.parse::<SigningSecret>());
+        let given = self.secret.as_ref();
+        let given = given.map(|text| text.reveal().parse::<SigningSecret>());
         let given = given.transpose().map_err(|error| error.to_string());
         let mut errors = FieldErrors::default();
         let overlap = check_range(&self.overlap_seconds, &OVERLAP_SECONDS);
@@ -102,9 +105,20 @@ pub(crate) async fn rotate(
         return Err(ApiError::NotFound);
     }
     let (etag, Json(endpoint)) = show_stored(&app, &realm, id).await?;
-    let secret = Some(secret.to_text());
+    let secret = Some(secret.to_text().into());
     Ok((
         StatusCode::CREATED,
         (etag, Json(CreatedEndpoint { endpoint, secret })),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_a_rotation_holds_no_secret() {
+        let rotation: SecretRotation = serde_json::from_str(r#"{"secret":"whsec_canary"}"#).unwrap();
+        assert!(!format!("{rotation:?}").contains("canary"));
+    }
 }

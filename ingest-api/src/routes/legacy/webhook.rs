@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shared::domain::id::EndpointId;
+use shared::hidden::SecretText;
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
@@ -39,8 +40,8 @@ pub(crate) struct ConfiguredWebhook {
     endpoint_id: EndpointId,
     /// The secret with which deliveries are signed. Shown when the webhook is made, not when its URL is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
-    secret: Option<String>,
+    #[schema(required = false, value_type = Option<String>)]
+    secret: Option<SecretText>,
 }
 
 /// Makes the organisation's webhook, or gives it another URL.
@@ -82,6 +83,6 @@ pub(crate) async fn configure(
         success: true,
         webhook_url,
         endpoint_id,
-        secret: (endpoint_id == new_id).then(|| secret.to_text()),
+        secret: (endpoint_id == new_id).then(|| secret.to_text().into()),
     }))
 }

@@ -27,7 +27,8 @@ use crate::http::extract::PathId;
 use crate::http::guarded_body::unless_changed;
 use crate::http::portal::PortalCaller;
 use crate::routes::endpoints::new_endpoint::NewEndpoint;
-use crate::routes::refusals::{AdminChangeRefusals, FormRefusals, KeyRefusals, NoEndpoint, NoOrganization};
+use crate::routes::organizations::refusal;
+use crate::routes::refusals::{AdminChangeRefusals, FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::tenants::DELETING;
 use crate::store::{EndpointRow, Stored};
 
@@ -57,7 +58,7 @@ pub(crate) struct CreatedEndpoint {
         (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
         KeyRefusals, FormRefusals,
         (status = 404, description = "The organisation has no such tenant.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The tenant is being deleted, or the organisation or the tenant has 1 000 endpoints that are not deleted, or all of them together 100 000, the most there may be.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The organisation or the tenant is being deleted, or one of them has 1 000 endpoints that are not deleted, or the organisation and its tenants together 100 000, the most there may be.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create(
@@ -81,8 +82,9 @@ pub(crate) async fn create(
     request_body = NewEndpoint,
     responses(
         (status = 201, description = "The endpoint, with its signing secret.", body = CreatedEndpoint, headers(("etag" = String, description = "Its version."))),
-        AdminChangeRefusals, FormRefusals, NoOrganization,
-        (status = 409, description = "The tenant is being deleted, or the organisation or the tenant has 1 000 endpoints that are not deleted, or all of them together 100 000, the most there may be.", body = Problem, content_type = "application/problem+json"),
+        AdminChangeRefusals, FormRefusals,
+        (status = 404, description = "No such organisation, or it has no such tenant, or the admin API is switched off.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The organisation or the tenant is being deleted, or one of them has 1 000 endpoints that are not deleted, or the organisation and its tenants together 100 000, the most there may be.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create_as_admin(
@@ -123,7 +125,7 @@ async fn create_for(
         .await?
     {
         Stored::Done(made) => made,
-        Stored::Missing => return Err(ApiError::NotFound),
+        Stored::Missing => return Err(refusal(app, realm.org_id).await?),
         Stored::OwnerLeaves => return Err(DELETING),
         Stored::Full(most) => return Err(ApiError::LimitReached(most)),
     };

@@ -136,6 +136,10 @@ async fn an_organization_that_is_being_deleted_cannot_be_changed_and_workers_tha
     assert_eq!(status(call(Method::PATCH).json(&json!({"name": "x"}))).await, 409);
     let make_key = admin(&world, &organization, Method::POST, "/keys");
     assert_eq!(status(make_key.json(&json!({"name": "x"}))).await, 409);
+    let make_endpoint = |fields| admin(&world, &organization, Method::POST, "/endpoints").json(&fields);
+    assert_eq!(status(make_endpoint(json!({"kind": "pull"}))).await, 409);
+    let of_tenant = json!({"kind": "pull", "tenant": "none"});
+    assert_eq!(status(make_endpoint(of_tenant)).await, 409);
     let shown = calls::json(call(Method::GET)).await;
     assert_eq!(shown["events_left"], 20);
     assert!(shown["deleting_since"].is_string(), "{shown}");

@@ -29,17 +29,26 @@ pub(crate) fn ids_of_key(org_id: OrgId, tenant: Option<&str>, key: &str) -> Vec<
     ids
 }
 
-/// Checks an event type: any text without white space, `*` and `>`, which are wildcards in filters.
+/// Checks the type of an event that a producer sends: none of Penstock's own.
 ///
 /// # Errors
 /// With what is wrong.
 pub fn check_event_type(event_type: &str) -> Result<(), &'static str> {
+    check_any_event_type(event_type)?;
+    if OPERATIONAL_TYPES.contains(&event_type) {
+        return Err("is reserved for Penstock's own events");
+    }
+    Ok(())
+}
+
+/// Checks an event type: any text without white space, `*` and `>`, which are wildcards in filters.
+///
+/// # Errors
+/// With what is wrong.
+pub(crate) fn check_any_event_type(event_type: &str) -> Result<(), &'static str> {
     check_name(event_type)?;
     if event_type.contains(['*', '>']) {
         return Err("must not contain `*` or `>`: they are wildcards in filters");
-    }
-    if OPERATIONAL_TYPES.contains(&event_type) {
-        return Err("is reserved for Penstock's own events");
     }
     Ok(())
 }

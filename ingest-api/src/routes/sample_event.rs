@@ -6,14 +6,14 @@ use shared::domain::name::Tenant;
 use utoipa::ToSchema;
 
 use crate::domain::field_errors::FieldErrors;
-use crate::event::check_event_type;
+use crate::event::check_any_event_type;
 use crate::event::json::check_depth;
 
 /// An event that is not sent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SampleEvent {
-    /// Its type.
+    /// Its type, which may be one of Penstock's own.
     #[serde(rename = "type")]
     #[schema(min_length = 1, max_length = 255, pattern = r"^[^\s*>]+$")]
     pub event_type: String,
@@ -27,7 +27,7 @@ pub(crate) struct SampleEvent {
 impl SampleEvent {
     /// Tells each wrong field, below the field `event`.
     pub(crate) fn check(&self, errors: &mut FieldErrors) {
-        errors.check("event.type", check_event_type(&self.event_type));
+        errors.check("event.type", check_any_event_type(&self.event_type));
         errors.check("event.data", check_depth(self.data.get()));
     }
 }

@@ -37,6 +37,9 @@ async fn a_filter_is_tried_out_on_an_event_and_says_what_decides() {
         assert_eq!(verdict["passes"], passes, "{filter}: {verdict}");
         assert_eq!(verdict["decided_by"], decided_by, "{filter}: {verdict}");
     }
+    let own = json!({"filter": {"/endpoint_id": "x"}, "event": {"type": "endpoint.disabled", "data": {"endpoint_id": "x"}}});
+    let test = request(&world, 0, Method::POST, "/v1/filters/test", &organization.key);
+    assert_eq!(body(test.json(&own)).await["passes"], true);
     let many: Vec<_> = (0..65).map(|number| json!({"/a": number})).collect();
     let deep = (0..9).fold(json!({"/a": 1}), |inner, _| json!({"not": inner}));
     for (field, filter, event_type) in [

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shared::db::limited::Transaction;
 use shared::domain::id::OrgId;
-use shared::domain::name::Tenant;
+use shared::domain::name::{MAX_NAME_BYTES, Tenant};
 use time::OffsetDateTime;
 
 use super::owners::add_tenant;
@@ -239,17 +239,21 @@ impl Store {
 
     /// A page of tenants by their ids, with one more when there are more.
     pub(crate) async fn list_tenants(&self, filter: &TenantFilter<'_>) -> Result<Vec<TenantRow>> {
+        // Postgres compares ids by their bytes. No id goes on with more of the last character than fit into one, so those with
+        // the prefix end before that.
+        let end = [filter.prefix, &String::from(char::MAX).repeat(MAX_NAME_BYTES)].concat();
         let found = sqlx::query_as!(
             Found,
             r#"select uid as "uid: Tenant", name, metadata, rate_limit_per_minute, events_per_month,
                       quota_action as "quota_action: QuotaAction", status as "status: TenantStatus", created_at, updated_at,
                       version, null::bigint as events_left
                from tenants
-               where org_id = $1 and uid > $2 and uid >= $3 and starts_with(uid, $3)
-               order by uid limit $4"#,
+               where org_id = $1 and uid > $2 and uid >= $3 and uid < $4
+               order by uid limit $5"#,
             filter.org_id.as_uuid(),
             filter.after,
             filter.prefix,
+            end,
             filter.limit + 1,
         );
         let found = found.fetch_all(&self.pool).await?;

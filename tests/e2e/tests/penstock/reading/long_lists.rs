@@ -1,8 +1,10 @@
 //! What is found in long lists.
 
+use reqwest::Method;
 use serde_json::json;
 
 use super::plans::{explain, query_with, rows_read, service_session};
+use crate::calls::{json, request, text};
 use crate::{setup, world};
 
 /// A thousand of each, a second apart, of one organisation.
@@ -114,5 +116,54 @@ async fn what_a_tenant_sees_is_found_without_the_endpoints_of_others() {
         .execute(world.database())
         .await
         .expect("Postgres takes it");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn all_tenants_whose_ids_begin_so_are_found_without_those_behind_them() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let last = char::MAX;
+    let found = [
+        "a".to_owned(),
+        "az".to_owned(),
+        format!("a{last}"),
+        format!("a{last}{last}z"),
+    ];
+    let seeded = sqlx::query(
+        "insert into tenants (org_id, uid)
+         select $1, uid from unnest($2::text[]) as uid
+         union all select $1, 'A' || n from generate_series(1, 1000) n
+         union all select $1, 'b' || n from generate_series(1, 1000) n",
+    );
+    let seeded = seeded.bind(organization.id).bind(&found[..]);
+    let seeded = seeded.execute(world.database()).await;
+    seeded.expect("Postgres takes it");
+    for (prefix, expected) in [("a", &found[..]), ("a%F4%8F%BF%BF", &found[2..])] {
+        let path = format!("/v1/tenants?prefix={prefix}");
+        let page = json(request(&world, 0, Method::GET, &path, &organization.key)).await;
+        let data = page["data"].as_array().expect("a page has data");
+        let uids: Vec<_> = data.iter().map(|tenant| text(tenant, "uid")).collect();
+        assert_eq!(uids, expected, "{prefix}");
+    }
+    let mut session = service_session(&world).await;
+    let (org_id, end) = (
+        format!("'{}'", organization.id),
+        format!("'a{}'", last.to_string().repeat(255)),
+    );
+    let parameters = [
+        (1, org_id.as_str()),
+        (2, "''"),
+        (3, "'a'"),
+        (4, end.as_str()),
+        (5, "51"),
+    ];
+    let query = query_with("uid > $2 and uid >= $3");
+    let explained = explain(&mut session, "analyze, format json", &query, &parameters).await;
+    let plan = &explained[0]["Plan"];
+    assert_eq!(plan["Actual Rows"].as_f64(), Some(4.0), "{explained:#}");
+    let read = rows_read(plan, "tenants");
+    assert!(read <= 4.0, "it reads {read} rows: {explained:#}");
+    drop(session);
     world.finish().await;
 }

@@ -30,17 +30,10 @@ pub(crate) struct DeadRow {
 impl Store {
     /// The dead deliveries of a realm's endpoints, by endpoint and outcome, the largest group first.
     pub(crate) async fn dead_deliveries(&self, realm: &Realm) -> Result<Vec<DeadRow>> {
-        // Two branches, each with an index of its own.
         let rows = sqlx::query_as!(
             DeadRow,
             r#"with mine as materialized (
-                   (select id, url from endpoints
-                    where $2::text is null and org_id = $1 and deleted_at is null
-                    order by created_at desc limit $3)
-                   union all
-                   (select id, url from endpoints
-                    where org_id = $1 and tenant = $2 and deleted_at is null
-                    order by created_at desc limit $3)
+                   select id, url from newest_endpoints($1, $2, $3)
                ),
                dead as materialized (
                    select m.id, m.url, d.last_outcome, d.accepted_at from mine m cross join lateral (

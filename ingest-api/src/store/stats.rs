@@ -151,17 +151,10 @@ impl Store {
     /// What waits for the newest endpoints: how many deliveries, up to one more than are counted, and for how long the oldest
     /// that could be sent has been due.
     pub(crate) async fn waiting_deliveries(&self, realm: &Realm) -> Result<WaitingRow> {
-        // Two branches, each with an index of its own.
         let row = sqlx::query_as!(
             WaitingRow,
             r#"with mine as materialized (
-                   (select id, status from endpoints
-                    where $2::text is null and org_id = $1 and deleted_at is null
-                    order by created_at desc limit $3)
-                   union all
-                   (select id, status from endpoints
-                    where org_id = $1 and tenant = $2 and deleted_at is null
-                    order by created_at desc limit $3)
+                   select id, status from newest_endpoints($1, $2, $3)
                )
                select (select count(*) from (
                            select 1 from mine m cross join lateral (
@@ -193,17 +186,10 @@ impl Store {
 
     /// How many endpoints there are, up to one more than are counted, and how many of these fail or are disabled.
     pub(crate) async fn count_endpoints(&self, realm: &Realm) -> Result<EndpointCounts> {
-        // Two branches, as above.
         let row = sqlx::query_as!(
             EndpointCounts,
             r#"with mine as materialized (
-                   (select id, status from endpoints
-                    where $2::text is null and org_id = $1 and deleted_at is null
-                    order by created_at desc limit $3)
-                   union all
-                   (select id, status from endpoints
-                    where org_id = $1 and tenant = $2 and deleted_at is null
-                    order by created_at desc limit $3)
+                   select id, status from newest_endpoints($1, $2, $3)
                )
                select count(*) as "total!",
                       count(*) filter (where m.status = 'enabled' and h.consecutive_failures > 0) as "failing!",
@@ -218,17 +204,10 @@ impl Store {
 
     /// The newest endpoints that fail or are disabled.
     pub(crate) async fn troubled_endpoints(&self, realm: &Realm) -> Result<Vec<TroubledRow>> {
-        // Two branches, as above.
         let rows = sqlx::query_as!(
             TroubledRow,
             r#"with mine as materialized (
-                   (select id, url, status, disabled_reason, created_at from endpoints
-                    where $2::text is null and org_id = $1 and deleted_at is null
-                    order by created_at desc limit $3)
-                   union all
-                   (select id, url, status, disabled_reason, created_at from endpoints
-                    where org_id = $1 and tenant = $2 and deleted_at is null
-                    order by created_at desc limit $3)
+                   select id, url, status, disabled_reason, created_at from newest_endpoints($1, $2, $3)
                )
                select m.id as "id!: EndpointId", m.url, m.status as "status!: EndpointStatus", m.disabled_reason,
                       case when h.consecutive_failures > 0 then h.failing_since end as failing_since

@@ -11,7 +11,7 @@ use crate::domain::realm::Realm;
 const ENDPOINTS: i64 = 1_000;
 
 /// Most dead deliveries of an endpoint that are looked at, the oldest first.
-pub(crate) const DEAD_OF_EACH: i64 = 1_000;
+const DEAD_OF_EACH: i64 = 1_000;
 
 /// Most groups that are told.
 const GROUPS: i64 = 500;
@@ -25,27 +25,35 @@ pub(crate) struct DeadRow {
     pub deliveries: i64,
     /// When the oldest of their events was accepted.
     pub oldest: OffsetDateTime,
+    /// The endpoint has further dead deliveries that are not looked at.
+    pub has_more: bool,
 }
 
 impl Store {
     /// The dead deliveries of a realm's endpoints, by endpoint and outcome, the largest group first.
     pub(crate) async fn dead_deliveries(&self, realm: &Realm) -> Result<Vec<DeadRow>> {
+        // One more than is looked at tells that there are more.
         let rows = sqlx::query_as!(
             DeadRow,
             r#"with mine as materialized (
                    select id, url from newest_endpoints($1, $2, $3)
                ),
                dead as materialized (
-                   select m.id, m.url, d.last_outcome, d.accepted_at from mine m cross join lateral (
-                       select last_outcome, accepted_at from deliveries
-                       where org_id = $1 and endpoint_id = m.id and status = 'dead'
-                       order by accepted_at limit $4
+                   select m.id, m.url, d.last_outcome, d.accepted_at,
+                          d.number > $4 or row_number() over () > $5 as is_beyond
+                   from mine m cross join lateral (
+                       select last_outcome, accepted_at, row_number() over () as number from (
+                           select last_outcome, accepted_at from deliveries
+                           where org_id = $1 and endpoint_id = m.id and status = 'dead'
+                           order by accepted_at limit $4::bigint + 1
+                       ) oldest
                    ) d
-                   limit $5
+                   limit $5::bigint + 1
                )
                select id as "endpoint_id!: EndpointId", url, last_outcome as "outcome: Outcome",
-                      count(*) as "deliveries!", min(accepted_at) as "oldest!"
-               from dead group by id, url, last_outcome
+                      count(*) as "deliveries!", min(accepted_at) as "oldest!",
+                      id in (select id from dead where is_beyond) as "has_more!"
+               from dead where not is_beyond group by id, url, last_outcome
                order by count(*) desc, id limit $6"#,
             realm.org_id.as_uuid(),
             realm.tenant(),

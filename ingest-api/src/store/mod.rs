@@ -46,7 +46,7 @@ use crate::domain::actor::Actor;
 use crate::domain::maximum::Maximum;
 
 pub(crate) use self::audit_log::{AuditFilter, AuditRow};
-pub(crate) use self::dead::{DEAD_OF_EACH, DeadRow};
+pub(crate) use self::dead::DeadRow;
 pub(crate) use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 pub(crate) use self::ended_sessions::EndedRow;
 pub(crate) use self::endpoint_hours::HourRow;

@@ -1,6 +1,5 @@
 //! `GET /v1/dead-deliveries`: the dead deliveries of all endpoints, by endpoint and cause.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -15,7 +14,7 @@ use crate::app::App;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
 use crate::routes::refusals::KeyRefusals;
-use crate::store::{DEAD_OF_EACH, DeadRow};
+use crate::store::DeadRow;
 
 /// Dead deliveries in groups.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,6 +42,19 @@ pub(crate) struct DeadGroup {
     oldest_accepted_at: OffsetDateTime,
 }
 
+impl From<DeadRow> for DeadGroup {
+    fn from(row: DeadRow) -> Self {
+        Self {
+            endpoint_id: row.endpoint_id,
+            url: row.url,
+            outcome: row.outcome,
+            deliveries: row.deliveries,
+            capped: row.has_more,
+            oldest_accepted_at: row.oldest,
+        }
+    }
+}
+
 /// Counts the dead deliveries of all endpoints by endpoint and cause. `POST /v1/endpoints/{id}/recover` delivers those of an
 /// endpoint again.
 ///
@@ -60,23 +72,6 @@ pub(crate) async fn count(
     Manager { realm, .. }: Manager,
 ) -> Result<Json<DeadDeliveries>, ApiError> {
     let rows = app.store.dead_deliveries(&realm).await?;
-    Ok(Json(DeadDeliveries { groups: groups(rows) }))
-}
-
-fn groups(rows: Vec<DeadRow>) -> Vec<DeadGroup> {
-    let mut counted: HashMap<EndpointId, i64> = HashMap::new();
-    for row in &rows {
-        *counted.entry(row.endpoint_id).or_default() += row.deliveries;
-    }
-    let group = |row: DeadRow| DeadGroup {
-        endpoint_id: row.endpoint_id,
-        url: row.url,
-        outcome: row.outcome,
-        deliveries: row.deliveries,
-        capped: counted
-            .get(&row.endpoint_id)
-            .is_some_and(|counted| *counted >= DEAD_OF_EACH),
-        oldest_accepted_at: row.oldest,
-    };
-    rows.into_iter().map(group).collect()
+    let groups = rows.into_iter().map(Into::into).collect();
+    Ok(Json(DeadDeliveries { groups }))
 }

@@ -68,3 +68,32 @@ async fn dead_deliveries_are_counted_by_endpoint_and_cause_and_are_gone_when_the
     assert_eq!(groups(&organization.key).await, [of_tenant]);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn dead_deliveries_are_capped_where_an_endpoint_has_more_than_are_looked_at_and_no_sooner() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    // Nothing listens there.
+    let (endpoint, _) = world
+        .endpoint_at(&organization, "http://127.0.0.1:1/", json!({}))
+        .await;
+    for (added, capped) in [(1_000, false), (1, true)] {
+        let dead = sqlx::query(
+            "insert into deliveries (org_id, event_id, endpoint_id, accepted_at, status, finished_at, last_outcome)
+             select $1, gen_random_uuid(), $2, now() - n * interval '1 millisecond', 'dead', now(),
+                    case n % 2 when 0 then 'timeout' else 'status' end
+             from generate_series(1, $3) n",
+        );
+        let dead = dead.bind(organization.id).bind(endpoint.id).bind(added);
+        let dead = dead.execute(world.database()).await;
+        dead.expect("Postgres takes it");
+        let path = "/v1/dead-deliveries";
+        let answer = calls::json(request(&world, 0, Method::GET, path, &organization.key)).await;
+        let groups = answer["groups"].as_array().expect("it is a list");
+        assert_eq!(groups.len(), 2, "{answer}");
+        let counted = groups.iter().filter_map(|group| group["deliveries"].as_i64());
+        assert_eq!(counted.sum::<i64>(), 1_000, "{answer}");
+        assert!(groups.iter().all(|group| group["capped"] == capped), "{answer}");
+    }
+    world.finish().await;
+}

@@ -86,6 +86,9 @@ pub(crate) struct AuditPage {
 }
 
 /// Lists the changes of organisations, keys, endpoints, tenants and portals, newest first.
+///
+/// A request looks at 10 000 changes at most: of the `subject`, or else of the `actor`, or else of the organisation. So a page
+/// may hold fewer than `limit`, or none, and still have a next page.
 #[utoipa::path(
     get,
     path = "/admin/v1/audit-log",
@@ -113,11 +116,12 @@ pub(crate) async fn list(
         subject: without_nul(params.subject),
         actor: without_nul(params.actor),
     };
-    let mut rows = app.store.list_audit_log(&filter, &page).await?;
+    let (mut rows, end) = app.store.list_audit_log(&filter, &page).await?;
     let next_cursor = page.cut(&mut rows, |last| Cursor {
         at: last.at,
         id: last.id,
     });
+    let next_cursor = next_cursor.or_else(|| end.map(|end| end.encode()));
     let data = rows.into_iter().map(entry).collect::<Result<_, _>>();
     let data = data.map_err(|error: serde_json::Error| ApiError::Internal(error.into()))?;
     let links = this_page.links(next_cursor.as_deref());

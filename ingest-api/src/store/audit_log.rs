@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{Result, Store};
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditAction, AuditKind};
+use crate::domain::cursor::Cursor;
 use crate::domain::page::Page;
 
 /// Which entries to list.
@@ -72,32 +73,24 @@ impl Store {
         Ok(transaction)
     }
 
-    /// A page of entries, newest first, with one more when there are more.
+    /// A page of entries, newest first, with one more when there are more. It looks at 10 000 entries of the subject, of the
+    /// actor, of the organisation or of all. Where it ends before it has one more, this is the last that it looks at; None when
+    /// these are all.
     pub(crate) async fn list_audit_log(
         &self,
         filter: &AuditFilter,
         page: &Page<Uuid>,
-    ) -> Result<Vec<AuditRow>> {
-        // Two branches, each with an index of its own.
+    ) -> Result<(Vec<AuditRow>, Option<Cursor>)> {
+        let mut snapshot = self.snapshot().await?;
         let rows = sqlx::query_as!(
             AuditRow,
             r#"select id as "id!", at as "at!", org_id as "org_id!: OrgId", tenant, actor as "actor!", address,
                       kind as "kind!: AuditKind", subject as "subject!", action as "action!: AuditAction",
                       before::text, after::text
-               from (
-                   (select * from audit_log
-                    where $1::uuid is null and (at, id) < ($2::timestamptz, $3::uuid)
-                      and ($4::text is null or kind = $4) and ($5::text is null or subject = $5)
-                      and ($6::text is null or actor = $6)
-                    order by at desc, id desc limit $7)
-                   union all
-                   (select * from audit_log
-                    where org_id = $1 and (at, id) < ($2::timestamptz, $3::uuid)
-                      and ($4::text is null or kind = $4) and ($5::text is null or subject = $5)
-                      and ($6::text is null or actor = $6)
-                    order by at desc, id desc limit $7)
-               ) found
-               order by at desc, id desc"#,
+               from audit_entries($1, $5, $6, $2, $3)
+               where ($1::uuid is null or org_id = $1) and ($4::text is null or kind = $4)
+                 and ($6::text is null or actor = $6)
+               order by at desc, id desc limit $7"#,
             filter.org_id.map(OrgId::as_uuid),
             page.before().at,
             page.before().id,
@@ -106,6 +99,31 @@ impl Store {
             filter.actor,
             page.limit + 1,
         );
-        rows.fetch_all(&self.pool).await
+        let rows = rows.fetch_all(&mut *snapshot).await?;
+        if i64::try_from(rows.len()).unwrap_or(i64::MAX) > page.limit {
+            return Ok((rows, None));
+        }
+        let end = end_of_audit_log(&mut snapshot, filter, page).await?;
+        Ok((rows, end))
     }
+}
+
+/// The last entry that `list_audit_log` looks at. None when it looks at all of them.
+async fn end_of_audit_log(
+    snapshot: &mut Transaction,
+    filter: &AuditFilter,
+    page: &Page<Uuid>,
+) -> Result<Option<Cursor>> {
+    sqlx::query_as!(
+        Cursor,
+        r#"select at as "at!", id as "id!" from audit_entries($1, $2, $3, $4, $5)
+           order by at desc, id desc offset 9999 limit 1"#,
+        filter.org_id.map(OrgId::as_uuid),
+        filter.subject,
+        filter.actor,
+        page.before().at,
+        page.before().id,
+    )
+    .fetch_optional(&mut **snapshot)
+    .await
 }

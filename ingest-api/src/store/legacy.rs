@@ -11,7 +11,7 @@ use super::events::{ALWAYS, end_of_events};
 use super::owners::admit_endpoint;
 use super::{MAX_PAGE_BYTES, Result, Store, Stored};
 use crate::domain::cursor::Cursor;
-use crate::domain::endpoint::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_MS};
+use crate::domain::endpoint::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_MS, is_https};
 use crate::domain::key::NewKey;
 use crate::domain::organization::Organization;
 use crate::domain::quota::QuotaAction;
@@ -219,14 +219,14 @@ impl Store {
 
     /// Sets the organisation's webhook of this API. A webhook that exists keeps its id, its secret and its deliveries,
     /// gets the new URL and is enabled. Otherwise it is made, unless the organisation has the most endpoints that it
-    /// may have. Returns the webhook's id.
+    /// may have. Returns the webhook's id; None when it shows a client certificate, which it can only over https.
     pub(crate) async fn set_zapier_webhook(
         &self,
         org_id: OrgId,
         new_id: EndpointId,
         url: &str,
         secret: &[u8],
-    ) -> Result<Stored<EndpointId>> {
+    ) -> Result<Stored<Option<EndpointId>>> {
         let mut transaction = self.begin_change(&self.pool).await?;
         match admit_endpoint(&mut transaction, org_id).await? {
             Stored::Done(()) => {}
@@ -240,6 +240,7 @@ impl Store {
                    values ($1, $2, $3, 'Zapier Triggers API', $4, $5, $6, true)
                    on conflict (org_id) where zapier and deleted_at is null
                    do update set url = excluded.url, status = 'enabled', disabled_reason = null
+                   where endpoints.certificate_expires_at is null or $7
                    returning id
                ),
                -- As whenever an endpoint is enabled.
@@ -253,9 +254,12 @@ impl Store {
             secret,
             DEFAULT_MAX_IN_FLIGHT,
             DEFAULT_TIMEOUT_MS,
+            is_https(url),
         );
-        let id = id.fetch_one(&mut *transaction).await?;
-        transaction.commit().await?;
+        let id = id.fetch_optional(&mut *transaction).await?;
+        if id.is_some() {
+            transaction.commit().await?;
+        }
         Ok(Stored::Done(id))
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct ConfiguredWebhook {
         (status = 200, description = "The webhook.", body = ConfiguredWebhook),
         LegacyKeyRefusals, LegacyFormRefusals,
         (status = 409, description = "There is no webhook yet, and the organisation has 1 000 endpoints, the most it may have.", body = LegacyError),
-        (status = 422, description = "The URL is missing, wrong, or not a public one.", body = LegacyError),
+        (status = 422, description = "The URL is missing, wrong, not a public one, or not https although the webhook has a client certificate.", body = LegacyError),
     ),
 )]
 pub(crate) async fn configure(
@@ -75,7 +75,11 @@ pub(crate) async fn configure(
         Ok(stored.await?)
     };
     let endpoint_id = match unless_changed(&admitted, Box::pin(store)).await? {
-        Stored::Done(id) => id,
+        Stored::Done(Some(id)) => id,
+        Stored::Done(None) => {
+            let detail = "must be https: the webhook has a client certificate";
+            return Err(ApiError::invalid("webhook_url", detail));
+        }
         Stored::Missing | Stored::OwnerLeaves => return Err(ApiError::NotFound),
         Stored::Full(most) => return Err(ApiError::LimitReached(most)),
     };

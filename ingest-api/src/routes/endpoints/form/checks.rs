@@ -10,6 +10,7 @@ use shared::egress::EgressConfig;
 use url::Url;
 
 use super::EndpointForm;
+use crate::domain::endpoint::is_https;
 use crate::domain::field::Field;
 use crate::domain::field_errors::{FieldErrors, check_range};
 use crate::routes::endpoints::retry::RetryForm;
@@ -90,8 +91,6 @@ pub(super) fn check_together(endpoint: &Opened, errors: &mut FieldErrors) {
     let row = &endpoint.row;
     let mut taken: Vec<_> = endpoint.headers.names().collect();
     if let Some(auth) = &endpoint.auth {
-        let url = row.url.as_deref().unwrap_or_default();
-        let is_https = url.to_ascii_lowercase().starts_with("https:");
         let has_header = taken
             .iter()
             .any(|name| name.eq_ignore_ascii_case("authorization"));
@@ -101,7 +100,7 @@ pub(super) fn check_together(endpoint: &Opened, errors: &mut FieldErrors) {
             } else {
                 taken.push("authorization");
             }
-        } else if !is_https {
+        } else if !row.url.as_deref().is_some_and(is_https) {
             errors.push("auth.kind", "`mtls` needs an https URL");
         }
     }

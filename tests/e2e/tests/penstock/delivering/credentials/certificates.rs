@@ -18,23 +18,23 @@ use crate::calls::{call, json, wrong_fields};
 use crate::capture::Capture;
 use crate::{setup, world};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-struct Made {
+pub(super) struct Made {
     pem: String,
     key: String,
     der: CertificateDer<'static>,
     key_der: Vec<u8>,
 }
 
-fn authority() -> Authority {
+pub(super) fn authority() -> Authority {
     let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names are wrong");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("ring makes keys");
     CertifiedIssuer::self_signed(params, key).expect("it can be signed")
 }
 
-fn made(authority: &Authority, name: &str, expires_at: OffsetDateTime) -> Made {
+pub(super) fn made(authority: &Authority, name: &str, expires_at: OffsetDateTime) -> Made {
     let mut params = CertificateParams::new(vec![name.to_owned()]).expect("it is a name");
     params.not_after = expires_at;
     let key = KeyPair::generate().expect("ring makes keys");
@@ -47,7 +47,7 @@ fn made(authority: &Authority, name: &str, expires_at: OffsetDateTime) -> Made {
     }
 }
 
-fn in_days(days: i64) -> OffsetDateTime {
+pub(super) fn in_days(days: i64) -> OffsetDateTime {
     let now = shared::domain::clock::UnixMicros::now().to_date_time();
     (now + Duration::days(days))
         .replace_nanosecond(0)
@@ -106,7 +106,7 @@ async fn receiver(
     (receiver, shown)
 }
 
-fn mtls(client: &Made, ca: &Authority) -> Value {
+pub(super) fn mtls(client: &Made, ca: &Authority) -> Value {
     json!({"kind": "mtls", "certificate": client.pem, "key": client.key, "ca": ca.pem()})
 }
 

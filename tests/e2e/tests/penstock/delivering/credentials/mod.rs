@@ -2,6 +2,7 @@
 
 mod certificates;
 mod tokens;
+mod without_tls;
 
 use e2e::{Event, World};
 use reqwest::Method;

@@ -19,8 +19,11 @@ pub(crate) fn headers(
 ) -> HeaderMap {
     let timestamp = now.unix_timestamp();
     let body = &content.body;
-    // The owner's headers first: ours replace those of the same name.
+    // The owner's headers first: ours replace those of the same name. Signatures last: their headers may have nearly any name, such
+    // as `baggage`.
     let mut headers = endpoint.headers.clone();
+    headers.insert(CONTENT_TYPE, content.media_type.clone());
+    event.trace.write(span, &mut headers);
     let mut set = |name, value: String| {
         let value = HeaderValue::try_from(value).expect("what is set here is ASCII");
         headers.insert(HeaderName::from_static(name), value);
@@ -37,7 +40,5 @@ pub(crate) fn headers(
             endpoint.signer.sign(event.id, timestamp, body),
         );
     }
-    headers.insert(CONTENT_TYPE, content.media_type.clone());
-    event.trace.write(span, &mut headers);
     headers
 }

@@ -111,6 +111,25 @@ async fn one_trace_tells_of_an_event_from_its_producer_to_its_receiver_over_two_
 }
 
 #[tokio::test]
+async fn what_an_event_carries_on_replaces_no_signature() {
+    let collector = Collector::start().await;
+    let mut world = traced(&collector.url()).start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let hmac = json!({"scheme": "hmac", "header": "Baggage", "prefix": "signature=", "secret": "x"});
+    let fields = json!({"signatures": [{"scheme": "standard"}, hmac]});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    let event = world
+        .producer(&organization)
+        .post_event(Event::new("a", "1").body());
+    accepted(in_trace(event, "01").send().await.unwrap()).await;
+    let webhook = &receiver.wait_for(1).await[0];
+    let signature = header(webhook, "baggage").expect("it is sent");
+    assert!(signature.starts_with("signature="), "{signature}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_batch_is_one_request_with_spans_for_each_of_its_events() {
     let collector = Collector::start().await;
     let world = traced(&collector.url()).start().await;

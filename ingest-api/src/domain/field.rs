@@ -29,6 +29,15 @@ impl<T> Field<T> {
         }
     }
 
+    /// The same with another value.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Field<U> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::Null => Field::Null,
+            Self::Value(value) => Field::Value(change(value)),
+        }
+    }
+
     /// Changes a field with a default.
     pub(crate) fn apply(self, field: &mut T, default: T) {
         match self {

@@ -25,5 +25,6 @@ pub(crate) mod usage;
 pub(crate) mod json;
 pub(crate) mod utc;
 pub(crate) mod whole;
+pub(crate) mod object;
 pub(crate) mod field;
 pub(crate) mod field_errors;

@@ -18,6 +18,7 @@ use self::checks::{check_together, event_types};
 use crate::domain::endpoint::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_MS};
 use crate::domain::field::Field;
 use crate::domain::field_errors::FieldErrors;
+use crate::domain::object;
 use crate::domain::realm::Realm;
 use crate::domain::whole;
 use crate::http::error::ApiError;
@@ -73,11 +74,11 @@ pub(crate) struct EndpointForm {
     method: Field<WebhookMethod>,
     /// The schemes that webhooks are signed with, up to 3 at once; `standard` unless given. A change replaces the whole list;
     /// in it `ed25519` keeps its key pair, and a header keeps its secret when none is given. Only for the kind `push`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::list")]
     #[schema(schema_with = signature_schema::schema)]
     signatures: Field<Vec<SignatureForm>>,
     /// What requests show besides their signature. A change replaces all of it. Only for the kind `push`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::field")]
     #[schema(schema_with = auth_schema::schema)]
     auth: Field<AuthForm>,
     /// The secret of the scheme `standard`: `whsec_` and 24 to 64 bytes in base64; a random one unless given. Only for a new
@@ -86,11 +87,11 @@ pub(crate) struct EndpointForm {
     pub secret: Option<SecretText>,
     /// Renders the body of webhooks. A change replaces the whole template. Only for the kind `push`, and not beside a `format`
     /// other than `standard`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::field")]
     #[schema(value_type = Option<TemplateForm>)]
     template: Field<TemplateForm>,
     /// Overrides the workers' retry policy. For the kind `pull`, only `attempts` and `max_age_seconds`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::field")]
     #[schema(value_type = Option<RetryForm>)]
     retry: Field<RetryForm>,
     /// How long one attempt may take, in milliseconds; 15 000 unless given. Only for the kind `push`.

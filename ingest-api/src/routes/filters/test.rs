@@ -7,6 +7,7 @@ use shared::domain::name::Tenant;
 use utoipa::ToSchema;
 
 use crate::domain::field_errors::FieldErrors;
+use crate::domain::object;
 use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
@@ -27,6 +28,7 @@ pub(crate) struct FilterTest {
     #[schema(schema_with = schema::required_filter)]
     filter: Box<RawValue>,
     /// The event that it is asked about.
+    #[serde(deserialize_with = "object::read")]
     event: SampleEvent,
 }
 

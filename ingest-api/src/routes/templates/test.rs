@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::field_errors::FieldErrors;
+use crate::domain::object;
 use crate::http::body::RequestBody;
 use crate::http::callers::Manager;
 use crate::http::error::ApiError;
@@ -26,8 +27,10 @@ use crate::routes::templates::form::TemplateForm;
 #[serde(deny_unknown_fields)]
 pub(crate) struct TemplateTest {
     /// A template, as endpoints have one.
+    #[serde(deserialize_with = "object::read")]
     template: TemplateForm,
     /// The event that it is to render.
+    #[serde(deserialize_with = "object::read")]
     event: SampleEvent,
 }
 

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{make, path_of};
-use crate::calls::{answer, call, json};
+use crate::calls::{answer, call, json, request, wrong_fields};
 use crate::world;
 
 #[tokio::test]
@@ -81,5 +81,49 @@ async fn every_wrong_field_is_named() {
     "#);
     let shown = json(call(&world, &owner, Method::GET, &path)).await;
     assert_eq!(shown["url"], "https://example.com/");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_array_is_no_object_wherever_it_stands_in_a_form() {
+    let world = world().await;
+    let owner = world.organization().await;
+    let create = |body: Value| call(&world, &owner, Method::POST, "").json(&body);
+    let test = |path: &str, body: Value| request(&world, 0, Method::POST, path, &owner.key).json(&body);
+    let url = "https://example.com/";
+    let nulls = |count| vec![Value::Null; count];
+    let standard = [vec![json!("standard")], nulls(9)].concat();
+    let bearer = [vec![json!("bearer")], nulls(2), vec![json!("token")], nulls(9)].concat();
+    let event = json!({"type": "a", "data": 1});
+    for (wrong, field) in [
+        (create(json!({"url": url, "retry": [5]})), "retry"),
+        (create(json!({"url": url, "auth": bearer})), "auth"),
+        (
+            create(json!({"url": url, "signatures": [standard]})),
+            "signatures[0]",
+        ),
+        (
+            create(json!({"url": url, "template": ["slack", null, null]})),
+            "template",
+        ),
+        (
+            test(
+                "/v1/templates/test",
+                json!({"template": ["slack", null, null], "event": event}),
+            ),
+            "template",
+        ),
+        (
+            test(
+                "/v1/filters/test",
+                json!({"filter": {"/a": 1}, "event": ["a", null, 1]}),
+            ),
+            "event",
+        ),
+    ] {
+        let told = wrong_fields(wrong).await;
+        let expected = format!("{field}: invalid type: sequence, expected a JSON object");
+        assert!(told.starts_with(&expected), "{told}");
+    }
     world.finish().await;
 }

@@ -43,6 +43,17 @@ fn numbers_keep_their_digits() {
 }
 
 #[test]
+fn a_number_with_a_point_is_a_double_and_the_payload_as_text_keeps_all_digits() {
+    let data = r#"{"a":0.1234567890123456789,"b":1.10,"c":12345678901234567890123}"#;
+    let source = "[{{ data.a }},{{ data.b }},{{ data.c }}]";
+    assert_eq!(
+        render(source, data).unwrap(),
+        "[0.12345678901234568,1.1,12345678901234567890123]"
+    );
+    assert_eq!(render("{{ data_text | safe }}", data).unwrap(), data);
+}
+
+#[test]
 fn what_a_block_makes_is_escaped_once_when_it_is_said_to_be_safe() {
     let source = r#"{% set x %}{{ data }}{% endset %}"{{ x | safe }} {% filter upper | safe %}{{ data }}{% endfilter %}""#;
     assert_eq!(render(source, r#""a\"b""#).unwrap(), r#""a\"b A\"B""#);

@@ -207,7 +207,8 @@ impl FoldedTest {
     }
 }
 
-/// The characters of a text in small letters, one by one, whatever stands beside them.
+/// The characters of a text in small letters, one by one, whatever stands beside them. It is not the case folding of Unicode, by
+/// which `ß` is `ss`: the standard library has none.
 fn small(text: &str) -> impl DoubleEndedIterator<Item = char> {
     text.chars().flat_map(char::to_lowercase)
 }

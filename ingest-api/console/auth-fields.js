@@ -1,9 +1,9 @@
 // What an endpoint's requests show besides their signature, in its form. The API does not tell what is secret in it: what is there
 // stays, or is replaced, or removed.
 
+import { Field, areWrong } from "./form.js";
 import { html } from "./html.js";
 import { t } from "./texts.js";
-import { Field, areWrong } from "./ui.js";
 
 /** @typedef {Record<string, string>} Typed */
 
@@ -37,7 +37,7 @@ export function authOf(typed, endpoint) {
 }
 
 /**
- * @param {{ endpoint: any, typed: Typed, onChange: (typed: Typed) => void, errors: import("./ui.js").Wrong[] }} props
+ * @param {{ endpoint: any, typed: Typed, onChange: (typed: Typed) => void, errors: import("./form.js").Wrong[] }} props
  */
 export function AuthFields({ endpoint, typed, onChange, errors }) {
   const { choice = "keep" } = typed;

@@ -1,13 +1,14 @@
 // The console: for the platform's own people, with an API key or an admin token.
 
 import { Problem, call, onSessionOver } from "./api.js";
+import { Field, Form } from "./form.js";
 import { useEffect, useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { setMe } from "./me.js";
 import { render } from "./vendor/preact.js";
 import { Shell } from "./shell.js";
 import { language, t } from "./texts.js";
-import { Action, Failure, Field, Form, Loading } from "./ui.js";
+import { Action, Failure, Loading } from "./ui.js";
 
 const SESSION = "/console/session";
 

@@ -1,12 +1,14 @@
 // Dead deliveries by endpoint and cause, and delivering those of many endpoints again.
 
 import { call, part } from "./api.js";
+import { Dangerous } from "./dialog.js";
+import { Field } from "./form.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { may } from "./me.js";
 import { link } from "./route.js";
 import { number, t } from "./texts.js";
-import { Dangerous, Empty, Failure, Field, Loaded, Table, Time, useLoad } from "./ui.js";
+import { Empty, Failure, Loaded, Table, Time, useLoad } from "./ui.js";
 
 /** How often the groups are asked for. */
 const EVERY = 5_000;

@@ -1,13 +1,13 @@
 // Parts of the form of an endpoint: whose events, what requests look like, limits and retries. The names of the fields are those
 // of the API, so that what it says of one is told there.
 
+import { Check, Faults, Field, areWrong } from "./form.js";
 import { html } from "./html.js";
 import { may } from "./me.js";
 import { TemplatePreview } from "./preview.js";
 import { t } from "./texts.js";
-import { Check, Faults, Field, areWrong } from "./ui.js";
 
-/** @typedef {import("./ui.js").Wrong[]} Errors */
+/** @typedef {import("./form.js").Wrong[]} Errors */
 /** @typedef {Record<string, string>} Typed what stands in the form, by field; yes and no are `true` and `false` */
 /** @typedef {{ typed: Typed, isPulled: boolean, errors: Errors, onChange: (change: Typed) => void }} Props */
 

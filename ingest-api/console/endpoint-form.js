@@ -5,6 +5,7 @@ import { AuthFields, authOf, writtenAuth } from "./auth-fields.js";
 import {
   KINDS, LimitFields, OwnerFields, PULL_RETRIES, RETRIES, RequestFields, RetryFields, fieldOf, isFetched, templateOf,
 } from "./endpoint-fields.js";
+import { Form } from "./form.js";
 import { HeaderFields, headersOf, writtenHeaders } from "./header-fields.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
@@ -12,7 +13,6 @@ import { hasTenants, may, whoAmI } from "./me.js";
 import { FilterPreview } from "./preview.js";
 import { SignatureFields, signaturesOf, writtenSchemes } from "./signature-fields.js";
 import { t } from "./texts.js";
-import { Form } from "./ui.js";
 
 /** @typedef {import("./endpoint-fields.js").Typed} Typed */
 

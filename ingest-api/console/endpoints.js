@@ -1,6 +1,7 @@
 // Endpoints: their health, and all that is done to one.
 
 import { call, part, query } from "./api.js";
+import { Dangerous, Dialog, Secret } from "./dialog.js";
 import { isFetched } from "./endpoint-fields.js";
 import { EndpointForm } from "./endpoint-form.js";
 import { EndpointStats, Glance } from "./endpoint-stats.js";
@@ -11,9 +12,7 @@ import { PublicKey } from "./public-key.js";
 import { Recovery } from "./recovery.js";
 import { go, link } from "./route.js";
 import { number, t } from "./texts.js";
-import {
-  Action, Badge, Dangerous, Dialog, Empty, Loaded, Pages, Secret, Table, Time, counted, useLoad,
-} from "./ui.js";
+import { Action, Badge, Empty, Loaded, Pages, Table, Time, counted, useLoad } from "./ui.js";
 
 /** How often the health of endpoints is asked for. */
 const EVERY = 3_000;

@@ -1,6 +1,8 @@
 // Events: the list that grows by itself, and one event with all that became of it.
 
 import { call, part, query } from "./api.js";
+import { Dangerous } from "./dialog.js";
+import { Field } from "./form.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { hasTenants, may } from "./me.js";
@@ -9,7 +11,7 @@ import { RequestHeaders } from "./request-headers.js";
 import { go, link } from "./route.js";
 import { SignatureCheck } from "./signature.js";
 import { milliseconds, t, toLocal, toUtc } from "./texts.js";
-import { Action, Badge, Copy, Dangerous, Empty, Field, Loaded, Pages, Table, Time, useLoad } from "./ui.js";
+import { Action, Badge, Copy, Empty, Loaded, Pages, Table, Time, useLoad } from "./ui.js";
 
 /** How often the newest page, and an event whose deliveries wait, are asked for. */
 const EVERY = 2_000;

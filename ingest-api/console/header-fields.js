@@ -1,9 +1,9 @@
 // Further headers of an endpoint's requests, in its form. The API tells their names only: a value stays unless another is typed.
 
 import { Problem } from "./api.js";
+import { Faults, Field } from "./form.js";
 import { html } from "./html.js";
 import { t } from "./texts.js";
-import { Faults, Field } from "./ui.js";
 
 /** @typedef {{ key: number, name: string, value: string, isKnown: boolean, isRemoved: boolean }} Header */
 
@@ -36,7 +36,7 @@ export function headersOf(headers) {
 }
 
 /**
- * @param {{ headers: Header[], onChange: (headers: Header[]) => void, errors: import("./ui.js").Wrong[] }} props
+ * @param {{ headers: Header[], onChange: (headers: Header[]) => void, errors: import("./form.js").Wrong[] }} props
  */
 export function HeaderFields({ headers, onChange, errors }) {
   const change = (/** @type {Header} */ changed) => onChange(headers.map((each) => (each.key === changed.key ? changed : each)));
@@ -56,7 +56,7 @@ export function HeaderFields({ headers, onChange, errors }) {
 }
 
 /**
- * @param {{ header: Header, errors: import("./ui.js").Wrong[], onChange: (header: Header) => void, onRemove: () => void }} props
+ * @param {{ header: Header, errors: import("./form.js").Wrong[], onChange: (header: Header) => void, onRemove: () => void }} props
  */
 function HeaderField({ header, errors, onChange, onRemove }) {
   const { name, value, isKnown, isRemoved } = header;

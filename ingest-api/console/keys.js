@@ -1,11 +1,13 @@
 // API keys: of the organisation, or, for the operator, of any.
 
 import { call, part, query } from "./api.js";
+import { Dangerous, Dialog, Secret } from "./dialog.js";
+import { Field, Form } from "./form.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { hasTenants, mayChange } from "./me.js";
 import { t } from "./texts.js";
-import { Badge, Dangerous, Dialog, Empty, Field, Form, Loaded, Pages, Secret, Table, Time, useLoad } from "./ui.js";
+import { Badge, Empty, Loaded, Pages, Table, Time, useLoad } from "./ui.js";
 
 /** @param {any} key */
 function stateOf(key) {

@@ -1,13 +1,14 @@
 // The live tail: events and attempts as they happen.
 
 import { query } from "./api.js";
+import { Field } from "./form.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { hasTenants } from "./me.js";
 import { go, link } from "./route.js";
 import { useStream } from "./stream.js";
 import { milliseconds, number, t } from "./texts.js";
-import { Badge, Empty, Failure, Field, Time } from "./ui.js";
+import { Badge, Empty, Failure, Time } from "./ui.js";
 
 /** Most lines that are shown. */
 const LINES = 200;

@@ -1,13 +1,15 @@
 // For the operator: organisations and their keys.
 
 import { call, part, query } from "./api.js";
+import { Dialog } from "./dialog.js";
+import { Field, Form } from "./form.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { Keys } from "./keys.js";
 import { mayChange } from "./me.js";
 import { go, link } from "./route.js";
 import { number, t } from "./texts.js";
-import { Dialog, Empty, Field, Form, Loaded, Pages, Table, Time, useLoad } from "./ui.js";
+import { Empty, Loaded, Pages, Table, Time, useLoad } from "./ui.js";
 
 const PATH = "/admin/v1/organizations";
 

@@ -1,10 +1,11 @@
 // What the organisation's portal looks like, and which pages may embed it.
 
 import { call } from "./api.js";
+import { Field, Form } from "./form.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { t } from "./texts.js";
-import { Field, Form, Loaded, useLoad } from "./ui.js";
+import { Loaded, useLoad } from "./ui.js";
 
 const COLORS = ["primary_color", "accent_color", "dark_primary_color", "dark_accent_color"];
 

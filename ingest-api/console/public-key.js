@@ -1,10 +1,11 @@
 // What receivers verify `v1a` signatures with.
 
 import { call, part } from "./api.js";
+import { Dangerous } from "./dialog.js";
 import { html } from "./html.js";
 import { may } from "./me.js";
 import { t } from "./texts.js";
-import { Copy, Dangerous, Loaded, Time, useLoad } from "./ui.js";
+import { Copy, Loaded, Time, useLoad } from "./ui.js";
 
 /** @param {{ id: string }} props of an endpoint that signs with `ed25519` */
 export function PublicKey({ id }) {

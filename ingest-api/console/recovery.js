@@ -1,11 +1,13 @@
 // Delivering again what an endpoint's attempts ended for.
 
 import { call, part } from "./api.js";
+import { Dangerous } from "./dialog.js";
+import { Field, Form } from "./form.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { may } from "./me.js";
 import { number, t, toLocal } from "./texts.js";
-import { Badge, Dangerous, Field, Form, Time, useLoad } from "./ui.js";
+import { Badge, Time, useLoad } from "./ui.js";
 
 /** How often the progress is asked for. */
 const EVERY = 2_000;

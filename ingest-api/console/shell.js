@@ -14,9 +14,9 @@ import { link, useRoute } from "./route.js";
 import { System } from "./system.js";
 import { TenantPage, Tenants } from "./tenants.js";
 import { t } from "./texts.js";
+import { Failure } from "./ui.js";
 import { Usage } from "./usage.js";
 import { Problem } from "./api.js";
-import { Failure } from "./ui.js";
 
 /** @typedef {import("./vendor/preact.js").ComponentChildren} Children */
 

@@ -1,8 +1,8 @@
 // The schemes that an endpoint's webhooks are signed with, in its form.
 
+import { Faults, Field, areWrong } from "./form.js";
 import { html } from "./html.js";
 import { t, toLocal, toUtc } from "./texts.js";
-import { Faults, Field, areWrong } from "./ui.js";
 
 /** Most schemes of an endpoint. */
 const MOST = 3;
@@ -78,7 +78,7 @@ export const signaturesOf = (schemes) => schemes.map((typed) => {
 });
 
 /**
- * @param {{ schemes: Scheme[], onChange: (schemes: Scheme[]) => void, errors: import("./ui.js").Wrong[] }} props
+ * @param {{ schemes: Scheme[], onChange: (schemes: Scheme[]) => void, errors: import("./form.js").Wrong[] }} props
  */
 export function SignatureFields({ schemes, onChange, errors }) {
   const change = (/** @type {Scheme} */ changed) => onChange(schemes.map((each) => (each.key === changed.key ? changed : each)));
@@ -96,7 +96,7 @@ export function SignatureFields({ schemes, onChange, errors }) {
 }
 
 /**
- * @param {{ typed: Scheme, place: number, errors: import("./ui.js").Wrong[], onChange: (scheme: Scheme) => void,
+ * @param {{ typed: Scheme, place: number, errors: import("./form.js").Wrong[], onChange: (scheme: Scheme) => void,
  *   onRemove: (() => void) | null }} props
  */
 function SchemeFields({ typed, place, errors, onChange, onRemove }) {

@@ -1,10 +1,11 @@
 // What an event's webhook is signed over, and whether a pasted signature is right. The secret stays in the browser.
 
+import { Field } from "./form.js";
 import { useEffect, useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { member } from "./raw.js";
 import { t, unixSeconds } from "./texts.js";
-import { Action, Copy, Field } from "./ui.js";
+import { Action, Copy } from "./ui.js";
 
 /**
  * The body in the form `standard`, as endpoints get it.

@@ -1,11 +1,13 @@
 // The organisation's own customers, and the way into their portals.
 
 import { Problem, call, part, query } from "./api.js";
+import { Dangerous, Dialog } from "./dialog.js";
+import { Field, Form } from "./form.js";
 import { useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { go, link } from "./route.js";
 import { number, t } from "./texts.js";
-import { Action, Badge, Copy, Dangerous, Dialog, Empty, Field, Form, Loaded, Pages, Table, Time, useLoad } from "./ui.js";
+import { Action, Badge, Copy, Empty, Loaded, Pages, Table, Time, useLoad } from "./ui.js";
 
 /** @param {{ params: URLSearchParams }} props */
 export function Tenants({ params }) {

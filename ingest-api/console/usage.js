@@ -2,12 +2,13 @@
 
 import { get, query, send } from "./api.js";
 import { Chart } from "./chart.js";
+import { Field } from "./form.js";
 import { useEffect, useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { hasTenants, whoAmI } from "./me.js";
 import { go } from "./route.js";
 import { bytes, day, month as monthText, number, percent, t } from "./texts.js";
-import { Action, Badge, Empty, Field, Loaded, Table, Time, useLoad } from "./ui.js";
+import { Action, Badge, Empty, Loaded, Table, Time, useLoad } from "./ui.js";
 
 /** Entries of a page, and most pages that are read. */
 const LIMIT = 1_000;

@@ -3,6 +3,7 @@
 import { Problem, call, onSessionOver } from "./api.js";
 import { Field, Form } from "./form.js";
 import { useEffect, useState } from "./vendor/hooks.js";
+import { Heading, setSite } from "./heading.js";
 import { html } from "./html.js";
 import { setMe } from "./me.js";
 import { render } from "./vendor/preact.js";
@@ -11,6 +12,8 @@ import { language, t } from "./texts.js";
 import { Action, Failure, Loading } from "./ui.js";
 
 const SESSION = "/console/session";
+
+const SITE = "Penstock";
 
 /** Names of this machine. */
 const LOOPBACK = ["127.0.0.1", "localhost", "[::1]"];
@@ -69,7 +72,7 @@ function Console() {
   if (problem) return html`<main class="alone"><${Failure} problem=${problem} retry=${look} /></main>`;
   if (state === "unknown") return html`<main class="alone"><${Loading} /></main>`;
   if (state !== "in") return html`<${SignIn} isOver=${state === "over"} onDone=${signedIn} />`;
-  return html`<${Shell} title="Penstock" aside=${html`<${Action} kind="plain" onClick=${leave}>${t("sign.out")}<//>`} />`;
+  return html`<${Shell} title=${SITE} aside=${html`<${Action} kind="plain" onClick=${leave}>${t("sign.out")}<//>`} />`;
 }
 
 /** @param {{ isOver: boolean, onDone: (session: any) => void }} props */
@@ -86,7 +89,7 @@ function SignIn({ isOver, onDone }) {
     }
   };
   return html`<main class="alone" id="main">
-    <h1>${t("sign.title")}</h1>
+    <${Heading} title=${t("sign.in")} takesFocus>${t("sign.title")}<//>
     ${isOver && html`<p role="status">${t("sign.over")}</p>`}
     ${!isSecureContext && html`<p class="failure" role="alert">${t("sign.insecure")}</p>`}
     <${Form} label=${t("sign.in")} onSubmit=${submit}>${(/** @type {any[]} */ errors) => html`
@@ -96,5 +99,6 @@ function SignIn({ isOver, onDone }) {
 }
 
 document.documentElement.lang = language;
+setSite(SITE);
 const page = document.getElementById("page");
 if (page) render(html`<${Console} />`, page);

@@ -4,6 +4,7 @@ import { call, part } from "./api.js";
 import { Dangerous } from "./dialog.js";
 import { Field } from "./form.js";
 import { useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { may } from "./me.js";
 import { link } from "./route.js";
@@ -28,7 +29,7 @@ const endpointsOf = ({ groups }) => {
 
 export function Dead() {
   const load = useLoad("/v1/dead-deliveries", EVERY);
-  return html`<h1>${t("dead.title")}</h1>
+  return html`<${Heading} title=${t("dead.title")} />
     <${Loaded} load=${load}>${(/** @type {any} */ dead) =>
       dead.groups.length === 0
         ? html`<${Empty}>${t("dead.calm")}<//>`

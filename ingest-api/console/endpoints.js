@@ -6,6 +6,7 @@ import { isFetched } from "./endpoint-fields.js";
 import { EndpointForm } from "./endpoint-form.js";
 import { EndpointStats, Glance } from "./endpoint-stats.js";
 import { useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants, may } from "./me.js";
 import { PublicKey } from "./public-key.js";
@@ -30,7 +31,7 @@ export function Endpoints({ params }) {
     load.reload();
   };
   const show = (/** @type {string | null} */ next) => go(query("#/endpoints", { tenant, cursor: next }));
-  return html`<header class="with-buttons"><h1>${t("nav.endpoints")}</h1>
+  return html`<header class="with-buttons"><${Heading} title=${t("nav.endpoints")} />
       ${may("manage_endpoints") && html`<button type="button" class="main" onClick=${() => setMakes(true)}>${t("endpoints.new")}</button>`}
     </header>
     ${makes && html`<${Dialog} title=${t("endpoints.new")} onClose=${() => setMakes(false)}>
@@ -69,7 +70,7 @@ function Health({ endpoint }) {
 /** @param {{ id: string }} props */
 export function EndpointPage({ id }) {
   const load = useLoad(`/v1/endpoints/${part(id)}`, EVERY);
-  return html`<h1>${t("endpoint.title")}</h1>
+  return html`<${Heading} title=${`${t("endpoint.title")} ${load.data?.url ?? id}`}>${t("endpoint.title")}<//>
     <${Loaded} load=${load}>${(/** @type {any} */ endpoint) => html`<${Detail} endpoint=${endpoint}
       etag=${load.answer?.etag ?? null} reload=${load.reload} />`}<//>`;
 }

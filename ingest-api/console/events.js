@@ -4,6 +4,7 @@ import { call, part, query } from "./api.js";
 import { Dangerous } from "./dialog.js";
 import { Field } from "./form.js";
 import { useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants, may } from "./me.js";
 import { member, pretty } from "./raw.js";
@@ -29,7 +30,7 @@ export function Events({ params }) {
   const values = Object.fromEntries(FILTERS.map((name) => [name, params.get(name)]));
   const load = useLoad(query("/v1/events", { ...values, cursor, limit: 50 }), cursor ? undefined : EVERY);
   const show = (/** @type {Record<string, string | null>} */ next) => go(query("#/events", { ...values, ...next }));
-  return html`<h1>${t("nav.events")}</h1>
+  return html`<${Heading} title=${t("nav.events")} />
     <${Search} key=${params.toString()} values=${values} onSearch=${show} />
     <${Loaded} load=${load}>${(/** @type {any} */ page) => html`
       ${page.data.length === 0 ? html`<${Empty}>${t("events.empty")}<//>` : html`<${List} events=${page.data} />`}
@@ -98,7 +99,7 @@ function Search({ values, onSearch }) {
 /** @param {{ id: string }} props */
 export function EventPage({ id }) {
   const load = useLoad(`/v1/events/${part(id)}`, EVERY);
-  return html`<h1>${t("event.title")} <code>${id}</code></h1>
+  return html`<${Heading} title=${`${t("event.title")} ${id}`}>${t("event.title")} <code>${id}</code><//>
     <${Loaded} load=${load}>${(/** @type {any} */ event) => html`<${Detail} event=${event} text=${load.answer?.text ?? ""}
       reload=${load.reload} />`}<//>`;
 }

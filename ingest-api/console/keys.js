@@ -4,6 +4,7 @@ import { call, part, query } from "./api.js";
 import { Dangerous, Dialog, Secret } from "./dialog.js";
 import { Field, Form } from "./form.js";
 import { useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants, mayChange } from "./me.js";
 import { t } from "./texts.js";
@@ -15,8 +16,8 @@ function stateOf(key) {
   return key.expires_at && new Date(key.expires_at).getTime() <= Date.now() ? "expired" : "valid";
 }
 
-/** @param {{ path: string }} props */
-export function Keys({ path }) {
+/** @param {{ path: string, isPart?: boolean }} props `isPart` of another page */
+export function Keys({ path, isPart = false }) {
   const [cursor, setCursor] = useState(/** @type {string | null} */ (null));
   const load = useLoad(query(path, { cursor, limit: 50 }));
   const [makes, setMakes] = useState(false);
@@ -41,7 +42,7 @@ export function Keys({ path }) {
         onConfirm=${() => revoke(key)} />`,
   ];
   const heads = [t("key.name"), t("key.scopes"), t("events.status"), t("key.used"), t("key.expires"), ""];
-  return html`<header class="with-buttons"><h1>${t("nav.keys")}</h1>
+  return html`<header class="with-buttons">${isPart ? html`<h2>${t("nav.keys")}</h2>` : html`<${Heading} title=${t("nav.keys")} />`}
       ${mayChange() && html`<button type="button" class="main" onClick=${() => setMakes(true)}>${t("keys.new")}</button>`}</header>
     ${makes && html`<${Dialog} title=${t("keys.new")} onClose=${() => setMakes(false)}>
       <${KeyForm} path=${path} onDone=${done} onCancel=${() => setMakes(false)} /><//>`}

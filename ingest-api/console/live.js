@@ -3,6 +3,7 @@
 import { query } from "./api.js";
 import { Field } from "./form.js";
 import { useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants } from "./me.js";
 import { go, link } from "./route.js";
@@ -22,7 +23,7 @@ export function Live({ params }) {
   const values = Object.fromEntries(FILTERS.map((name) => [name, params.get(name)]));
   const [paused, setPaused] = useState(false);
   const show = (/** @type {Record<string, string>} */ next) => go(query("#/live", next));
-  return html`<header class="with-buttons"><h1>${t("nav.live")}</h1>
+  return html`<header class="with-buttons"><${Heading} title=${t("nav.live")} />
       <button type="button" aria-pressed=${paused} onClick=${() => setPaused(!paused)}>${t("live.pause")}</button></header>
     <${Filters} key=${params.toString()} values=${values} onChange=${show} />
     <${Lines} key=${`lines ${params}`} path=${query("/v1/tail", values)} paused=${paused} />`;

@@ -4,6 +4,7 @@ import { call, part, query } from "./api.js";
 import { Dialog } from "./dialog.js";
 import { Field, Form } from "./form.js";
 import { useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { Keys } from "./keys.js";
 import { mayChange } from "./me.js";
@@ -25,7 +26,7 @@ export function Organizations({ params }) {
     setMakes(false);
     load.reload();
   };
-  return html`<header class="with-buttons"><h1>${t("nav.organizations")}</h1>
+  return html`<header class="with-buttons"><${Heading} title=${t("nav.organizations")} />
       ${mayChange() && html`<button type="button" class="main" onClick=${() => setMakes(true)}>${t("orgs.new")}</button>`}</header>
     ${makes && html`<${Dialog} title=${t("orgs.new")} onClose=${() => setMakes(false)}>
       <${OrganizationForm} onDone=${done} onCancel=${() => setMakes(false)} /><//>`}
@@ -85,10 +86,10 @@ function Facts({ organization }) {
 /** @param {{ id: string }} props */
 export function OrganizationPage({ id }) {
   const load = useLoad(`${PATH}/${part(id)}`);
-  return html`<h1>${load.data?.name ?? "…"}</h1><p class="quiet"><code>${id}</code></p>
+  return html`<${Heading} title=${load.data?.name ?? id} /><p class="quiet"><code>${id}</code></p>
     <${Loaded} load=${load}>${(/** @type {any} */ organization) => mayChange()
       ? html`<${OrganizationForm} organization=${organization} onDone=${load.reload} />`
       : html`<${Facts} organization=${organization} />`}<//>
     <p><a href=${query("#/usage", { organization: id })}>${t("nav.usage")}</a></p>
-    <${Keys} path=${`${PATH}/${part(id)}/keys`} />`;
+    <${Keys} path=${`${PATH}/${part(id)}/keys`} isPart />`;
 }

@@ -3,6 +3,7 @@
 import { query } from "./api.js";
 import { Chart } from "./chart.js";
 import { useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants } from "./me.js";
 import { link } from "./route.js";
@@ -28,7 +29,7 @@ export function Overview({ params }) {
     setNow(data);
     if (data.history) setHistory({ period, ...data.history });
   });
-  return html`<h1>${t("nav.overview")}</h1>
+  return html`<${Heading} title=${t("nav.overview")} />
     ${problem && html`<${Failure} problem=${problem} />`}
     ${missed && html`<p class="failure" role="status">${t("overview.unavailable")}</p>`}
     ${now ? html`<${Figures} now=${now} />` : !problem && html`<${Loading} />`}

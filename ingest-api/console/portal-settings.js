@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { Field, Form } from "./form.js";
 import { useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { t } from "./texts.js";
 import { Loaded, useLoad } from "./ui.js";
@@ -11,7 +12,7 @@ const COLORS = ["primary_color", "accent_color", "dark_primary_color", "dark_acc
 
 export function PortalSettings() {
   const load = useLoad("/v1/portal");
-  return html`<h1>${t("nav.portal")}</h1>
+  return html`<${Heading} title=${t("nav.portal")} />
     <${Loaded} load=${load}>${(/** @type {any} */ settings) => html`<${SettingsForm} settings=${settings} />`}<//>`;
 }
 

@@ -3,6 +3,7 @@
 
 import { Problem, call, onSessionOver, useToken } from "./api.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
+import { Heading, setSite } from "./heading.js";
 import { html } from "./html.js";
 import { setMe } from "./me.js";
 import { render } from "./vendor/preact.js";
@@ -36,7 +37,7 @@ function dress(portal) {
       style.setProperty(`--on-${name.replace("_", "-")}`, isLight(color) ? "#000" : "#fff");
     }
   }
-  document.title = portal.name || t("portal.title");
+  setSite(portal.name || t("portal.title"));
 }
 
 /** Whether black can be read on a colour better than white. @param {string} color */
@@ -103,7 +104,7 @@ function Portal() {
 function Over({ returnUrl }) {
   const isEmbedded = parent !== window && ORIGINS.length > 0;
   return html`<main class="alone" id="main">
-    <h1>${t("portal.over")}</h1>
+    <${Heading} title=${t("portal.over")} takesFocus />
     <p role="status">${isEmbedded ? t("portal.renewing") : t("portal.reopen")}</p>
     <div class="buttons">
       ${isEmbedded && html`<button type="button" class="main" onClick=${askForToken}>${t("portal.renew")}</button>`}
@@ -113,5 +114,6 @@ function Over({ returnUrl }) {
 }
 
 document.documentElement.lang = language;
+setSite(t("portal.title"));
 const page = document.getElementById("page");
 if (page) render(html`<${Portal} />`, page);

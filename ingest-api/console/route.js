@@ -1,6 +1,6 @@
 // Where in the pages someone is: `#/events/{id}?type=order.created`. It can be shared and survives a reload.
 
-import { useEffect, useState } from "./vendor/hooks.js";
+import { useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 
 /** @typedef {{ parts: string[], query: URLSearchParams }} Route */
 
@@ -19,15 +19,19 @@ function decode(text) {
   }
 }
 
-/** The present place; the component is drawn again when it changes. @returns {Route} */
+/** The present place. The component is drawn again when it changes, and the heading of what comes has the focus. @returns {Route} */
 export function useRoute() {
   const [route, setRoute] = useState(read);
-  useEffect(() => {
-    const changed = () => {
-      setRoute(read());
+  const isFirst = useRef(true);
+  useLayoutEffect(() => {
+    if (!isFirst.current) {
       window.scrollTo(0, 0);
-      document.getElementById("main")?.focus({ preventScroll: true });
-    };
+      document.querySelector("h1")?.focus({ preventScroll: true });
+    }
+    isFirst.current = false;
+  }, [route]);
+  useLayoutEffect(() => {
+    const changed = () => setRoute(read());
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
   }, []);

@@ -1,12 +1,14 @@
 // What stands around every page: the head, the menu and the place for the page.
 
-import { html } from "./html.js";
-import { whoAmI } from "./me.js";
+import { Problem } from "./api.js";
 import { Dead } from "./dead.js";
 import { EndpointPage, Endpoints } from "./endpoints.js";
 import { EventPage, Events } from "./events.js";
+import { Heading } from "./heading.js";
+import { html } from "./html.js";
 import { Keys } from "./keys.js";
 import { Live } from "./live.js";
+import { whoAmI } from "./me.js";
 import { OrganizationPage, Organizations } from "./organizations.js";
 import { Overview } from "./overview.js";
 import { PortalSettings } from "./portal-settings.js";
@@ -16,7 +18,6 @@ import { TenantPage, Tenants } from "./tenants.js";
 import { t } from "./texts.js";
 import { Failure } from "./ui.js";
 import { Usage } from "./usage.js";
-import { Problem } from "./api.js";
 
 /** @typedef {import("./vendor/preact.js").ComponentChildren} Children */
 
@@ -33,7 +34,9 @@ function pages() {
 function pageOf({ parts, query }) {
   const names = pages();
   const [name = names[0], id] = parts[0] ? parts : [names[0]];
-  if (!name || !names.includes(name)) return html`<${Failure} problem=${new Problem(404, "")} />`;
+  if (!name || !names.includes(name)) {
+    return html`<${Heading} title=${t("page.missing")} /><${Failure} problem=${new Problem(404, "")} />`;
+  }
   switch (name) {
     case "events":
       return id ? html`<${EventPage} key=${id} id=${id} />` : html`<${Events} params=${query} />`;

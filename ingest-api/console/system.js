@@ -1,5 +1,6 @@
 // For the operator: what goes on in the whole system.
 
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { bytes, number, seconds, t } from "./texts.js";
 import { Empty, Loaded, Table, Time, counted, useLoad } from "./ui.js";
@@ -9,7 +10,7 @@ const EVERY = 5_000;
 
 export function System() {
   const load = useLoad("/admin/v1/stats", EVERY);
-  return html`<h1>${t("nav.system")}</h1>
+  return html`<${Heading} title=${t("nav.system")} />
     <${Loaded} load=${load}>${(/** @type {any} */ now) => html`
       <dl class="tiles">
         <div><dt>${t("system.replicas")}</dt><dd>${number(now.replicas)}</dd>

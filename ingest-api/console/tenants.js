@@ -4,6 +4,7 @@ import { Problem, call, part, query } from "./api.js";
 import { Dangerous, Dialog } from "./dialog.js";
 import { Field, Form } from "./form.js";
 import { useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { go, link } from "./route.js";
 import { number, t } from "./texts.js";
@@ -19,7 +20,7 @@ export function Tenants({ params }) {
     setMakes(false);
     load.reload();
   };
-  return html`<header class="with-buttons"><h1>${t("nav.tenants")}</h1>
+  return html`<header class="with-buttons"><${Heading} title=${t("nav.tenants")} />
       <button type="button" class="main" onClick=${() => setMakes(true)}>${t("tenants.new")}</button></header>
     ${makes && html`<${Dialog} title=${t("tenants.new")} onClose=${() => setMakes(false)}>
       <${TenantForm} onDone=${done} onCancel=${() => setMakes(false)} /><//>`}
@@ -80,7 +81,7 @@ export function TenantPage({ uid }) {
     await call("DELETE", path);
     go("#/tenants");
   };
-  return html`<h1>${t("events.tenant")} <code>${uid}</code></h1>
+  return html`<${Heading} title=${`${t("events.tenant")} ${uid}`}>${t("events.tenant")} <code>${uid}</code><//>
     <${Loaded} load=${load}>${(/** @type {any} */ tenant) => html`
       <p><${Badge} state=${tenant.status} /> ${tenant.name}
         ${tenant.events_per_month !== null && html` <span class="quiet">${t("quota.set", { count: number(tenant.events_per_month) })}</span>`}

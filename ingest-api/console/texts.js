@@ -10,6 +10,7 @@ const TEXTS = {
   copy: ["Copy", "Kopieren"],
   copied: ["Copied", "Kopiert"],
   pages: ["Pages", "Seiten"],
+  "page.missing": ["Not found", "Nicht gefunden"],
   newest: ["Newest", "Neueste"],
   older: ["Older", "Ältere"],
   skip: ["Skip to the content", "Zum Inhalt"],

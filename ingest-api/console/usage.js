@@ -4,6 +4,7 @@ import { get, query, send } from "./api.js";
 import { Chart } from "./chart.js";
 import { Field } from "./form.js";
 import { useEffect, useState } from "./vendor/hooks.js";
+import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants, whoAmI } from "./me.js";
 import { go } from "./route.js";
@@ -125,7 +126,7 @@ export function Usage({ params }) {
   const values = { organization_id: organization, tenant, from: `${month}-01`, to: after(month) };
   const load = useAll(path, values);
   const place = { month, organization, tenant };
-  return html`<header class="with-buttons"><h1>${t("nav.usage")}</h1>
+  return html`<header class="with-buttons"><${Heading} title=${t("nav.usage")} />
       <${Download} path=${path} values=${values} name=${`usage-${month}.csv`} /></header>
     <${Choice} key=${params.toString()} place=${place} />
     <${Loaded} load=${load}>${(/** @type {any} */ usage) => html`<${Month} usage=${usage} place=${place} />`}<//>`;

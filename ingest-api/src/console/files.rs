@@ -55,6 +55,7 @@ const SOURCES: &[(&str, &str, &[u8])] = files![
     "organizations.js" SCRIPT
     "portal-settings.js" SCRIPT
     "ui.js" SCRIPT
+    "heading.js" SCRIPT
     "form.js" SCRIPT
     "dialog.js" SCRIPT
     "texts.js" SCRIPT

@@ -6,6 +6,7 @@ mod dead;
 mod figures;
 mod flows;
 mod forms;
+mod pages;
 mod pictures;
 mod portal;
 mod sessions;

@@ -17,7 +17,7 @@ export function PublicKey({ id }) {
   };
   return html`<section class="card"><h2>${t("endpoint.public.key")}</h2>
     <${Loaded} load=${load}>${(/** @type {any} */ key) => html`
-      <p><code>${key.public_key}</code> <${Copy} text=${key.public_key} /></p>
+      <div><code>${key.public_key}</code> <${Copy} text=${key.public_key} /></div>
       ${key.previous_public_key && html`<p class="quiet">${t("endpoint.public.key.before")} <${Time} at=${key.previous_expires_at} />:
         <code>${key.previous_public_key}</code></p>`}`}<//>
     ${may("manage_endpoints") && html`<${Dangerous} label=${t("endpoint.rotate.key")} title=${t("endpoint.rotate.key")}

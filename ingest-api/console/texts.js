@@ -9,6 +9,10 @@ const TEXTS = {
   save: ["Save", "Speichern"],
   copy: ["Copy", "Kopieren"],
   copied: ["Copied", "Kopiert"],
+  "copy.refused": [
+    "The browser does not let this page copy. The text is selected here: copy it yourself.",
+    "Der Browser lässt diese Seite nicht kopieren. Der Text ist hier ausgewählt: Kopiere ihn selbst.",
+  ],
   pages: ["Pages", "Seiten"],
   "page.missing": ["Not found", "Nicht gefunden"],
   newest: ["Newest", "Neueste"],

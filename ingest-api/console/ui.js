@@ -1,7 +1,7 @@
 // Parts that all pages share.
 
 import { Problem, get } from "./api.js";
-import { useCallback, useEffect, useRef, useState } from "./vendor/hooks.js";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
 import { number, seconds, t, utc, when } from "./texts.js";
 
@@ -137,13 +137,31 @@ export function Action({ onClick, kind, disabled, children }) {
 /** @param {{ text: string, label?: string }} props */
 export function Copy({ text, label }) {
   const [done, setDone] = useState(false);
+  const [refusals, setRefusals] = useState(0);
   const copy = async () => {
-    await navigator.clipboard.writeText(text);
+    try {
+      // It is missing on a page that did not come over HTTPS, and refuses in a frame that may not use it.
+      await navigator.clipboard.writeText(text);
+    } catch {
+      return setRefusals(refusals + 1);
+    }
+    setRefusals(0);
     setDone(true);
     setTimeout(() => setDone(false), 2_000);
   };
-  return html`<button type="button" onClick=${() => copy().catch(() => setDone(false))}>
-    ${done ? t("copied") : (label ?? t("copy"))}</button>`;
+  return html`<button type="button" onClick=${copy}>${done ? t("copied") : (label ?? t("copy"))}</button>
+    ${refusals > 0 && html`<${Selected} key=${refusals} text=${text} />`}`;
+}
+
+/** A text that its reader has to copy, so it is selected. @param {{ text: string }} props */
+function Selected({ text }) {
+  const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  useLayoutEffect(() => {
+    field.current?.focus();
+    field.current?.select();
+  }, []);
+  return html`<label class="selected">${t("copy.refused")}
+    <textarea ref=${field} readonly rows="3" spellcheck=${false} value=${text}></textarea></label>`;
 }
 
 /** A count that may be more than was counted. @param {{ total: number, capped: boolean }} count */

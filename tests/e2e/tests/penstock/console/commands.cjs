@@ -26,5 +26,15 @@ main(async () => {
     await step("command", JSON.stringify(command));
     await page.close();
   }
+
+  // As on a page that did not come over HTTPS.
+  const plain = await context.newPage();
+  await plain.addInitScript(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+  await plain.goto(`${url}/console#/events/${events[0]}`);
+  await plain.getByRole("button", { name: "Copy as curl" }).click();
+  await plain.getByText("The browser does not let this page copy").waitFor();
+  const field = plain.locator("textarea:focus");
+  const [text, selected] = await field.evaluate(({ value, selectionStart, selectionEnd }) => [value, value.slice(selectionStart, selectionEnd)]);
+  check(text.startsWith("curl ") && selected === text, `${selected} is selected of ${text}`);
   await close();
 });

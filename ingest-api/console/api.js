@@ -3,6 +3,9 @@
 /** The token of a portal's session; null in the console, whose cookie the browser sends. @type {string | null} */
 let token = null;
 
+/** Requests that begin a session or tell whose it is. */
+const BEGINNINGS = ["/console/session", "/v1/portal/session"];
+
 /** What happens when a request shows that the session is over. @type {() => void} */
 let whenOver = () => {};
 
@@ -61,6 +64,7 @@ export async function call(method, path, body, headers = {}) {
  * @param {AbortSignal} [signal]
  */
 export async function send(method, path, body, headers = {}, signal) {
+  const used = token;
   /** @type {Record<string, string>} */
   const all = { ...headers };
   if (token === null) all["Penstock-Console"] = "1";
@@ -81,7 +85,8 @@ export async function send(method, path, body, headers = {}, signal) {
   }
   if (response.ok) return response;
   const problem = problemOf(response, await textOf(response));
-  if (problem.status === 401 && path !== "/console/session") whenOver();
+  // Whoever begins a session hears of it there. What was asked with an earlier token says nothing about this one.
+  if (problem.status === 401 && !BEGINNINGS.includes(path) && used === token) whenOver();
   throw problem;
 }
 

@@ -1,5 +1,6 @@
 // The portal: for one tenant's people, embedded in the platform's own page. Its token comes in the fragment, which no server
-// sees, and then stays in this page's memory. When it is over, the embedding page is asked for another one.
+// sees, and then stays in this page's memory. When it is over, the embedding page is asked for another one. If that is refused, no
+// more are asked for: an embedding page that gives a dead token may have no other.
 
 import { Problem, call, onSessionOver, useToken } from "./api.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
@@ -13,6 +14,8 @@ import { Failure, Loading } from "./ui.js";
 
 /** The pages that may embed this one, as the server named them. Nobody else is asked or heard. */
 const ORIGINS = (document.querySelector("meta[name=portal-origins]")?.getAttribute("content") ?? "").split(" ").filter(Boolean);
+
+const SESSION = "/v1/portal/session";
 
 /** Takes the token out of the address, so that it is neither shown nor kept in the history. */
 function takeToken() {
@@ -49,65 +52,80 @@ function isLight(color) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179;
 }
 
+/** @typedef {{ token: string | null, isRenewed: boolean }} Given a token, and whether the embedding page gave it */
+
 function Portal() {
   const [session, setSession] = useState(/** @type {any} */ (null));
-  const [isOver, setOver] = useState(false);
+  const [state, setState] = useState(/** @type {"in" | "over" | "refused"} */ ("in"));
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
-  const last = useRef(/** @type {string | null} */ (null));
-  const begin = async (/** @type {string | null} */ token) => {
-    last.current = token;
+  const last = useRef(/** @type {Given} */ ({ token: null, isRenewed: false }));
+  const isOver = useRef(false);
+  const begin = async (/** @type {Given} */ given) => {
+    last.current = given;
     setProblem(null);
-    if (token === null) return over();
-    useToken(token);
+    if (given.token === null) return over();
+    useToken(given.token);
     try {
-      const { body } = await call("GET", "/v1/portal/session");
+      const { body } = await call("GET", SESSION);
+      if (last.current !== given) return;
       setMe({ kind: "portal", tenant: body.tenant, capabilities: body.capabilities, scopes: [], event_types: body.event_types, mayChange: true });
       dress(body.portal);
       setSession(body);
-      setOver(false);
+      isOver.current = false;
+      setState("in");
     } catch (error) {
+      if (last.current !== given) return;
       if (!(error instanceof Problem && error.status === 401)) setProblem(error);
+      else if (given.isRenewed) setState("refused");
+      else over();
     }
   };
-  const over = () => {
-    setOver(true);
+  const ask = () => {
+    setState("over");
     askForToken();
+  };
+  // Several requests may find out.
+  const over = () => {
+    if (isOver.current) return;
+    isOver.current = true;
+    ask();
   };
   useEffect(() => {
     onSessionOver(over);
     const hear = (/** @type {MessageEvent} */ event) => {
       const { type, token } = event.data ?? {};
       if (event.source === parent && ORIGINS.includes(event.origin) && type === "penstock:token" && typeof token === "string") {
-        begin(token);
+        begin({ token, isRenewed: true });
       }
     };
     addEventListener("message", hear);
-    begin(takeToken());
+    begin({ token: takeToken(), isRenewed: false });
     return () => removeEventListener("message", hear);
   }, []);
   useEffect(() => {
-    if (!session || isOver) return;
+    if (!session || state !== "in") return;
     const rest = new Date(session.expires_at).getTime() - Date.now();
     // It was valid just now, so the clock here is wrong. The API tells when the session is over.
     if (rest <= 0) return;
     const timer = setTimeout(over, rest);
     return () => clearTimeout(timer);
-  }, [session, isOver]);
-  if (isOver) return html`<${Over} returnUrl=${session?.return_url} />`;
+  }, [session, state]);
   if (problem) return html`<main class="alone"><${Failure} problem=${problem} retry=${() => begin(last.current)} /></main>`;
+  if (state !== "in") return html`<${Over} isRefused=${state === "refused"} onAsk=${ask} returnUrl=${session?.return_url} />`;
   if (!session) return html`<main class="alone"><${Loading} /></main>`;
   const back = session.return_url && html`<a href=${session.return_url} target="_top">${t("portal.back")}</a>`;
   return html`<${Shell} title=${session.portal.name || t("portal.title")} logo=${session.portal.logo} aside=${back} />`;
 }
 
-/** @param {{ returnUrl?: string | null }} props */
-function Over({ returnUrl }) {
+/** @param {{ isRefused: boolean, onAsk: () => void, returnUrl?: string | null }} props */
+function Over({ isRefused, onAsk, returnUrl }) {
   const isEmbedded = parent !== window && ORIGINS.length > 0;
+  const advice = isRefused ? "portal.refused" : isEmbedded ? "portal.renewing" : "portal.reopen";
   return html`<main class="alone" id="main">
     <${Heading} title=${t("portal.over")} takesFocus />
-    <p role="status">${isEmbedded ? t("portal.renewing") : t("portal.reopen")}</p>
+    <p role="status">${t(advice)}</p>
     <div class="buttons">
-      ${isEmbedded && html`<button type="button" class="main" onClick=${askForToken}>${t("portal.renew")}</button>`}
+      ${isEmbedded && html`<button type="button" class="main" onClick=${onAsk}>${t("portal.renew")}</button>`}
       ${returnUrl && html`<a href=${returnUrl} target="_top">${t("portal.back")}</a>`}
     </div>
   </main>`;

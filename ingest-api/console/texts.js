@@ -68,6 +68,10 @@ const TEXTS = {
 
   "portal.over": ["This session has ended", "Diese Sitzung ist beendet"],
   "portal.renewing": ["A new one was asked for. This page goes on by itself when it comes.", "Eine neue wurde angefordert. Die Seite geht von selbst weiter, wenn sie da ist."],
+  "portal.refused": [
+    "The one that came in its place is not valid, so this page asks no more. Open it again from where you came, or tell whoever runs that page.",
+    "Die an ihrer Stelle kam, gilt nicht, deshalb fragt diese Seite nicht weiter. Öffne sie noch einmal von dort, wo du herkamst, oder sag es den Betreibern jener Seite.",
+  ],
   "portal.reopen": ["Open this page again from where you came.", "Öffne die Seite noch einmal von dort, wo du herkamst."],
   "portal.renew": ["Ask again", "Noch einmal anfordern"],
   "portal.back": ["Back", "Zurück"],

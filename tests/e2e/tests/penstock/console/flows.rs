@@ -87,6 +87,13 @@ async fn session(world: &World, organization: &Organization, seconds: u64) -> Va
     calls::json(request(world, 0, Method::POST, path, text(&key, "key")).json(&body)).await
 }
 
+/// Ends a session of a tenant's portal.
+async fn end(world: &World, organization: &Organization, session: &Value) {
+    let path = format!("/v1/tenants/acme/portal-sessions/{}", text(session, "id"));
+    let ended = request(world, 0, Method::DELETE, &path, &organization.key);
+    assert!(calls::status(ended).await.is_success());
+}
+
 #[tokio::test]
 async fn a_tenants_people_help_themselves_in_a_frame_of_another_origin() {
     let mut world = setup().start().await;
@@ -115,15 +122,23 @@ async fn a_tenants_people_help_themselves_in_a_frame_of_another_origin() {
     browser.say(text(&first, "url")).await;
 
     browser.hear("end").await;
-    let path = format!("/v1/tenants/acme/portal-sessions/{}", text(&first, "id"));
-    let ended = request(&world, 0, Method::DELETE, &path, &organization.key);
-    assert!(calls::status(ended).await.is_success());
+    end(&world, &organization, &first).await;
     browser.say("go on").await;
+    let mut last = first;
     for seconds in [8, 600] {
         browser.hear("renew").await;
-        let next = session(&world, &organization, seconds).await;
-        browser.say(text(&next, "token")).await;
+        last = session(&world, &organization, seconds).await;
+        browser.say(text(&last, "token")).await;
     }
+
+    browser.hear("end").await;
+    end(&world, &organization, &last).await;
+    browser.say("go on").await;
+    browser.hear("renew").await;
+    browser.say(text(&last, "token")).await;
+    browser.hear("renew").await;
+    let next = session(&world, &organization, 600).await;
+    browser.say(text(&next, "token")).await;
     browser.finish().await;
     world.settle().await;
     world.finish().await;

@@ -1,4 +1,4 @@
-// The portal in a frame of another origin: one tenant's events only, until its token expires and is renewed.
+// The portal in a frame of another origin: one tenant's events only, until its token expires and is renewed, or what comes is refused.
 
 const http = require("node:http");
 const { barriers, check, hands, main, open, paint, step } = require("./common.cjs");
@@ -112,5 +112,14 @@ main(async () => {
   await whole.bringToFront();
   await whole.getByText("This session has ended").waitFor();
   await look("portal over");
+
+  // The page around it has none but a dead token, until it is asked by hand.
+  await page.bringToFront();
+  await step("end");
+  await portal.getByText("this page asks no more").waitFor();
+  await barriers(page, frame, "portal refused in a frame");
+  check((await page.evaluate(() => globalThis.asked)) === 3, "another token is asked for after one was refused");
+  await portal.getByRole("button", { name: "Ask again" }).click();
+  await portal.getByRole("link", { name: "Endpoints" }).waitFor();
   await close();
 });

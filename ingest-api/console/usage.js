@@ -7,9 +7,10 @@ import { useEffect, useState } from "./vendor/hooks.js";
 import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants, whoAmI } from "./me.js";
+import { useNames } from "./organization-names.js";
 import { go } from "./route.js";
 import { bytes, day, month as monthText, number, percent, t } from "./texts.js";
-import { Action, Badge, Empty, Loaded, Table, Time, useLoad } from "./ui.js";
+import { Action, Badge, Empty, Loaded, Table, Time } from "./ui.js";
 
 /** Entries of a page, and most pages that are read. */
 const LIMIT = 1_000;
@@ -235,13 +236,13 @@ function Sums({ data, place }) {
   const ways = waysOf(place);
   const [way = "day", setWay] = useState(ways[0]);
   const groups = sums(data, (entry) => (way === "day" ? entry.day : way === "tenant" ? (entry.tenant ?? "") : entry.organization_id));
-  const names = useLoad(ways.includes("organization") ? "/admin/v1/organizations?limit=100" : null);
-  const nameOf = (/** @type {string} */ name) => names.data?.data.find((/** @type {any} */ each) => each.id === name)?.name ?? name;
   groups.sort((one, other) => (way === "day" ? one.name.localeCompare(other.name) : other.accepted - one.accepted));
-  const rows = groups.slice(0, ROWS).map((sum) => [
+  const shown = groups.slice(0, ROWS);
+  const names = useNames(way === "organization" ? shown.map(({ name }) => name) : []);
+  const rows = shown.map((sum) => [
     way === "day" ? day(sum.name) : sum.name === ""
       ? html`<span class="quiet">${t("usage.no.tenant")}</span>`
-      : html`<a href=${to(place, { [way]: sum.name })}>${nameOf(sum.name)}</a>`,
+      : html`<a href=${to(place, { [way]: sum.name })}>${names.get(sum.name) ?? sum.name}</a>`,
     ...FIGURES.map((figure) => written(figure, sum[figure])),
   ]);
   /** @type {Record<string, string>} */

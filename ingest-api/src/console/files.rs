@@ -53,6 +53,7 @@ const SOURCES: &[(&str, &str, &[u8])] = files![
     "usage.js" SCRIPT
     "keys.js" SCRIPT
     "organizations.js" SCRIPT
+    "organization-names.js" SCRIPT
     "portal-settings.js" SCRIPT
     "ui.js" SCRIPT
     "heading.js" SCRIPT

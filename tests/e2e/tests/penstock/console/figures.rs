@@ -19,6 +19,10 @@ const ATTEMPTED: &str = "insert into endpoint_hours (endpoint_id, org_id, hour, 
                                 array[0, 0, 0, 5, 20 + n, 10, 5]
                          from generate_series(1, 20) as n";
 
+/// Newer organisations, more than a page of their list has.
+const OTHERS: &str = "insert into organizations (id, name, tier)
+                      select gen_random_uuid(), 'other', 'free' from generate_series(1, 120)";
+
 async fn set(world: &World, path: &str, key: &str, body: Value) {
     calls::json(request(world, 0, Method::PATCH, path, key).json(&body)).await;
 }
@@ -69,6 +73,7 @@ async fn people_see_what_was_used_who_was_refused_and_how_an_endpoint_did() {
     let attempted = sqlx::query(ATTEMPTED).bind(endpoint.id).bind(organization.id);
     let attempted = attempted.execute(world.database()).await;
     attempted.expect("Postgres takes it");
+    world.execute(OTHERS).await;
     let base = world.url("");
     let arguments = [&*base, &organization.key, world.stack().admin_token()];
     let Some(mut browser) = Browser::run("figures.cjs", &arguments).await else {

@@ -106,8 +106,8 @@ async function textOf(response) {
 function problemOf(response, text) {
   const retryAfter = Number(response.headers.get("retry-after")) || null;
   try {
-    const { detail, errors } = JSON.parse(text);
-    return new Problem(response.status, String(detail), errors ?? [], retryAfter);
+    const { detail, title, errors } = JSON.parse(text);
+    return new Problem(response.status, String(detail ?? title ?? response.statusText), errors ?? [], retryAfter);
   } catch {
     return new Problem(response.status, response.statusText, [], retryAfter);
   }

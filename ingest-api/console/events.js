@@ -17,6 +17,9 @@ import { Action, Badge, Copy, Empty, Loaded, Pages, Table, Time, useLoad } from 
 /** How often the newest page, and an event whose deliveries wait, are asked for. */
 const EVERY = 2_000;
 
+/** How often an event is asked for that waits for nothing: someone may deliver it again. */
+const SELDOM = 30_000;
+
 const FILTERS = ["type", "tenant", "status", "from", "to", "endpoint", "idempotency_key"];
 
 /** A search by idempotency key goes by nothing else but the tenant. */
@@ -96,9 +99,13 @@ function Search({ values, onSearch }) {
   </form>`;
 }
 
+/** Whether all deliveries have ended, with their attempts. @param {any} event */
+const isSettled = (event) =>
+  event.deliveries.every((/** @type {any} */ { status, attempt_log }) => status !== "pending" && attempt_log?.length > 0);
+
 /** @param {{ id: string }} props */
 export function EventPage({ id }) {
-  const load = useLoad(`/v1/events/${part(id)}`, EVERY);
+  const load = useLoad(`/v1/events/${part(id)}`, (event) => (event && isSettled(event) ? SELDOM : EVERY));
   return html`<${Heading} title=${`${t("event.title")} ${id}`}>${t("event.title")} <code>${id}</code><//>
     <${Loaded} load=${load}>${(/** @type {any} */ event) => html`<${Detail} event=${event} text=${load.answer?.text ?? ""}
       reload=${load.reload} />`}<//>`;

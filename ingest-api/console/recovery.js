@@ -12,13 +12,16 @@ import { Badge, Time, useLoad } from "./ui.js";
 /** How often the progress is asked for. */
 const EVERY = 2_000;
 
+/** How often it is asked whether someone else has started one. */
+const SELDOM = 30_000;
+
 /** How far back it begins unless told otherwise. */
 const A_DAY = 86_400_000;
 
 /** @param {{ id: string, dead: number, onChange: () => void }} props */
 export function Recovery({ id, dead, onChange }) {
   const path = `/v1/endpoints/${part(id)}`;
-  const load = useLoad(`${path}/recoveries?limit=1`, EVERY);
+  const load = useLoad(`${path}/recoveries?limit=1`, (page) => (page?.data[0]?.status === "running" ? EVERY : SELDOM));
   const last = load.data?.data[0];
   const [since, setSince] = useState(() => toLocal(new Date(Date.now() - A_DAY).toISOString()));
   const [pace, setPace] = useState("100");

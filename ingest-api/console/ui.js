@@ -52,47 +52,56 @@ export function Failure({ problem, retry }) {
   </div>`;
 }
 
+/** Longest wait for the next request, in milliseconds, whatever an answer says. */
+const LONGEST = 3_600_000;
+
 /**
- * Loads what a path has, and again every `every` milliseconds while the page is looked at. Old data stays while new data comes.
+ * Loads what a path has, and again every `every` milliseconds while the page is looked at, or later where an answer says so. Old data
+ * stays while new data comes.
  * @param {string | null} path
- * @param {number} [every]
+ * @param {number | ((data: any) => number)} [every] may depend on the data, which is null at first
  */
 export function useLoad(path, every) {
   /** @type {[{ path: string | null, answer: import("./api.js").Answer | null, problem: unknown }, Function]} */
   const [state, setState] = useState({ path: null, answer: null, problem: null });
   const asked = useRef(0);
+  const begun = useRef(/** @type {unknown} */ (null));
+  /** Loads it now, and returns how many milliseconds to wait at the least. */
   const reload = useCallback(async () => {
-    if (path === null) return;
+    if (path === null) return 0;
     const turn = (asked.current += 1);
     // What an older request says comes too late.
     const set = (/** @type {any} */ next) => turn === asked.current && setState(next);
     try {
       const answer = await get(path);
       set({ path, answer, problem: null });
+      return 0;
     } catch (problem) {
       set((/** @type {any} */ old) => ({ path, answer: old.path === path ? old.answer : null, problem }));
+      return problem instanceof Problem ? (problem.retryAfter ?? 0) * 1_000 : 0;
     }
   }, [path]);
+  const isOld = state.path !== path;
+  const data = isOld ? null : (state.answer?.body ?? null);
+  const pause = typeof every === "function" ? every(data) : every;
   useEffect(() => {
     let timer = 0;
     let ended = false;
-    const plan = () => {
-      if (every && !ended) timer = setTimeout(turn, every);
+    const plan = (/** @type {number} */ least) => {
+      if (pause && !ended) timer = setTimeout(turn, Math.min(Math.max(pause, least), LONGEST));
     };
-    const turn = async () => {
-      if (!document.hidden) await reload();
-      plan();
-    };
+    const turn = async () => plan(document.hidden ? 0 : await reload());
+    if (begun.current === reload) plan(0);
     // Also in a tab that nobody looks at yet.
-    reload().then(plan);
+    else reload().then(plan);
+    begun.current = reload;
     return () => {
       ended = true;
       clearTimeout(timer);
     };
-  }, [reload, every]);
-  const isOld = state.path !== path;
+  }, [reload, pause]);
   return {
-    data: isOld ? null : (state.answer?.body ?? null),
+    data,
     answer: isOld ? null : state.answer,
     problem: isOld ? null : state.problem,
     reload,

@@ -4,6 +4,26 @@ const { check, hands, main, open } = require("./common.cjs");
 
 const [url, key, adminToken] = process.argv.slice(2);
 
+const isFor = (path) => (request) => new URL(request.url()).pathname === path;
+
+/** Answers in the server's place, and returns when the page has asked. */
+const answer = async (page, path, status, body, headers = {}) => {
+  const asked = [];
+  await page.route(({ pathname }) => pathname === path, (route) => {
+    asked.push(Date.now());
+    return route.fulfill({ status, headers, contentType: "application/json", body: JSON.stringify(body) });
+  });
+  return asked;
+};
+
+/** An event with a delivery that has ended. */
+const delivered = (id) => {
+  const at = new Date().toISOString();
+  const attempt = { number: 1, outcome: "delivered", response_status: 204, response_body: null, error: null, started_at: at, duration_ms: 1 };
+  const delivery = { endpoint_id: id, status: "delivered", next_attempt_at: null, last_outcome: "delivered", attempt_log: [attempt] };
+  return { id, type: "a", content_type: "application/json", accepted_at: at, data: 1, deliveries: [delivery] };
+};
+
 main(async () => {
   const { context, close } = await open();
   const page = await context.newPage();
@@ -38,6 +58,34 @@ main(async () => {
   }
   await page.goBack();
   await isAt("Tenant a/b?");
+
+  // A server that says when to ask again, by way of a proxy that says nothing else.
+  const path = "/v1/endpoints";
+  await answer(page, path, 429, {}, { "retry-after": "5" });
+  const first = page.waitForRequest(isFor(path));
+  await menu("Endpoints");
+  await first;
+  const refused = Date.now();
+  await page.getByText("Try again in 5 s").waitFor();
+  check((await page.getByText("undefined").count()) === 0, "what is missing in an answer is shown");
+  await page.waitForRequest(isFor(path));
+  check(Date.now() - refused >= 4_900, "the next request comes sooner than the answer says");
+  await page.unrouteAll({ behavior: "wait" });
+  await page.getByText("No endpoints yet").waitFor();
+
+  // An event of which no more is to come.
+  const settled = await context.newPage();
+  await settled.clock.install();
+  const asked = await answer(settled, `/v1/events/${nobody}`, 200, delivered(nobody));
+  await settled.goto(`${url}/console#/events/${nobody}`);
+  await settled.getByText("Attempt 1").waitFor();
+  const before = asked.length;
+  const again = settled.waitForRequest(isFor(`/v1/events/${nobody}`));
+  await settled.clock.runFor(20_000);
+  await settled.clock.runFor(20_000);
+  await again;
+  check(asked.length === before + 1, `${asked.length - before} requests in 40 s`);
+  await settled.close();
 
   await page.getByRole("button", { name: "Sign out" }).click();
   await isAt("Penstock console", "Sign in");

@@ -69,7 +69,7 @@ function Groups({ endpoints, onChange }) {
   ]);
   const heads = ["", t("endpoint.title"), t("dead.causes"), t("dead.oldest")];
   const all = endpoints.map(({ id }) => id);
-  return html`<${Table} label=${t("dead.title")} heads=${heads} rows=${rows} />
+  return html`<${Table} label=${t("dead.title")} heads=${heads} rows=${rows} keys=${all} />
     ${may("replay") && html`<div class="buttons">
       <button type="button" onClick=${() => setChosen(there.length === all.length ? [] : all)}>${t("dead.all")}</button>
       <${Field} label=${t("recover.pace")} type="number" value=${pace} onInput=${setPace} />

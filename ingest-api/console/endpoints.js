@@ -58,7 +58,7 @@ function List({ endpoints }) {
     if (hasTenants()) cells.push(endpoint.all_tenants ? "*" : (endpoint.tenant ?? html`<span class="quiet">–</span>`));
     return cells;
   });
-  return html`<${Table} label=${t("nav.endpoints")} heads=${heads} rows=${rows} />`;
+  return html`<${Table} label=${t("nav.endpoints")} heads=${heads} rows=${rows} keys=${endpoints.map(({ id }) => id)} />`;
 }
 
 /** @param {{ endpoint: any }} props */

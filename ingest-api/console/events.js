@@ -54,7 +54,7 @@ function List({ events }) {
     if (hasTenants()) cells.splice(1, 0, event.tenant ?? html`<span class="quiet">–</span>`);
     return cells;
   });
-  return html`<${Table} label=${t("nav.events")} heads=${heads} rows=${rows} />`;
+  return html`<${Table} label=${t("nav.events")} heads=${heads} rows=${rows} keys=${events.map(({ id }) => id)} />`;
 }
 
 /** @param {{ event: any }} props */

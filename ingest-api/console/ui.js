@@ -178,13 +178,14 @@ export const counted = ({ total, capped }) => (capped ? `≥ ${number(total)}` :
 
 /**
  * A table that becomes a list of cards on a narrow screen.
- * @param {{ label: string, heads: string[], rows: any[][] }} props
+ * @param {{ label: string, heads: string[], rows: any[][], keys?: string[] }} props `keys` of rows that may move: what has the focus
+ *   in one moves with it
  */
-export function Table({ label, heads, rows }) {
+export function Table({ label, heads, rows, keys }) {
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}><table>
     <thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead>
     <tbody>${rows.map(
-      (cells) => html`<tr>${cells.map((cell, index) => html`<td data-label=${heads[index]}>${cell}</td>`)}</tr>`,
+      (cells, place) => html`<tr key=${keys?.[place]}>${cells.map((cell, index) => html`<td data-label=${heads[index]}>${cell}</td>`)}</tr>`,
     )}</tbody>
   </table></div>`;
 }

@@ -87,6 +87,17 @@ main(async () => {
   check(asked.length === before + 1, `${asked.length - before} requests in 40 s`);
   await settled.close();
 
+  // An event that comes while another one's link has the focus.
+  const [one, two] = ["1", "2"].map((digit) => ({ ...delivered(nobody.replace("4", digit)), type: `type.${digit}` }));
+  await answer(page, "/v1/events", 200, { data: [one], next_cursor: null });
+  await menu("Events");
+  await page.getByRole("link", { name: "type.1" }).focus();
+  await page.unrouteAll({ behavior: "wait" });
+  await answer(page, "/v1/events", 200, { data: [two, one], next_cursor: null });
+  await page.getByRole("link", { name: "type.2" }).waitFor();
+  check((await page.locator("a:focus").textContent()) === "type.1", "the focus is on another event");
+  await page.unrouteAll({ behavior: "wait" });
+
   await page.getByRole("button", { name: "Sign out" }).click();
   await isAt("Penstock console", "Sign in");
   await signIn(adminToken);

@@ -193,20 +193,26 @@ function Backlog({ id }) {
   return html`<${Loaded} load=${load}>${(/** @type {any} */ summary) => html`
       ${part_("pending", summary.pending)} ${part_("dead", summary.dead)}
       <${Recovery} id=${id} dead=${summary.dead.total} onChange=${load.reload} />`}<//>
-    ${shown && html`<${Dialog} title=${`${t(`${shown.status}.title`)}: ${shown.outcome ?? ""}`} onClose=${() => setShown(null)}>
-      <${Deliveries} path=${query(path, { status: shown.status, outcome: shown.outcome })} /><//>`}`;
+    ${shown && html`<${Dialog} title=${`${t(`${shown.status}.title`)}: ${shown.outcome ?? t("event.no.attempt")}`}
+      onClose=${() => setShown(null)}><${Deliveries} path=${path} ...${shown} /><//>`}`;
 }
 
-/** @param {{ path: string }} props */
-function Deliveries({ path }) {
-  const load = useLoad(path);
-  return html`<${Loaded} load=${load}>${(/** @type {any} */ page) =>
-    page.data.length === 0
-      ? html`<${Empty}>${t("dead.none")}<//>`
-      : html`<${Table} label=${t("dead.title")} heads=${[t("events.type"), t("events.accepted"), t("dead.outcome")]}
-          rows=${page.data.map((/** @type {any} */ delivery) => [
-            html`<a href=${link("events", delivery.event_id)}>${delivery.event_type}</a>`,
-            html`<${Time} at=${delivery.accepted_at} />`,
-            delivery.last_outcome ?? "–",
-          ])} />`}<//>`;
+/** @param {{ path: string, status: string, outcome: string | null }} props no outcome stands for deliveries without an attempt */
+function Deliveries({ path, status, outcome }) {
+  const [cursor, setCursor] = useState(/** @type {string | null} */ (null));
+  const load = useLoad(query(path, { status, outcome, cursor }));
+  // The API cannot be asked for those without an attempt alone.
+  const rowsOf = (/** @type {any[]} */ deliveries) => deliveries.filter(({ last_outcome }) => last_outcome === outcome).map((delivery) => [
+    html`<a href=${link("events", delivery.event_id)}>${delivery.event_type}</a>`,
+    html`<${Time} at=${delivery.accepted_at} />`,
+    delivery.last_outcome ?? "–",
+  ]);
+  return html`<${Loaded} load=${load}>${(/** @type {any} */ page) => {
+    const rows = rowsOf(page.data);
+    const heads = [t("events.type"), t("events.accepted"), t("dead.outcome")];
+    return html`${rows.length === 0
+        ? html`<${Empty}>${t(page.next_cursor ? "deliveries.further" : "dead.none")}<//>`
+        : html`<${Table} label=${t(`${status}.title`)} heads=${heads} rows=${rows} />`}
+      <${Pages} next=${page.next_cursor} first=${!cursor} byAge=${status !== "pending"} onNext=${setCursor} onFirst=${() => setCursor(null)} />`;
+  }}<//>`;
 }

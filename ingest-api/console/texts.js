@@ -14,6 +14,8 @@ const TEXTS = {
     "Der Browser lässt diese Seite nicht kopieren. Der Text ist hier ausgewählt: Kopiere ihn selbst.",
   ],
   pages: ["Pages", "Seiten"],
+  "page.first": ["First page", "Erste Seite"],
+  "page.next": ["Next page", "Nächste Seite"],
   "page.missing": ["Not found", "Nicht gefunden"],
   newest: ["Newest", "Neueste"],
   older: ["Older", "Ältere"],
@@ -418,6 +420,7 @@ const TEXTS = {
 
   "dead.title": ["Dead deliveries", "Aufgegebene Zustellungen"],
   "dead.none": ["None.", "Keine."],
+  "deliveries.further": ["None on this page. There may be some on the next.", "Keine auf dieser Seite. Auf der nächsten sind vielleicht welche."],
   "dead.calm": ["No endpoint has dead deliveries.", "Kein Endpunkt hat aufgegebene Zustellungen."],
   "dead.causes": ["Deliveries and cause", "Zustellungen und Ursache"],
   "dead.untried": ["without an attempt", "ohne Versuch"],

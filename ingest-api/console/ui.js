@@ -190,10 +190,14 @@ export function Table({ label, heads, rows, keys }) {
   </table></div>`;
 }
 
-/** @param {{ next: string | null, first: boolean, onNext: (cursor: string) => void, onFirst: () => void }} props */
-export function Pages({ next, first, onNext, onFirst }) {
+/**
+ * The ways to other pages of a list; nothing where there are none.
+ * @param {{ next: string | null, first: boolean, onNext: (cursor: string) => void, onFirst: () => void, byAge?: boolean }} props
+ */
+export function Pages({ next, first, onNext, onFirst, byAge = true }) {
+  if (first && !next) return null;
   return html`<nav class="buttons" aria-label=${t("pages")}>
-    ${!first && html`<button type="button" onClick=${onFirst}>${t("newest")}</button>`}
-    ${next && html`<button type="button" onClick=${() => onNext(next)}>${t("older")}</button>`}
+    ${!first && html`<button type="button" onClick=${onFirst}>${t(byAge ? "newest" : "page.first")}</button>`}
+    ${next && html`<button type="button" onClick=${() => onNext(next)}>${t(byAge ? "older" : "page.next")}</button>`}
   </nav>`;
 }

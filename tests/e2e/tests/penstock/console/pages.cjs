@@ -2,16 +2,17 @@
 
 const { check, hands, main, open } = require("./common.cjs");
 
-const [url, key, adminToken] = process.argv.slice(2);
+const [url, key, adminToken, endpoint] = process.argv.slice(2);
 
 const isFor = (path) => (request) => new URL(request.url()).pathname === path;
 
-/** Answers in the server's place, and returns when the page has asked. */
+/** Answers in the server's place, and returns when the page has asked. The body may depend on the address. */
 const answer = async (page, path, status, body, headers = {}) => {
   const asked = [];
   await page.route(({ pathname }) => pathname === path, (route) => {
     asked.push(Date.now());
-    return route.fulfill({ status, headers, contentType: "application/json", body: JSON.stringify(body) });
+    const text = JSON.stringify(typeof body === "function" ? body(new URL(route.request().url())) : body);
+    return route.fulfill({ status, headers, contentType: "application/json", body: text });
   });
   return asked;
 };
@@ -71,7 +72,7 @@ main(async () => {
   await page.waitForRequest(isFor(path));
   check(Date.now() - refused >= 4_900, "the next request comes sooner than the answer says");
   await page.unrouteAll({ behavior: "wait" });
-  await page.getByText("No endpoints yet").waitFor();
+  await page.getByRole("link", { name: "fetched, not sent" }).waitFor();
 
   // An event of which no more is to come.
   const settled = await context.newPage();
@@ -86,6 +87,25 @@ main(async () => {
   await again;
   check(asked.length === before + 1, `${asked.length - before} requests in 40 s`);
   await settled.close();
+
+  // Deliveries without an attempt, which the API lists among others, page by page.
+  const its = `${path}/${endpoint}/deliveries`;
+  const of = (event_type, last_outcome) => ({ event_id: nobody, event_type, accepted_at: new Date().toISOString(), last_outcome });
+  await answer(page, `${its}/summary`, 200, {
+    pending: { total: 2, capped: false, outcomes: [{ outcome: null, count: 1 }] },
+    dead: { total: 0, capped: false, outcomes: [] },
+  });
+  await answer(page, its, 200, ({ searchParams }) =>
+    searchParams.has("cursor") ? { data: [of("new", null)], next_cursor: null } : { data: [of("old", "timeout")], next_cursor: "more" },
+  );
+  await goTo(`/endpoints/${endpoint}`);
+  await page.getByRole("button", { name: "Show", exact: true }).click();
+  const dialog = page.getByRole("dialog", { name: "Waiting deliveries: No attempt yet" });
+  await dialog.getByText("None on this page").waitFor();
+  await dialog.getByRole("button", { name: "Next page" }).click();
+  await dialog.getByRole("link", { name: "new", exact: true }).click();
+  await isAt(`Event ${nobody}`);
+  await page.unrouteAll({ behavior: "wait" });
 
   // An event that comes while another one's link has the focus.
   const [one, two] = ["1", "2"].map((digit) => ({ ...delivered(nobody.replace("4", digit)), type: `type.${digit}` }));

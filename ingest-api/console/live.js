@@ -53,10 +53,11 @@ function Lines({ path, paused }) {
     const line = { name, data, at: new Date().toISOString(), key: (lines += 1) };
     setTold((/** @type {any[]} */ old) => [line, ...old].slice(0, LINES));
   };
-  const problem = useStream(paused ? null : path, hear, true);
+  const last = useStream(paused ? null : path, hear, true);
+  const problem = paused ? null : last;
   return html`${problem && html`<${Failure} problem=${problem} />`}
-    <p class="quiet" role="status">${paused ? t("live.paused") : t("live.on")}</p>
-    ${told.length === 0 && html`<${Empty}>${t("live.empty")}<//>`}
+    <p class="quiet" role="status">${paused ? t("live.paused") : !problem && t("live.on")}</p>
+    ${told.length === 0 && !problem && html`<${Empty}>${t("live.empty")}<//>`}
     <ol class="tail" aria-label=${t("nav.live")}>${told.map((line) => html`<${Line} key=${line.key} line=${line} />`)}</ol>`;
 }
 

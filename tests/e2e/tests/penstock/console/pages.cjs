@@ -88,6 +88,12 @@ main(async () => {
   check(asked.length === before + 1, `${asked.length - before} requests in 40 s`);
   await settled.close();
 
+  const tail = await answer(page, "/v1/tail", 503, {}, { "retry-after": "60" });
+  await menu("Live");
+  await page.getByText("A part of the system is not available").waitFor();
+  check(tail.length === 1 && (await page.getByText("Listening").count()) === 0, "it listens to nothing");
+  await page.unrouteAll({ behavior: "wait" });
+
   // Deliveries without an attempt, which the API lists among others, page by page.
   const its = `${path}/${endpoint}/deliveries`;
   const of = (event_type, last_outcome) => ({ event_id: nobody, event_type, accepted_at: new Date().toISOString(), last_outcome });

@@ -78,6 +78,13 @@ main(async () => {
   await whole.getByRole("button", { name: "New endpoint" }).click();
   await look("portal endpoint form");
   await whole.getByRole("button", { name: "Cancel" }).click();
+  await whole.getByRole("link", { name: "https://acme.example/hook" }).click();
+  await whole.getByRole("button", { name: "Edit", exact: true }).click();
+  const dialog = whole.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Try the filter on recent events" }).click();
+  await dialog.getByRole("cell", { name: "acme.event" }).waitFor();
+  check((await dialog.getByRole("link").count()) === 0, "a link opens a page that has no token");
+  await whole.keyboard.press("Escape");
   await page.bringToFront();
 
   // In a browser whose clock is wrong, and after the server could not be reached, without the token in the address.

@@ -76,8 +76,8 @@ function Groups({ endpoints, onChange }) {
       ${there.length > 0 && html`<${Dangerous} label=${t("dead.recover", { count: number(there.length) })} title=${t("recover.title")}
         lost=${t("dead.recover.lost")} onConfirm=${recover} />`}
     </div>`}
-    ${done.map(({ id, problem }) =>
+    <div role="status">${done.map(({ id, problem }) =>
       problem
         ? html`<p><a href=${link("endpoints", id)}>${id}</a></p><${Failure} problem=${problem} />`
-        : html`<p role="status">${t("dead.started")} <a href=${link("endpoints", id)}>${id}</a></p>`)}`;
+        : html`<p>${t("dead.started")} <a href=${link("endpoints", id)}>${id}</a></p>`)}</div>`;
 }

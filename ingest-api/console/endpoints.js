@@ -167,7 +167,7 @@ function Buttons({ endpoint, etag, reload }) {
       <${Dangerous} label=${t("endpoint.delete")} title=${t("endpoint.delete")} lost=${t("endpoint.delete.lost", { count: pending })}
         onConfirm=${remove} />
     </div>
-    ${tested && html`<p role="status">${t("endpoint.test.sent")} <a href=${link("events", tested)}>${tested}</a></p>`}
+    <div role="status">${tested && html`<p>${t("endpoint.test.sent")} <a href=${link("events", tested)}>${tested}</a></p>`}</div>
     ${secret && html`<${Secret} label=${t("endpoint.secret")} text=${secret} onClose=${() => setSecret(null)} />`}
     ${edits && html`<${Dialog} title=${t("endpoint.edit")} onClose=${() => setEdits(false)}>
       <${EndpointForm} endpoint=${endpoint} etag=${etag} onCancel=${() => setEdits(false)} onDone=${() => {

@@ -43,33 +43,49 @@ export function Organizations({ params }) {
       <${Pages} next=${page.next_cursor} first=${!cursor} onNext=${show} onFirst=${() => show(null)} />`}<//>`;
 }
 
-/** @param {string} text */
-const whole = (text) => (text === "" ? null : Number(text));
+/** Fields that are numbers, or not set. */
+const NUMBERS = ["rate_limit_per_minute", "payload_retention_days", "events_per_month"];
+
+/** What stands in the form. @param {any} organization @returns {Record<string, string>} */
+const written = (organization) => ({
+  name: organization?.name ?? "",
+  tier: organization?.tier ?? "free",
+  quota_action: organization?.quota_action ?? "warn",
+  ...Object.fromEntries(NUMBERS.map((name) => [name, String(organization?.[name] ?? "")])),
+});
+
+/** @param {Record<string, string>} typed */
+const fieldsOf = (typed) => ({
+  ...typed,
+  ...Object.fromEntries(NUMBERS.map((name) => [name, typed[name] === "" ? null : Number(typed[name])])),
+});
 
 /** @param {{ organization?: any, onDone: () => void, onCancel?: () => void }} props */
 function OrganizationForm({ organization, onDone, onCancel }) {
-  const [name, setName] = useState(organization?.name ?? "");
-  const [tier, setTier] = useState(organization?.tier ?? "free");
-  const [rate, setRate] = useState(String(organization?.rate_limit_per_minute ?? ""));
-  const [days, setDays] = useState(String(organization?.payload_retention_days ?? ""));
-  const [quota, setQuota] = useState(String(organization?.events_per_month ?? ""));
-  const [action, setAction] = useState(organization?.quota_action ?? "warn");
+  const [typed, setTyped] = useState(() => written(organization));
+  const [isSaved, setSaved] = useState(false);
   const submit = async () => {
-    const body = {
-      name, tier, rate_limit_per_minute: whole(rate), payload_retention_days: whole(days), events_per_month: whole(quota), quota_action: action,
-    };
-    if (organization) await call("PATCH", `${PATH}/${part(organization.id)}`, body);
-    else await call("POST", PATH, body);
+    if (organization) await call("PATCH", `${PATH}/${part(organization.id)}`, fieldsOf(typed));
+    else await call("POST", PATH, fieldsOf(typed));
+    setSaved(true);
     onDone();
   };
-  return html`<${Form} label=${t("save")} onSubmit=${submit} onCancel=${onCancel}>${(/** @type {any[]} */ errors) => html`
-    <${Field} name="name" label=${t("org.name")} required value=${name} onInput=${setName} errors=${errors} />
-    <${Field} name="tier" label=${t("org.tier")} value=${tier} onInput=${setTier} errors=${errors} options=${TIERS.map((each) => [each, each])} />
-    <${Field} name="rate_limit_per_minute" label=${t("org.rate")} type="number" value=${rate} onInput=${setRate} errors=${errors} />
-    <${Field} name="payload_retention_days" label=${t("org.retention")} type="number" value=${days} onInput=${setDays} errors=${errors} />
-    <${Field} name="events_per_month" label=${t("quota.events")} type="number" value=${quota} onInput=${setQuota} errors=${errors} />
-    <${Field} name="quota_action" label=${t("quota.action")} value=${action} onInput=${setAction} errors=${errors}
-      options=${["warn", "refuse"].map((each) => [each, t(`quota.action.${each}`)])} />`}<//>`;
+  const type = (/** @type {Record<string, string>} */ change) => {
+    setSaved(false);
+    setTyped((old) => ({ ...old, ...change }));
+  };
+  return html`<${Form} label=${t("save")} onSubmit=${submit} onCancel=${onCancel}>${(/** @type {any[]} */ errors) => {
+    const field = (/** @type {string} */ name, /** @type {string} */ label, more = {}) => html`<${Field} name=${name} label=${label}
+      value=${typed[name]} errors=${errors} onInput=${(/** @type {string} */ value) => type({ [name]: value })} ...${more} />`;
+    return html`
+      ${field("name", t("org.name"), { required: true })}
+      ${field("tier", t("org.tier"), { options: TIERS.map((each) => [each, each]) })}
+      ${field("rate_limit_per_minute", t("org.rate"), { type: "number" })}
+      ${field("payload_retention_days", t("org.retention"), { type: "number" })}
+      ${field("events_per_month", t("quota.events"), { type: "number" })}
+      ${field("quota_action", t("quota.action"), { options: ["warn", "refuse"].map((each) => [each, t(`quota.action.${each}`)]) })}
+      <div role="status">${isSaved && html`<p>${t("saved")}</p>`}</div>`;
+  }}<//>`;
 }
 
 /** What a token that may only read shows. @param {{ organization: any }} props */

@@ -31,7 +31,7 @@ export function Overview({ params }) {
   });
   return html`<${Heading} title=${t("nav.overview")} />
     ${problem && html`<${Failure} problem=${problem} />`}
-    ${missed && html`<p class="failure" role="status">${t("overview.unavailable")}</p>`}
+    <div role="status">${missed && html`<p class="failure">${t("overview.unavailable")}</p>`}</div>
     ${now ? html`<${Figures} now=${now} />` : !problem && html`<${Loading} />`}
     <div class="buttons" role="group" aria-label=${t("overview.period")}>${PERIODS.map(
       (each) => html`<button type="button" aria-pressed=${each === period} onClick=${() => choose(each)}>

@@ -54,5 +54,5 @@ function SettingsForm({ settings }) {
       ${errors.filter(({ field }) => field === "logo").map(({ detail }) => html`<p class="wrong">${detail}</p>`)}</div>
     ${COLORS.map((name) => html`<${Field} name=${name} label=${t(`portal.${name}`)} placeholder="#1f6feb" value=${typed[name] ?? ""}
       onInput=${(/** @type {string} */ color) => set({ [name]: color })} errors=${errors} />`)}
-    ${saved && html`<p role="status">${t("portal.saved")}</p>`}`}<//>`;
+    <div role="status">${saved && html`<p>${t("portal.saved")}</p>`}</div>`}<//>`;
 }

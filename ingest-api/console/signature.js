@@ -76,6 +76,6 @@ export function SignatureCheck({ event, text }) {
     <${Field} label=${t("signature.secret")} type="password" value=${secret} onInput=${changed(setSecret)} placeholder="whsec_…" />
     <${Field} label="webhook-signature" value=${signature} onInput=${changed(setSignature)} placeholder="v1,…" />
     <${Action} kind="main" disabled=${!secret || !signature || !timestamp} onClick=${check}>${t("signature.check")}<//>
-    ${result && html`<p role="status" class=${result === "right" ? "right" : "wrong"}>${t(`signature.${result}`)}</p>`}
+    <div role="status">${result && html`<p class=${result === "right" ? "right" : "wrong"}>${t(`signature.${result}`)}</p>`}</div>
   </details>`;
 }

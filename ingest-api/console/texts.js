@@ -7,6 +7,7 @@ const TEXTS = {
   close: ["Close", "Schließen"],
   cancel: ["Cancel", "Abbrechen"],
   save: ["Save", "Speichern"],
+  saved: ["Saved.", "Gespeichert."],
   copy: ["Copy", "Kopieren"],
   copied: ["Copied", "Kopiert"],
   "copy.refused": [

@@ -174,7 +174,7 @@ function Download({ path, values, name }) {
     save(texts, name);
   };
   return html`<div><${Action} onClick=${download}>${t("usage.csv")}<//>
-    ${isCut && html`<p role="status">${t("usage.csv.cut", { count: number(PAGES * LIMIT) })}</p>`}</div>`;
+    <div role="status">${isCut && html`<p>${t("usage.csv.cut", { count: number(PAGES * LIMIT) })}</p>`}</div></div>`;
 }
 
 /** @param {string[]} texts @param {string} name */

@@ -132,5 +132,9 @@ main(async () => {
   await page.getByRole("link", { name: "test", exact: true }).click();
   await isAt("test");
   await page.getByRole("heading", { name: "Keys", level: 2 }).waitFor();
+  await page.getByLabel("Name", { exact: true }).fill("renamed");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("status").getByText("Saved.").waitFor();
+  await page.getByRole("heading", { name: "renamed", level: 1 }).waitFor();
   await close();
 });

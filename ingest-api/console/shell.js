@@ -1,4 +1,4 @@
-// What stands around every page: the head, the menu and the place for the page.
+// What stands around every page: the head, the menu, the place for the page, and whose times it shows.
 
 import { Problem } from "./api.js";
 import { Dead } from "./dead.js";
@@ -15,7 +15,7 @@ import { PortalSettings } from "./portal-settings.js";
 import { link, useRoute } from "./route.js";
 import { System } from "./system.js";
 import { TenantPage, Tenants } from "./tenants.js";
-import { t } from "./texts.js";
+import { t, zone } from "./texts.js";
 import { Failure } from "./ui.js";
 import { Usage } from "./usage.js";
 
@@ -79,5 +79,6 @@ export function Shell({ title, logo, aside }) {
       )}</nav>
       <span class="aside">${aside}</span>
     </header>
-    <main id="main" tabindex="-1">${pageOf(route)}</main>`;
+    <main id="main" tabindex="-1">${pageOf(route)}</main>
+    <footer class="foot quiet">${t("zone", { zone })}</footer>`;
 }

@@ -20,6 +20,7 @@ const TEXTS = {
   "page.missing": ["Not found", "Nicht gefunden"],
   newest: ["Newest", "Neueste"],
   older: ["Older", "Ältere"],
+  zone: ["Times are those of {zone}, unless they say UTC.", "Zeiten sind die von {zone}, wenn nicht UTC dabeisteht."],
   skip: ["Skip to the content", "Zum Inhalt"],
   yes: ["yes", "ja"],
   no: ["no", "nein"],
@@ -521,6 +522,9 @@ const times = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle
 
 /** @param {number} value */
 export const number = (value) => numbers.format(value);
+
+/** This browser's zone: `Europe/Berlin`. */
+export const zone = times.resolvedOptions().timeZone;
 
 /** A time in this browser's zone. @param {string} at */
 export const when = (at) => times.format(new Date(at));

@@ -26,7 +26,7 @@ const delivered = (id) => {
 };
 
 main(async () => {
-  const { context, close } = await open();
+  const { context, close } = await open({ timezoneId: "Europe/Berlin" });
   const page = await context.newPage();
   const { menu, signIn } = hands(page);
   const goTo = (hash) => page.evaluate((to) => (location.hash = to), hash);
@@ -42,6 +42,7 @@ main(async () => {
   await signIn(key);
   await page.getByRole("heading", { name: "Overview" }).waitFor();
   check((await page.title()) === "Overview – Penstock", "the first page has no title");
+  await page.getByText("Times are those of Europe/Berlin").waitFor();
   for (const name of ["Events", "Endpoints", "Keys"]) {
     await menu(name);
     await isAt(name);

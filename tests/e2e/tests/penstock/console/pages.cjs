@@ -88,6 +88,7 @@ main(async () => {
   await again;
   check(asked.length === before + 1, `${asked.length - before} requests in 40 s`);
   await settled.close();
+  await page.bringToFront();
 
   const tail = await answer(page, "/v1/tail", 503, {}, { "retry-after": "60" });
   await menu("Live");
@@ -116,11 +117,11 @@ main(async () => {
 
   // An event that comes while another one's link has the focus.
   const [one, two] = ["1", "2"].map((digit) => ({ ...delivered(nobody.replace("4", digit)), type: `type.${digit}` }));
-  await answer(page, "/v1/events", 200, { data: [one], next_cursor: null });
+  let data = [one];
+  await answer(page, "/v1/events", 200, () => ({ data, next_cursor: null }));
   await menu("Events");
   await page.getByRole("link", { name: "type.1" }).focus();
-  await page.unrouteAll({ behavior: "wait" });
-  await answer(page, "/v1/events", 200, { data: [two, one], next_cursor: null });
+  data = [two, one];
   await page.getByRole("link", { name: "type.2" }).waitFor();
   check((await page.locator("a:focus").textContent()) === "type.1", "the focus is on another event");
   await page.unrouteAll({ behavior: "wait" });

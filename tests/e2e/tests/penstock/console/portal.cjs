@@ -68,6 +68,7 @@ main(async () => {
   const { look } = hands(whole);
   await paint(whole, "/portal", url);
   await whole.getByText("Every endpoint takes its deliveries").waitFor();
+  check((await whole.title()) === "Overview – Acme hooks", await whole.title());
   await look("portal");
   await whole.getByRole("link", { name: "Events" }).click();
   await whole.getByRole("link", { name: "acme.event" }).waitFor();

@@ -7,6 +7,9 @@
 //! The first stored delivery of a key is the first one of all only if everything before it in its stream is stored. A worker
 //! may have stored the second frame of a stream while another worker still holds the first, or died with it. So a
 //! delivery also waits until every frame before its own is stored: see [`crate::claim::floors`].
+//!
+//! A delivery that is made again, by a retry, a replay or a recovery, is the first one of its key again, while a later one may
+//! be in flight. It waits for the end of that attempt.
 
 use std::collections::HashMap;
 
@@ -22,6 +25,10 @@ use crate::endpoints::permits::Permits;
 /// One claim looks at twice as many deliveries of an endpoint as it may be sent, and this many more. The rest is left to
 /// the next claim, which comes at once.
 const MORE: i32 = 16;
+
+/// Longer than any attempt takes, in milliseconds. A lease lasts for an endpoint's timeout and the margin, and that timeout may
+/// have been changed since.
+const LONGEST_ATTEMPT_MS: i64 = 60_000;
 
 /// For each endpoint, the due delivery after which the next look goes on. Without an entry it begins with the first.
 #[derive(Debug, Default)]
@@ -46,11 +53,13 @@ struct Due {
     behind: bool,
     /// No delivery can come before it any more.
     stored: bool,
+    /// It was made again, and a later one of its key is in flight, or may just be leased.
+    beside: bool,
 }
 
 impl Due {
     fn is_ready(&self) -> bool {
-        !self.behind && self.stored
+        !self.behind && self.stored && !self.beside
     }
 
     /// What of it is leased, and for how long.
@@ -123,6 +132,11 @@ fn page_length(share: &Share) -> i32 {
     share.turns().saturating_mul(2).saturating_add(MORE)
 }
 
+/// Longer than any lease of the endpoint's deliveries lasts.
+fn flight_ms(share: &Share) -> i64 {
+    share.lease_ms().saturating_add(LONGEST_ATTEMPT_MS)
+}
+
 impl Cursors {
     /// Goes on after `last`, or begins again.
     fn advance(&mut self, id: EndpointId, last: Option<&Due>) {
@@ -164,9 +178,20 @@ async fn look(
                    select from stream_floors f
                    where f.stream = d.stream
                      and (f.stored_through >= d.ordinal >> 10 or f.drained_at >= d.created_at)
-               ) as "stored!"
-        from unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::bigint[])
-            as share (endpoint_id, take, after_at, after_ordinal)
+               ) as "stored!",
+               -- What of its key is in flight was leased before it was made again, or by a claim that had begun by then: such
+               -- a lease is seen within the second.
+               coalesce(d.revived_at > now() - share.flight_ms * interval '1 millisecond', false) and (
+                   d.revived_at > now() - interval '1 second'
+                   or exists (
+                       select from deliveries later
+                       where later.endpoint_id = d.endpoint_id and later.ordering_key = d.ordering_key
+                         and later.status = 'pending' and later.ordinal > d.ordinal
+                         and later.lease_token is not null and later.next_attempt_at > now()
+                   )
+               ) as "beside!"
+        from unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::bigint[], $5::bigint[])
+            as share (endpoint_id, take, after_at, after_ordinal, flight_ms)
         cross join lateral (
             select * from deliveries
             where endpoint_id = share.endpoint_id and status = 'pending' and ordering_key is not null and not parked
@@ -179,6 +204,7 @@ async fn look(
         &shares.values().map(|share| page_length(share)).collect::<Vec<_>>(),
         &shares.keys().map(|id| cursors.after(*id).due_at).collect::<Vec<_>>(),
         &shares.keys().map(|id| cursors.after(*id).ordinal).collect::<Vec<_>>(),
+        &shares.values().map(|share| flight_ms(share)).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await

@@ -62,6 +62,8 @@ pub(super) struct EndpointRow {
     pub ordinal: Option<i64>,
     /// Another delivery of its ordering key comes first.
     pub is_behind: bool,
+    /// A later one of its ordering key is in flight, and leased until then.
+    pub later_until: Option<OffsetDateTime>,
     pub now: OffsetDateTime,
 }
 
@@ -143,6 +145,12 @@ pub(super) async fn endpoints(
                       where earlier.endpoint_id = d.endpoint_id and earlier.ordering_key = d.ordering_key
                         and earlier.status = 'pending' and earlier.ordinal < d.ordinal
                   ) as "is_behind!",
+                  (
+                      select max(later.next_attempt_at) from deliveries later
+                      where later.endpoint_id = d.endpoint_id and later.ordering_key = d.ordering_key
+                        and later.status = 'pending' and later.ordinal > d.ordinal
+                        and later.lease_token is not null and later.next_attempt_at > now()
+                  ) as later_until,
                   now() as "now!"
            from endpoints p
            left join deliveries d on d.endpoint_id = p.id and d.event_id = $2 and d.accepted_at = $3

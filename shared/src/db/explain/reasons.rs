@@ -118,6 +118,7 @@ mod tests {
             stream: None,
             ordinal: None,
             is_behind: false,
+            later_until: None,
             now: AT,
         }
     }

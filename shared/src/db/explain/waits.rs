@@ -37,6 +37,13 @@ pub(super) fn what_for(delivery: &EndpointRow) -> String {
     if delivery.is_behind {
         return "It waits for an earlier event of its ordering key.".to_owned();
     }
+    if let Some(until) = delivery.later_until {
+        return format!(
+            "It was made again while a later event of its ordering key is being sent, and waits for that attempt, until {} \
+             at the latest.",
+            Timestamp(until)
+        );
+    }
     if let Some(until) = delivery.open_until {
         let failures = delivery.consecutive_failures.unwrap_or_default();
         return format!(

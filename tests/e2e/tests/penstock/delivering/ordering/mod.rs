@@ -1,6 +1,7 @@
 //! Events with an ordering key at endpoints that want them in order.
 
 mod following;
+mod again;
 
 use std::collections::BTreeMap;
 

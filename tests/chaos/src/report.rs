@@ -115,7 +115,7 @@ pub(crate) fn summary(answers: &[Answered]) -> String {
 
 fn kind(answer: &Answered) -> String {
     match &answer.outcome {
-        e2e::Outcome::Accepted(..) => "202".to_owned(),
+        e2e::Outcome::Accepted(_) => "202".to_owned(),
         e2e::Outcome::Refused { status, .. } => status.to_string(),
         e2e::Outcome::Unanswered(_) => "no answer".to_owned(),
     }

@@ -103,11 +103,10 @@ impl Trial {
     /// The same where something is lost on purpose: what is not delivered is not waited for.
     pub async fn judge(&self, answers: &[Answered]) -> Report {
         let took = self.started.elapsed();
-        let accepted = answers.iter().filter_map(|answer| match &answer.outcome {
-            Outcome::Accepted(id, digest) => Some((*id, digest.clone())),
-            _ => None,
-        });
-        let history = self.world.digested_history(accepted.collect(), &self.sink).await;
+        let history = self
+            .world
+            .digested_history(&self.organization, answers, &self.sink)
+            .await;
         let mut report = Report::new(took, history.judge());
         let Verdict { lost, duplicated, .. } = &report.verdict;
         let told = lost.iter().take(FATES).chain(duplicated.iter().take(FATES));
@@ -154,7 +153,7 @@ pub(crate) fn times_to_accept(answers: &[Answered], moments: &[Instant], produce
 /// Requests that were answered with neither 202 nor 503.
 pub(crate) fn failures(answers: &[Answered]) -> Vec<&Answered> {
     let is_failure = |answer: &&Answered| match &answer.outcome {
-        Outcome::Accepted(..) => false,
+        Outcome::Accepted(_) => false,
         Outcome::Refused { status, .. } => *status != 503,
         Outcome::Unanswered(_) => true,
     };

@@ -28,7 +28,7 @@ async fn a_removed_row_a_changed_byte_and_a_repeated_webhook_are_found() {
     assert!(verdict.is_flawless(), "{verdict:?}");
 
     let mut ids = answers.iter().filter_map(|answer| match answer.outcome {
-        Outcome::Accepted(id, _) => Some(id),
+        Outcome::Accepted(id) => Some(id),
         _ => None,
     });
     let [removed, altered, repeated] = std::array::from_fn(|_| ids.next().expect("20 were accepted"));

@@ -28,8 +28,8 @@ struct Accepted {
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// 202, with the event's id and the digest of its payload.
-    Accepted(EventId, Vec<u8>),
+    /// 202, with the event's id.
+    Accepted(EventId),
     /// Another answer.
     Refused {
         /// Its status.
@@ -50,6 +50,8 @@ pub struct Answered {
     pub took: Duration,
     /// The number of the producer, which is that of its `ingest-api`.
     pub producer: usize,
+    /// The digest of the event's payload.
+    pub digest: Vec<u8>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -57,7 +59,7 @@ pub struct Answered {
 impl Answered {
     /// Whether it was answered 202.
     pub fn is_accepted(&self) -> bool {
-        matches!(self.outcome, Outcome::Accepted(..))
+        matches!(self.outcome, Outcome::Accepted(_))
     }
 }
 
@@ -179,7 +181,7 @@ async fn send(producers: Arc<[Producer]>, number: usize, shared: Arc<Shared>) {
     }
     let outcome = match answer {
         Ok(answer) if answer.status() == StatusCode::ACCEPTED => match answer.json().await {
-            Ok(Accepted { id }) => Outcome::Accepted(id, digest),
+            Ok(Accepted { id }) => Outcome::Accepted(id),
             Err(error) => Outcome::Unanswered(format!("half a 202: {error:?}")),
         },
         Ok(answer) => Outcome::Refused {
@@ -193,6 +195,7 @@ async fn send(producers: Arc<[Producer]>, number: usize, shared: Arc<Shared>) {
         sent,
         took,
         producer,
+        digest,
         outcome,
     });
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use shared::domain::id::EventId;
 use sqlx::PgPool;
 
+use crate::flow::{Answered, Outcome};
 use crate::servers::receiver::Receiver;
 use crate::servers::sink::Sink;
 use crate::servers::webhook::Receipt;
 use crate::wait::{DEADLINE, until_none_left};
 use crate::world::World;
+use crate::world::api::Organization;
 
 /// Everything that happened to the events of one organisation with one endpoint. For a payload its digest may
 /// stand, in all accounts alike.
@@ -18,6 +20,9 @@ use crate::world::World;
 pub struct History {
     /// Each event that was answered 202, with the payload that was sent.
     pub accepted: Vec<(EventId, Vec<u8>)>,
+    /// The payloads of the requests that were answered otherwise or not at all: their events may be stored all the same. None when
+    /// their sender has not kept them.
+    pub unaccepted: Option<BTreeSet<Vec<u8>>>,
     /// Each row of `events`, with its payload.
     pub stored: Vec<(EventId, Vec<u8>)>,
     /// Each row of `deliveries`, with its status.
@@ -45,7 +50,8 @@ pub struct Verdict {
     pub lost: BTreeSet<EventId>,
     /// Stored twice, with two deliveries, or more than one webhook was answered with success.
     pub duplicated: BTreeSet<EventId>,
-    /// Stored or delivered with other bytes than were sent, or two events under one id.
+    /// Stored or delivered with other bytes than were sent, or two events under one id. An event that nobody was told of must have the
+    /// payload of one of the requests without a 202.
     pub altered: BTreeSet<EventId>,
 }
 
@@ -58,7 +64,7 @@ impl Verdict {
 }
 
 impl History {
-    /// Compares the four accounts.
+    /// Compares the accounts.
     pub fn judge(&self) -> Verdict {
         let mut verdict = Verdict::default();
         let mut sent = BTreeMap::new();
@@ -68,18 +74,23 @@ impl History {
             }
         }
         verdict.accepted = sent.len();
+        let is_as_sent = |id: &EventId, data: &Vec<u8>| match (sent.get(id), &self.unaccepted) {
+            (Some(sent), _) => *sent == data,
+            (None, Some(payloads)) => payloads.contains(data),
+            (None, None) => true,
+        };
 
         let mut stored = BTreeMap::<_, usize>::new();
         for (id, data) in &self.stored {
             *stored.entry(*id).or_default() += 1;
-            if sent.get(id).is_some_and(|sent| *sent != data) {
+            if !is_as_sent(id, data) {
                 verdict.altered.insert(*id);
             }
         }
         let mut taken = BTreeMap::<_, usize>::new();
         for receipt in &self.received {
             *taken.entry(receipt.id).or_default() += usize::from(receipt.taken);
-            if sent.get(&receipt.id).is_some_and(|sent| **sent != receipt.data) {
+            if !is_as_sent(&receipt.id, &receipt.data) {
                 verdict.altered.insert(receipt.id);
             }
         }
@@ -146,19 +157,38 @@ impl World {
             stored: read(&self.database, "select id, data from events").await,
             deliveries: read(&self.database, "select event_id, status from deliveries").await,
             received: receiver.webhooks().iter().map(Receipt::from).collect(),
+            ..History::default()
         }
     }
 
-    /// What has happened so far to events that were sent by a [`Flow`](crate::Flow) and received by a [`Sink`]. In
-    /// it stand the payloads' digests.
-    pub async fn digested_history(&self, accepted: Vec<(EventId, Vec<u8>)>, sink: &Sink) -> History {
+    /// What has happened so far to an organisation's events, all of which [`Flow`](crate::Flow)s have sent, at an endpoint
+    /// whose receiver is a [`Sink`]. In it stand the payloads' digests.
+    pub async fn digested_history(
+        &self,
+        organization: &Organization,
+        answers: &[Answered],
+        sink: &Sink,
+    ) -> History {
+        let stored = sqlx::query_as("select id, sha256(data) from events where org_id = $1");
+        let stored = stored.bind(organization.id).fetch_all(&self.database).await;
+        let others = answers.iter().filter(|answer| !answer.is_accepted());
         History {
-            accepted,
-            stored: read(&self.database, "select id, sha256(data) from events").await,
+            accepted: accepted(answers)
+                .map(|(id, answer)| (id, answer.digest.clone()))
+                .collect(),
+            unaccepted: Some(others.map(|answer| answer.digest.clone()).collect()),
+            stored: stored.expect("Postgres runs"),
             deliveries: read(&self.database, "select event_id, status from deliveries").await,
             received: sink.receipts(),
         }
     }
+}
+
+fn accepted(answers: &[Answered]) -> impl Iterator<Item = (EventId, &Answered)> {
+    answers.iter().filter_map(|answer| match answer.outcome {
+        Outcome::Accepted(id) => Some((id, answer)),
+        Outcome::Refused { .. } | Outcome::Unanswered(_) => None,
+    })
 }
 
 async fn read<T>(database: &PgPool, query: &'static str) -> Vec<(EventId, T)>

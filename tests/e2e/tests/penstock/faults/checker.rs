@@ -22,6 +22,7 @@ fn good() -> (History, [EventId; 3]) {
                 taken: true,
             })
             .collect(),
+        ..History::default()
     };
     (history, ids)
 }
@@ -127,4 +128,24 @@ fn a_stored_event_whose_producer_got_no_answer_is_counted() {
         ..Verdict::default()
     };
     assert_eq!(verdict, expected);
+}
+
+#[test]
+fn the_payload_of_an_event_whose_producer_got_no_answer_is_one_that_got_none() {
+    let third = BTreeSet::from([good().1[2]]);
+    let unanswered = |history: &mut History| {
+        let (_, data) = history.accepted.remove(2);
+        history.unaccepted = Some(BTreeSet::from([data]));
+    };
+    assert!(verdict_after(unanswered).altered.is_empty());
+    let stored = verdict_after(|history| {
+        unanswered(history);
+        history.stored[2].1.push(b' ');
+    });
+    assert_eq!(stored.altered, third);
+    let received = verdict_after(|history| {
+        unanswered(history);
+        history.received[2].data.push(b' ');
+    });
+    assert_eq!(received.altered, third);
 }

@@ -36,7 +36,7 @@ pub struct Report {
     pub took: Duration,
     /// The checker's counts.
     pub verdict: Verdict,
-    /// What became of the first events that were lost, and of the first that came twice.
+    /// What became of the first events that were lost, that came twice, and that came out of order.
     pub fates: Vec<String>,
     /// The fault's own figures.
     pub figures: Vec<String>,
@@ -78,9 +78,14 @@ impl Report {
         }
     }
 
-    /// What every fault must leave: each event that was answered 202 is delivered, as it was sent.
+    /// What every fault must leave: each event that was answered 202 is delivered, as it was sent and in the order of its key.
     pub(crate) fn nothing_lost(&mut self) {
-        let Verdict { lost, altered, .. } = &self.verdict;
+        let Verdict {
+            lost,
+            altered,
+            misordered,
+            ..
+        } = &self.verdict;
         let undelivered = self.verdict.dead + self.verdict.pending;
         if let Some(id) = lost.first() {
             self.broken.push(format!("{} lost, such as {id}", lost.len()));
@@ -88,6 +93,10 @@ impl Report {
         if let Some(id) = altered.first() {
             self.broken
                 .push(format!("{} altered, such as {id}", altered.len()));
+        }
+        if let Some(id) = misordered.first() {
+            self.broken
+                .push(format!("{} out of order, such as {id}", misordered.len()));
         }
         if undelivered > 0 {
             self.broken.push(format!("{undelivered} were not delivered"));

@@ -13,7 +13,7 @@ use crate::stage::Stage;
 /// How long workers may come no further after the last event, before everything that was accepted is delivered.
 pub(crate) const SETTLE: Duration = Duration::from_secs(120);
 
-/// How many fates of lost events are told, and of those that came twice.
+/// How many fates are told of lost events, of those that came twice, and of those that came out of order.
 const FATES: usize = 10;
 
 /// Deliveries to the endpoint that one worker sends at once.
@@ -26,6 +26,8 @@ pub struct Trial {
     pub(crate) organization: Organization,
     /// The receiver.
     pub sink: Sink,
+    /// Some of the events have ordering keys.
+    has_keys: bool,
     started: Instant,
 }
 
@@ -34,7 +36,7 @@ const TIMEOUT_MS: u32 = 5_000;
 
 /// The endpoint that a trial's events go to.
 fn endpoint(timeout_ms: u32) -> Value {
-    json!({"max_in_flight": IN_FLIGHT, "timeout_ms": timeout_ms})
+    json!({"max_in_flight": IN_FLIGHT, "timeout_ms": timeout_ms, "ordered": true})
 }
 
 impl Trial {
@@ -61,7 +63,17 @@ impl Trial {
             world,
             organization,
             sink,
+            has_keys: false,
             started: Instant::now(),
+        }
+    }
+
+    /// The same with ordering keys on some of the events, whose order is judged too.
+    #[must_use]
+    pub fn with_keys(self) -> Self {
+        Self {
+            has_keys: true,
+            ..self
         }
     }
 
@@ -83,7 +95,12 @@ impl Trial {
     pub(crate) async fn flow_of(&self, rate: u32) -> Flow {
         let replicas = self.replicas();
         let producers = (0..replicas).map(|index| self.world.producer_at(&self.organization, index));
-        let flow = Flow::start(producers.collect(), rate);
+        let start = if self.has_keys {
+            Flow::start_with_keys
+        } else {
+            Flow::start
+        };
+        let flow = start(producers.collect(), rate);
         flow.is_accepted_by(replicas).await;
         flow
     }
@@ -108,10 +125,20 @@ impl Trial {
             .digested_history(&self.organization, answers, &self.sink)
             .await;
         let mut report = Report::new(took, history.judge());
-        let Verdict { lost, duplicated, .. } = &report.verdict;
-        let told = lost.iter().take(FATES).chain(duplicated.iter().take(FATES));
+        let Verdict {
+            lost,
+            duplicated,
+            misordered,
+            ..
+        } = &report.verdict;
+        let told = [lost, duplicated, misordered]
+            .into_iter()
+            .flat_map(|ids| ids.iter().take(FATES));
         report.fates = told.map(|id| format!("{id}: {}", self.world.fate(*id))).collect();
         report.note(summary(answers));
+        if self.has_keys {
+            report.note(format!("{} with ordering keys", history.ordered.len()));
+        }
         let complaints = self.sink.complaints();
         if let Some(complaint) = complaints.first() {
             let count = complaints.len();

@@ -20,6 +20,13 @@ use crate::world::api::{Event, Producer};
 /// Bytes of each event's `data`.
 const DATA_BYTES: usize = 1_024;
 
+/// One event in so many has an ordering key, in a flow with keys. The events of a key go to two producers in turn: both numbers
+/// are odd.
+const KEYED_ONE_IN: usize = 5;
+
+/// Different ordering keys.
+const KEYS: usize = 15;
+
 #[derive(Deserialize)]
 struct Accepted {
     id: EventId,
@@ -52,6 +59,8 @@ pub struct Answered {
     pub producer: usize,
     /// The digest of the event's payload.
     pub digest: Vec<u8>,
+    /// The event's ordering key.
+    pub ordering_key: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -82,11 +91,23 @@ impl Flow {
     ///
     /// # Panics
     /// Without a producer.
-    #[expect(clippy::disallowed_methods, reason = "a test has no tasks of a service")]
     pub fn start(producers: Vec<Producer>, per_second: u32) -> Self {
+        Self::start_with(producers, per_second, event)
+    }
+
+    /// The same, and some of the events have ordering keys.
+    ///
+    /// # Panics
+    /// Without a producer.
+    pub fn start_with_keys(producers: Vec<Producer>, per_second: u32) -> Self {
+        Self::start_with(producers, per_second, event_with_key)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test has no tasks of a service")]
+    fn start_with(producers: Vec<Producer>, per_second: u32, event: fn(usize) -> Event) -> Self {
         assert!(!producers.is_empty(), "events are sent somewhere");
         let shared = Arc::<Shared>::default();
-        let task = tokio::spawn(send_all(producers.into(), per_second, shared.clone()));
+        let task = tokio::spawn(send_all(producers.into(), per_second, event, shared.clone()));
         Self { shared, task }
     }
 
@@ -147,7 +168,12 @@ impl Shared {
     }
 }
 
-async fn send_all(producers: Arc<[Producer]>, per_second: u32, shared: Arc<Shared>) {
+async fn send_all(
+    producers: Arc<[Producer]>,
+    per_second: u32,
+    event: fn(usize) -> Event,
+    shared: Arc<Shared>,
+) {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / per_second);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut requests = JoinSet::new();
@@ -156,7 +182,7 @@ async fn send_all(producers: Arc<[Producer]>, per_second: u32, shared: Arc<Share
         if shared.stop.load(Ordering::Relaxed) {
             break;
         }
-        requests.spawn(send(producers.clone(), number, shared.clone()));
+        requests.spawn(send(producers.clone(), number, event(number), shared.clone()));
         while let Some(ended) = requests.try_join_next() {
             ended.expect("requests do not panic");
         }
@@ -166,8 +192,7 @@ async fn send_all(producers: Arc<[Producer]>, per_second: u32, shared: Arc<Share
     }
 }
 
-async fn send(producers: Arc<[Producer]>, number: usize, shared: Arc<Shared>) {
-    let event = event(number);
+async fn send(producers: Arc<[Producer]>, number: usize, event: Event, shared: Arc<Shared>) {
     let digest = Sha256::digest(&event.data).to_vec();
     let sent = Instant::now();
     let mut producer = number % producers.len();
@@ -196,6 +221,7 @@ async fn send(producers: Arc<[Producer]>, number: usize, shared: Arc<Shared>) {
         took,
         producer,
         digest,
+        ordering_key: event.ordering_key,
         outcome,
     });
 }
@@ -207,4 +233,11 @@ fn event(number: usize) -> Event {
     let length = DATA_BYTES - head.len() - 2;
     let noise: String = noise.chars().cycle().take(length).collect();
     Event::new("flow.sent", head + &noise + "\"}")
+}
+
+/// The same, with an ordering key if it is the turn of this number.
+fn event_with_key(number: usize) -> Event {
+    let is_keyed = number.is_multiple_of(KEYED_ONE_IN);
+    let key = is_keyed.then(|| format!("key-{}", number / KEYED_ONE_IN % KEYS));
+    event(number).with_ordering_key(key)
 }

@@ -1,7 +1,7 @@
 //! Judging a whole run: what producers were told, what the tables hold and what the receiver got must agree.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::domain::id::EventId;
 use sqlx::PgPool;
@@ -14,6 +14,9 @@ use crate::wait::{DEADLINE, until_none_left};
 use crate::world::World;
 use crate::world::api::Organization;
 
+/// The place of an arrival among all arrivals, by event.
+type Places = BTreeMap<EventId, usize>;
+
 /// Everything that happened to the events of one organisation with one endpoint. For a payload its digest may
 /// stand, in all accounts alike.
 #[derive(Clone, Debug, Default)]
@@ -23,12 +26,39 @@ pub struct History {
     /// The payloads of the requests that were answered otherwise or not at all: their events may be stored all the same. None when
     /// their sender has not kept them.
     pub unaccepted: Option<BTreeSet<Vec<u8>>>,
+    /// Those of the accepted events that have an ordering key, at an ordered endpoint.
+    pub ordered: Vec<Ordered>,
     /// Each row of `events`, with its payload.
     pub stored: Vec<(EventId, Vec<u8>)>,
     /// Each row of `deliveries`, with its status.
     pub deliveries: Vec<(EventId, String)>,
     /// Each webhook that arrived.
     pub received: Vec<Receipt>,
+}
+
+/// An accepted event with an ordering key.
+#[derive(Clone, Debug)]
+pub struct Ordered {
+    /// The event.
+    pub id: EventId,
+    /// Its key.
+    pub key: String,
+    /// When its request was sent.
+    pub sent: Instant,
+    /// When its 202 came.
+    pub answered: Instant,
+}
+
+impl Ordered {
+    /// Whether it has arrived before an event that certainly comes before it in the stream had been taken. It may be repeated at any
+    /// time: only its first arrival counts, and the first one of the other that was answered with success.
+    fn is_early(&self, of_key: &[&Self], first: &Places, taken: &Places) -> bool {
+        let Some(arrived) = first.get(&self.id) else {
+            return false;
+        };
+        let mut before = of_key.iter().filter(|other| other.answered <= self.sent);
+        before.any(|other| taken.get(&other.id).is_none_or(|place| place > arrived))
+    }
 }
 
 /// What became of the accepted events.
@@ -53,12 +83,14 @@ pub struct Verdict {
     /// Stored or delivered with other bytes than were sent, or two events under one id. An event that nobody was told of must have the
     /// payload of one of the requests without a 202.
     pub altered: BTreeSet<EventId>,
+    /// Arrived before an event of the same ordering key was taken whose 202 had come when they were sent.
+    pub misordered: BTreeSet<EventId>,
 }
 
 impl Verdict {
-    /// Every accepted event was delivered, once, and as it was sent.
+    /// Every accepted event was delivered, once, as it was sent, and in order.
     pub fn is_flawless(&self) -> bool {
-        let faults = [&self.lost, &self.duplicated, &self.altered];
+        let faults = [&self.lost, &self.duplicated, &self.altered, &self.misordered];
         self.delivered == self.accepted && faults.iter().all(|ids| ids.is_empty())
     }
 }
@@ -66,7 +98,10 @@ impl Verdict {
 impl History {
     /// Compares the accounts.
     pub fn judge(&self) -> Verdict {
-        let mut verdict = Verdict::default();
+        let mut verdict = Verdict {
+            misordered: self.misordered(),
+            ..Verdict::default()
+        };
         let mut sent = BTreeMap::new();
         for (id, data) in &self.accepted {
             if sent.insert(*id, data).is_some_and(|other| other != data) {
@@ -129,6 +164,26 @@ impl History {
         }
         verdict
     }
+
+    fn misordered(&self) -> BTreeSet<EventId> {
+        let (mut first, mut taken) = (Places::new(), Places::new());
+        for (place, receipt) in self.received.iter().enumerate() {
+            first.entry(receipt.id).or_insert(place);
+            if receipt.taken {
+                taken.entry(receipt.id).or_insert(place);
+            }
+        }
+        let mut keys = BTreeMap::<_, Vec<_>>::new();
+        for event in &self.ordered {
+            keys.entry(&event.key).or_default().push(event);
+        }
+        let all = keys
+            .values()
+            .flat_map(|of_key| of_key.iter().map(move |event| (event, of_key)));
+        all.filter(|(event, of_key)| event.is_early(of_key, &first, &taken))
+            .map(|(event, _)| event.id)
+            .collect()
+    }
 }
 
 impl World {
@@ -161,7 +216,7 @@ impl World {
         }
     }
 
-    /// What has happened so far to an organisation's events, all of which [`Flow`](crate::Flow)s have sent, at an endpoint
+    /// What has happened so far to an organisation's events, all of which [`Flow`](crate::Flow)s have sent, at an ordered endpoint
     /// whose receiver is a [`Sink`]. In it stand the payloads' digests.
     pub async fn digested_history(
         &self,
@@ -177,6 +232,7 @@ impl World {
                 .map(|(id, answer)| (id, answer.digest.clone()))
                 .collect(),
             unaccepted: Some(others.map(|answer| answer.digest.clone()).collect()),
+            ordered: accepted(answers).filter_map(ordered).collect(),
             stored: stored.expect("Postgres runs"),
             deliveries: read(&self.database, "select event_id, status from deliveries").await,
             received: sink.receipts(),
@@ -188,6 +244,16 @@ fn accepted(answers: &[Answered]) -> impl Iterator<Item = (EventId, &Answered)> 
     answers.iter().filter_map(|answer| match answer.outcome {
         Outcome::Accepted(id) => Some((id, answer)),
         Outcome::Refused { .. } | Outcome::Unanswered(_) => None,
+    })
+}
+
+/// What is known of the place of an accepted event in the order of its key, if it has one.
+fn ordered((id, answer): (EventId, &Answered)) -> Option<Ordered> {
+    Some(Ordered {
+        id,
+        key: answer.ordering_key.clone()?,
+        sent: answer.sent,
+        answered: answer.sent + answer.took,
     })
 }
 

@@ -17,7 +17,7 @@ mod skip;
 pub use clock::{is_time, with_wrong_clock};
 pub use contract::Client;
 pub use flow::{Answered, Flow, Outcome};
-pub use history::{History, Verdict};
+pub use history::{History, Ordered, Verdict};
 pub use hostile::{hostile_filter, hostile_payload};
 pub use load::{Load, Sent};
 pub use penstock_local::{Namespace, NatsOptions, NatsSync, Process, Replica, Shutdown, Signal, Stack};

@@ -24,7 +24,8 @@ pub(crate) async fn run(stage: &Stage) -> Tried {
     let setup = stage.setup().replicas(1, 1);
     // Each death holds deliveries back for as long as an attempt may take, and a little longer.
     let timeout_ms = stage.pick(5_000, 1_000);
-    let mut trial = Trial::start_with(setup, manners, timeout_ms).await;
+    let trial = Trial::start_with(setup, manners, timeout_ms).await;
+    let mut trial = trial.with_keys();
     let mut answers = Vec::new();
     let (mut deaths, passes) = (0, stage.pick(PASSES, &PASSES[..1]));
     for point in Point::value_variants() {

@@ -27,7 +27,8 @@ const WEDGED: &str = "NATS answers and stores nothing";
 
 /// SIGKILL 20 times in 60 s; it is started again at once.
 pub(crate) async fn kill(stage: &Stage) -> Tried {
-    let mut trial = Trial::start(stage.setup(), Manners::default()).await;
+    let trial = Trial::start(stage.setup(), Manners::default()).await;
+    let mut trial = trial.with_keys();
     let flow = trial.flow(stage).await;
     let mut moments = Moments::every(Duration::from_secs(3));
     let mut kills = Vec::new();
@@ -49,7 +50,8 @@ pub(crate) async fn kill(stage: &Stage) -> Tried {
 
 /// SIGSTOP for 10 s.
 pub(crate) async fn freeze(stage: &Stage) -> Tried {
-    let mut trial = Trial::start(stage.setup(), Manners::default()).await;
+    let trial = Trial::start(stage.setup(), Manners::default()).await;
+    let mut trial = trial.with_keys();
     let flow = trial.flow(stage).await;
     let frozen = Instant::now();
     trial.stack_mut().nats_mut().signal(Signal::SIGSTOP)?;

@@ -27,7 +27,8 @@ const DRAINED: Duration = Duration::from_secs(30);
 
 /// `pg_ctl stop -m immediate` 10 times in 60 s, for two seconds each.
 pub(crate) async fn crash(stage: &Stage) -> Tried {
-    let mut trial = Trial::start(stage.setup(), Manners::default()).await;
+    let trial = Trial::start(stage.setup(), Manners::default()).await;
+    let mut trial = trial.with_keys();
     let flow = trial.flow(stage).await;
     let mut moments = Moments::every(Duration::from_secs(6));
     for _ in 0..stage.pick(10, 2) {

@@ -15,7 +15,8 @@ const DELAY: Duration = Duration::from_millis(20);
 
 /// SIGKILL of one ingest-api after the other, 20 times in 60 s.
 pub(crate) async fn kill_ingest(stage: &Stage) -> Tried {
-    let mut trial = Trial::start(stage.setup(), Manners::default()).await;
+    let trial = Trial::start(stage.setup(), Manners::default()).await;
+    let mut trial = trial.with_keys();
     let flow = trial.flow(stage).await;
     let mut moments = Moments::every(Duration::from_secs(3));
     for number in 0..stage.pick(20, 3) {
@@ -35,7 +36,7 @@ pub(crate) async fn kill_workers(stage: &Stage) -> Tried {
         delay: DELAY,
         ..Manners::default()
     };
-    let mut trial = Trial::start(stage.setup(), manners).await;
+    let mut trial = Trial::start(stage.setup(), manners).await.with_keys();
     let flow = trial.flow(stage).await;
     let kills = stage.pick(20, 3);
     let mut moments = Moments::every(Duration::from_secs(3));
@@ -57,7 +58,7 @@ pub(crate) async fn kill_workers(stage: &Stage) -> Tried {
 pub(crate) async fn restart_all(stage: &Stage) -> Tried {
     // As shipped. NATS and Postgres are away one after the other, and no worker may lose its frames meanwhile.
     let setup = stage.setup().worker_env("INTAKE_ACK_WAIT", "10s");
-    let mut trial = Trial::start(setup, Manners::default()).await;
+    let mut trial = Trial::start(setup, Manners::default()).await.with_keys();
     let flow = trial.flow(stage).await;
     let rounds = stage.pick(3, 1);
     for _ in 0..rounds {

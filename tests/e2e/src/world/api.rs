@@ -41,6 +41,8 @@ pub struct Event {
     pub idempotency_key: Option<String>,
     /// Whose event it is.
     pub tenant: Option<String>,
+    /// What keeps it behind earlier events with the same one, at ordered endpoints.
+    pub ordering_key: Option<String>,
 }
 
 impl Event {
@@ -51,6 +53,7 @@ impl Event {
             data: data.into(),
             idempotency_key: None,
             tenant: None,
+            ordering_key: None,
         }
     }
 
@@ -68,6 +71,13 @@ impl Event {
         self
     }
 
+    /// The same with an ordering key, or without one.
+    #[must_use]
+    pub fn with_ordering_key(mut self, key: Option<String>) -> Self {
+        self.ordering_key = key;
+        self
+    }
+
     /// The request's body, with `data` in it byte for byte.
     pub fn body(&self) -> String {
         let field = |name: &str, value: &Option<String>| {
@@ -76,8 +86,9 @@ impl Event {
         };
         let key = field("idempotency_key", &self.idempotency_key);
         let tenant = field("tenant", &self.tenant);
+        let order = field("ordering_key", &self.ordering_key);
         format!(
-            r#"{{"type":{},"data":{}{key}{tenant}}}"#,
+            r#"{{"type":{},"data":{}{key}{tenant}{order}}}"#,
             json!(self.kind),
             self.data
         )

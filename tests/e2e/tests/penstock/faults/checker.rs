@@ -1,8 +1,9 @@
 //! The checker of histories finds what it looks for.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use e2e::{History, Receipt, Verdict};
+use e2e::{History, Ordered, Receipt, Verdict};
 use shared::domain::id::EventId;
 use uuid::Uuid;
 
@@ -148,4 +149,49 @@ fn the_payload_of_an_event_whose_producer_got_no_answer_is_one_that_got_none() {
         history.received[2].data.push(b' ');
     });
     assert_eq!(received.altered, third);
+}
+
+/// The three events have one ordering key. The second and the third were sent beside each other, when the first was accepted.
+fn verdict_of_key(spoil: impl FnOnce(&mut History)) -> Verdict {
+    let (mut history, ids) = good();
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let times = [(0, 1), (2, 4), (3, 5)];
+    let ordered = ids.into_iter().zip(times).map(|(id, (sent, answered))| Ordered {
+        id,
+        key: "k".to_owned(),
+        sent: after(sent),
+        answered: after(answered),
+    });
+    history.ordered = ordered.collect();
+    spoil(&mut history);
+    history.judge()
+}
+
+#[test]
+fn an_event_that_arrives_before_an_earlier_one_of_its_key_was_taken_is_found() {
+    let [_, second, third] = good().1;
+    assert_eq!(verdict_of_key(|_| {}), good_verdict());
+    let swapped = verdict_of_key(|history| history.received.swap(0, 1));
+    assert_eq!(swapped.misordered, BTreeSet::from([second]));
+    assert!(!swapped.is_flawless());
+    let taken_last = verdict_of_key(|history| {
+        let taken = history.received[0].clone();
+        history.received[0].taken = false;
+        history.received.push(taken);
+    });
+    assert_eq!(taken_last.misordered, BTreeSet::from([second, third]));
+    let of_other_key = verdict_of_key(|history| {
+        history.ordered[0].key.clear();
+        history.received.swap(0, 1);
+    });
+    assert_eq!(of_other_key, good_verdict());
+}
+
+#[test]
+fn neither_a_repeat_nor_an_event_that_was_sent_beside_another_is_out_of_order() {
+    let repeated = verdict_of_key(|history| history.received.push(history.received[0].clone()));
+    assert!(repeated.misordered.is_empty());
+    let beside = verdict_of_key(|history| history.received.swap(1, 2));
+    assert_eq!(beside, good_verdict());
 }

@@ -75,7 +75,12 @@ impl Ledger {
         (self.accepted_count.load(Ordering::Relaxed), arrived)
     }
 
-    /// How many arrived more than once.
+    /// Whether it has a place for an event.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.index(number).is_some()
+    }
+
+    /// How often one arrived that had arrived before.
     pub(crate) fn repeated(&self) -> u64 {
         self.repeated.load(Ordering::Relaxed)
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -35,7 +35,7 @@ struct Shared {
     failing: AtomicU64,
     /// Those that have failed.
     failed: Mutex<HashSet<u64>>,
-    ledger: Mutex<Option<Arc<Ledger>>>,
+    ledgers: Mutex<Vec<Arc<Ledger>>>,
 }
 
 impl Sink {
@@ -79,9 +79,9 @@ impl Sink {
         self.shared.failing.store(of_ten, Ordering::Relaxed);
     }
 
-    /// Writes arrivals into this ledger from now on.
+    /// Writes the arrivals of this ledger's events into it. Those of former ones go on being written into theirs.
     pub(crate) fn record_in(&self, ledger: &Arc<Ledger>) {
-        *self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger.clone());
+        self.shared.ledgers().push(ledger.clone());
     }
 }
 
@@ -90,6 +90,18 @@ impl Shared {
     fn fails(&self, number: u64) -> bool {
         let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         number % 10 < self.failing.load(Ordering::Relaxed) && failed().insert(number)
+    }
+
+    /// Writes an arrival into the newest ledger that has a place for it.
+    fn write_down(&self, number: u64) {
+        let ledgers = self.ledgers();
+        if let Some(ledger) = ledgers.iter().rev().find(|ledger| ledger.has(number)) {
+            ledger.arrived(number);
+        }
+    }
+
+    fn ledgers(&self) -> MutexGuard<'_, Vec<Arc<Ledger>>> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,13 +134,8 @@ async fn receive(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> 
                 stream.write_all(FAILURE).await?;
                 continue;
             }
-            let ledger = shared
-                .ledger
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            if let (Some(ledger), Some(number)) = (ledger, arrived) {
-                ledger.arrived(number);
+            if let Some(number) = arrived {
+                shared.write_down(number);
             }
             stream.write_all(ANSWER).await?;
         }
@@ -144,4 +151,24 @@ fn whole_request(bytes: &[u8]) -> Option<usize> {
     let length: usize = std::str::from_utf8(&bytes[at..at + end]).ok()?.parse().ok()?;
     let whole = head + b"\r\n\r\n".len() + length;
     (bytes.len() >= whole).then_some(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::FIRST_NUMBER;
+
+    #[test]
+    fn a_repeat_is_written_into_the_ledger_of_its_event_however_late_it_comes() {
+        let sink = Sink::refusing();
+        let ledgers = [0, 2].map(|offset| Arc::new(Ledger::new(offset, 2)));
+        for ledger in &ledgers {
+            sink.record_in(ledger);
+        }
+        for number in [0, 2, 0, 4] {
+            sink.shared.write_down(FIRST_NUMBER + number);
+        }
+        let written = ledgers.map(|ledger| (ledger.counts().1, ledger.repeated()));
+        assert_eq!(written, [(1, 1), (1, 0)]);
+    }
 }

@@ -202,15 +202,18 @@ impl Site {
             }
             return Ok(());
         }
-        let started = Instant::now();
-        while self.frames().await? > 0 {
-            ensure!(
-                started.elapsed() < PATIENCE,
-                "events are not stored after {PATIENCE:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        until_none("frames are not stored", async || self.frames().await).await
+    }
+
+    /// Waits until every event is stored and no delivery is pending: then no webhook comes any more.
+    pub(crate) async fn until_delivered(&self) -> anyhow::Result<()> {
+        self.settle().await?;
+        until_none("deliveries are pending", async || {
+            let query = sqlx::query_scalar("select count(*) from deliveries where status = 'pending'");
+            let pending: i64 = query.fetch_one(&self.database).await?;
+            Ok(pending.unsigned_abs())
+        })
+        .await
     }
 
     /// Frames that no worker has stored yet.
@@ -248,6 +251,15 @@ impl Site {
         self.database.close().await;
         self.stack.stop().await
     }
+}
+
+async fn until_none(what: &str, left: impl AsyncFn() -> anyhow::Result<u64>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while left().await? > 0 {
+        ensure!(started.elapsed() < PATIENCE, "{what} after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 fn is_ingest(process: &Process) -> bool {

@@ -26,10 +26,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to reconnect.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
-/// How often the connection is looked at, for the readiness.
-const CONNECTION_CHECK: Duration = Duration::from_millis(200);
+/// How often the connection is looked at, for the readiness, while the client tells of no change.
+const CONNECTION_CHECK: Duration = Duration::from_secs(1);
 
-/// How soon whoever waits for a connection looks again: the client tells of one a moment before it is up.
+/// How soon whoever was told of a change looks again: the client tells of one a moment before it has happened.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The readiness condition that [`Nats::watch`] keeps.
@@ -41,6 +41,7 @@ pub struct Nats {
     /// The client; it queues commands while the connection is away.
     pub client: Client,
     connections: Connections,
+    changes: Changes,
 }
 
 /// Tells of new connections. Each means that whatever was in flight may have been lost.
@@ -50,9 +51,7 @@ pub struct Connections(watch::Receiver<u64>);
 impl Connections {
     /// Waits for a connection that was not seen yet. When the client is gone there are none any more, and it waits for ever.
     pub async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        next_of(&mut self.0).await;
     }
 
     /// Marks the last connection as not seen.
@@ -63,6 +62,17 @@ impl Connections {
     /// Marks the last connection as seen.
     pub fn mark_unchanged(&mut self) {
         self.0.mark_unchanged();
+    }
+}
+
+/// Tells when a connection was made or lost.
+#[derive(Clone, Debug)]
+pub struct Changes(watch::Receiver<()>);
+
+impl Changes {
+    /// Waits for a change that was not seen yet. It is told a moment before [`Nats::is_connected`] shows it.
+    pub async fn next(&mut self) {
+        next_of(&mut self.0).await;
     }
 }
 
@@ -81,8 +91,7 @@ impl Nats {
     /// # Errors
     /// When the URL or the credentials cannot be read.
     pub async fn connect(config: &NatsConfig, client_name: &str) -> anyhow::Result<Self> {
-        let (connected, connections) = watch::channel(0);
-        let connections = Connections(connections);
+        let (notes, connections, changes) = Notes::new();
         let servers: Vec<ServerAddr> = config
             .nats_url
             .split(',')
@@ -98,11 +107,15 @@ impl Nats {
             .ping_interval(PING_INTERVAL)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
-                take_note(&connected, &event, log);
+                notes.take(&event, log);
                 std::future::ready(())
             });
         let client = options.connect(servers).await.context("cannot connect to NATS")?;
-        Ok(Self { client, connections })
+        Ok(Self {
+            client,
+            connections,
+            changes,
+        })
     }
 
     /// The JetStream API over this connection.
@@ -145,6 +158,11 @@ impl Nats {
         self.connections.clone()
     }
 
+    /// Tells of the connections that are made and lost from now on.
+    pub fn changes(&self) -> Changes {
+        self.changes.clone()
+    }
+
     /// Waits until the connection is up. `connections` then tells of those that are made later; it may tell of this one too.
     pub async fn until_connected(&self, connections: &mut Connections) {
         until_up(connections, || self.is_connected()).await;
@@ -155,17 +173,16 @@ impl Nats {
     /// # Errors
     /// Never; it returns a result because it runs as a long-lived task.
     pub async fn watch(self, readiness: Readiness, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut connections = self.connections();
-        let mut tick = tokio::time::interval(CONNECTION_CHECK);
+        let (mut changes, mut pause) = (self.changes(), LOOK_AGAIN);
         loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = connections.changed() => {}
-                () = stop.cancelled() => return Ok(()),
-            }
             let is_connected = self.is_connected();
             readiness.set(NATS_CONNECTED, is_connected);
             telemetry::set_dependency(telemetry::NATS, is_connected);
+            tokio::select! {
+                () = changes.next() => pause = LOOK_AGAIN,
+                () = tokio::time::sleep(pause) => pause = CONNECTION_CHECK,
+                () = stop.cancelled() => return Ok(()),
+            }
         }
     }
 }
@@ -184,12 +201,36 @@ fn reconnect_delay(attempts: usize) -> Duration {
         .min(MAX_RECONNECT_DELAY)
 }
 
-/// Notes an event of the client. It must not panic: the client would then report no further connections.
-fn take_note(connected: &watch::Sender<u64>, event: &Event, log: impl FnOnce(&Event)) {
-    if matches!(event, Event::Connected) {
-        connected.send_modify(|count| *count += 1);
+async fn next_of<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
-    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| log(event)));
+}
+
+/// Where the client's events are noted.
+struct Notes {
+    connected: watch::Sender<u64>,
+    changed: watch::Sender<()>,
+}
+
+impl Notes {
+    fn new() -> (Self, Connections, Changes) {
+        let (connected, connections) = watch::channel(0);
+        let (changed, changes) = watch::channel(());
+        let notes = Self { connected, changed };
+        (notes, Connections(connections), Changes(changes))
+    }
+
+    /// Notes an event. It must not panic: the client would then report no further connections.
+    fn take(&self, event: &Event, log: impl FnOnce(&Event)) {
+        if matches!(event, Event::Connected) {
+            self.connected.send_modify(|count| *count += 1);
+        }
+        if matches!(event, Event::Connected | Event::Disconnected) {
+            self.changed.send_replace(());
+        }
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| log(event)));
+    }
 }
 
 fn log(event: &Event) {
@@ -211,30 +252,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_noticed_although_logging_it_panics() {
-        let (connected, connections) = watch::channel(0);
-        let mut connections = Connections(connections);
+    fn a_connection_and_its_loss_are_noticed_although_logging_them_panics() {
+        let (notes, mut connections, mut changes) = Notes::new();
         for _ in 0..2 {
-            take_note(&connected, &Event::Connected, |_| panic!("out of luck"));
+            notes.take(&Event::Connected, |_| panic!("out of luck"));
             assert!(connections.changed().now_or_never().is_some());
+            assert!(changes.next().now_or_never().is_some());
         }
-        take_note(&connected, &Event::Disconnected, |_| {});
+        notes.take(&Event::Disconnected, |_| panic!("out of luck"));
         assert!(connections.changed().now_or_never().is_none());
+        assert!(changes.next().now_or_never().is_some());
+        notes.take(&Event::LameDuckMode, |_| {});
+        assert!(changes.next().now_or_never().is_none());
     }
 
     #[test]
     fn a_client_that_is_gone_makes_no_new_connections() {
-        let (connected, connections) = watch::channel(0);
-        let mut connections = Connections(connections);
-        drop(connected);
+        let (notes, mut connections, mut changes) = Notes::new();
+        drop(notes);
         assert!(connections.changed().now_or_never().is_none());
+        assert!(changes.next().now_or_never().is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_told_of_before_it_is_up_is_not_missed() {
-        let (connected, connections) = watch::channel(0);
-        let (mut connections, looks) = (Connections(connections), Cell::new(0));
-        take_note(&connected, &Event::Connected, |_| {});
+        let (notes, mut connections, _) = Notes::new();
+        let looks = Cell::new(0);
+        notes.take(&Event::Connected, |_| {});
         let waiting = until_up(&mut connections, || {
             looks.set(looks.get() + 1);
             looks.get() > 1

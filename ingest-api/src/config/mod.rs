@@ -219,7 +219,8 @@ pub struct PublishConfig {
 /// How replicas keep to one limit together.
 #[derive(Args, Clone, Debug)]
 pub struct RateLimitConfig {
-    /// How often replicas tell each other what they admitted.
+    /// How often replicas tell each other what they admitted while half of a limit is used up; otherwise they do
+    /// once a second.
     #[arg(long, env, value_name = "RATE_LIMIT_EXCHANGE", default_value = "200ms", value_parser = exchange_interval)]
     pub rate_limit_exchange: Duration,
 }

@@ -1,9 +1,9 @@
 //! How replicas keep to one limit together: they tell each other, over core NATS, what they admitted.
 //!
-//! A replica sends what it admitted since the last time: every exchange interval, sooner when an organisation
-//! used a notable share of its limit, and, as a sign of life, at least once a second even when there is nothing
-//! to tell. From those signs every replica counts the others. It hears its own messages too, which proves that
-//! the connection carries any. Once they fail to return it is cut off: it keeps the count that it had and
+//! A replica sends what it admitted since the last time: once a second, every exchange interval while half of a
+//! limit or more is used up, and sooner when an organisation used a notable share of its limit. A message without
+//! usage is a sign of life. From these signs every replica counts the others. It hears its own messages too, which
+//! proves that the connection carries any. Once they fail to return it is cut off: it keeps the count that it had and
 //! admits its share of every limit. A replica that falls silent while the connection works has died, or stands
 //! on the far side of a split NATS cluster; events can be accepted on one side of such a split only, so its
 //! share is not held back.
@@ -38,6 +38,9 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// The least time between two messages of a replica.
 const PACE: Duration = Duration::from_millis(5);
 
+/// How long after the connection was made or lost the client shows it.
+const SETTLED: Duration = Duration::from_millis(10);
+
 /// Most messages in one welcome: the organisations that are furthest ahead matter most.
 const MAX_WELCOMES: usize = 50;
 
@@ -52,6 +55,7 @@ pub(crate) struct RateExchange {
     limiter: Arc<RateLimiter>,
     tenants: Arc<TenantLimits>,
     nats: Nats,
+    /// The time between two messages while a limit is half used up.
     interval: Duration,
     peers: Peers,
     /// Where it is told how many there are.
@@ -92,7 +96,7 @@ impl RateExchange {
     /// When the subscription ends.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut messages = self.nats.client.subscribe(SUBJECT).await?;
-        let mut connections = self.nats.connections();
+        let mut changes = self.nats.changes();
         let limiter = self.limiter.clone();
         loop {
             tokio::select! {
@@ -101,9 +105,10 @@ impl RateExchange {
                     self.hear(&message.payload).await;
                 }
                 () = limiter.hurried() => self.due = self.due.min(self.sent + PACE),
+                () = limiter.close_to_a_limit() => self.due = self.due.min(self.sent + self.interval),
                 () = tokio::time::sleep_until(self.due) => self.tell().await,
-                // Others must know at once that this one is there.
-                () = connections.changed() => self.tell_now(),
+                // Others must know at once that this one is there, and this one when it is cut off.
+                () = changes.next() => self.tell_at(Instant::now() + SETTLED),
                 () = stop.cancelled() => break,
             }
         }
@@ -111,9 +116,10 @@ impl RateExchange {
         Ok(())
     }
 
-    fn tell_now(&mut self) {
+    /// Gives a sign of life then.
+    fn tell_at(&mut self, due: Instant) {
         self.sent = self.sent.checked_sub(SIGN_OF_LIFE).unwrap_or(self.sent);
-        self.due = Instant::now();
+        self.due = self.due.min(due);
     }
 
     async fn hear(&mut self, payload: &[u8]) {
@@ -133,7 +139,7 @@ impl RateExchange {
         self.recount();
         if is_new && self.peers.knows(from) {
             self.welcome(from).await;
-            self.tell_now();
+            self.tell_at(Instant::now());
         }
     }
 
@@ -148,28 +154,30 @@ impl RateExchange {
 
     /// Sends the usage that the others do not know yet. Without other replicas it is dropped.
     async fn tell(&mut self) {
-        self.due = Instant::now() + self.interval;
+        let now = Instant::now();
         let cluster = self.recount();
         let mut usage = self.limiter.take_untold(MAX_ENTRIES);
         if cluster.replicas == 1 || cluster.cut_off {
             usage.clear();
         }
-        let more = usage.len() == MAX_ENTRIES;
-        if !usage.is_empty() || self.sent.elapsed() >= SIGN_OF_LIFE {
+        let pause = if usage.len() == MAX_ENTRIES {
+            PACE
+        } else {
+            SIGN_OF_LIFE
+        };
+        if !usage.is_empty() || now >= self.sent + SIGN_OF_LIFE {
             self.send(Body::Admitted(usage)).await;
-            self.sent = Instant::now();
+            self.sent = now;
         }
-        if more {
-            self.due = self.sent + PACE;
-        }
-        if Instant::now() >= self.refusals_due {
+        if now >= self.refusals_due {
+            self.refusals_due = now + REFUSALS_INTERVAL;
             self.tell_refusals(cluster).await;
         }
+        self.due = (self.sent + pause).min(self.refusals_due);
     }
 
     /// Sends the refusals that the others do not know yet. Without other replicas they count as told.
-    async fn tell_refusals(&mut self, cluster: Cluster) {
-        self.refusals_due = Instant::now() + REFUSALS_INTERVAL;
+    async fn tell_refusals(&self, cluster: Cluster) {
         let untold = self.tenants.refusals.take_untold(MAX_REFUSALS * MAX_REFUSED);
         if cluster.replicas == 1 || cluster.cut_off {
             return;

@@ -6,12 +6,12 @@
 //! while a changed limit is on its way to them. What is admitted anywhere moves the state everywhere, once; so
 //! over time the replicas admit the limit, and can only run ahead of it by what they admitted since they last
 //! heard of each other. To keep that small in a burst, a replica that has admitted a notable share of a limit
-//! does not wait for the next exchange.
+//! does not wait for the next exchange. While less than half of a limit is used up, it is told of once a second.
 //!
 //! A replica that is cut off from the others admits its share: the limit divided by the number of replicas that
 //! it last knew of.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -29,6 +29,9 @@ const MAX_AHEAD_NANOS: u64 = 2 * WINDOW_NANOS;
 
 /// All replicas together may run ahead by the window divided by this, before they hurry to tell each other.
 const HURRY: u64 = 40;
+
+/// An account with as much of its window used up is close to its limit.
+const CLOSE_NANOS: u64 = WINDOW_NANOS / 2;
 
 /// What a replica knows of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +141,11 @@ impl Account {
         self.arrival = self.arrival.max(now.saturating_add(ahead.min(MAX_AHEAD_NANOS)));
     }
 
+    /// Whether the others do not know all that this replica admitted of a limit that may soon be used up.
+    fn is_close(&self, now: u64) -> bool {
+        self.untold > 0 && self.arrival.saturating_sub(now) >= CLOSE_NANOS
+    }
+
     /// How far it is ahead of `now` by what everyone knows of.
     fn told_ahead(&self, now: u64) -> u64 {
         self.arrival.saturating_sub(self.untold).saturating_sub(now)
@@ -161,6 +169,9 @@ pub struct RateLimiter {
     // Accounts with something untold, each once.
     to_tell: Mutex<Vec<AccountId>>,
     hurry: Notify,
+    // Whether an account has come close to its limit since the others were told.
+    is_close: AtomicBool,
+    close: Notify,
     started: Instant,
 }
 
@@ -178,6 +189,8 @@ impl RateLimiter {
             cluster: AtomicU32::new(Cluster::ALONE.pack()),
             to_tell: Mutex::default(),
             hurry: Notify::new(),
+            is_close: AtomicBool::new(false),
+            close: Notify::new(),
             started: Instant::now(),
         }
     }
@@ -186,9 +199,9 @@ impl RateLimiter {
     pub fn check(&self, id: AccountId, limit: Limit, cost: u64) -> Decision {
         let cluster = self.cluster();
         let mut account = self.accounts.entry(id).or_default();
-        let before = account.untold;
-        let decision = account.check(self.now(), cluster, limit, cost);
-        let after = account.untold;
+        let (before, now) = (account.untold, self.now());
+        let decision = account.check(now, cluster, limit, cost);
+        let (after, is_close) = (account.untold, account.is_close(now));
         drop(account);
         if before == 0 && after > 0 {
             self.to_tell().push(id);
@@ -196,6 +209,10 @@ impl RateLimiter {
         let hurry_at = cluster.hurry_at();
         if before < hurry_at && after >= hurry_at {
             self.hurry.notify_one();
+        }
+        if is_close && !self.is_close.load(Ordering::Relaxed) {
+            self.is_close.store(true, Ordering::Relaxed);
+            self.close.notify_one();
         }
         decision
     }
@@ -215,8 +232,15 @@ impl RateLimiter {
         self.hurry.notified().await;
     }
 
+    /// Waits until something is untold of a limit of which half is used up.
+    pub async fn close_to_a_limit(&self) {
+        self.close.notified().await;
+    }
+
     /// Takes what this replica admitted and has not told, for at most `most` accounts; it counts as told.
     pub fn take_untold(&self, most: usize) -> Vec<Usage> {
+        // Before the usage is taken: what is admitted meanwhile is told the next time.
+        self.is_close.store(false, Ordering::Relaxed);
         let ids: Vec<_> = {
             let mut to_tell = self.to_tell();
             let rest = to_tell.len().saturating_sub(most);

@@ -1,3 +1,4 @@
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -7,11 +8,13 @@ struct Replicas {
     cluster: Cluster,
     limit: Limit,
     accounts: Vec<Account>,
+    exchanged_at: u64,
     exchange_at: u64,
     arriving: Vec<(u64, usize, u64)>,
 }
 
 const EXCHANGE: u64 = 200_000_000;
+const SIGN_OF_LIFE: u64 = 1_000_000_000;
 const PACE: u64 = 5_000_000;
 const LATENCY: u64 = 2_000_000;
 
@@ -24,7 +27,8 @@ impl Replicas {
             },
             limit,
             accounts: vec![Account::default(); replicas as usize],
-            exchange_at: EXCHANGE,
+            exchanged_at: 0,
+            exchange_at: SIGN_OF_LIFE,
             arriving: Vec::new(),
         }
     }
@@ -36,6 +40,9 @@ impl Replicas {
         if account.untold >= self.cluster.hurry_at() {
             self.exchange_at = self.exchange_at.min(now + PACE);
         }
+        if account.is_close(now) {
+            self.exchange_at = self.exchange_at.min(now.max(self.exchanged_at + EXCHANGE));
+        }
         admitted
     }
 
@@ -45,7 +52,8 @@ impl Replicas {
                 let told = std::mem::take(&mut account.untold);
                 self.arriving.push((self.exchange_at + LATENCY, from, told));
             }
-            self.exchange_at += EXCHANGE;
+            self.exchanged_at = self.exchange_at;
+            self.exchange_at += SIGN_OF_LIFE;
         }
         for (at, from, told) in self.arriving.extract_if(.., |(at, ..)| *at <= now) {
             let others = self.accounts.iter_mut().enumerate().filter(|(to, _)| *to != from);
@@ -185,6 +193,29 @@ fn what_is_told_is_told_once_and_in_parts() {
     assert_eq!(last.len(), 1);
     assert_eq!(last[0].nanos, 3_000_000_000);
     assert!(limiter.take_untold(2).is_empty());
+}
+
+#[test]
+fn whoever_tells_the_others_is_woken_once_an_organisation_has_used_up_half_of_its_limit() {
+    let limiter = RateLimiter::new();
+    let is_woken = || limiter.close_to_a_limit().now_or_never().is_some();
+    let (id, limit) = (AccountId::from(OrgId::generate()), Limit::per_minute(10));
+    limiter.check(id, limit, 6);
+    assert!(!is_woken(), "there is nobody to be told");
+    limiter.set_cluster(Cluster {
+        replicas: 2,
+        cut_off: false,
+    });
+    let other = AccountId::from(OrgId::generate());
+    limiter.check(other, limit, 4);
+    assert!(!is_woken());
+    limiter.check(id, limit, 1);
+    limiter.check(id, limit, 1);
+    assert!(is_woken());
+    assert!(!is_woken(), "once is enough");
+    limiter.take_untold(10);
+    limiter.check(id, limit, 1);
+    assert!(is_woken());
 }
 
 #[test]

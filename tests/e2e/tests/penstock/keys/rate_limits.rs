@@ -92,6 +92,27 @@ async fn use_up(world: &World, index: usize, key: &str) -> u32 {
 }
 
 #[tokio::test]
+async fn far_from_every_limit_replicas_tell_each_other_of_usage_once_a_second() {
+    const SECONDS: u64 = 5;
+    let world = setup().replicas(2, 0).start().await;
+    let organization = world
+        .organization_with(&json!({"name": "x", "rate_limit_per_minute": 100_000_000}))
+        .await;
+    until_together(&world, 2).await;
+    let told = async || world.metric(0, "penstock_rate_limit_messages_sent_total").await;
+    let (before, start) = (told().await, Instant::now());
+    while start.elapsed() < Duration::from_secs(SECONDS) {
+        assert_eq!(tried(&world, 0, &organization.key).await, 404);
+    }
+    let (messages, seconds) = (told().await - before, start.elapsed().as_secs());
+    assert!(
+        (SECONDS - 2..=seconds + 2).contains(&messages),
+        "{messages} in {seconds} s"
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn what_is_used_up_on_one_replica_is_used_up_on_the_others_and_after_a_restart() {
     const LIMIT: u32 = 600;
     let mut world = setup().replicas(2, 0).start().await;

@@ -9,10 +9,11 @@
 //! changes that it finds. It need not ask about organisations, whose changes are written and signalled together
 //! ([`KeyChanges::make`]).
 //!
-//! Core NATS delivers at most once, so a replica must know what it has heard. It sends itself a marker a few times a
-//! second. What comes back shows that it has read all signals from before the marker, since its connection was made; and
-//! a look at Postgres shows it the changes of the last seconds ([`crate::keys::hearing`] puts the two together). When a
-//! connection is made anew, Postgres is asked about every key in memory, in batches, because signals may have been missed.
+//! Core NATS delivers at most once, so a replica must know what it has heard. A look at Postgres shows it the changes of
+//! the last seconds. When a look does not come in time, and when the connection is new, it sends itself a marker. What comes
+//! back shows that it has read all signals from before the marker, since its connection was made ([`crate::keys::hearing`]
+//! puts the two together). When a connection is made anew, Postgres is asked about every key in memory, in batches, because
+//! signals may have been missed.
 //!
 //! Signals are not authenticated: the worst that a forged one does is to make a replica ask Postgres again.
 
@@ -48,9 +49,6 @@ const PUBLISH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Pause after Postgres did not answer.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often a replica sends itself a marker.
-const MARKER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often Postgres is asked for changes, and how far back. A change holds a time before its commit, so only half of
 /// that stretch is known for certain. A replica without an answer for that long asks about all its keys.
@@ -166,19 +164,37 @@ impl KeyChanges {
     /// When the subscription ends.
     pub(crate) async fn listen(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
         let mut signals = self.nats.client.subscribe(SUBJECT).await?;
+        let mut connections = self.nats.connections();
         let mut markers = Markers::new();
-        let mut tick = tokio::time::interval(MARKER_INTERVAL);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let pause = self.marker_due(&markers) - Moment::now();
             tokio::select! {
                 heard = self.hear(&mut signals, &mut markers) => heard?,
-                // A marker that is sent without a connection would only come late.
-                _ = tick.tick() => if self.nats.is_connected() {
-                    let marker = markers.next(self.connection(), Moment::now());
-                    self.publish(&Signal::Marker(marker)).await;
-                },
+                () = tokio::time::sleep(pause) => self.send_marker(&mut markers).await,
+                // The next marker may be due now: the pause stands still while the machine sleeps.
+                () = self.cache.hearing().wanted() => {}
+                () = connections.changed() => {}
                 () = stop.cancelled() => return Ok(()),
             }
+        }
+    }
+
+    fn marker_due(&self, markers: &Markers) -> Moment {
+        markers.due(self.connection(), self.cache.hearing().until())
+    }
+
+    /// Sends the next marker, unless it is not due any more.
+    async fn send_marker(&self, markers: &mut Markers) {
+        let now = Moment::now();
+        if now < self.marker_due(markers) {
+            return;
+        }
+        // Without a connection it would only come late.
+        if self.nats.is_connected() {
+            let marker = markers.next(self.connection(), now);
+            self.publish(&Signal::Marker(marker)).await;
+        } else {
+            markers.skip(now);
         }
     }
 

@@ -1,8 +1,9 @@
 //! Up to which moment this replica knows every revocation, and what it may trust.
 //!
-//! There are two ways to hear of a revocation. Over NATS a replica knows what was signalled since its subscription came
-//! into force and before the last marker that it sent itself and got back. In Postgres it looks at the changes of the
-//! last seconds. Each gives a stretch of time of which it knows everything ([`Span`]); stretches that touch are one.
+//! There are two ways to hear of a revocation. In Postgres a replica looks at the changes of the last seconds. Over NATS
+//! it knows what was signalled since its subscription came into force and before the last marker that it sent itself and
+//! got back; it sends one when no look has come in time. Each gives a stretch of time of which it knows everything
+//! ([`Span`]); stretches that touch are one.
 //!
 //! A key that was proven within the stretch may be used until [`FRESH`] after the stretch's end; and for as long after
 //! its proof. So a replica that was frozen trusts nothing as it wakes, whichever of its tasks runs first, and one that
@@ -81,6 +82,7 @@ pub(crate) struct Hearing {
     from: AtomicI64,
     until: AtomicI64,
     moved: Notify,
+    wanted: Notify,
 }
 
 impl Default for Hearing {
@@ -104,6 +106,7 @@ impl Hearing {
             from: AtomicI64::new(0),
             until: AtomicI64::new(0),
             moved: Notify::new(),
+            wanted: Notify::new(),
         }
     }
 
@@ -122,12 +125,22 @@ impl Hearing {
         self.moved.notify_waiters();
     }
 
+    /// Up to when every revocation is known.
+    pub(crate) fn until(&self) -> Moment {
+        Moment::from_nanos(self.until.load(Ordering::Acquire))
+    }
+
+    /// Waits until a request waits for this replica to catch up.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
     /// Whether a proof of `proved_at` still holds: every revocation since then is known, except those of the last second.
     pub(crate) fn vouches_for(&self, proved_at: Moment, now: Moment) -> bool {
         if now < proved_at + FRESH {
             return true;
         }
-        let until = Moment::from_nanos(self.until.load(Ordering::Acquire));
+        let until = self.until();
         let from = Moment::from_nanos(self.from.load(Ordering::Acquire));
         proved_at >= from && now < until + FRESH
     }
@@ -137,10 +150,10 @@ impl Hearing {
         let caught_up = async {
             loop {
                 let moved = self.moved.notified();
-                let until = Moment::from_nanos(self.until.load(Ordering::Acquire));
-                if Moment::now() < until + FRESH {
+                if Moment::now() < self.until() + FRESH {
                     return;
                 }
+                self.wanted.notify_one();
                 moved.await;
             }
         };

@@ -1,14 +1,22 @@
 //! The markers that a replica sends itself, to know which signals it has heard. Pure: the connection is elsewhere.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::keys::hearing::Span;
 use crate::keys::moment::Moment;
 
-/// Markers on their way that are remembered. One is sent four times a second.
+/// Markers on their way that are remembered. One is sent four times a second at the most.
 const MOST: usize = 64;
+
+/// The least time between two markers.
+const PACE: Duration = Duration::from_millis(250);
+
+/// The age of what is known at which a marker is sent: the look at Postgres that comes twice a second has not renewed it.
+/// Every replica hears every marker, so while Postgres answers there are none. What is known is good for a second.
+const STALE: Duration = Duration::from_millis(600);
 
 /// A marker on its way.
 #[derive(Debug)]
@@ -44,6 +52,8 @@ pub(crate) struct Markers {
     number: u64,
     sent: VecDeque<Sent>,
     row: Option<Row>,
+    /// When one was last sent, or could not be.
+    tried: Moment,
 }
 
 impl Markers {
@@ -54,11 +64,30 @@ impl Markers {
             number: 0,
             sent: VecDeque::new(),
             row: None,
+            tried: Moment::START,
         }
+    }
+
+    /// When the next one is to be sent. Until one has come back over this connection they follow each other; then they
+    /// are sent when nothing else has shown what was changed after `known_until`.
+    pub(crate) fn due(&self, connection: u64, known_until: Moment) -> Moment {
+        let soon = self.tried + PACE;
+        let is_in_force = self.row.as_ref().is_some_and(|row| row.connection == connection);
+        if is_in_force {
+            soon.max(known_until + STALE)
+        } else {
+            soon
+        }
+    }
+
+    /// Notes that one could not be sent now.
+    pub(crate) fn skip(&mut self, now: Moment) {
+        self.tried = now;
     }
 
     /// The next marker, to be sent over this connection now.
     pub(crate) fn next(&mut self, connection: u64, now: Moment) -> Uuid {
+        self.tried = now;
         self.number += 1;
         self.sent.push_back(Sent {
             number: self.number,
@@ -102,8 +131,6 @@ impl Markers {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(seconds: u64) -> Moment {
@@ -140,6 +167,24 @@ mod tests {
         assert_eq!(markers.returned(sent[3], 2, at(5)), Returned::Foreign);
         let new = markers.next(2, at(6));
         assert_eq!(markers.returned(new, 2, at(6)), Returned::First);
+    }
+
+    #[test]
+    fn markers_follow_each_other_until_one_returns_and_then_wait_until_what_is_known_is_stale() {
+        let mut markers = Markers::new();
+        assert!(markers.due(1, at(0)) < at(1), "the first one is sent at once");
+        let first = markers.next(1, at(1));
+        assert_eq!(markers.due(1, at(1)), at(1) + PACE);
+        markers.skip(at(2));
+        assert_eq!(markers.due(1, at(1)), at(2) + PACE);
+        assert_eq!(markers.returned(first, 1, at(3)), Returned::First);
+        assert_eq!(markers.due(1, at(3)), at(3) + STALE);
+        assert_eq!(markers.due(1, at(1)), at(2) + PACE, "it is stale");
+        assert_eq!(
+            markers.due(2, at(3)),
+            at(2) + PACE,
+            "the connection is another one"
+        );
     }
 
     #[test]

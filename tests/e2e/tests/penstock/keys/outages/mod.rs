@@ -4,13 +4,15 @@ mod frozen;
 
 use std::time::{Duration, Instant};
 
-use e2e::{Link, Organization, STOP_DEADLINE, World, until};
+use e2e::{DEADLINE, Link, Organization, STOP_DEADLINE, World, until};
+use futures_util::{FutureExt as _, StreamExt as _};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::calls::{make, request, status, text, tried, until_refused};
 use crate::keys::shared_keys::until_shared;
-use crate::setup;
+use crate::{setup, two_replicas};
 
 /// Within this time every replica refuses a revoked key.
 const PROMISE: Duration = Duration::from_secs(1);
@@ -182,6 +184,37 @@ async fn a_replica_that_reaches_neither_postgres_nor_nats_trusts_no_key_and_with
         }
     })
     .await;
+    world.stack().postgres().thaw().unwrap();
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn replicas_send_markers_only_while_postgres_does_not_answer() {
+    const SECONDS: u64 = 4;
+    let world = two_replicas().await;
+    let owner = world.organization().await;
+    let nats = world.nats().await;
+    let mut signals = nats.subscribe("ingest.key-changes").await.unwrap();
+    nats.flush().await.unwrap();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(SECONDS) {
+        for index in [0, 1] {
+            assert_eq!(tried(&world, index, &owner.key).await, 404);
+        }
+    }
+    let mut markers = 0;
+    while signals.next().now_or_never().is_some() {
+        markers += 1;
+    }
+    println!("{markers} markers in {SECONDS} s");
+    assert!(markers < SECONDS, "{markers}");
+
+    world.stack().postgres().freeze().unwrap();
+    let marker = timeout(DEADLINE, signals.next()).await;
+    assert!(marker.is_ok_and(|marker| marker.is_some()), "no replica sent one");
+    for index in [0, 1] {
+        assert_eq!(judged(&world, index, &owner.key).await, 422);
+    }
     world.stack().postgres().thaw().unwrap();
     world.finish().await;
 }

@@ -134,9 +134,16 @@ pub async fn run(
         tasks.spawn_long_lived("database password", following);
     }
     let backlog = WorkerBacklog::new(shown.readings.clone());
-    let table = shared::db::backlog::follow(looks, shown.readings.clone(), backlog.clone(), stop.clone());
+    let workers = worker.workers.clone();
+    let table = shared::db::backlog::follow(
+        looks,
+        shown.readings.clone(),
+        backlog.clone(),
+        workers.clone(),
+        stop.clone(),
+    );
     tasks.spawn_long_lived("backlog", table);
-    let streams = intake::consume::streams::follow(nats, backlog, stop.clone());
+    let streams = intake::consume::streams::follow(nats, backlog, workers, stop.clone());
     tasks.spawn_long_lived("backlog of the streams", streams);
     tasks.spawn_long_lived(
         "start",

@@ -58,7 +58,7 @@ pub(crate) struct Worker {
     counted: Arc<CountedThrough>,
     attempt_counts: Arc<AttemptCounts>,
     /// How many workers run.
-    workers: Replicas,
+    pub workers: Replicas,
 }
 
 impl Worker {

@@ -147,7 +147,7 @@ pub async fn run(
     let keys = start_keys(&config, store.clone(), &nats, &readiness, &tasks)?;
     follow_key_changes(&keys, &store, &lasting);
     let (tenant_limits, quotas) = follow_limits(&store, &tasks);
-    let rate_limiter = start_rate_limits(&config, &tenant_limits, &nats, replicas, &tasks);
+    let rate_limiter = start_rate_limits(&config, &tenant_limits, &nats, replicas.clone(), &tasks);
     let secrets_key = config.secrets.key()?;
     let app = Arc::new(App {
         authenticator: keys.authenticator,
@@ -181,11 +181,12 @@ pub async fn run(
         readings: readings.clone(),
         backlog: worker_backlog.clone(),
         measured: app.streams.clone(),
+        replicas: replicas.clone(),
     };
     start_streams(&config, &nats, &readiness, measuring, &tasks);
     tasks.spawn_long_lived(
         "backlog",
-        backlog::follow(looks, readings.clone(), worker_backlog, stop.clone()),
+        backlog::follow(looks, readings.clone(), worker_backlog, replicas, stop.clone()),
     );
     start_watchers(&app, &tasks);
     tasks.spawn_long_lived("connection check", nats.watch(readiness.clone(), stop.clone()));

@@ -212,7 +212,7 @@ async fn take_turns(
         let pause = if done(name, round)? == Some(true) {
             interval
         } else {
-            idle_pause(interval, workers.count(), rand::random())
+            idle_pause(interval, &workers, rand::random())
         };
         let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
@@ -221,13 +221,12 @@ async fn take_turns(
 
 /// The pause after a round without work. The `random` number, from 0 to 1, makes it a quarter shorter or longer when there are
 /// several `workers`: those that were started together would all look at the same time.
-fn idle_pause(interval: Duration, workers: u32, random: f64) -> Duration {
-    if workers <= 1 {
-        return interval;
+fn idle_pause(interval: Duration, workers: &Replicas, random: f64) -> Duration {
+    let pause = workers.pause(interval, LATER);
+    if workers.count() == 1 {
+        return pause;
     }
-    let longest = interval + LATER;
-    let pause = interval.saturating_mul(workers).min(longest);
-    pause.mul_f64(0.75 + random / 2.0).min(longest)
+    pause.mul_f64(0.75 + random / 2.0).min(interval + LATER)
 }
 
 /// What came of a round; `None` when it was interrupted, by the stop or because Postgres is away.
@@ -264,28 +263,34 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn workers(count: u32) -> Replicas {
+        let workers = Replicas::default();
+        workers.set(count);
+        workers
+    }
+
     #[test]
     fn a_worker_that_is_alone_looks_at_every_interval() {
-        for workers in [0, 1] {
-            assert_eq!(idle_pause(SECOND, workers, 0.9), SECOND);
+        for count in [0, 1] {
+            assert_eq!(idle_pause(SECOND, &workers(count), 0.9), SECOND);
         }
     }
 
     #[test]
     fn several_workers_without_work_look_together_about_as_often_as_one() {
-        for workers in [2, 3, 4] {
-            assert_eq!(idle_pause(SECOND, workers, 0.5), SECOND * workers);
+        for count in [2, 3, 4] {
+            assert_eq!(idle_pause(SECOND, &workers(count), 0.5), SECOND * count);
         }
-        let pauses = [0.0, 1.0].map(|random| idle_pause(SECOND, 4, random));
+        let pauses = [0.0, 1.0].map(|random| idle_pause(SECOND, &workers(4), random));
         assert_eq!(pauses, [SECOND * 3, SECOND * 5]);
     }
 
     #[test]
     fn no_look_comes_much_later_however_many_workers_are_counted() {
         for interval in [SECOND, Duration::from_hours(1)] {
-            for workers in [100, u32::MAX] {
+            for count in [100, u32::MAX] {
                 for random in [0.5, 1.0] {
-                    assert_eq!(idle_pause(interval, workers, random), interval + LATER);
+                    assert_eq!(idle_pause(interval, &workers(count), random), interval + LATER);
                 }
             }
         }

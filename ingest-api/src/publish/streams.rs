@@ -10,6 +10,7 @@ use async_nats::jetstream::stream::Info;
 use shared::domain::clock::UnixMicros;
 use shared::process::nats::Nats;
 use shared::process::readings::Readings;
+use shared::process::replicas::Replicas;
 use shared::process::telemetry::Readiness;
 use shared::process::worker_backlog::{Part, WorkerBacklog};
 use shared::wire::depth::Depth;
@@ -25,8 +26,9 @@ pub(crate) const STREAMS_READY: &str = "event streams";
 /// Pause before streams are created again that could not be.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often the streams are looked at.
+/// How often a replica that is alone looks at the streams, and how much later one of several does at the most.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const LOOK_LATER: Duration = Duration::from_secs(5);
 
 /// How long a measurement is shown. Each is made again every few seconds.
 const LIFETIME: Duration = Duration::from_secs(20);
@@ -78,6 +80,8 @@ pub(crate) struct Shown {
     pub backlog: WorkerBacklog,
     /// Those of each, for the admin API.
     pub measured: Measured,
+    /// How many show them. Several look less often each.
+    pub replicas: Replicas,
 }
 
 /// Creates the event streams, and again after every reconnection, because the server may be a new, empty one, and when
@@ -162,7 +166,8 @@ async fn watch(config: &StreamsConfig, jetstream: &jetstream::Context, shown: &S
                 age: depths.age,
             });
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        let pause = shown.replicas.pause(LOOK_INTERVAL, LOOK_LATER);
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::address::PostgresConfig;
 use crate::db::limited::within;
 use crate::db::{self, SESSION_SETTINGS};
 use crate::process::readings::Readings;
+use crate::process::replicas::Replicas;
 use crate::process::telemetry::{self, POSTGRES};
 use crate::process::worker_backlog::{Part, WorkerBacklog};
 
-/// How often a replica looks.
+/// How often a replica that is alone looks, and how much later one of several does at the most.
 const INTERVAL: Duration = Duration::from_secs(2);
+const LATER: Duration = Duration::from_secs(5);
 
 /// How long a count is good for the others, in seconds.
 const MAX_AGE_SECONDS: f64 = 4.0;
@@ -54,6 +55,7 @@ pub fn pool(application: &str, address: &PostgresConfig) -> anyhow::Result<PgPoo
 }
 
 /// Keeps the gauges of the backlog, and `penstock_dependency_up` of Postgres, until the stop. What cannot be read is not shown.
+/// Several `replicas` look less often each, unless Postgres does not answer.
 ///
 /// # Errors
 /// Never; it returns a result because it runs as a long-lived task.
@@ -61,15 +63,15 @@ pub async fn follow(
     pool: PgPool,
     readings: Readings,
     backlog: WorkerBacklog,
+    replicas: Replicas,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut tick = tokio::time::interval(INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_known = true;
-    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+    while !stop.is_cancelled() {
         let look = async {
-            telemetry::set_dependency(POSTGRES, db::answers(&pool).await);
-            within(PATIENCE, read(pool.acquire().await?)).await
+            let answering = db::answering(&pool).await;
+            telemetry::set_dependency(POSTGRES, answering.is_ok());
+            within(PATIENCE, read(answering?)).await
         };
         match stop.run_until_cancelled(look).await {
             None => break,
@@ -83,6 +85,12 @@ pub async fn follow(
                 }
             }
         }
+        let pause = if is_known {
+            replicas.pause(INTERVAL, LATER)
+        } else {
+            INTERVAL
+        };
+        let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
     Ok(())
 }

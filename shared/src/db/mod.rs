@@ -15,8 +15,9 @@ use anyhow::Context;
 use backon::{ExponentialBuilder, Retryable};
 use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgDatabaseError, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 
 use crate::db::address::PostgresConfig;
 use crate::db::limited::within;
@@ -89,9 +90,21 @@ pub fn show_pool(name: &'static str, pool: &PgPool) {
 
 /// Whether Postgres answers. It has three seconds, also for a new connection.
 pub async fn answers(pool: &PgPool) -> bool {
+    answering(pool).await.is_ok()
+}
+
+/// A connection over which Postgres has just answered.
+///
+/// # Errors
+/// When it does not within three seconds.
+async fn answering(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
     // Boxed: it is large.
-    let asking = Box::pin(async { pool.acquire().await?.ping().await });
-    within(ACQUIRE_TIMEOUT, asking).await.is_ok()
+    let asking = Box::pin(async {
+        let mut connection = pool.acquire().await?;
+        connection.ping().await?;
+        Ok::<_, sqlx::Error>(connection)
+    });
+    within(ACQUIRE_TIMEOUT, asking).await
 }
 
 /// Whether a connection that was not used for this long works; an error when it does not.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// How many replicas of this service run, as was last counted; clones are the same. One until somebody has counted.
 #[derive(Clone, Debug)]
@@ -39,6 +40,12 @@ impl Replicas {
         self.0.count.load(Ordering::Relaxed)
     }
 
+    /// How long this replica waits before it looks again at what all of them look at. One that is alone waits for `interval`.
+    /// The more there are the longer each waits, so that all together look about as often, but at most `later` longer.
+    pub fn pause(&self, interval: Duration, later: Duration) -> Duration {
+        interval.saturating_mul(self.count()).min(interval + later)
+    }
+
     /// Whether this is the one of them that something with this number belongs to. Replicas that have not counted the same may
     /// both say so, or none of them.
     pub fn owns(&self, number: u32) -> bool {
@@ -59,6 +66,18 @@ mod tests {
         assert_eq!(seen.count(), 3);
         replicas.set(0);
         assert_eq!(seen.count(), 1);
+    }
+
+    #[test]
+    fn several_replicas_look_together_about_as_often_as_one_and_none_much_later() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let pause = |count| {
+            let replicas = Replicas::default();
+            replicas.set(count);
+            replicas.pause(SECOND * 2, SECOND * 5)
+        };
+        let pauses = [1, 2, 3, 4, u32::MAX].map(pause);
+        assert_eq!(pauses, [2, 4, 6, 7, 7].map(Duration::from_secs));
     }
 
     #[test]

@@ -10,15 +10,16 @@ use async_nats::jetstream::{Context, ErrorCode};
 use futures_util::TryStreamExt as _;
 use shared::domain::clock::UnixMicros;
 use shared::process::nats::Nats;
+use shared::process::replicas::Replicas;
 use shared::process::worker_backlog::{Part, WorkerBacklog};
 use shared::wire::depth::Depth;
 use shared::wire::stream::{CONSUMER, NAME_PREFIX};
 use time::OffsetDateTime;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// How often the streams are looked at.
+/// How often a worker that is alone looks at the streams, and how much later one of several does at the most.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const LOOK_LATER: Duration = Duration::from_secs(5);
 
 /// The event streams.
 ///
@@ -62,19 +63,18 @@ pub(crate) async fn workers_consumer(stream: &Stream<()>) -> anyhow::Result<Opti
     }
 }
 
-/// Reads the streams' part of the backlog again and again, until the stop.
+/// Reads the streams' part of the backlog again and again, until the stop. Several `workers` look less often each.
 ///
 /// # Errors
 /// Never; it returns a result because it runs as a long-lived task.
 pub(crate) async fn follow(
     nats: Nats,
     backlog: WorkerBacklog,
+    workers: Replicas,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let jetstream = nats.jetstream();
-    let mut tick = tokio::time::interval(LOOK_INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+    while !stop.is_cancelled() {
         match stop.run_until_cancelled(depth(&jetstream)).await {
             None => break,
             Some(Ok(depth)) => backlog.set_streams(Part {
@@ -84,6 +84,8 @@ pub(crate) async fn follow(
             // The connection's own log says why.
             Some(Err(error)) => tracing::debug!(%error, "cannot look at the streams, trying again later"),
         }
+        let pause = workers.pause(LOOK_INTERVAL, LOOK_LATER);
+        let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
     Ok(())
 }

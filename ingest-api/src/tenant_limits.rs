@@ -12,7 +12,7 @@ use crate::limits::tenants::TenantLimits;
 use crate::store::Store;
 
 /// Pause between two looks for changes.
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A change may be committed this long after the time that it bears.
 const LATE: Duration = Duration::from_secs(10);

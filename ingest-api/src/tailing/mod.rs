@@ -19,7 +19,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use futures_util::StreamExt as _;
 use shared::secret::random_bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +54,8 @@ pub(crate) struct Tails {
     realms: DashMap<Realm, Arc<Tail>>,
     /// How many listen with the keys of each realm.
     listeners: Mutex<HashMap<Realm, u32>>,
+    /// Notified whenever somebody comes.
+    entered: Notify,
     stop: CancellationToken,
 }
 
@@ -92,6 +94,7 @@ impl Tails {
         Self {
             realms: DashMap::new(),
             listeners: Mutex::default(),
+            entered: Notify::new(),
             stop,
         }
     }
@@ -137,6 +140,7 @@ impl Tails {
         entry.presence().listeners += 1;
         let tail = entry.value().clone();
         drop(entry);
+        self.entered.notify_one();
         let newest = tail.log.newest();
         Some(Place {
             tail,
@@ -155,6 +159,10 @@ impl Tails {
         while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
             let now = Instant::now();
             self.realms.retain(|_, tail| !tail.is_left(now));
+            if self.realms.is_empty() {
+                let _ = self.stop.run_until_cancelled(self.entered.notified()).await;
+                continue;
+            }
             let tails: Vec<_> = self.realms.iter().map(|entry| entry.value().clone()).collect();
             let turns = tails.into_iter().map(|tail| take_turn(tail, store.clone()));
             let turns = futures_util::stream::iter(turns).for_each_concurrent(AT_ONCE, |turn| turn);

@@ -167,7 +167,8 @@ impl Writer {
             self.set_aside(of_frame).await?;
         }
         if let Some(put_off) = manner.put_off {
-            put_off.take_out(&mut events, &self.directory.snapshot()).await;
+            let endpoints = self.directory.snapshot();
+            put_off.take_out(&mut events, &endpoints, manner.early).await;
         }
         crash::reach(Point::Decoded);
         while !events.is_empty() {

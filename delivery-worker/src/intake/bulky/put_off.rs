@@ -11,6 +11,7 @@ use shared::shares::Owner;
 
 use crate::endpoints::directory::Snapshot;
 use crate::endpoints::subscribers::{STEPS_OF_TYPES, Subscribers};
+use crate::intake::early::Early;
 use crate::intake::frame::{Frame, Located};
 use crate::intake::plan::MAX_DELIVERIES;
 use crate::slices::Slices;
@@ -43,15 +44,22 @@ struct Counted {
 
 impl PutOff {
     /// Leaves each owner, and each organisation, no more deliveries than one statement writes: takes out the events of a frame
-    /// with which its owner would have more, and that owner's in the frames after it.
-    pub(crate) async fn take_out(&self, events: &mut Vec<Located<'_>>, endpoints: &Snapshot) {
+    /// with which its owner would have more, and that owner's in the frames after it. What has begun `early` stays: there may be
+    /// more endpoints than there were then, and whoever stores the frame later knows nothing of its attempts.
+    pub(crate) async fn take_out(
+        &self,
+        events: &mut Vec<Located<'_>>,
+        endpoints: &Snapshot,
+        early: Option<&Early>,
+    ) {
         let put_off = too_many(&count_all(events, endpoints).await);
         if put_off.is_empty() {
             return;
         }
         events.retain(|located| {
             let of_frame = put_off.get(&located.frame.sequence);
-            !of_frame.is_some_and(|of_frame| of_frame.contains_key(&located.owner()))
+            let is_put_off = of_frame.is_some_and(|of_frame| of_frame.contains_key(&located.owner()));
+            !is_put_off || early.is_some_and(|early| early.contains(located.event.id))
         });
         self.frames().extend(put_off);
     }

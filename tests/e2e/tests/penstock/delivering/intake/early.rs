@@ -13,7 +13,7 @@ use crate::faults::held_up::{lock, until_waits};
 use crate::setup;
 
 /// Nothing can be stored until the transaction ends.
-async fn nothing_is_stored(world: &World) -> PgTransaction<'static> {
+pub(super) async fn nothing_is_stored(world: &World) -> PgTransaction<'static> {
     lock(world, "lock table deliveries in share mode").await
 }
 

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod early;
+mod held_long;
 mod set_aside;
 mod turns;
 mod written_once;

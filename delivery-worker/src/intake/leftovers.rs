@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::intake::consume::streams::workers_consumer;
 use crate::intake::write::Writer;
+use crate::store::events;
 
 /// A frame is left over when it was handed out this many waits for acknowledgements ago and is still there. Somebody may only
 /// take very long to store it: then storing it twice changes nothing.
@@ -56,17 +57,21 @@ impl Leftovers {
     }
 
     /// Stores and removes leftover frames: those that consumers were done with at the look before, and those that they handed out
-    /// long ago. Time in which Postgres is away does not count: workers then hold frames whose deliveries may have begun.
+    /// long ago. Time in which nothing can be stored does not count: workers then hold frames whose deliveries may have begun.
     ///
     /// # Errors
-    /// When NATS or Postgres does not answer or refuses. What was not removed is found again.
+    /// When NATS or Postgres does not answer or refuses, or when the tables are locked. What was not removed is found again.
     pub(crate) async fn take_in(
         &mut self,
         jetstream: &Context,
         writer: &Writer,
         streams: &[Info],
     ) -> anyhow::Result<()> {
-        if let Err(error) = writer.directory.refresh().await {
+        let looking = async {
+            writer.directory.refresh().await?;
+            events::can_be_written(writer.database.pool()).await
+        };
+        if let Err(error) = looking.await {
             self.streams.clear();
             return Err(error.into());
         }

@@ -6,6 +6,7 @@ mod new_delivery;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use shared::db::limited::LimitedPool;
 use shared::domain::event::Event;
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use shared::domain::name::Tenant;
@@ -222,6 +223,18 @@ pub(crate) async fn store(
     } else {
         Stored::Stale
     })
+}
+
+/// Looks whether events and deliveries can be written now, without waiting.
+///
+/// # Errors
+/// When somebody has locked their tables, as for a new index, or when Postgres does not answer.
+pub(crate) async fn can_be_written(pool: &LimitedPool) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("lock table events, deliveries in row exclusive mode nowait")
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await
 }
 
 /// Removes from a tenant's events all that its producers gave: from at most `limit` events, and from none that others have locked.

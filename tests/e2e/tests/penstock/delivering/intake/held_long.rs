@@ -1,8 +1,11 @@
 //! Events that have begun, and cannot be stored for a while: they are sent once all the same.
 
-use e2e::{Organization, World, new_event};
+use std::time::{Duration, Instant};
 
-use super::early::{nothing_is_stored, start};
+use e2e::{Organization, World, new_event, until};
+
+use super::early::{nothing_is_stored, start, start_with, with};
+use crate::setup;
 
 /// Adds endpoints that want events of type `b`, and that nobody pulls from.
 async fn add_endpoints(world: &World, organization: &Organization, count: i32) {
@@ -29,5 +32,33 @@ async fn an_event_that_has_begun_is_sent_once_when_its_frame_gets_too_many_deliv
     held.rollback().await.unwrap();
     world.until_deliveries_are(2, "delivered").await;
     assert_eq!(receiver.count(), 2);
+    world.finish().await;
+}
+
+/// A frame counts as left over that was handed out three waits for acknowledgements before. Workers look for such frames each 5
+/// seconds: at the third look this one would be one.
+const ACK_WAIT: &str = "3s";
+const THREE_LOOKS: Duration = Duration::from_secs(18);
+
+#[tokio::test]
+async fn a_frame_whose_events_have_begun_is_not_left_over_while_nothing_can_be_stored() {
+    let setup = setup().worker_env("INTAKE_ACK_WAIT", ACK_WAIT);
+    let (world, organization, receiver) = start_with(setup, 1).await;
+    let held = nothing_is_stored(&world).await;
+    let begun = Instant::now();
+    world.publish_events(&[with(&organization, None, None)]).await;
+    receiver.wait_for(1).await;
+    let storing = "select count(*) from pg_stat_activity
+                   where application_name = 'delivery-worker' and wait_event_type = 'Lock'
+                     and query like '%incoming as materialized%'";
+    until("the frame to be held for long", async || {
+        assert!(world.count(storing).await < 2, "it is stored twice");
+        let left = THREE_LOOKS.saturating_sub(begun.elapsed());
+        left.is_zero().then_some(()).ok_or(format!("{left:?} left"))
+    })
+    .await;
+    held.rollback().await.unwrap();
+    world.until_deliveries_are(1, "delivered").await;
+    assert_eq!(receiver.count(), 1);
     world.finish().await;
 }

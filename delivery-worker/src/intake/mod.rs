@@ -216,17 +216,17 @@ impl Intake {
         outcome
     }
 
-    /// Ends a session and gives back the frames that are held or were sent ahead, over the connection that brought them. So other
-    /// workers get them at once; otherwise they and ordered deliveries would wait for [`Self::ack_wait`]. When that connection is
-    /// gone, the frames are stored here and not acknowledged: they come again, which changes nothing.
+    /// Ends a session and gives back the frames that are held or were sent ahead, over the connection that brought them. Otherwise
+    /// they and ordered deliveries would wait for [`Self::ack_wait`]. When that connection is gone, the frames are stored here and
+    /// not acknowledged: they come again, which changes nothing. At the stop a statement that runs ends, and what it leases starts.
     async fn close(&self, session: Session, held: Vec<Message>, stop: &CancellationToken) {
         let stream = session.acks.stream.clone();
         let Some(frames) = session.close(held).await else {
             return;
         };
-        for batch in frames.chunks(MAX_BATCH_FRAMES) {
-            let taking = self.writer.take(&stream, batch, None);
-            if let Some(Err(error)) = stop.run_until_cancelled(taking).await {
+        let is_time_left = |_: &&[Message]| !stop.is_cancelled();
+        for batch in frames.chunks(MAX_BATCH_FRAMES).take_while(is_time_left) {
+            if let Err(error) = self.writer.take(&stream, batch, None).await {
                 tracing::debug!(%error, "frames whose connection is gone could not be stored, and come again");
                 return;
             }

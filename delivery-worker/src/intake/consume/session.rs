@@ -217,19 +217,22 @@ impl Acks {
     }
 
     /// Does `work` on frames, and meanwhile tells the server again and again that they are worked on, so that it offers them to
-    /// nobody else. It tells it over a later connection too, because a server that was started again goes on counting the time.
-    /// If another frame has this sequence number there, that frame is only held a little longer.
-    pub(crate) async fn keep_during<T>(
-        &self,
-        frames: &[Message],
-        mut work: impl Future<Output = T> + Unpin,
-    ) -> T {
+    /// nobody else. The work does not wait while that cannot be told.
+    pub(crate) async fn keep_during<T>(&self, frames: &[Message], work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = work => done,
+            never = self.keep(frames) => match never {},
+        }
+    }
+
+    /// Never returns. It tells the server over a later connection too, because a server that was started again goes on counting
+    /// the time. If another frame has this sequence number there, that frame is only held a little longer.
+    async fn keep(&self, frames: &[Message]) -> Infallible {
         let mut tick = tokio::time::interval_at(Instant::now() + self.keep_interval, self.keep_interval);
         let mut connections = self.nats.connections();
         connections.mark_unchanged();
         loop {
             tokio::select! {
-                done = &mut work => return done,
                 _ = tick.tick() => {}
                 () = connections.changed() => {}
             }

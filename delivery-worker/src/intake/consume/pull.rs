@@ -124,7 +124,7 @@ impl Frames {
     /// The frames that have come and were not taken yet. They can be taken afterwards.
     pub(super) fn waiting(&mut self) -> Vec<Message> {
         while let Some(Some(message)) = unconstrained(self.subscriber.next()).now_or_never() {
-            self.seen.push_back(message);
+            self.seen.push_back(owned(message));
         }
         let frames = self.seen.iter().filter(|message| end(message).is_none());
         frames.map(|message| self.frame(message.clone())).collect()
@@ -167,13 +167,11 @@ impl Stream for Frames {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
         let next = match self.seen.pop_front() {
             Some(message) => Some(message),
-            None => ready!(self.subscriber.poll_next_unpin(context)),
+            None => ready!(self.subscriber.poll_next_unpin(context)).map(owned),
         };
-        let Some(mut message) = next else {
+        let Some(message) = next else {
             return Poll::Ready(None);
         };
-        // What came was a part of the connection's buffer, and kept all of that: about twice as much.
-        message.payload = Bytes::copy_from_slice(&message.payload);
         self.requests.heard();
         let next = match end(&message) {
             None => {
@@ -187,6 +185,13 @@ impl Stream for Frames {
         };
         Poll::Ready(Some(next))
     }
+}
+
+/// A message with bytes of its own. As it came, they are a part of the connection's buffer and keep all of that: about twice as
+/// much.
+fn owned(mut message: async_nats::Message) -> async_nats::Message {
+    message.payload = Bytes::copy_from_slice(&message.payload);
+    message
 }
 
 /// The status with which NATS ends a request. A frame has none.

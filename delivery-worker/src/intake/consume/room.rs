@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// No further batch is taken while this many bytes of frames are being stored, or wait for the receivers of early attempts.
+/// No further batch is waited for while this many bytes of frames are being stored, or wait for the receivers of early attempts.
+/// Each stream for which one is waited for already may take that one.
 const MAX_BYTES: usize = 4 << 20;
 
 /// What is left for more batches. Clones share it.

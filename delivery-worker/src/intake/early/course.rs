@@ -128,7 +128,7 @@ impl Writer {
                         return Err(error);
                     }
                 },
-                looked = early.look(&begun, &waiting, look, record), if looks => {
+                looked = early.look(&begun, &mut waiting, look, record), if looks => {
                     if looked == Looked::Due {
                         let (over, running) = early.split_over(begun, !waiting.is_empty());
                         begun = running;

@@ -99,7 +99,7 @@ impl Early {
     async fn look(
         &self,
         begun: &[Located<'_>],
-        waiting: &Waiting<'_>,
+        waiting: &mut Waiting<'_>,
         until: Instant,
         record: impl Fn(Report),
     ) -> Looked {

@@ -36,6 +36,8 @@ pub(super) struct Waiting<'a> {
     /// When the first ones were added.
     since: Option<Instant>,
     waiter: Waiter,
+    /// Until when permits gather, once the waiter was woken.
+    gather_until: Option<Instant>,
     /// The gates in whose queues the waiter is, by their addresses: an endpoint that is changed may get another one.
     queues: HashMap<usize, Arc<Gate>>,
 }
@@ -47,6 +49,7 @@ impl<'a> Waiting<'a> {
             events: Vec::new(),
             since: None,
             waiter: Waiter::default(),
+            gather_until: None,
             queues: HashMap::new(),
         }
     }
@@ -61,10 +64,16 @@ impl<'a> Waiting<'a> {
         &self.waiter
     }
 
-    /// Returns when events may find permits.
-    pub(super) async fn woken(&self) {
-        self.waiter.woken().await;
-        tokio::time::sleep(GATHERING).await;
+    /// Returns when events may find permits. May be dropped while it waits: the next one goes on where it was.
+    pub(super) async fn woken(&mut self) {
+        let until = if let Some(until) = self.gather_until {
+            until
+        } else {
+            self.waiter.woken().await;
+            *self.gather_until.insert(Instant::now() + GATHERING)
+        };
+        tokio::time::sleep_until(until).await;
+        self.gather_until = None;
     }
 
     /// How long until the next look whether events that have begun can be stored.
@@ -168,7 +177,9 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use shared::domain::event::Event;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::endpoints::endpoint::Endpoint;
@@ -213,6 +224,19 @@ mod tests {
         tokio::time::advance(FOR_RECEIVER).await;
         assert_eq!(positions(&waiting.take_impatient(&permits)), [0]);
         assert!(waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_woken_and_is_interrupted_while_permits_gather_goes_on_waiting_for_them() {
+        let (gate, mut waiting) = (Gate::new(1), Waiting::new());
+        gate.enter_queue(waiting.waiter());
+        gate.set_backlogged(false);
+        for _ in 0..2 {
+            assert!(waiting.woken().now_or_never().is_none(), "permits gather");
+        }
+        let woken = timeout(GATHERING * 2, waiting.woken()).await;
+        woken.expect("it was woken");
+        assert!(timeout(FOR_WORKER, waiting.woken()).await.is_err(), "only once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -182,14 +182,14 @@ impl Intake {
         let (mut open, patient, mut next_at) = (FuturesUnordered::new(), Patient::default(), Instant::now());
         let mut outcome = Ok(());
         while outcome.is_ok() {
-            let busy = open.len().saturating_sub(patient.count());
+            let batches = open.len();
+            let busy = batches.saturating_sub(patient.count());
             let has_room = self.turns.is_alone() || busy < MANY_BUSY;
-            // Frames that have come wait until a batch ends.
-            let is_full = open.len() >= MAX_OPEN;
             let next = async {
                 tokio::select! {
                     biased;
-                    () = self.room.free(), if !is_full => {}
+                    // Frames that have come wait until a batch ends.
+                    () = self.room.free(batches), if batches < MAX_OPEN => {}
                     never = session.keep() => match never {},
                 }
                 session.next_batch(next_at, has_room).await

@@ -1,12 +1,11 @@
-//! Room for the batches that are being stored. All streams of a worker share it, so that its memory is bounded however many
-//! they are.
+//! Room for the batches that are being stored. All streams of a worker share it, and have one batch each in any case.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// No further batch is waited for while this many bytes of frames are being stored, or wait for the receivers of early attempts.
-/// Each stream for which one is waited for already may take that one.
+/// A stream that has a batch waits for no further one while this many bytes of frames are being stored, or wait for the receivers
+/// of early attempts.
 const MAX_BYTES: usize = 4 << 20;
 
 /// What is left for more batches. Clones share it.
@@ -21,11 +20,12 @@ pub(crate) struct Place {
 }
 
 impl BatchRoom {
-    /// Waits until another batch may be taken, however large it is. May be dropped while it waits.
-    pub(crate) async fn free(&self) {
+    /// Waits until a stream may take another batch, however large it is. It has `batches` already; without any it waits for nothing,
+    /// so that no stream stands still because of the others. May be dropped while it waits.
+    pub(crate) async fn free(&self, batches: usize) {
         let mut taken = self.0.subscribe();
         // It fails when the sender is gone, which `self` holds.
-        let _ = taken.wait_for(|bytes| *bytes < MAX_BYTES).await;
+        let _ = taken.wait_for(|bytes| batches == 0 || *bytes < MAX_BYTES).await;
     }
 
     /// Takes the place of a batch, without waiting.
@@ -54,11 +54,20 @@ mod tests {
         let small = room.take(1);
         let large = room.clone().take(MAX_BYTES);
         drop(small);
-        assert!(room.free().now_or_never().is_none());
-        let waiting = room.free();
+        assert!(room.free(1).now_or_never().is_none());
+        let waiting = room.free(1);
         tokio::pin!(waiting);
         assert!((&mut waiting).now_or_never().is_none());
         drop(large);
         waiting.await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_a_batch_waits_for_no_other_stream() {
+        let room = BatchRoom::default();
+        let _of_another = room.take(MAX_BYTES);
+        let _own = room.take(1);
+        assert!(room.free(0).now_or_never().is_some());
+        assert!(room.free(1).now_or_never().is_none());
     }
 }

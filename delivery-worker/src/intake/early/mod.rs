@@ -6,8 +6,8 @@
 //! than permits. An event begins early only if nobody can have stored it yet and nothing else depends on it: see
 //! [`Early::may_begin`].
 //!
-//! The files in this folder and those beside it belong together: `plan` and `write` import this file, and `begin` and `course`
-//! import them.
+//! The files in this folder and those beside it belong together: `plan`, `write` and `put_off` import this file, and `begin` and
+//! `course` import the first two.
 
 pub(crate) mod begun;
 pub(crate) mod begin;

@@ -135,7 +135,7 @@ impl Store {
         Ok(leased)
     }
 
-    /// Those of these endpoints that have a delivery due and that their limits allow to be pulled from.
+    /// Those of these endpoints from which [`lease`] would lease something now, and that their limits allow to be pulled from.
     pub(crate) async fn find_due_to_pull(
         &self,
         endpoints: &[(OrgId, EndpointId)],
@@ -149,9 +149,15 @@ impl Store {
                    select from deliveries d
                    where d.org_id = e.org_id and d.endpoint_id = e.id and d.status = 'pending' and d.pull
                      and d.next_attempt_at <= now()
+                     -- What `lease` leaves to the workers.
+                     and (d.lease_token is not null
+                          and d.attempts - d.attempts_before + 1 >= e.retry_attempts) is not true
+                     and (coalesce(d.revived_at, d.created_at)
+                          <= now() - e.retry_max_age_ms * interval '1 millisecond') is not true
                    limit 1
                ) due
-               where (p.next_at <= now()) is not false
+               where e.status = 'enabled' and e.tenant_enabled and e.deleted_at is null
+                 and (p.next_at <= now()) is not false
                  and (e.max_leased is null or e.max_leased > (
                      select count(*) from (
                          select from deliveries d

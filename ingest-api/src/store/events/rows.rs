@@ -175,6 +175,7 @@ impl Store {
 
 /// Leases due deliveries under a token, those that are due longest first. A lease that ran out before counts as an
 /// attempt. Deliveries whose leases have run out too often, or that are too old, are left to the workers, which end them.
+/// `find_due_to_pull` has the same conditions.
 pub(in crate::store) async fn lease<'e>(
     executor: impl Executor<'e, Database = Postgres>,
     pull: &Pull,

@@ -161,3 +161,35 @@ async fn a_pull_that_waits_gets_nothing_any_more_when_its_key_is_revoked_or_its_
     world.settle().await;
     world.finish().await;
 }
+
+/// With a limit of the endpoint, each look for something to lease writes to the row of its pace.
+#[tokio::test]
+async fn a_pull_that_waits_is_not_woken_again_and_again_by_what_is_left_to_the_workers() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let consumer = Consumer::new(&world, &organization).await;
+    let path = format!("/v1/endpoints/{}", consumer.endpoint);
+    let limits = json!({"retry": {"attempts": 1}, "max_in_flight": 10});
+    let change = request(&world, 0, Method::PATCH, &path, &organization.key).json(&limits);
+    assert_eq!(status(change).await, 200);
+    let id = send(&world, &organization, "1").await;
+    world.until_deliveries_are_stored(1).await;
+    assert_eq!(consumer.pull(json!({"lease_seconds": 3_600})).await.len(), 1);
+    // Nobody ends the delivery when its only lease runs out.
+    let worker = world.stack_mut().worker_mut(0);
+    worker.terminate(STOP_DEADLINE).await.expect("it runs");
+    let looks = "
+        update deliveries set next_attempt_at = now();
+        create table looks (at timestamptz);
+        create function note_look() returns trigger language plpgsql as
+        $$ begin insert into looks values (clock_timestamp()); return null; end $$;
+        create trigger note_look after insert or update on endpoint_pace for each row execute function note_look()";
+    world.execute(looks).await;
+    assert!(consumer.pull(json!({"wait_seconds": 2})).await.is_empty());
+    // One before it waits, and one as it begins to.
+    assert_eq!(world.count("select count(*) from looks").await, 2);
+    let worker = world.stack_mut().worker_mut(0);
+    worker.start().await.expect("it starts again");
+    world.until_delivery_is(id, "dead").await;
+    world.finish().await;
+}

@@ -82,7 +82,8 @@ impl From<&ExtendedRow> for ExtendOutcome {
 
 /// Extends leases: they end `lease_seconds` from now, earlier or later than before.
 ///
-/// A lease that ran out is extended too while nobody else has leased the delivery. The lease stays the same text.
+/// A lease that ran out is extended too while nobody else has leased the delivery, as it could be acknowledged too. It counts for
+/// the endpoint's `max_in_flight` again, even where others have used its place meanwhile. The lease stays the same text.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/extend",

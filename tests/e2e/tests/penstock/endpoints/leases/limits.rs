@@ -113,3 +113,35 @@ async fn a_pull_that_may_get_nothing_now_waits_until_its_limits_allow_it() {
     );
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_extended_while_nobody_else_has_the_delivery_even_beyond_max_in_flight() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    let consumer = Consumer::new(&world, &organization).await;
+    change(&world, &organization, &consumer, json!({"max_in_flight": 1})).await;
+    for number in 0..2 {
+        send(&world, &organization, &number.to_string()).await;
+    }
+    world.until_deliveries_are_stored(2).await;
+    let first = consumer.pull(json!({"lease_seconds": 600})).await;
+    assert_eq!(first.len(), 1);
+    // Its place is free again.
+    world
+        .execute("update deliveries set next_attempt_at = now() where lease_token is not null")
+        .await;
+    let second = consumer.pull(json!({"max": 1, "lease_seconds": 600})).await;
+    assert_ne!(first[0].event.id, second[0].event.id, "the other is due longer");
+    let extended = post(
+        &consumer,
+        "extend",
+        json!({"leases": [first[0].lease], "lease_seconds": 600}),
+    )
+    .await;
+    assert_eq!(extended["results"][0]["outcome"], "extended");
+    assert!(consumer.pull(json!({})).await.is_empty(), "both are held");
+    for held in [&first[0], &second[0]] {
+        assert_eq!(consumer.acknowledge(&held.lease).await, "acknowledged");
+    }
+    world.finish().await;
+}

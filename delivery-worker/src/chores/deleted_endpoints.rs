@@ -1,4 +1,5 @@
-//! After an endpoint is deleted: ends its pending deliveries in bounded steps, and removes what was kept about it.
+//! After an endpoint is deleted: ends its pending deliveries in bounded steps and its recoveries, and removes what was kept about
+//! it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

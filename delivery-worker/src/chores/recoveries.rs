@@ -62,7 +62,8 @@ pub(crate) async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<bool,
     Ok(true)
 }
 
-/// Whether a running recovery has a step to take; `None` when none runs.
+/// Whether a running recovery has a step to take; `None` when none runs. That of a deleted endpoint runs until it is
+/// [cancelled](super::deleted_endpoints), and takes no step.
 async fn is_one_due(pool: &PgPool) -> Result<Option<bool>, sqlx::Error> {
     sqlx::query_scalar!("select bool_or(next_step_at <= now()) from recoveries where status = 'running'")
         .fetch_one(pool)
@@ -124,7 +125,9 @@ async fn next_due(connection: &mut PgConnection) -> Result<Option<Recovery>, sql
         r#"select id, org_id as "org_id: OrgId", endpoint_id as "endpoint_id: EndpointId",
                   (select e.tenant from endpoints e where e.id = r.endpoint_id and e.org_id = r.org_id) as tenant, since, until,
                   statuses as "statuses: Vec<DeliveryStatus>", per_second, position_at, position_event as "position_event: EventId"
-           from recoveries r where status = 'running' and next_step_at <= now()
+           from recoveries r
+           where status = 'running' and next_step_at <= now()
+             and not exists (select from endpoints e where e.id = r.endpoint_id and e.deleted_at is not null)
            order by next_step_at limit 1 for update skip locked"#
     )
     .fetch_optional(connection)

@@ -32,8 +32,9 @@ impl Store {
         self.replace_settings(org_id, before, &row, close_circuit).await
     }
 
-    /// Deletes an endpoint and stops its recoveries; workers then end its deliveries. With a version, only while the
-    /// endpoint has this one. False when it has another, or is deleted already.
+    /// Deletes an endpoint. Workers then end its recoveries and its deliveries: a worker that takes a step of a recovery has its
+    /// row locked, and nobody is to wait for that with the locks of a change. With a version, only while the endpoint has this
+    /// one. False when it has another, or is deleted already.
     pub(crate) async fn delete_endpoint(
         &self,
         org_id: OrgId,
@@ -51,10 +52,6 @@ impl Store {
                    where e.id = $1 and e.org_id = o.id and e.deleted_at is null and ($3::bigint is null or e.version = $3)
                      and act_as($4, $5)
                    returning e.id
-               ),
-               cancelled as (
-                   update recoveries r set status = 'cancelled', finished_at = now()
-                   from deleted where r.endpoint_id = deleted.id and r.org_id = $2 and r.status = 'running'
                )
                select exists (select from deleted) as "deleted!""#,
             id.as_uuid(),

@@ -145,6 +145,32 @@ async fn a_cancelled_recovery_makes_nothing_more_pending() {
     world.finish().await;
 }
 
+/// Whoever changes an endpoint would wait for the deletion.
+#[tokio::test]
+async fn the_deletion_of_an_endpoint_does_not_wait_for_a_worker_that_takes_a_step_of_its_recovery() {
+    let mut world = quick().start().await;
+    let organization = world.organization().await;
+    let (_receiver, endpoint) = with_dead(&mut world, &organization, 20).await;
+    let recovery = recover(&world, &organization, endpoint, "dead", 1).await;
+    let step = lock(&world, "select from recoveries for update").await;
+    let delete = call(
+        &world,
+        &organization,
+        Method::DELETE,
+        &format!("/{}", endpoint.id),
+    );
+    assert_eq!(status(delete).await, 204);
+    step.rollback().await.expect("Postgres runs");
+    until("the recovery to be cancelled", async || {
+        let found = sqlx::query_scalar("select status from recoveries where id = $1").bind(recovery.id);
+        let found: String = found.fetch_one(world.database()).await.expect("Postgres runs");
+        if found == "cancelled" { Ok(()) } else { Err(found) }
+    })
+    .await;
+    world.settle().await;
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn delivered_events_are_sent_again_when_their_owner_wants_them_again() {
     let mut world = setup().start().await;

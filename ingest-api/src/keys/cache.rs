@@ -38,6 +38,16 @@ pub(crate) enum KeyChange {
     Organization(OrgId),
 }
 
+impl KeyChange {
+    /// The key, if it concerns one alone.
+    pub(crate) fn key(&self) -> Option<&KeyId> {
+        match self {
+            Self::Key(id) => Some(id),
+            Self::Organization(_) => None,
+        }
+    }
+}
+
 /// What is known of a key.
 #[derive(Debug)]
 pub(crate) enum Known {

@@ -33,6 +33,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::domain::key::KeyId;
 use crate::keys::authenticator::Authenticator;
 use crate::keys::cache::{KeyCache, KeyChange};
 use crate::keys::error::KeyError;
@@ -44,7 +45,7 @@ use crate::store::Store;
 
 const SUBJECT: &str = "ingest.key-changes";
 
-/// How long a request that changed a key waits for its signal to leave the process.
+/// How long a request that changed keys waits for their signals to leave the process.
 const PUBLISH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Pause after Postgres did not answer.
@@ -111,15 +112,19 @@ impl KeyChanges {
 
     /// Tells every replica, this one included, of a change that is committed in Postgres.
     pub(crate) async fn announce(&self, change: KeyChange) {
-        self.cache.change(&change);
-        self.publish(&Signal::Changed(change.clone())).await;
-        if let KeyChange::Key(id) = change {
-            if self.share.remove(&id).await {
-                self.publish(&Signal::Changed(KeyChange::Key(id))).await;
-            } else {
-                self.share.discard(id);
-            }
-        }
+        self.announce_all(&[change]).await;
+    }
+
+    /// The same of any number of changes, in about the same time: a second or two at the most, when NATS does not answer. Replicas
+    /// find in Postgres what is not signalled by then.
+    pub(crate) async fn announce_all(&self, changes: &[KeyChange]) {
+        changes.iter().for_each(|change| self.cache.change(change));
+        let signals: Vec<_> = changes.iter().cloned().map(Signal::Changed).collect();
+        self.publish(&signals).await;
+        let keys = changes.iter().filter_map(KeyChange::key).cloned();
+        let removed = self.share.remove_all(&keys.collect::<Vec<_>>()).await;
+        let signals: Vec<_> = removed.into_iter().map(changed_key).collect();
+        self.publish(&signals).await;
     }
 
     /// Removes changed keys from the shared bucket, until the stop.
@@ -130,10 +135,13 @@ impl KeyChanges {
         while let Some(ids) = stop.run_until_cancelled(self.share.discarded()).await {
             let mut all_removed = true;
             for id in ids {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
                 // Others have seen the same change, and one removal is enough.
                 if self.share.is_removed(&id).await || self.share.remove(&id).await {
                     self.share.has_removed(&id);
-                    self.publish(&Signal::Changed(KeyChange::Key(id))).await;
+                    self.publish(&[changed_key(id)]).await;
                 } else {
                     all_removed = false;
                 }
@@ -145,16 +153,22 @@ impl KeyChanges {
         Ok(())
     }
 
-    /// Sends a signal. Without NATS the client keeps it, and sends it when the connection is back.
-    async fn publish(&self, signal: &Signal) {
-        let payload = serde_json::to_vec(signal).expect("plain fields have a JSON form");
+    /// Sends signals. Without NATS the client keeps them, as many as it has room for, and sends them when the connection is back.
+    async fn publish(&self, signals: &[Signal]) {
+        if signals.is_empty() {
+            return;
+        }
         let sent = async {
-            self.nats.client.publish(SUBJECT, payload.into()).await?;
+            for signal in signals {
+                let payload = serde_json::to_vec(signal).expect("plain fields have a JSON form");
+                self.nats.client.publish(SUBJECT, payload.into()).await?;
+            }
             anyhow::Ok(self.nats.client.flush().await?)
         };
         let sent = timeout(PUBLISH_PATIENCE, sent).await;
         if let Err(error) = sent.context("NATS does not answer in time").flatten() {
-            tracing::warn!(?signal, error = format!("{error:#}"), "a signal is not sent yet");
+            let (first, count, error) = (signals.first(), signals.len(), format!("{error:#}"));
+            tracing::warn!(?first, count, error, "signals are not sent yet");
         }
     }
 
@@ -192,7 +206,7 @@ impl KeyChanges {
         // Without a connection it would only come late.
         if self.nats.is_connected() {
             let marker = markers.next(self.connection(), now);
-            self.publish(&Signal::Marker(marker)).await;
+            self.publish(&[Signal::Marker(marker)]).await;
         } else {
             markers.skip(now);
         }
@@ -279,4 +293,8 @@ impl KeyChanges {
         }
         Ok(())
     }
+}
+
+fn changed_key(id: KeyId) -> Signal {
+    Signal::Changed(KeyChange::Key(id))
 }

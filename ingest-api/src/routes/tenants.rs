@@ -184,9 +184,9 @@ pub(crate) async fn delete(
     let version = is_conditional(&headers).then_some(row.version);
     let store = app.store.by(admitted.actor());
     let keys = store.delete_tenant(org_id, &tenant, version).await?;
-    for key in keys.ok_or_else(|| missing(&headers))? {
-        app.key_changes.announce(KeyChange::Key(key)).await;
-    }
+    let keys = keys.ok_or_else(|| missing(&headers))?.into_iter();
+    let revoked: Vec<_> = keys.map(KeyChange::Key).collect();
+    app.key_changes.announce_all(&revoked).await;
     // It may be gone already.
     let deleted = app.store.find_tenant(org_id, &tenant).await?;
     Ok((StatusCode::ACCEPTED, Json(view(deleted.unwrap_or(row)))))

@@ -19,9 +19,10 @@
 //! a key was verified, and then at most twice in a time to live by whichever replica comes first.
 
 pub(crate) mod bucket;
+mod removal;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
@@ -141,53 +142,6 @@ impl KeyShare {
         if self.offers.try_send(offer).is_err() {
             count("dropped");
         }
-    }
-
-    /// Removes a key's entry. False when that must be tried again.
-    pub(crate) async fn remove(&self, id: &KeyId) -> bool {
-        let Some(bucket) = self.bucket.get().filter(|_| self.nats.is_connected()) else {
-            return false;
-        };
-        match timeout(PATIENCE, bucket.delete(id.as_str())).await {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => tracing::warn!(key = %id, %error, "cannot remove a shared key yet"),
-            Err(_) => tracing::warn!(key = %id, "cannot remove a shared key in time, trying again"),
-        }
-        false
-    }
-
-    /// Whether a key's entry has just been removed, perhaps by another replica.
-    pub(crate) async fn is_removed(&self, id: &KeyId) -> bool {
-        match self.bucket.get().filter(|_| self.nats.is_connected()) {
-            Some(bucket) => matches!(entry(bucket, id).await, Some(Place::Removed)),
-            None => false,
-        }
-    }
-
-    /// Asks for a key's entry to be removed soon.
-    pub(crate) fn discard(&self, id: KeyId) {
-        self.unwanted().insert(id);
-        self.has_unwanted.notify_one();
-    }
-
-    /// Waits for keys that are to be removed.
-    pub(crate) async fn discarded(&self) -> Vec<KeyId> {
-        loop {
-            let ids: Vec<_> = self.unwanted().iter().cloned().collect();
-            if !ids.is_empty() {
-                return ids;
-            }
-            self.has_unwanted.notified().await;
-        }
-    }
-
-    /// Notes that a key's entry is removed.
-    pub(crate) fn has_removed(&self, id: &KeyId) {
-        self.unwanted().remove(id);
-    }
-
-    fn unwanted(&self) -> std::sync::MutexGuard<'_, HashSet<KeyId>> {
-        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the bucket where it is missing and writes the entries that are offered, until the stop. Fulfils

@@ -1,5 +1,7 @@
 //! Deleting an organisation removes all that it has, whatever happens meanwhile.
 
+use std::time::{Duration, Instant};
+
 use e2e::{Answer, Event, Organization, World, until};
 use reqwest::Method;
 use reqwest_middleware::RequestBuilder;
@@ -164,5 +166,26 @@ async fn an_answer_that_is_recorded_while_an_organization_is_deleted_is_removed_
     recording.commit().await.expect("Postgres runs");
     until_gone(&world, &organization).await;
     assert_eq!(world.count("select count(*) from attempts").await, 0);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_deletion_of_an_organization_with_many_keys_is_answered_soon_although_nats_is_away() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let keys = format!(
+        "insert into api_keys (id, org_id, name, hash, scopes)
+         select substr(md5(n::text), 1, 16), '{}', 'k', 'x', '{{ingest}}' from generate_series(1, 50) n",
+        organization.id
+    );
+    world.execute(keys).await;
+    world.stack_mut().nats_mut().kill().await.expect("it runs");
+    let begun = Instant::now();
+    let deleted = admin(&world, &organization, Method::DELETE, "");
+    assert_eq!(status(deleted).await, 202);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let nats = world.stack_mut().nats_mut();
+    nats.start().await.expect("it starts again");
+    until_gone(&world, &organization).await;
     world.finish().await;
 }

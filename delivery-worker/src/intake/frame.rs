@@ -15,7 +15,7 @@ use crate::store::events::Order;
 use crate::store::quarantine::Unreadable;
 
 /// How often a frame of an unknown version is offered before it is set aside: a worker of another release may be able to read it.
-const UNKNOWN_VERSION_TRIES: i64 = 5;
+pub(super) const UNKNOWN_VERSION_TRIES: u32 = 5;
 
 /// How many ordinals a frame has for its events, of which it holds at most [`frame::MAX_EVENTS`].
 const PLACES: i64 = 1_024;
@@ -67,16 +67,21 @@ impl<'a> Frame<'a> {
         Self {
             stream,
             sequence: message.sequence,
-            delivered: UNKNOWN_VERSION_TRIES,
+            delivered: i64::from(UNKNOWN_VERSION_TRIES),
             is_resent: is_resent(&message.headers),
             version: version(&message.headers),
             payload: &message.payload,
         }
     }
 
+    /// Whether this release can read frames of its version.
+    pub(crate) fn is_known(&self) -> bool {
+        frame::is_known(self.version)
+    }
+
     /// Whether a worker of another release may be able to read it.
     pub(crate) fn is_for_others(&self) -> bool {
-        !frame::is_known(self.version) && self.delivered < UNKNOWN_VERSION_TRIES
+        !self.is_known() && self.delivered < i64::from(UNKNOWN_VERSION_TRIES)
     }
 
     /// Whether nobody can have stored its events yet: it was neither handed out nor sent before. A server that lost its power may

@@ -6,7 +6,7 @@
 //!
 //! A leftover frame would take up room for ever, and the ordered deliveries after it would wait for it. So it is stored here,
 //! which changes nothing if it was stored before. Then it is removed, if the stream still has the same frame at its sequence
-//! number.
+//! number. One that this release cannot read is set aside, but not before workers of other releases have had the time to take it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +21,8 @@ use async_nats::jetstream::{Context, ErrorCode};
 use tokio::time::Instant;
 
 use crate::intake::consume::streams::workers_consumer;
-use crate::intake::write::Writer;
+use crate::intake::frame::{Frame, UNKNOWN_VERSION_TRIES};
+use crate::intake::write::{UNKNOWN_VERSION_DELAY, Writer};
 use crate::store::events;
 
 /// A frame is left over when it was handed out this many waits for acknowledgements ago and is still there. Somebody may only
@@ -33,6 +34,8 @@ const WAITS: u32 = 3;
 pub(crate) struct Leftovers {
     /// How long ago a frame was handed out, at the least, that counts as left over.
     patience: Duration,
+    /// The same of a frame of an unknown version: as long as its tries may take.
+    patience_with_unknown: Duration,
     streams: HashMap<String, Seen>,
 }
 
@@ -42,9 +45,49 @@ struct Seen {
     /// The frame up to which the consumer was done at the look before. A frame up to there that is still in the stream is not on
     /// its way out.
     done_through: u64,
-    /// The last frame that had been handed out at the time `at`. Both are renewed when [`Leftovers::patience`] has passed.
+    /// Renewed after [`Leftovers::patience`].
+    known: Mark,
+    /// Renewed after [`Leftovers::patience_with_unknown`].
+    unknown: Mark,
+}
+
+/// The last frame that had been handed out at a time.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
     handed_out: u64,
     at: Instant,
+}
+
+impl Mark {
+    /// The frame up to which all were handed out `patience` ago or earlier, and 0 while that is not known. What was marked must
+    /// still have been handed out: a stream that is made again begins at the first number.
+    fn passed(&mut self, patience: Duration, now: Self) -> u64 {
+        if now.at - self.at < patience {
+            return 0;
+        }
+        let before = std::mem::replace(self, now);
+        before.handed_out.min(now.handed_out)
+    }
+}
+
+/// The frames up to which all that are in the stream are left over.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Left {
+    /// Of a version that this release reads.
+    known_through: u64,
+    /// Of another one.
+    unknown_through: u64,
+}
+
+impl Left {
+    fn has(&self, frame: &Frame<'_>) -> bool {
+        let through = if frame.is_known() {
+            self.known_through
+        } else {
+            self.unknown_through
+        };
+        frame.sequence <= through
+    }
 }
 
 impl Leftovers {
@@ -52,6 +95,7 @@ impl Leftovers {
     pub(crate) fn new(ack_wait: Duration) -> Self {
         Self {
             patience: ack_wait * WAITS,
+            patience_with_unknown: (ack_wait + UNKNOWN_VERSION_DELAY) * UNKNOWN_VERSION_TRIES,
             streams: HashMap::new(),
         }
     }
@@ -85,37 +129,44 @@ impl Leftovers {
             let Some(consumer) = workers_consumer(&stream).await? else {
                 continue;
             };
-            let last = self.left_through(name, &consumer, Instant::now());
+            let now = Mark {
+                handed_out: consumer.delivered.stream_sequence,
+                at: Instant::now(),
+            };
+            let left = self.left(name, done_through(&consumer), now);
+            let last = left.known_through.max(left.unknown_through);
             let mut next = info.state.first_sequence;
             while next <= last
                 && let Some(message) = first_from(&stream, next).await?
                 && message.sequence <= last
             {
-                store_and_remove(&stream, name, &message, writer).await?;
+                if left.has(&Frame::of_leftover(name, &message)) {
+                    store_and_remove(&stream, name, &message, writer).await?;
+                }
                 next = message.sequence + 1;
             }
         }
         Ok(())
     }
 
-    /// The frame up to which all frames in the stream are left over, as this look and those before it show.
-    fn left_through(&mut self, stream: &str, consumer: &consumer::Info, now: Instant) -> u64 {
-        let (done, handed_out) = (done_through(consumer), consumer.delivered.stream_sequence);
+    /// Which frames in the stream are left over, as this look and those before it show. The consumer is done with frames up to
+    /// `done`, and has handed out those of `now`.
+    fn left(&mut self, stream: &str, done: u64, now: Mark) -> Left {
         let Some(seen) = self.streams.get_mut(stream) else {
             let seen = Seen {
                 done_through: done,
-                handed_out,
-                at: now,
+                known: now,
+                unknown: now,
             };
             self.streams.insert(stream.to_owned(), seen);
-            return 0;
+            return Left::default();
         };
-        let mut last = done.min(std::mem::replace(&mut seen.done_through, done));
-        if now - seen.at >= self.patience {
-            last = last.max(handed_out.min(seen.handed_out));
-            (seen.handed_out, seen.at) = (handed_out, now);
+        let done_before = std::mem::replace(&mut seen.done_through, done);
+        let passed = seen.known.passed(self.patience, now);
+        Left {
+            known_through: done.min(done_before).max(passed),
+            unknown_through: seen.unknown.passed(self.patience_with_unknown, now),
         }
-        last
     }
 }
 
@@ -172,4 +223,47 @@ fn is_gone(error: &DeleteMessageError) -> bool {
         return false;
     };
     [ErrorCode::NO_MESSAGE_FOUND, ErrorCode::SEQUENCE_NOT_FOUND].contains(&error.error_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What looks find after so many seconds, when the consumer is done up to a frame and has handed out up to another.
+    fn looks(looks: &[(u64, u64, u64)]) -> Vec<(u64, u64)> {
+        let (mut leftovers, begun) = (Leftovers::new(Duration::from_secs(2)), Instant::now());
+        let left = looks.iter().map(|&(seconds, done, handed_out)| {
+            let at = begun + Duration::from_secs(seconds);
+            leftovers.left("EVENTS-0", done, Mark { handed_out, at })
+        });
+        left.map(|left| (left.known_through, left.unknown_through))
+            .collect()
+    }
+
+    #[test]
+    fn a_frame_that_was_handed_out_three_waits_ago_is_left_over() {
+        let found = looks(&[(0, 0, 7), (5, 0, 8), (6, 0, 9), (11, 0, 9), (12, 0, 9)]);
+        assert_eq!(found, [(0, 0), (0, 0), (7, 0), (0, 0), (9, 0)]);
+    }
+
+    #[test]
+    fn a_frame_that_the_consumer_was_done_with_at_the_look_before_is_left_over() {
+        assert_eq!(
+            looks(&[(0, 3, 5), (1, 4, 5), (2, 4, 5)]),
+            [(0, 0), (3, 0), (4, 0)]
+        );
+    }
+
+    /// A worker gives such a frame back four times, for five seconds each.
+    #[test]
+    fn a_frame_of_an_unknown_version_is_left_over_only_after_all_its_tries() {
+        let found = looks(&[(0, 7, 7), (20, 7, 7), (34, 7, 8), (35, 7, 8)]);
+        let unknown: Vec<_> = found.into_iter().map(|(_, unknown)| unknown).collect();
+        assert_eq!(unknown, [0, 0, 0, 7]);
+    }
+
+    #[test]
+    fn in_a_stream_that_was_made_again_nothing_is_left_over_that_was_not_handed_out() {
+        assert_eq!(looks(&[(0, 90, 90), (40, 2, 3)]), [(0, 0), (3, 3)]);
+    }
 }

@@ -157,6 +157,10 @@ impl Gate {
     /// Puts one at the end of those that wait for permits.
     pub(crate) fn enter_queue(&self, waiter: &Waiter) {
         self.queue.enter(waiter);
+        // A permit that was freed since it found none has woken nobody.
+        if self.takes_new() {
+            self.wake_waiter();
+        }
     }
 
     /// Takes it out of those.

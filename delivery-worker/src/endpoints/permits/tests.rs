@@ -1,3 +1,5 @@
+use futures_util::FutureExt as _;
+
 use super::gate::{MOMENT, SILENCE};
 use super::*;
 
@@ -139,6 +141,18 @@ async fn who_leaves_the_queue_wakes_the_next_one() {
     gate.enter_queue(&second);
     gate.leave_queue(&first);
     second.woken().await;
+}
+
+#[test]
+fn who_enters_the_queue_after_a_permit_was_freed_is_woken() {
+    let permits = Permits::new(10);
+    let gate = Arc::new(Gate::new(1));
+    let waiter = Waiter::default();
+    let permit = permits.try_acquire(&gate).unwrap();
+    assert!(permits.try_acquire_early(&gate, &waiter).is_none());
+    drop(permit);
+    gate.enter_queue(&waiter);
+    assert!(waiter.woken().now_or_never().is_some());
 }
 
 #[test]

@@ -126,8 +126,13 @@ impl Frames {
         while let Some(Some(message)) = unconstrained(self.subscriber.next()).now_or_never() {
             self.seen.push_back(owned(message));
         }
-        let frames = self.seen.iter().filter(|message| end(message).is_none());
+        let frames = self.seen.iter().filter(|message| end_status(message).is_none());
         frames.map(|message| self.frame(message.clone())).collect()
+    }
+
+    /// Ends the subscription. All that comes until then can be taken afterwards. May be dropped while it waits.
+    pub(super) async fn end(&mut self) {
+        end(&mut self.subscriber, &mut self.seen).await;
     }
 
     fn frame(&self, message: async_nats::Message) -> Message {
@@ -173,7 +178,7 @@ impl Stream for Frames {
             return Poll::Ready(None);
         };
         self.requests.heard();
-        let next = match end(&message) {
+        let next = match end_status(&message) {
             None => {
                 self.requests.came();
                 if self.requests.is_look() {
@@ -194,12 +199,66 @@ fn owned(mut message: async_nats::Message) -> async_nats::Message {
     message
 }
 
+/// Ends a subscription, and adds to `rest` what comes until then. The client forgets a subscription when it reads from the server for
+/// the first time after it has told it. So what is on its way at that time may be lost; a frame comes again when the time for its
+/// acknowledgement is over.
+async fn end(subscriber: &mut Subscriber, rest: &mut VecDeque<async_nats::Message>) {
+    // An error says that the client is gone, and then nothing more comes.
+    let _ = subscriber.drain().await;
+    while let Some(message) = subscriber.next().await {
+        rest.push_back(message);
+    }
+}
+
 /// The status with which NATS ends a request. A frame has none.
-fn end(message: &async_nats::Message) -> Option<StatusCode> {
+fn end_status(message: &async_nats::Message) -> Option<StatusCode> {
     message.status.filter(|status| *status != StatusCode::OK)
 }
 
 /// Whether NATS would end the next request for this reason too.
 fn is_lasting(why: &str) -> bool {
     [CONSUMER_DELETED, CONSUMER_PUSHES].contains(&why) || why.starts_with(LIMIT_EXCEEDED)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A NATS server for one connection. A message is on its way to each subscription that is ended.
+    async fn serve(listener: TcpListener) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (reader, mut writer) = stream.split();
+        writer.write_all(b"INFO {\"max_payload\":1}\r\n").await.unwrap();
+        let (mut lines, mut answer) = (BufReader::new(reader).lines(), String::new());
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some(sid) = line.strip_prefix("UNSUB ") {
+                answer.extend(["MSG inbox ", sid, " 1\r\nx\r\n"]);
+            } else if line == "PING" {
+                answer += "PONG\r\n";
+                writer.write_all(answer.as_bytes()).await.unwrap();
+                answer.clear();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_while_a_subscription_ends_is_received() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut rest = VecDeque::new();
+        let receiving = async {
+            let client = async_nats::connect(address.to_string()).await.unwrap();
+            let mut subscriber = client.subscribe("inbox").await.unwrap();
+            end(&mut subscriber, &mut rest).await;
+        };
+        tokio::select! {
+            () = serve(listener) => panic!("the client has gone"),
+            ended = timeout(EXPIRES, receiving) => ended.unwrap(),
+        }
+        assert_eq!(rest.len(), 1);
+    }
 }

@@ -25,7 +25,8 @@ use crate::intake::consume::turns::Turns;
 /// made again.
 const HELD_LONG: Duration = Duration::from_millis(250);
 
-/// How long giving frames back may take. NATS may be away.
+/// How long the end of the subscription may take, and giving frames back. NATS may be away.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 const CONNECTION_GONE: &str = "the connection that frames came by is gone";
@@ -160,11 +161,14 @@ impl Session {
     /// Ends the session. Gives back the frames that are `held` and those that the server sent ahead, or returns them when their
     /// connection is gone.
     pub(crate) async fn close(mut self, mut held: Vec<Message>) -> Option<Vec<Message>> {
+        if self.acks.is_current() {
+            let _ = tokio::time::timeout(END_TIMEOUT, self.frames.end()).await;
+        }
         held.extend(take_all(&mut self.frames));
         if !self.acks.is_current() {
             return Some(held);
         }
-        // Ends the subscription, to which the frames would come back.
+        // If it has not ended in time: the frames would come back to the subscription.
         drop(self.frames);
         let giving = async {
             for message in &held {

@@ -9,7 +9,7 @@ use shared::db::address::PostgresConfig;
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::EventId;
 use shared::egress::EgressConfig;
-use shared::process::config::nonzero_duration;
+use shared::process::config::{duration_within, nonzero_duration};
 use shared::process::nats::NatsConfig;
 use shared::process::shutdown::RuntimeConfig;
 use shared::process::telemetry::TelemetryConfig;
@@ -179,14 +179,19 @@ fn parse_since(text: &str) -> Result<OffsetDateTime, String> {
 /// How events come in.
 #[derive(Args, Clone, Debug)]
 pub struct IntakeConfig {
-    /// How long a worker may hold a frame before the stream gives it to another one.
-    #[arg(long, env, value_name = "INTAKE_ACK_WAIT", default_value = "10s", value_parser = nonzero_duration)]
+    /// How long a worker may hold a frame before the stream gives it to another one, 100ms to 1day.
+    #[arg(long, env, value_name = "INTAKE_ACK_WAIT", default_value = "10s", value_parser = ack_wait)]
     pub intake_ack_wait: Duration,
 
     /// The most that the payload filters of one event may take: a step is a condition, or 16 bytes of a filter. Deliveries
     /// to endpoints whose filter is not reached are dead, with the outcome `filter`.
     #[arg(long, env, value_name = "FILTER_STEPS", default_value_t = 1_000_000)]
     pub filter_steps: u32,
+}
+
+/// A worker speaks of the frames that it holds three times in this time.
+fn ack_wait(text: &str) -> Result<Duration, String> {
+    duration_within(text, &(Duration::from_millis(100)..=Duration::from_hours(24)))
 }
 
 /// How deliveries go out.
@@ -213,14 +218,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_that_cannot_be_nothing_are_refused_when_they_are() {
-        for (name, variable) in [
-            ("claim-interval", "CLAIM_INTERVAL"),
-            ("intake-ack-wait", "INTAKE_ACK_WAIT"),
+    fn times_that_are_too_short_or_too_long_are_refused() {
+        for (name, variable, time) in [
+            ("claim-interval", "CLAIM_INTERVAL", "1us"),
+            ("statement-timeout", "STATEMENT_TIMEOUT", "0s"),
+            ("intake-ack-wait", "INTAKE_ACK_WAIT", "2ns"),
+            ("intake-ack-wait", "INTAKE_ACK_WAIT", "2days"),
+            ("retention", "RETENTION", "47h"),
+            ("usage-retention", "USAGE_RETENTION", "12000years"),
         ] {
-            let refused = Config::try_parse_from(["delivery-worker".to_owned(), format!("--{name}=0s")]);
-            let refused = refused.expect_err("zero is refused").to_string();
-            let words = format!("invalid value '0s' for '--{name} <{variable}>'");
+            let refused = Config::try_parse_from(["delivery-worker".to_owned(), format!("--{name}={time}")]);
+            let refused = refused.expect_err("it is refused").to_string();
+            let words = format!("invalid value '{time}' for '--{name} <{variable}>'");
             assert!(refused.contains(&words), "{refused}");
         }
     }

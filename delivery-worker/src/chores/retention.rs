@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use shared::domain::id::{EventId, OrgId};
+use shared::process::config::duration_within;
 use shared::process::nats::Nats;
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -29,8 +30,10 @@ const STEP: i64 = 1_000;
 /// clock.
 const KEY_AGE: Duration = Duration::from_hours(25);
 
-/// The shortest retention: partitions are made for two days back.
+/// The shortest retention: partitions are made for two days back. The longest, a thousand years, goes back to a date that both
+/// this program and Postgres can hold.
 const MIN_RETENTION: Duration = Duration::from_hours(48);
+const MAX_RETENTION: Duration = Duration::from_secs(1_000 * 31_557_600);
 
 /// How long things are kept.
 #[derive(Args, Clone, Copy, Debug)]
@@ -55,11 +58,7 @@ pub struct RetentionConfig {
 }
 
 fn retention(text: &str) -> Result<Duration, String> {
-    let retention = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if retention < MIN_RETENTION {
-        return Err("must be at least 2days".to_owned());
-    }
-    Ok(retention)
+    duration_within(text, &(MIN_RETENTION..=MAX_RETENTION))
 }
 
 /// One round: makes the next days' partitions, drops old ones when their usage is counted, and removes what is too old in what
@@ -288,9 +287,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_retention_below_two_days_is_refused() {
+    fn a_retention_below_two_days_or_beyond_the_calendar_is_refused() {
         assert_eq!(retention("2days"), Ok(MIN_RETENTION));
-        assert_eq!(retention("47h"), Err("must be at least 2days".to_owned()));
+        assert_eq!(retention("1000years"), Ok(MAX_RETENTION));
+        for outside in ["47h", "1001years"] {
+            assert_eq!(retention(outside), Err("must be 2days to 1000years".to_owned()));
+        }
         assert!(retention("soon").is_err());
     }
 }

@@ -65,6 +65,12 @@ fn outage_ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// For NATS, no time is for ever, and less than 100 ms is refused.
+fn share_ttl(text: &str) -> Result<Duration, String> {
+    const YEAR: Duration = Duration::from_secs(31_557_600);
+    config::duration_within(text, &(Duration::from_secs(1)..=YEAR))
+}
+
 #[cfg(test)]
 impl KeyCacheConfig {
     /// Small numbers.
@@ -86,7 +92,7 @@ impl KeyCacheConfig {
 #[derive(Args, Clone, Debug)]
 pub struct KeyShareConfig {
     /// How long a verification is kept in the bucket after it was last confirmed, and no less than `KEY_OUTAGE_TTL`.
-    #[arg(long, env, value_name = "KEY_SHARE_TTL", default_value = "24h", value_parser = humantime::parse_duration)]
+    #[arg(long, env, value_name = "KEY_SHARE_TTL", default_value = "24h", value_parser = share_ttl)]
     pub key_share_ttl: Duration,
 
     /// Bytes at which the bucket is full, at about 400 a key; further keys are then not shared.

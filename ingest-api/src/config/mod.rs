@@ -226,12 +226,7 @@ pub struct RateLimitConfig {
 }
 
 fn exchange_interval(text: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if (Duration::from_millis(10)..=Duration::from_secs(1)).contains(&interval) {
-        Ok(interval)
-    } else {
-        Err("must be 10ms to 1s".to_owned())
-    }
+    config::duration_within(text, &(Duration::from_millis(10)..=Duration::from_secs(1)))
 }
 
 #[cfg(test)]
@@ -239,19 +234,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_of_nothing_is_refused_by_the_name_of_its_variable() {
-        for (flag, variable) in [
-            ("--key-use-interval=0s", "KEY_USE_INTERVAL"),
-            ("--statement-timeout=0s", "STATEMENT_TIMEOUT"),
-            ("--header-timeout=0s", "HEADER_TIMEOUT"),
-            ("--rate-limit-exchange=0s", "RATE_LIMIT_EXCHANGE"),
+    fn a_time_that_is_too_short_is_refused_by_the_name_of_its_variable() {
+        for (name, variable, short) in [
+            ("key-use-interval", "KEY_USE_INTERVAL", "1us"),
+            ("key-share-ttl", "KEY_SHARE_TTL", "0s"),
+            ("statement-timeout", "STATEMENT_TIMEOUT", "0s"),
+            ("header-timeout", "HEADER_TIMEOUT", "1ns"),
+            ("rate-limit-exchange", "RATE_LIMIT_EXCHANGE", "0s"),
         ] {
-            let refused = Config::try_parse_from(["ingest-api", flag]).expect_err("zero is refused");
-            let words = format!(
-                "invalid value '0s' for '{} <{variable}>'",
-                flag.trim_end_matches("=0s")
-            );
-            assert!(refused.to_string().contains(&words), "{refused}");
+            let refused = Config::try_parse_from(["ingest-api".to_owned(), format!("--{name}={short}")]);
+            let refused = refused.expect_err("it is refused").to_string();
+            let words = format!("invalid value '{short}' for '--{name} <{variable}>'");
+            assert!(refused.contains(&words), "{refused}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Reading a service's configuration: environment variables, or flags of the same names.
 
 use std::error::Error as _;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -57,15 +58,28 @@ fn is_secret<C: CommandFactory>(argument: &str) -> bool {
         .any(|known| known.is_hide_env_values_set() && known.to_string() == argument)
 }
 
-/// Parses a duration; rejects zero. For intervals, and for limits that zero would make useless.
+/// Parses a duration; rejects one below a millisecond. For intervals, and for limits that such a time would make useless.
 ///
 /// # Errors
 /// With what is wrong.
 pub fn nonzero_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+        Ok(time) if time < Duration::from_millis(1) => Err("must be at least 1ms".to_owned()),
         parsed => parsed.map_err(|error| error.to_string()),
     }
+}
+
+/// Parses a duration; rejects one outside of the range.
+///
+/// # Errors
+/// With what is wrong.
+pub fn duration_within(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if range.contains(&time) {
+        return Ok(time);
+    }
+    let [least, most] = [range.start(), range.end()].map(|end| humantime::format_duration(*end));
+    Err(format!("must be {least} to {most}"))
 }
 
 /// The first paragraph of clap's message on one line, without its hints.
@@ -150,9 +164,22 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_that_must_be_one_is_longer_than_nothing() {
-        assert_eq!(nonzero_duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(nonzero_duration("0s").unwrap_err(), "must be longer than nothing");
+    fn a_duration_that_must_be_one_is_at_least_a_millisecond() {
+        assert_eq!(nonzero_duration("1ms"), Ok(Duration::from_millis(1)));
+        for short in ["0s", "1ns", "999us"] {
+            assert_eq!(nonzero_duration(short).unwrap_err(), "must be at least 1ms");
+        }
         assert!(nonzero_duration("soon").is_err());
+    }
+
+    #[test]
+    fn a_duration_within_bounds_may_be_either_of_them() {
+        let parse = |text| duration_within(text, &(Duration::from_millis(10)..=Duration::from_hours(24)));
+        assert_eq!(parse("10ms"), Ok(Duration::from_millis(10)));
+        assert_eq!(parse("1day"), Ok(Duration::from_hours(24)));
+        for outside in ["9ms", "25h"] {
+            assert_eq!(parse(outside).unwrap_err(), "must be 10ms to 1day");
+        }
+        assert!(parse("soon").is_err());
     }
 }

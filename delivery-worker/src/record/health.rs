@@ -1,6 +1,8 @@
 //! What is remembered of endpoints that fail: one row each, from the first failure to the next success, shared by
 //! all workers. An endpoint that is well has no row and costs no write.
 
+mod failing;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use shared::domain::id::{EndpointId, EventId};
 use crate::endpoints::breaker::{Breaker, Circuit};
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::permits::Permits;
-use crate::endpoints::retry::Next;
+use crate::record::health::failing::{Failed, failing};
 use crate::send::report::Report;
 
 /// Waiting deliveries of each kind (in order, or not) are counted up to this many.
@@ -47,24 +49,7 @@ pub(crate) async fn count_failures(
     permits: &Permits,
     group: &[Report],
 ) {
-    let mut failing = HashMap::new();
-    let counts = |report: &&Report| report.was_tried() && report.attempt.is_receivers();
-    for report in group.iter().filter(counts) {
-        if report.next == Next::Delivered {
-            failing.remove(&report.job.endpoint.id);
-        } else {
-            let failed = failing.entry(report.job.endpoint.id).or_insert(Failed {
-                endpoint: &report.job.endpoint,
-                count: 0,
-                outcome: report.attempt.outcome,
-            });
-            failed.count += 1;
-            failed.outcome = report.attempt.outcome;
-        }
-    }
-    for report in group.iter().filter(|report| report.attempt.is_gone()) {
-        failing.remove(&report.job.endpoint.id);
-    }
+    let failing = failing(group);
     if failing.is_empty() {
         return;
     }
@@ -86,14 +71,6 @@ pub(crate) async fn count_failures(
         }
         Err(error) => tracing::warn!(%error, "cannot count the failures of endpoints"),
     }
-}
-
-/// What a group of results tells of an endpoint that fails.
-struct Failed<'a> {
-    endpoint: &'a Arc<Endpoint>,
-    count: i32,
-    /// The last outcome.
-    outcome: Outcome,
 }
 
 fn log_failed(endpoint_id: EndpointId, outcome: Result<(), sqlx::Error>) {

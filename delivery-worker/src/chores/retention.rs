@@ -1,15 +1,15 @@
 //! How long things are kept: the partitions of each day, payloads of organisations that keep them for a shorter time, and
 //! small rows that are not needed any more.
 
+mod payloads;
+
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use shared::domain::id::{EventId, OrgId};
 use shared::process::config::duration_within;
 use shared::process::nats::Nats;
 use sqlx::PgPool;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use crate::chores::{audit_log, kept_days};
 use crate::intake::consume::streams::stored_through;
@@ -79,7 +79,7 @@ pub(crate) async fn maintain(pool: &PgPool, nats: &Nats, config: RetentionConfig
     let usage_cutoff = now - config.usage_retention.max(config.retention);
     removal::remove_before(pool, now, usage_cutoff, cutoff).await?;
     empty_default_partitions(pool, cutoff).await?;
-    remove_payloads(pool, now).await?;
+    payloads::remove(pool, now).await?;
     audit_log::remove_before(pool, now - config.audit_retention).await?;
     let keys = forget_keys(pool, nats, now).await?;
     let recoveries = sqlx::query!("delete from recoveries where finished_at < $1", cutoff)
@@ -169,117 +169,6 @@ async fn empty_default_partitions(pool: &PgPool, cutoff: OffsetDateTime) -> Resu
             return Ok(());
         }
     }
-}
-
-/// Removes the old payloads of organisations that keep them for a shorter time.
-async fn remove_payloads(pool: &PgPool, now: OffsetDateTime) -> Result<(), sqlx::Error> {
-    let organizations = sqlx::query!(
-        r#"select id as "id: OrgId", payload_retention_days as "days!" from organizations
-           where payload_retention_days is not null"#
-    )
-    .fetch_all(pool)
-    .await?;
-    for organization in organizations {
-        let cutoff = now - time::Duration::days(organization.days.into());
-        let mut position = (OffsetDateTime::UNIX_EPOCH, EventId::from(Uuid::nil()));
-        loop {
-            let page = events_after(pool, organization.id, cutoff, position).await?;
-            let Some(last) = page.last() else { break };
-            position = (last.accepted_at, last.id);
-            let due: Vec<_> = page.iter().filter(|event| event.due).collect();
-            if !due.is_empty() {
-                remove_payloads_of(pool, organization.id, &due).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// An event of an organisation that keeps payloads for less time.
-struct Aged {
-    accepted_at: OffsetDateTime,
-    id: EventId,
-    /// It has a payload, and no pending delivery needs it.
-    due: bool,
-}
-
-/// The next events, in the order of their keys.
-async fn events_after(
-    pool: &PgPool,
-    org_id: OrgId,
-    cutoff: OffsetDateTime,
-    (at, id): (OffsetDateTime, EventId),
-) -> Result<Vec<Aged>, sqlx::Error> {
-    sqlx::query_as!(
-        Aged,
-        r#"
-        select accepted_at, id as "id: EventId",
-               expunged_at is null and not exists (
-                   select from deliveries d
-                   where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
-                     and d.status = 'pending'
-               ) as "due!"
-        from events e
-        where org_id = $1 and accepted_at < $2 and (accepted_at, id) > ($3, $4)
-        order by accepted_at, id limit $5
-        "#,
-        org_id.as_uuid(),
-        cutoff,
-        at,
-        id.as_uuid(),
-        STEP,
-    )
-    .fetch_all(pool)
-    .await
-}
-
-/// Removes payloads, and what receivers answered, where no delivery needs them any more.
-async fn remove_payloads_of(pool: &PgPool, org_id: OrgId, events: &[&Aged]) -> Result<(), sqlx::Error> {
-    let ids: Vec<_> = events.iter().map(|event| event.id.as_uuid()).collect();
-    let times: Vec<_> = events.iter().map(|event| event.accepted_at).collect();
-    // Two statements, so that the second one sees what a replay wrote that held the event's row.
-    let mut transaction = pool.begin().await?;
-    sqlx::query!(
-        "select from events e
-         join unnest($2::uuid[], $3::timestamptz[]) as due (id, accepted_at)
-             on e.accepted_at = due.accepted_at and e.id = due.id
-         where e.org_id = $1
-         order by e.accepted_at, e.id for update of e",
-        org_id.as_uuid(),
-        &ids,
-        &times,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    sqlx::query!(
-        "with expunged as (
-             update events e set data = '', baggage = null, expunged_at = now()
-             from unnest($2::uuid[], $3::timestamptz[]) as due (id, accepted_at)
-             where e.org_id = $1 and e.accepted_at = due.accepted_at and e.id = due.id and e.expunged_at is null
-               and not exists (
-                   select from deliveries d
-                   where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
-                     and d.status = 'pending'
-               )
-             returning e.org_id, e.accepted_at, e.id
-         ),
-         last_answers as (
-             update deliveries d set last_response_body = null
-             from expunged e
-             where d.event_id = e.id and d.accepted_at = e.accepted_at and d.org_id = e.org_id
-               and d.last_response_body is not null
-         )
-         update attempts a set response_body = null
-         from expunged e
-         where a.event_id = e.id and a.accepted_at = e.accepted_at and a.org_id = e.org_id
-           and a.response_body is not null",
-        org_id.as_uuid(),
-        &ids,
-        &times,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await
 }
 
 #[cfg(test)]

@@ -36,3 +36,34 @@ async fn payloads_go_after_their_organisations_retention_and_not_before_they_are
     }
     world.finish().await;
 }
+
+#[tokio::test]
+async fn events_whose_payloads_are_removed_are_not_read_again_and_those_that_are_stored_late_are() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    keep_payloads_for_a_week(&world, &organization).await;
+    let first = old_event(&world, &organization, endpoint, 12, "delivered").await;
+    let pending = old_event(&world, &organization, endpoint, 9, "pending").await;
+    world.execute("update events set stored_at = accepted_at").await;
+    world.stack_mut().add_worker().await.unwrap();
+    let noted = "select count(*) from payload_removals r join events e on e.accepted_at >= r.removed_before";
+    world.until_count_is("what is left to be noted", noted, 1).await;
+    assert_eq!(world.stored_data(first).await, [b""]);
+    assert_eq!(world.stored_data(pending).await, [b"[1]"]);
+
+    // Only who reads the first one again removes this payload.
+    world
+        .execute(format!(
+            "update events set data = '[1]', expunged_at = null where id = '{first}';
+             update deliveries set status = 'delivered', next_attempt_at = null, finished_at = now()"
+        ))
+        .await;
+    world.restart_worker().await;
+    until_payload_is_gone(&world, pending).await;
+    let late = old_event(&world, &organization, endpoint, 11, "delivered").await;
+    world.restart_worker().await;
+    until_payload_is_gone(&world, late).await;
+    assert_eq!(world.stored_data(first).await, [b"[1]"]);
+    world.finish().await;
+}

@@ -23,7 +23,7 @@ pub(crate) async fn tell(pool: &PgPool, days: &[Date]) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// Forgets whom it told of days that are gone.
+/// Forgets whom it told of other days than these, which are still there.
 ///
 /// # Errors
 /// When Postgres does not answer.

@@ -70,11 +70,11 @@ pub(crate) async fn maintain(pool: &PgPool, nats: &Nats, config: RetentionConfig
     let now = partitions::now(pool).await?;
     let cutoff = now - config.retention;
     partitions::make(pool, now).await?;
-    let kept = partitions::drop_before(pool, cutoff).await?;
-    let days = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+    let old = partitions::drop_before(pool, cutoff).await?;
+    let days = u32::try_from(old.kept.len()).unwrap_or(u32::MAX);
     metrics::gauge!("penstock_partitions_kept_past_retention").set(days);
-    kept_days::tell(pool, &kept).await?;
-    kept_days::forget_others(pool, &kept).await?;
+    kept_days::tell(pool, &old.kept).await?;
+    kept_days::forget_others(pool, &old.all).await?;
     merge_days(pool).await?;
     let usage_cutoff = now - config.usage_retention.max(config.retention);
     removal::remove_before(pool, now, usage_cutoff, cutoff).await?;

@@ -7,12 +7,21 @@ use super::{LOCK_NOT_AVAILABLE, LOCK_TIMEOUT, SUFFIX, TABLES, execute, has_code,
 use crate::store::usage;
 use crate::store::usage::days::{conclude_day, is_settled, settle_day};
 
+/// Days that are too old and still there.
+#[derive(Debug, Default)]
+pub(crate) struct OldDays {
+    /// They stay because of pending deliveries.
+    pub kept: Vec<Date>,
+    /// Those and the others, of which this is not known.
+    pub all: Vec<Date>,
+}
+
 /// Drops the partitions of days that ended before `cutoff`, once their usage is counted. A day with a pending delivery stays as
-/// a whole, and so does one of whose tables one is busy. Returns the days that stay because of pending deliveries.
+/// a whole, and so does one of whose tables one is busy. Returns the days that stay.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn drop_before(pool: &PgPool, cutoff: OffsetDateTime) -> Result<Vec<Date>, sqlx::Error> {
+pub(crate) async fn drop_before(pool: &PgPool, cutoff: OffsetDateTime) -> Result<OldDays, sqlx::Error> {
     let suffixes = sqlx::query_scalar!(
         r#"select distinct right(c.relname, 8) as "suffix!"
            from pg_inherits i join pg_class c on c.oid = i.inhrelid
@@ -25,12 +34,15 @@ pub(crate) async fn drop_before(pool: &PgPool, cutoff: OffsetDateTime) -> Result
     let days = suffixes
         .iter()
         .filter_map(|suffix| Date::parse(suffix, SUFFIX).ok());
-    let mut kept = Vec::new();
+    let mut old = OldDays::default();
     for day in days.filter(|day| *day < cutoff.date()) {
         match drop_counted_day(pool, day).await {
-            Ok(Dropped::Done) => tracing::info!(%day, "dropped the partitions of an old day"),
+            Ok(Dropped::Done) => {
+                tracing::info!(%day, "dropped the partitions of an old day");
+                continue;
+            }
             Ok(Dropped::Pending) => {
-                kept.push(day);
+                old.kept.push(day);
                 tracing::warn!(%day, "deliveries are still pending, the day's partitions are kept");
             }
             Ok(Dropped::Uncounted) => {
@@ -41,8 +53,9 @@ pub(crate) async fn drop_before(pool: &PgPool, cutoff: OffsetDateTime) -> Result
             }
             Err(error) => return Err(error),
         }
+        old.all.push(day);
     }
-    Ok(kept)
+    Ok(old)
 }
 
 enum Dropped {

@@ -102,6 +102,41 @@ async fn owners_are_told_once_which_of_their_endpoints_keeps_a_day() {
     world.finish().await;
 }
 
+#[tokio::test]
+async fn owners_are_not_told_again_of_a_day_that_was_busy_when_a_worker_looked() {
+    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
+    let mut world = setup.start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    make_partitions(&world, 12).await;
+    old_event(&world, &organization, endpoint, 12, "pending").await;
+    world.stack_mut().add_worker().await.unwrap();
+    let notices = "select count(*) from kept_day_notices";
+    world.until_count_is("the owner to be told", notices, 1).await;
+    let worker = world.stack_mut().worker_mut(0);
+    worker.kill().await.unwrap();
+    let of_gone = "insert into kept_day_notices (endpoint_id, org_id, day)
+                   select endpoint_id, org_id, '2020-01-01' from kept_day_notices";
+    world.execute(of_gone).await;
+    let mut busy = world.database().begin().await.unwrap();
+    let deliveries = format!(
+        "lock table deliveries_{} in access exclusive mode",
+        day(&world, 12).await
+    );
+    let locked = sqlx::query(AssertSqlSafe(deliveries)).execute(&mut *busy);
+    locked.await.unwrap();
+    let worker = world.stack_mut().worker_mut(0);
+    worker.start().await.unwrap();
+    world.until_worker_logs("a table is busy").await;
+    busy.rollback().await.unwrap();
+    let gone = "select count(*) from kept_day_notices where day = '2020-01-01'";
+    world
+        .until_count_is("the day that is gone to be forgotten", gone, 0)
+        .await;
+    assert_eq!(world.count(notices).await, 1);
+    world.finish().await;
+}
+
 /// What holds a lock on one table of a day, such as a backup, and a worker that looks beside it.
 #[tokio::test]
 async fn a_day_of_which_one_table_is_busy_stays_as_a_whole() {

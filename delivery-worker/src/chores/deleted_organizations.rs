@@ -1,6 +1,8 @@
 //! After an organisation is deleted: deletes its endpoints, then removes its events with their deliveries, also those in
-//! quarantine that say whose they are, and at last every row of it. Each step is one transaction and finds by itself what is
-//! left, so whichever worker comes next goes on after any crash.
+//! quarantine that say whose they are, and at last every row of it. Each step is one short transaction and finds by itself what
+//! is left, so whichever worker comes next goes on after any crash.
+
+mod rows;
 
 use shared::domain::id::OrgId;
 use shared::process::nats::Nats;
@@ -9,8 +11,7 @@ use time::OffsetDateTime;
 
 use super::erasing::{CLOCKS_APART, STEP, STEPS, begin_erasing, lock};
 use crate::intake::consume::streams::stored_through;
-use crate::store::usage::removal::forget_organization;
-use crate::store::{partitions, quarantine, usage};
+use crate::store::{partitions, quarantine};
 
 /// Organisations in one round.
 const ORGANIZATIONS: i64 = 100;
@@ -41,14 +42,15 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<bool, sqlx:
     let stored_through = stored_through(nats, now).await;
     for organization in &organizations {
         let is_all_stored = stored_through.is_some_and(|through| through > organization.since + CLOCKS_APART);
-        if remove(pool, organization.id).await? && is_all_stored && finish(pool, organization.id).await? {
+        let is_clean = remove(pool, organization.id).await?;
+        if is_clean && is_all_stored && rows::finish(pool, organization.id).await? {
             tracing::info!(org_id = %organization.id, "an organisation is deleted");
         }
     }
     Ok(true)
 }
 
-/// Whether nothing is left but what [`finish`] removes.
+/// Whether nothing is left but what [`rows::finish`] removes.
 async fn remove(pool: &PgPool, id: OrgId) -> Result<bool, sqlx::Error> {
     for _ in 0..STEPS {
         let changed = end_endpoints(pool, id).await?
@@ -161,63 +163,4 @@ async fn remove_tenants(pool: &PgPool, id: OrgId) -> Result<u64, sqlx::Error> {
     .await?;
     transaction.commit().await?;
     Ok(removed.rows_affected())
-}
-
-/// Removes the rows that do not grow with its events, and the organisation. False when usage is being counted: later then.
-async fn finish(pool: &PgPool, id: OrgId) -> Result<bool, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
-    if !usage::try_lock(&mut transaction).await? {
-        return Ok(false);
-    }
-    lock(&mut transaction, id).await?;
-    forget_organization(&mut transaction, id).await?;
-    begin_erasing(&mut transaction).await?;
-    // Who did something and when stays.
-    sqlx::query!(
-        "update audit_log
-         set tenant = null, before = null, after = null,
-             subject = case when kind = 'tenant' then '(deleted)' else subject end
-         where org_id = $1",
-        id.as_uuid(),
-    )
-    .execute(&mut *transaction)
-    .await?;
-    sqlx::query!("delete from quarantine where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from operational_events where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from certificate_notices where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from kept_day_notices where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from recoveries where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from endpoint_health where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from endpoint_pace where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from ended_sessions where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from portals where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from endpoints where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from api_keys where org_id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from organizations where id = $1", id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await?;
-    Ok(true)
 }

@@ -87,6 +87,41 @@ pub(crate) async fn forget_tenant(
     Ok(())
 }
 
+/// Removes at most `limit` rows of each kind that were counted of an organisation, and says how many. Under the lock of usage.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn forget_some_of_organization(
+    transaction: &mut PgConnection,
+    org_id: OrgId,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let counts = sqlx::query!(
+        "delete from usage where ctid = any(array(select ctid from usage where org_id = $1 limit $2))",
+        org_id.as_uuid(),
+        limit,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let totals = sqlx::query!(
+        "delete from usage_totals
+         where ctid = any(array(select ctid from usage_totals where org_id = $1 limit $2))",
+        org_id.as_uuid(),
+        limit,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let quotas = sqlx::query!(
+        "delete from quota_uses
+         where ctid = any(array(select ctid from quota_uses where org_id = $1 limit $2))",
+        org_id.as_uuid(),
+        limit,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(counts.rows_affected() + totals.rows_affected() + quotas.rows_affected())
+}
+
 /// Removes all that was counted of an organisation. Under the lock of usage.
 ///
 /// # Errors

@@ -189,3 +189,47 @@ async fn the_deletion_of_an_organization_with_many_keys_is_answered_soon_althoug
     until_gone(&world, &organization).await;
     world.finish().await;
 }
+
+/// Notes how many rows each statement removes, or empties.
+const NOTE_STEPS: &str = "
+    create table steps (place text, rows bigint);
+    create function note_step() returns trigger language plpgsql as
+    $$ begin insert into steps select tg_table_name, count(*) from gone; return null; end $$;
+    create trigger note_step after delete on endpoints referencing old table as gone
+        for each statement execute function note_step();
+    create trigger note_step after delete on api_keys referencing old table as gone
+        for each statement execute function note_step();
+    create trigger note_step after delete on usage referencing old table as gone
+        for each statement execute function note_step();
+    create trigger note_step after update on audit_log referencing old table as gone
+        for each statement execute function note_step()";
+
+#[tokio::test]
+async fn the_rows_of_a_large_organization_are_removed_in_short_steps() {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    // Each endpoint and each key has an entry in the audit log, and each key is replaced by the next one.
+    let fill = format!(
+        "insert into endpoints (id, org_id, kind, secret, max_in_flight, timeout_ms)
+         select gen_random_uuid(), '{0}', 'pull', '', 1, 1000 from generate_series(1, 1200);
+         insert into api_keys (id, org_id, name, hash, scopes, created_at, replaced_by)
+         select lpad(n::text, 16, 'a'), '{0}', 'k', 'x', '{{ingest}}', now() + n * interval '1 millisecond',
+                case when n < 1200 then lpad((n + 1)::text, 16, 'a') end
+         from generate_series(1, 1200) n;
+         insert into usage (org_id, day, tenant, hour, accepted, bytes, delivered, attempts, dead)
+         select '{0}', current_date, 'of-' || n, 0, 1, 1, 1, 1, 0 from generate_series(1, 1200) n",
+        organization.id
+    );
+    world.execute(fill).await;
+    world.execute(NOTE_STEPS).await;
+    let deleted = admin(&world, &organization, Method::DELETE, "");
+    assert_eq!(status(deleted).await, 202);
+    until_gone(&world, &organization).await;
+    let steps = sqlx::query_as(
+        "select place, sum(rows) >= 1200, max(rows) <= 500 from steps group by place order by place",
+    );
+    let steps: Vec<(String, bool, bool)> = steps.fetch_all(world.database()).await.expect("Postgres runs");
+    let expected = ["api_keys", "audit_log", "endpoints", "usage"];
+    assert_eq!(steps, expected.map(|place| (place.to_owned(), true, true)));
+    world.finish().await;
+}

@@ -49,7 +49,7 @@ fn beside_the_contract(readiness: Readiness) -> Router {
         .route("/v1/events", options(events::create::handshake))
         .route("/v1/events/batch", options(events::create::handshake))
         .merge(health_routes(readiness))
-        .merge(openapi::routes(openapi::document(contract())))
+        .merge(openapi::routes(&openapi::document(contract())))
         .route("/", get(async || "Penstock ingest API\n"))
 }
 

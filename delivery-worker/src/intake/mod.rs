@@ -96,7 +96,7 @@ impl Intake {
         // One for all streams: it bounds what the worker holds.
         let bulky = Bulky::new(self.writer.clone(), tasks.clone());
         while !tasks.stop().is_cancelled() {
-            let looking = self.discover(&mut known, &mut leftovers, &bulky, &readiness);
+            let looking = Box::pin(self.discover(&mut known, &mut leftovers, &bulky, &readiness));
             if let Some(Err(error)) = tasks.stop().run_until_cancelled(looking).await {
                 chores::pass_over("stream discovery", error)?;
             }

@@ -115,16 +115,16 @@ impl KeyChanges {
         self.announce_all(&[change]).await;
     }
 
-    /// The same of any number of changes, in about the same time: a second or two at the most, when NATS does not answer. Replicas
-    /// find in Postgres what is not signalled by then.
+    /// The same of any number of changes, within two seconds. Replicas find in Postgres what is not signalled by then.
     pub(crate) async fn announce_all(&self, changes: &[KeyChange]) {
-        changes.iter().for_each(|change| self.cache.change(change));
-        let signals: Vec<_> = changes.iter().cloned().map(Signal::Changed).collect();
-        self.publish(&signals).await;
+        for change in changes {
+            self.cache.change(change);
+        }
+        self.publish(changes.iter().cloned().map(Signal::Changed).collect())
+            .await;
         let keys = changes.iter().filter_map(KeyChange::key).cloned();
         let removed = self.share.remove_all(&keys.collect::<Vec<_>>()).await;
-        let signals: Vec<_> = removed.into_iter().map(changed_key).collect();
-        self.publish(&signals).await;
+        self.publish(removed.into_iter().map(changed_key).collect()).await;
     }
 
     /// Removes changed keys from the shared bucket, until the stop.
@@ -141,7 +141,7 @@ impl KeyChanges {
                 // Others have seen the same change, and one removal is enough.
                 if self.share.is_removed(&id).await || self.share.remove(&id).await {
                     self.share.has_removed(&id);
-                    self.publish(&[changed_key(id)]).await;
+                    self.publish(vec![changed_key(id)]).await;
                 } else {
                     all_removed = false;
                 }
@@ -154,12 +154,12 @@ impl KeyChanges {
     }
 
     /// Sends signals. Without NATS the client keeps them, as many as it has room for, and sends them when the connection is back.
-    async fn publish(&self, signals: &[Signal]) {
+    async fn publish(&self, signals: Vec<Signal>) {
         if signals.is_empty() {
             return;
         }
         let sent = async {
-            for signal in signals {
+            for signal in &signals {
                 let payload = serde_json::to_vec(signal).expect("plain fields have a JSON form");
                 self.nats.client.publish(SUBJECT, payload.into()).await?;
             }
@@ -200,13 +200,13 @@ impl KeyChanges {
     /// Sends the next marker, unless it is not due any more.
     async fn send_marker(&self, markers: &mut Markers) {
         let now = Moment::now();
+        // Without a connection it would only come late.
         if now < self.marker_due(markers) {
             return;
         }
-        // Without a connection it would only come late.
         if self.nats.is_connected() {
             let marker = markers.next(self.connection(), now);
-            self.publish(&[Signal::Marker(marker)]).await;
+            self.publish(vec![Signal::Marker(marker)]).await;
         } else {
             markers.skip(now);
         }

@@ -216,8 +216,11 @@ struct Notes {
 impl Notes {
     fn new() -> (Self, Connections, Changes) {
         let (connected, connections) = watch::channel(0);
-        let (changed, changes) = watch::channel(());
-        let notes = Self { connected, changed };
+        let (told, changes) = watch::channel(());
+        let notes = Self {
+            connected,
+            changed: told,
+        };
         (notes, Connections(connections), Changes(changes))
     }
 

@@ -8,6 +8,10 @@ use e2e::{Answered, Verdict};
 
 /// How the run of a fault ended.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each fault, not one for each event"
+)]
 pub enum Outcome {
     /// It was judged.
     Ran(Report),

@@ -37,7 +37,7 @@ pub(super) async fn remove(pool: &PgPool, now: OffsetDateTime) -> Result<(), sql
 async fn organizations(pool: &PgPool) -> Result<Vec<Organization>, sqlx::Error> {
     sqlx::query_as!(
         Organization,
-        r#"select o.id as "id: OrgId", o.payload_retention_days as "days!",
+        r#"select o.id as "id!: OrgId", o.payload_retention_days as "days!",
                   least(r.removed_before,
                         (select min(e.accepted_at) from events e
                          where e.org_id = o.id and e.stored_at > r.looked_at - interval '1 hour'

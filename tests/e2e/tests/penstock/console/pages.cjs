@@ -75,20 +75,21 @@ main(async () => {
   await page.unrouteAll({ behavior: "wait" });
   await page.getByRole("link", { name: "fetched, not sent" }).waitFor();
 
-  // An event of which no more is to come.
-  const settled = await context.newPage();
+  // An event of which no more is to come. A clock is that of all pages of a context, so it has one of its own.
+  const apart = await context.browser().newContext({ storageState: await context.storageState() });
+  const settled = await apart.newPage();
   await settled.clock.install();
   const asked = await answer(settled, `/v1/events/${nobody}`, 200, delivered(nobody));
   await settled.goto(`${url}/console#/events/${nobody}`);
   await settled.getByText("Attempt 1").waitFor();
   const before = asked.length;
-  const again = settled.waitForRequest(isFor(`/v1/events/${nobody}`));
+  // Its answer, and not the request alone: by then it is counted.
+  const again = settled.waitForResponse((response) => isFor(`/v1/events/${nobody}`)(response.request()));
   await settled.clock.runFor(20_000);
   await settled.clock.runFor(20_000);
   await again;
   check(asked.length === before + 1, `${asked.length - before} requests in 40 s`);
-  await settled.close();
-  await page.bringToFront();
+  await apart.close();
 
   const tail = await answer(page, "/v1/tail", 503, {}, { "retry-after": "60" });
   await menu("Live");

@@ -204,7 +204,7 @@ async fn revive(
              order by e.accepted_at, e.id for share of e
          )
          update deliveries d
-         set status = 'pending', next_attempt_at = now(), finished_at = null, revived_at = now(),
+         set status = 'pending', next_attempt_at = now(), finished_at = null, revived_at = clock_timestamp(),
              attempts_before = d.attempts
          from kept k
          where d.event_id = k.id and d.endpoint_id = $2 and d.accepted_at = k.accepted_at and d.org_id = $1

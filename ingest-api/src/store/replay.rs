@@ -64,7 +64,7 @@ impl Store {
         }
         let revived = sqlx::query_scalar!(
             r#"update deliveries d
-               set status = 'pending', next_attempt_at = now(), finished_at = null, revived_at = now(),
+               set status = 'pending', next_attempt_at = now(), finished_at = null, revived_at = clock_timestamp(),
                    attempts_before = d.attempts
                from endpoints e
                where d.event_id = $2 and d.accepted_at = $3 and d.org_id = $1 and d.lease_token is null

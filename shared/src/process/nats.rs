@@ -153,12 +153,12 @@ impl Nats {
         })
     }
 
-    /// Tells of the connections that are made from now on.
+    /// Tells of the connections that are made from now on, and perhaps of the last one before.
     pub fn connections(&self) -> Connections {
         self.connections.clone()
     }
 
-    /// Tells of the connections that are made and lost from now on.
+    /// Tells of the connections that are made and lost from now on, and perhaps of one that was before.
     pub fn changes(&self) -> Changes {
         self.changes.clone()
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// A stream that has a batch waits for no further one while this many bytes of frames are being stored, or wait for the receivers
-/// of early attempts.
+/// A stream that has a batch takes no other one while this many bytes of frames, or more, are being stored or wait for the answers
+/// to early attempts.
 const MAX_BYTES: usize = 4 << 20;
 
 /// What is left for more batches. Clones share it.

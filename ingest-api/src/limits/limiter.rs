@@ -1,12 +1,12 @@
 //! Rate limits of organisations and tenants, held by all replicas together: GCRA, one map operation a request.
 //!
 //! An account's state is one integer, its theoretical arrival time. Every replica keeps its own, and moves
-//! it by what it admits and, a few times a second, by what the others say that they admitted
-//! ([`crate::limits::exchange`]). Usage is counted in nanoseconds of the window, so that replicas agree on it also
-//! while a changed limit is on its way to them. What is admitted anywhere moves the state everywhere, once; so
-//! over time the replicas admit the limit, and can only run ahead of it by what they admitted since they last
-//! heard of each other. To keep that small in a burst, a replica that has admitted a notable share of a limit
-//! does not wait for the next exchange. While less than half of a limit is used up, it is told of once a second.
+//! it by what it admits and by what the others say that they admitted ([`crate::limits::exchange`]). Usage is
+//! counted in nanoseconds of the window, so that replicas agree on it also while a changed limit is on its way
+//! to them. What is admitted anywhere moves the state everywhere, once; so over time the replicas admit the
+//! limit, and can only run ahead of it by what they admitted since they last heard of each other. To keep that
+//! small in a burst, a replica that has admitted a notable share of a limit does not wait for the next
+//! exchange. While less than half of a limit is used up, the others are told of it once a second.
 //!
 //! A replica that is cut off from the others admits its share: the limit divided by the number of replicas that
 //! it last knew of.

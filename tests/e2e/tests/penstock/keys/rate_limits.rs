@@ -113,6 +113,37 @@ async fn far_from_every_limit_replicas_tell_each_other_of_usage_once_a_second() 
 }
 
 #[tokio::test]
+async fn close_to_a_limit_replicas_tell_each_other_of_usage_several_times_a_second() {
+    const LIMIT: u32 = 1_000;
+    let world = setup().replicas(2, 0).start().await;
+    let organization = world
+        .organization_with(&json!({"name": "x", "rate_limit_per_minute": LIMIT}))
+        .await;
+    until_together(&world, 2).await;
+    let requests = (0..LIMIT * 9 / 10).map(|_| tried(&world, 0, &organization.key));
+    let answers: Vec<_> = futures_util::stream::iter(requests)
+        .buffer_unordered(32)
+        .collect()
+        .await;
+    assert!(answers.iter().all(|answer| *answer == StatusCode::NOT_FOUND));
+    let told = async || world.metric(0, "penstock_rate_limit_messages_sent_total").await;
+    let start = Instant::now();
+    // One request alone is too small a share of the limit to be told of at once.
+    for _ in 0..10 {
+        let before = told().await;
+        assert_eq!(tried(&world, 0, &organization.key).await, 404);
+        until("the request to be told of", async || match told().await {
+            now if now > before => Ok(()),
+            now => Err(now.to_string()),
+        })
+        .await;
+    }
+    let time = start.elapsed();
+    assert!(time < Duration::from_secs(6), "ten messages in {time:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn what_is_used_up_on_one_replica_is_used_up_on_the_others_and_after_a_restart() {
     const LIMIT: u32 = 600;
     let mut world = setup().replicas(2, 0).start().await;

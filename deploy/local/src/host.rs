@@ -49,7 +49,7 @@ impl Host {
         } else {
             None
         };
-        let cache = cache_folder(user.is_some())?;
+        let cache = cache_folder()?;
         let host = Self {
             program,
             cache,
@@ -161,7 +161,11 @@ impl Unprivileged {
     }
 }
 
-fn cache_folder(root: bool) -> anyhow::Result<PathBuf> {
+/// Where what is fetched is kept: `PENSTOCK_CACHE_DIR`, or the user's usual place for that.
+///
+/// # Errors
+/// When there is neither that variable nor a home.
+pub fn cache_folder() -> anyhow::Result<PathBuf> {
     let set = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -169,7 +173,7 @@ fn cache_folder(root: bool) -> anyhow::Result<PathBuf> {
     };
     let folder = if let Some(folder) = set(CACHE_VARIABLE) {
         folder
-    } else if root {
+    } else if geteuid().is_root() {
         // Root's home is closed to the user that runs Postgres.
         PathBuf::from("/var/cache/penstock")
     } else if let Some(caches) = set("XDG_CACHE_HOME") {

@@ -41,6 +41,7 @@ mod exec;
 use std::process::ExitCode;
 
 pub use folder::DataFolder;
+pub use host::cache_folder;
 pub use nats::Nats;
 pub use nix::sys::signal::Signal;
 pub use options::{Namespace, NatsOptions, NatsSync, Replica, StackOptions};

@@ -2,9 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-/// Names the cache folder, as for the local stack.
-const CACHE_VARIABLE: &str = "PENSTOCK_CACHE_DIR";
-
 /// The folder of this name, which `fetch` fills when it is missing: whole, or not at all.
 ///
 /// # Errors
@@ -13,7 +10,9 @@ pub(crate) async fn folder<E>(
     name: &str,
     fetch: impl AsyncFnOnce(&Path) -> Result<(), E>,
 ) -> Result<PathBuf, E> {
-    let folder = cache().join("tests").join(name);
+    // Tests run programs in other folders, for which its path is absolute.
+    let cache = penstock_local::cache_folder().expect("there is a cache folder");
+    let folder = cache.join("tests").join(name);
     if folder.exists() {
         return Ok(folder);
     }
@@ -28,14 +27,4 @@ pub(crate) async fn folder<E>(
         std::fs::remove_dir_all(&unfinished).expect("an unfinished folder can be removed");
     }
     Ok(folder)
-}
-
-fn cache() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let cache = set(CACHE_VARIABLE).map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(set("XDG_CACHE_HOME")?).join("penstock")));
-    let cache = cache.or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache/penstock")));
-    // Tests run programs in other folders.
-    let cache = cache.unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
-    std::path::absolute(&cache).expect("it is a path")
 }

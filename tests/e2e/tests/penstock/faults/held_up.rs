@@ -89,10 +89,13 @@ async fn an_event_that_postgres_cannot_write_is_stored_once_it_can() {
     let event = Event::new("a", "1").with_idempotency_key("k");
     let id = world.producer(&organization).send(&event).await;
     world.until_worker_logs("cannot store events, trying again").await;
-    let mended = sqlx::query("drop trigger trouble on idempotency_keys")
-        .execute(world.database())
+    // Dropping the trigger would lock the table, and could deadlock with a worker.
+    world
+        .execute(
+            "create or replace function trouble() returns trigger language plpgsql as
+             $$ begin return new; end $$",
+        )
         .await;
-    mended.expect("Postgres runs");
     world.until_delivery_is(id, "delivered").await;
     world.finish().await;
 }

@@ -108,7 +108,13 @@ async fn a_claim_that_cannot_park_a_delivery_leases_none() {
     until_claims_fail(&world).await;
     let leased = "select count(*) from deliveries where lease_token is not null";
     assert_eq!(world.count(leased).await, 0);
-    world.execute("drop trigger trouble on deliveries").await;
+    // Dropping the trigger would lock the table, and could deadlock with a worker.
+    world
+        .execute(
+            "create or replace function trouble() returns trigger language plpgsql as
+             $$ begin return new; end $$",
+        )
+        .await;
     world.until_deliveries_are(2, "delivered").await;
     assert_eq!(taken(&receiver)["a"], [0, 1]);
     world.finish().await;

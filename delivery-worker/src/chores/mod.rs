@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use shared::db::limited::within;
 use shared::process::nats::Nats;
-use shared::process::replicas::Replicas;
+use shared::process::replicas::{LATER, Replicas};
 use shared::process::shutdown::Tasks;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -36,10 +36,6 @@ use crate::store::usage::late::CountedThrough;
 
 /// How long a round of a chore may take, unless it has a limit of its own. Only the last statement is lost then.
 const LIMIT: Duration = Duration::from_mins(2);
-
-/// How much later than alone a worker looks for work at the most. A worker that dies is counted for another minute, and takes no
-/// turn.
-const LATER: Duration = Duration::from_secs(5);
 
 /// What the chores work with that any worker may do.
 pub(crate) struct Chores {
@@ -222,7 +218,7 @@ async fn take_turns(
 /// The pause after a round without work. The `random` number, from 0 to 1, makes it a quarter shorter or longer when there are
 /// several `workers`: those that were started together would all look at the same time.
 fn idle_pause(interval: Duration, workers: &Replicas, random: f64) -> Duration {
-    let pause = workers.pause(interval, LATER);
+    let pause = workers.pause(interval);
     if workers.count() == 1 {
         return pause;
     }

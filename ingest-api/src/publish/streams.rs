@@ -26,9 +26,8 @@ pub(crate) const STREAMS_READY: &str = "event streams";
 /// Pause before streams are created again that could not be.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often a replica that is alone looks at the streams, and how much later one of several does at the most.
+/// How often a replica that is alone looks at the streams.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-const LOOK_LATER: Duration = Duration::from_secs(5);
 
 /// How long a measurement is shown. Each is made again every few seconds.
 const LIFETIME: Duration = Duration::from_secs(20);
@@ -166,7 +165,7 @@ async fn watch(config: &StreamsConfig, jetstream: &jetstream::Context, shown: &S
                 age: depths.age,
             });
         }
-        let pause = shown.replicas.pause(LOOK_INTERVAL, LOOK_LATER);
+        let pause = shown.replicas.pause(LOOK_INTERVAL);
         tokio::time::sleep(pause).await;
     }
 }

@@ -15,9 +15,8 @@ use crate::process::replicas::Replicas;
 use crate::process::telemetry::{self, POSTGRES};
 use crate::process::worker_backlog::{Part, WorkerBacklog};
 
-/// How often a replica that is alone looks, and how much later one of several does at the most.
+/// How often a replica that is alone looks.
 const INTERVAL: Duration = Duration::from_secs(2);
-const LATER: Duration = Duration::from_secs(5);
 
 /// How long a count is good for the others, in seconds.
 const MAX_AGE_SECONDS: f64 = 4.0;
@@ -86,7 +85,7 @@ pub async fn follow(
             }
         }
         let pause = if is_known {
-            replicas.pause(INTERVAL, LATER)
+            replicas.pause(INTERVAL)
         } else {
             INTERVAL
         };

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+/// How much later than one that is alone a replica looks at the most. One that dies is counted for another minute, and looks at
+/// nothing.
+pub const LATER: Duration = Duration::from_secs(5);
+
 /// How many replicas of this service run, as was last counted; clones are the same. One until somebody has counted.
 #[derive(Clone, Debug)]
 pub struct Replicas(Arc<Counted>);
@@ -41,9 +45,9 @@ impl Replicas {
     }
 
     /// How long this replica waits before it looks again at what all of them look at. One that is alone waits for `interval`.
-    /// The more there are the longer each waits, so that all together look about as often, but at most `later` longer.
-    pub fn pause(&self, interval: Duration, later: Duration) -> Duration {
-        interval.saturating_mul(self.count()).min(interval + later)
+    /// The more there are the longer each waits, so that all together look about as often, but at most [`LATER`] longer.
+    pub fn pause(&self, interval: Duration) -> Duration {
+        interval.saturating_mul(self.count()).min(interval + LATER)
     }
 
     /// Whether this is the one of them that something with this number belongs to. Replicas that have not counted the same may
@@ -74,7 +78,7 @@ mod tests {
         let pause = |count| {
             let replicas = Replicas::default();
             replicas.set(count);
-            replicas.pause(SECOND * 2, SECOND * 5)
+            replicas.pause(SECOND * 2)
         };
         let pauses = [1, 2, 3, 4, u32::MAX].map(pause);
         assert_eq!(pauses, [2, 4, 6, 7, 7].map(Duration::from_secs));

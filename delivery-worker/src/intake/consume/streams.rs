@@ -17,9 +17,8 @@ use shared::wire::stream::{CONSUMER, NAME_PREFIX};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-/// How often a worker that is alone looks at the streams, and how much later one of several does at the most.
+/// How often a worker that is alone looks at the streams.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-const LOOK_LATER: Duration = Duration::from_secs(5);
 
 /// The event streams.
 ///
@@ -84,7 +83,7 @@ pub(crate) async fn follow(
             // The connection's own log says why.
             Some(Err(error)) => tracing::debug!(%error, "cannot look at the streams, trying again later"),
         }
-        let pause = workers.pause(LOOK_INTERVAL, LOOK_LATER);
+        let pause = workers.pause(LOOK_INTERVAL);
         let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
     Ok(())

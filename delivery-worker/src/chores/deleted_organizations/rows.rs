@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::chores::erasing::{STEP, STEPS, begin_erasing, lock};
 use crate::store::usage;
-use crate::store::usage::removal::{forget_organization, forget_some_of_organization};
+use crate::store::usage::removal::forget_organization;
 
 /// An entry's place in the audit log.
 type Place = (OffsetDateTime, Uuid);
@@ -39,7 +39,7 @@ async fn remove_counts(pool: &PgPool, id: OrgId) -> Result<Option<u64>, sqlx::Er
     if !usage::try_lock(&mut transaction).await? {
         return Ok(None);
     }
-    let removed = forget_some_of_organization(&mut transaction, id, STEP).await?;
+    let removed = forget_organization(&mut transaction, id, STEP).await?;
     transaction.commit().await?;
     Ok(Some(removed))
 }
@@ -164,7 +164,7 @@ async fn remove_rest(pool: &PgPool, id: OrgId, emptied_through: Place) -> Result
         return Ok(false);
     }
     lock(&mut transaction, id).await?;
-    forget_organization(&mut transaction, id).await?;
+    forget_organization(&mut transaction, id, i64::MAX).await?;
     begin_erasing(&mut transaction).await?;
     empty_some(&mut transaction, id, emptied_through).await?;
     sqlx::query!("delete from quarantine where org_id = $1", id.as_uuid())

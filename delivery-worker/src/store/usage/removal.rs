@@ -91,7 +91,7 @@ pub(crate) async fn forget_tenant(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn forget_some_of_organization(
+pub(crate) async fn forget_organization(
     transaction: &mut PgConnection,
     org_id: OrgId,
     limit: i64,
@@ -120,24 +120,4 @@ pub(crate) async fn forget_some_of_organization(
     .execute(transaction)
     .await?;
     Ok(counts.rows_affected() + totals.rows_affected() + quotas.rows_affected())
-}
-
-/// Removes all that was counted of an organisation. Under the lock of usage.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn forget_organization(
-    transaction: &mut PgConnection,
-    org_id: OrgId,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from usage where org_id = $1", org_id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from usage_totals where org_id = $1", org_id.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("delete from quota_uses where org_id = $1", org_id.as_uuid())
-        .execute(transaction)
-        .await?;
-    Ok(())
 }

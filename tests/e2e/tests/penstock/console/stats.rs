@@ -3,11 +3,10 @@
 use e2e::{Answer, Event, until};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::Executor as _;
 
 use crate::calls::{self, request};
 use crate::reading::pages::store_events;
-use crate::reading::plans::{explain, query_with, rows_read, service_session};
+use crate::reading::plans::{explain, query_with, reading_session, rows_read};
 use crate::setup;
 
 #[tokio::test]
@@ -116,12 +115,7 @@ async fn figures_of_very_many_events_read_a_bounded_number_of_rows() {
     let world = setup().replicas(1, 0).start().await;
     let organization = world.organization().await;
     store_events(&world, &organization, 20_000).await;
-    let mut session = service_session(&world).await;
-    // As the transactions in which they are read.
-    session
-        .execute("set enable_bitmapscan = off")
-        .await
-        .expect("Postgres takes it");
+    let mut session = reading_session(&world).await;
     let id = format!("'{}'", organization.id);
     let org = (1, id.as_str());
     let (from, last) = ("now() - interval '59 minutes'", "now()");

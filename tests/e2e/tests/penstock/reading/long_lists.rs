@@ -3,9 +3,8 @@
 use e2e::{Organization, World};
 use reqwest::Method;
 use serde_json::json;
-use sqlx::Executor as _;
 
-use super::plans::{explain, query_with, rows_read, service_session};
+use super::plans::{explain, query_with, reading_session, rows_read, service_session};
 use crate::calls::{json, request, text};
 use crate::{setup, world};
 
@@ -76,12 +75,7 @@ async fn entries_of_the_audit_log_are_found_without_those_that_a_filter_leaves_o
     let world = setup().replicas(1, 0).start().await;
     let organization = world.organization().await;
     seed_audit_log(&world, &organization, 1_000).await;
-    let mut session = service_session(&world).await;
-    // As the transactions in which they are read.
-    session
-        .execute("set enable_bitmapscan = off")
-        .await
-        .expect("Postgres takes it");
+    let mut session = reading_session(&world).await;
     let id = format!("'{}'", organization.id);
     let org = (1, id.as_str());
     let newest = [(2, "'infinity'"), (3, "'ffffffff-ffff-ffff-ffff-ffffffffffff'")];

@@ -42,6 +42,16 @@ pub(crate) async fn service_session(world: &World) -> PoolConnection<Postgres> {
     session
 }
 
+/// The same, as in the transactions in which long lists and figures are read.
+pub(crate) async fn reading_session(world: &World) -> PoolConnection<Postgres> {
+    let mut session = service_session(world).await;
+    session
+        .execute("set enable_bitmapscan = off")
+        .await
+        .expect("Postgres takes it");
+    session
+}
+
 /// The plan of a statement for a session of a service, which knows nothing of the parameters but those given.
 async fn plan(session: &mut PgConnection, query: &str, parameters: &[(usize, &str)]) -> Value {
     explain(session, "format json", query, parameters).await

@@ -2,13 +2,26 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::until;
+use e2e::{World, until};
 use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{change, post};
 use crate::endpoints::pull::{Consumer, send};
 use crate::setup;
+
+/// A consumer of two deliveries that may hold one.
+async fn one_of_two_at_a_time() -> (World, Consumer) {
+    let world = setup().start().await;
+    let organization = world.organization().await;
+    let consumer = Consumer::new(&world, &organization).await;
+    change(&world, &organization, &consumer, json!({"max_in_flight": 1})).await;
+    for number in 0..2 {
+        send(&world, &organization, &number.to_string()).await;
+    }
+    world.until_deliveries_are_stored(2).await;
+    (world, consumer)
+}
 
 #[tokio::test]
 async fn consumers_together_hold_no_more_leases_than_max_in_flight() {
@@ -81,14 +94,7 @@ async fn consumers_together_get_no_more_a_second_than_the_endpoints_rate() {
 
 #[tokio::test]
 async fn a_pull_that_may_get_nothing_now_waits_until_its_limits_allow_it() {
-    let world = setup().start().await;
-    let organization = world.organization().await;
-    let consumer = Consumer::new(&world, &organization).await;
-    change(&world, &organization, &consumer, json!({"max_in_flight": 1})).await;
-    for number in 0..2 {
-        send(&world, &organization, &number.to_string()).await;
-    }
-    world.until_deliveries_are_stored(2).await;
+    let (world, consumer) = one_of_two_at_a_time().await;
     let held = consumer.pull(json!({"lease_seconds": 600})).await;
     let waiting = consumer.pull(json!({"wait_seconds": 20}));
     let freeing = async {
@@ -116,14 +122,7 @@ async fn a_pull_that_may_get_nothing_now_waits_until_its_limits_allow_it() {
 
 #[tokio::test]
 async fn a_lease_that_ran_out_is_extended_while_nobody_else_has_the_delivery_even_beyond_max_in_flight() {
-    let world = setup().start().await;
-    let organization = world.organization().await;
-    let consumer = Consumer::new(&world, &organization).await;
-    change(&world, &organization, &consumer, json!({"max_in_flight": 1})).await;
-    for number in 0..2 {
-        send(&world, &organization, &number.to_string()).await;
-    }
-    world.until_deliveries_are_stored(2).await;
+    let (world, consumer) = one_of_two_at_a_time().await;
     let first = consumer.pull(json!({"lease_seconds": 600})).await;
     assert_eq!(first.len(), 1);
     // Its place is free again.

@@ -1,11 +1,20 @@
 //! Days that are too old: dropped as a whole, or kept as a whole while a delivery is pending.
 
-use e2e::until;
+use e2e::{Endpoint, Organization, World, until};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
 use super::{day, disabled_endpoint, drop_partitions, make_partitions, old_event, tables_of};
 use crate::setup;
+
+/// Without a worker, which is to keep things for ten days, and with an endpoint that nothing is sent to.
+async fn start() -> (World, Organization, Endpoint) {
+    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
+    let mut world = setup.start().await;
+    let organization = world.organization().await;
+    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    (world, organization, endpoint)
+}
 
 #[tokio::test]
 async fn days_older_than_the_retention_are_dropped_unless_a_delivery_is_pending() {
@@ -61,10 +70,7 @@ async fn days_older_than_the_retention_are_dropped_unless_a_delivery_is_pending(
 /// Told again by no other round of any worker.
 #[tokio::test]
 async fn owners_are_told_once_which_of_their_endpoints_keeps_a_day() {
-    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
-    let mut world = setup.start().await;
-    let organization = world.organization().await;
-    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    let (mut world, organization, endpoint) = start().await;
     let receiver = world.receiver().await;
     let types = json!({"event_types": ["partition.*"]});
     world.endpoint_with(&organization, &receiver, types).await;
@@ -104,10 +110,7 @@ async fn owners_are_told_once_which_of_their_endpoints_keeps_a_day() {
 
 #[tokio::test]
 async fn owners_are_not_told_again_of_a_day_that_was_busy_when_a_worker_looked() {
-    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
-    let mut world = setup.start().await;
-    let organization = world.organization().await;
-    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    let (mut world, organization, endpoint) = start().await;
     make_partitions(&world, 12).await;
     old_event(&world, &organization, endpoint, 12, "pending").await;
     world.stack_mut().add_worker().await.unwrap();
@@ -140,10 +143,7 @@ async fn owners_are_not_told_again_of_a_day_that_was_busy_when_a_worker_looked()
 /// What holds a lock on one table of a day, such as a backup, and a worker that looks beside it.
 #[tokio::test]
 async fn a_day_of_which_one_table_is_busy_stays_as_a_whole() {
-    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
-    let mut world = setup.start().await;
-    let organization = world.organization().await;
-    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    let (mut world, organization, endpoint) = start().await;
     make_partitions(&world, 12).await;
     let kept = old_event(&world, &organization, endpoint, 12, "delivered").await;
     let mut backup = world.database().begin().await.unwrap();
@@ -168,10 +168,7 @@ async fn a_day_of_which_one_table_is_busy_stays_as_a_whole() {
 /// The day's own partition of deliveries is gone, as releases before this one left it: they are in the default one.
 #[tokio::test]
 async fn a_day_whose_pending_delivery_is_in_the_default_partition_keeps_its_events() {
-    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
-    let mut world = setup.start().await;
-    let organization = world.organization().await;
-    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    let (mut world, organization, endpoint) = start().await;
     make_partitions(&world, 12).await;
     let day = day(&world, 12).await;
     world.execute(format!("drop table deliveries_{day}")).await;
@@ -187,10 +184,7 @@ async fn a_day_whose_pending_delivery_is_in_the_default_partition_keeps_its_even
 /// makes wait.
 #[tokio::test]
 async fn a_day_that_is_kept_is_looked_at_without_a_lock_on_its_tables() {
-    let setup = setup().replicas(1, 0).worker_env("RETENTION", "10days");
-    let mut world = setup.start().await;
-    let organization = world.organization().await;
-    let endpoint = disabled_endpoint(&mut world, &organization).await;
+    let (mut world, organization, endpoint) = start().await;
     make_partitions(&world, 12).await;
     old_event(&world, &organization, endpoint, 12, "pending").await;
     let mut reader = world.database().begin().await.unwrap();

@@ -228,14 +228,17 @@ mod tests {
 
     use super::*;
 
-    /// A NATS server for one connection. A message is on its way to each subscription that is ended.
+    /// A NATS server for one connection. It sends a message to each new subscription, and one more is on its way when it is ended.
     async fn serve(listener: TcpListener) {
         let (mut stream, _) = listener.accept().await.unwrap();
         let (reader, mut writer) = stream.split();
         writer.write_all(b"INFO {\"max_payload\":1}\r\n").await.unwrap();
         let (mut lines, mut answer) = (BufReader::new(reader).lines(), String::new());
         while let Some(line) = lines.next_line().await.unwrap() {
-            if let Some(sid) = line.strip_prefix("UNSUB ") {
+            if let Some(sid) = line.strip_prefix("SUB inbox ") {
+                let message = format!("MSG inbox {} 1\r\nx\r\n", sid.trim());
+                writer.write_all(message.as_bytes()).await.unwrap();
+            } else if let Some(sid) = line.strip_prefix("UNSUB ") {
                 answer.extend(["MSG inbox ", sid, " 1\r\nx\r\n"]);
             } else if line == "PING" {
                 answer += "PONG\r\n";
@@ -253,6 +256,8 @@ mod tests {
         let receiving = async {
             let client = async_nats::connect(address.to_string()).await.unwrap();
             let mut subscriber = client.subscribe("inbox").await.unwrap();
+            // With it comes the answer to the client's first ping, which would be what it reads first while the subscription ends.
+            subscriber.next().await.unwrap();
             end(&mut subscriber, &mut rest).await;
         };
         tokio::select! {

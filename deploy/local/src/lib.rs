@@ -45,6 +45,7 @@ pub use host::cache_folder;
 pub use nats::Nats;
 pub use nix::sys::signal::Signal;
 pub use options::{Namespace, NatsOptions, NatsSync, Replica, StackOptions};
+pub use ports::reserve_port;
 pub use postgres::{Postgres, Shutdown};
 pub use process::Process;
 pub use service::Service;

@@ -57,6 +57,19 @@ impl Port {
     }
 }
 
+/// A port on the loopback address at which nobody listens. While this process lives, no stack takes it and the kernel gives it to
+/// no outgoing connection, so that a test may start a server there later, or none.
+///
+/// # Errors
+/// When no port is free.
+pub fn reserve_port() -> anyhow::Result<u16> {
+    static RESERVED: Mutex<Vec<Port>> = Mutex::new(Vec::new());
+    let port = Port::free()?;
+    let number = port.number();
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(port);
+    Ok(number)
+}
+
 /// Keeps two stacks, in one process or in two, from choosing the same port before either has bound it
 /// or while a test has its server down. An abstract socket is a name without a file: it is gone with
 /// its process, however that ends.

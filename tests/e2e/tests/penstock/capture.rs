@@ -116,11 +116,9 @@ impl Capture {
     }
 }
 
-/// A port at which nobody listens.
-pub(crate) async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await;
-    let address = listener.and_then(|listener| listener.local_addr());
-    address.expect("there is a free port on loopback").port()
+/// A port at which nobody listens, and that nobody else is given meanwhile.
+pub(crate) fn free_port() -> u16 {
+    penstock_local::reserve_port().expect("there is a free port on loopback")
 }
 
 /// What a program prints that reads a body.

@@ -171,7 +171,7 @@ async fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
 
 #[tokio::test]
 async fn a_delivery_that_could_not_be_sent_until_it_is_too_old_is_dead_without_an_attempt() {
-    let nobody = format!("http://127.0.0.1:{}", free_port().await);
+    let nobody = format!("http://127.0.0.1:{}", free_port());
     let setup = setup().worker_env("EGRESS_PROXY", &nobody);
     let mut world = setup.worker_env("RETRY_MAX_AGE", "1s").start().await;
     let organization = world.organization().await;

@@ -7,6 +7,7 @@ use reqwest_middleware::RequestBuilder;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::capture::free_port;
 use crate::setup;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -222,10 +223,9 @@ async fn a_collector_that_hangs_or_is_away_costs_neither_events_nor_time() {
     const TIMEOUT: Duration = Duration::from_secs(25);
     const DROPPED: &str = "penstock_trace_spans_dropped_total";
     let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
-    let setup = traced(&url(&hanging)).worker_env("OTEL_EXPORTER_OTLP_ENDPOINT", &url(&away));
-    drop(away);
+    let away = format!("http://127.0.0.1:{}", free_port());
+    let setup = traced(&format!("http://{}", hanging.local_addr().unwrap()));
+    let setup = setup.worker_env("OTEL_EXPORTER_OTLP_ENDPOINT", &away);
     let setup = with_env(setup, "OTEL_BSP_MAX_QUEUE_SIZE", "10");
     let timeout = TIMEOUT.as_millis().to_string();
     let mut world = with_env(setup, "OTEL_EXPORTER_OTLP_TIMEOUT", &timeout)

@@ -173,7 +173,7 @@ async fn a_delivery_without_a_token_is_tried_again_until_there_is_one() {
     let world = setup().start().await;
     let organization = world.organization().await;
     let capture = Capture::start().await;
-    let port = free_port().await;
+    let port = free_port();
     let url = format!("http://127.0.0.1:{port}/token");
     endpoint(&world, &organization, &capture.url(), &client(&url)).await;
     let event = world.producer(&organization).send(&Event::new("a", "1")).await;

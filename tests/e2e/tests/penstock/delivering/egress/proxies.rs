@@ -40,7 +40,7 @@ impl Proxy {
     }
 
     pub(crate) async fn http(program: &Path) -> Self {
-        let port = free_port().await;
+        let port = free_port();
         let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("tinyproxy-{port}.conf"));
         let text =
             format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 100\nBasicAuth user p.ss\n");
@@ -52,7 +52,7 @@ impl Proxy {
 
     async fn socks5() -> Self {
         let packages = python::packages(&["pproxy==2.7.9"]).await;
-        let port = free_port().await;
+        let port = free_port();
         let mut command = Command::new("python3");
         let listen = format!("socks5://127.0.0.1:{port}#user:p.ss");
         command
@@ -184,7 +184,7 @@ async fn webhooks_go_through_a_connect_proxy_that_hears_only_of_checked_addresse
     assert!(!proxy.log().contains("127.0.0.2"));
 
     // That nobody listens is the receiver's fault.
-    let url = format!("http://127.0.0.1:{}/", free_port().await);
+    let url = format!("http://127.0.0.1:{}/", free_port());
     world.endpoint_at(&unreachable, &url, json!({})).await;
     let event = send(&unreachable).await;
     world.until_delivery_is(event, "dead").await;

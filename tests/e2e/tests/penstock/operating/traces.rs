@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Answer, CollectedSpan, Collector, Event, STOP_DEADLINE, Setup, Webhook, accepted};
+use e2e::{Answer, CollectedSpan, Collector, Event, Setup, Signal, Webhook, accepted};
 use reqwest_middleware::RequestBuilder;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -47,21 +47,25 @@ fn told<'a>(spans: &'a [CollectedSpan], name: &str) -> Vec<&'a str> {
 async fn one_trace_tells_of_an_event_from_its_producer_to_its_receiver_over_two_workers() {
     let collector = Collector::start().await;
     let setup = traced(&collector.url());
-    // A second between attempts, in which the worker is replaced.
-    let setup = setup
-        .worker_env("RETRY_INITIAL", "1s")
-        .worker_env("RETRY_FACTOR", "1");
     let mut world = setup.start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
-    receiver.answer(|webhook| Answer::status(if webhook.number < 3 { 500 } else { 204 }));
-    let endpoint = world.endpoint(&organization, &receiver).await;
+    receiver.answer(|webhook| match webhook.number {
+        1 => Answer::status(500),
+        // Its worker stops meanwhile, and makes no further attempt.
+        2 => Answer::status(500).held(),
+        _ => Answer::status(204),
+    });
+    let patient = json!({"timeout_ms": 30_000});
+    let endpoint = world.endpoint_with(&organization, &receiver, patient).await;
     let producer = world.producer(&organization);
     let request = in_trace(producer.post_event(Event::new("a", "1").body()), "01");
     let id = accepted(request.send().await.unwrap()).await;
     receiver.wait_for(2).await;
-    let worker = world.stack_mut().worker_mut(0);
-    assert!(worker.terminate(STOP_DEADLINE).await.unwrap().success());
+    world.stack().worker(0).signal(Signal::SIGTERM).unwrap();
+    world.until_worker_logs("stopping").await;
+    receiver.release();
+    assert!(world.until_worker_ends().await.success());
     world.stack_mut().add_worker().await.expect("a worker starts");
     world.until_delivery_is(id, "delivered").await;
 

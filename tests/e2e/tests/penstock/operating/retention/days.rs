@@ -4,7 +4,10 @@ use e2e::{Endpoint, Organization, World, until};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use super::{day, disabled_endpoint, drop_partitions, make_partitions, old_event, tables_of};
+use super::{
+    day, disabled_endpoint, drop_partitions, make_partitions, old_event, tables_of, until_dropped,
+    until_tables_are,
+};
 use crate::setup;
 
 /// Without a worker, which is to keep things for ten days, and with an endpoint that nothing is sent to.
@@ -38,16 +41,16 @@ async fn days_older_than_the_retention_are_dropped_unless_a_delivery_is_pending(
 
     world.stack_mut().add_worker().await.unwrap();
     world.until_worker_logs("deliveries are still pending").await;
-    until("the old day to be gone", async || {
-        match (tables_of(&world, 14).await, world.stored_data(old).await.len()) {
-            (0, 0) => Ok(()),
-            left => Err(format!("{left:?}")),
+    until_dropped(&mut world, 14, 0).await;
+    until("the old event to be gone", async || {
+        match world.stored_data(old).await.len() {
+            0 => Ok(()),
+            left => Err(left.to_string()),
         }
     })
     .await;
     assert_eq!((tables_of(&world, 9).await, tables_of(&world, 12).await), (4, 4));
-    let tomorrow = tables_of(&world, -1).await;
-    assert_eq!(tomorrow, 4);
+    until_tables_are(&world, -1, 4).await;
     assert!(world.stored_data(dropped).await.is_empty());
     for kept in [pending, old_pending] {
         assert_eq!(world.stored_data(kept).await, [b"[1]"]);
@@ -156,12 +159,9 @@ async fn a_day_of_which_one_table_is_busy_stays_as_a_whole() {
     assert_eq!(tables_of(&world, 12).await, 4);
     assert_eq!(world.deliveries_of(kept).await.len(), 1);
     backup.rollback().await.unwrap();
+    let told = world.stack().worker(0).log().matches("a table is busy").count();
     world.restart_worker().await;
-    until("the day to be gone", async || match tables_of(&world, 12).await {
-        0 => Ok(()),
-        left => Err(left.to_string()),
-    })
-    .await;
+    until_dropped(&mut world, 12, told).await;
     world.finish().await;
 }
 

@@ -88,6 +88,34 @@ pub(crate) async fn tables_of(world: &World, days: i32) -> usize {
     usize::try_from(count).expect("it is what the test wrote")
 }
 
+/// Waits until a day has so many tables.
+async fn until_tables_are(world: &World, days: i32, count: usize) {
+    let awaited = format!("{count} tables of the day {days} days ago");
+    until(&awaited, async || {
+        let seen = tables_of(world, days).await;
+        (seen == count).then_some(()).ok_or_else(|| seen.to_string())
+    })
+    .await;
+}
+
+/// Waits until a day is dropped. A worker that finds a table busy tries again in an hour; this one is started again instead. It
+/// has said so `known` times before.
+pub(crate) async fn until_dropped(world: &mut World, days: i32, mut known: usize) {
+    until("the day to be gone", async || {
+        let left = tables_of(world, days).await;
+        if left == 0 {
+            return Ok(());
+        }
+        let told = world.stack().worker(0).log().matches("a table is busy").count();
+        if told > known {
+            known = told;
+            world.restart_worker().await;
+        }
+        Err(left.to_string())
+    })
+    .await;
+}
+
 /// An endpoint that nothing is sent to.
 pub(crate) async fn disabled_endpoint(world: &mut World, organization: &Organization) -> Endpoint {
     let receiver = world.receiver().await;
@@ -129,7 +157,7 @@ async fn what_was_pending_for_a_deleted_endpoint_ends() {
     receiver.answer(|_| Answer::status(500));
     let endpoint = world.endpoint(&organization, &receiver).await;
     send(&world.producer(&organization), 20).await;
-    receiver.wait_for(20).await;
+    world.until_deliveries_are_stored(20).await;
     world
         .execute(format!(
             "update endpoints set deleted_at = now() where id = '{}'",

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{COUNTED_BEFORE, NOTED, counted, counts, expected, filled, until_usage_is, usage};
 use crate::calls::{self, request, status};
 use crate::operating::organizations;
-use crate::operating::retention::{disabled_endpoint, make_partitions, old_event, tables_of};
+use crate::operating::retention::{disabled_endpoint, make_partitions, old_event, until_dropped};
 use crate::setup;
 use crate::tenants::deletion::{self, rows_with};
 
@@ -37,11 +37,7 @@ async fn a_day_is_dropped_when_it_is_counted_and_its_usage_stays() {
         .await
         .expect("Postgres runs");
     world.stack_mut().add_worker().await.expect("a worker starts");
-    until("the day to be gone", async || match tables_of(&world, 14).await {
-        0 => Ok(()),
-        left => Err(left.to_string()),
-    })
-    .await;
+    until_dropped(&mut world, 14, 0).await;
     let query = format!("from={}&to={}", world.day(500).await, world.day(13).await);
     until("its hours to be one row", async || {
         let hours = sqlx::query_scalar("select hour from usage order by hour");

@@ -7,8 +7,9 @@ mod removed;
 mod quotas;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use e2e::{Answer, Event, Organization, World, until};
+use e2e::{Answer, Event, Organization, World, until_within};
 use reqwest::Method;
 use reqwest_middleware::RequestBuilder;
 use serde_json::{Value, json};
@@ -23,8 +24,9 @@ const LATER: &str = "select pg_advisory_xact_lock(8099000947066495335);
                      update attempts set accepted_at = accepted_at - interval '3 hours';
                      delete from usage_hours";
 
-/// Lets an hour pass since everything was counted.
-const COUNTED_BEFORE: &str = "update usage_hours set counted_at = counted_at - interval '1 hour'";
+/// Lets an hour pass since everything was counted. The lock is that of who counts.
+const COUNTED_BEFORE: &str = "select pg_advisory_xact_lock(8099000947066495335);
+                              update usage_hours set counted_at = counted_at - interval '1 hour'";
 
 /// How many hours are noted to be counted again.
 const NOTED: &str = "select count(*) from usage_recounts";
@@ -54,10 +56,13 @@ fn usage(world: &World, key: &str, query: &str) -> RequestBuilder {
     request(world, 0, Method::GET, &format!("/v1/usage?{query}"), key)
 }
 
+/// A worker looks every 10 s, and counts the hours of a month one after the other.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Waits until an organisation's usage of the last days is this.
 async fn until_usage_is(world: &World, organization: &Organization, expected: &Counts) {
     let query = format!("limit=1000&from={}", world.day(3).await);
-    until("usage to be counted", async || {
+    until_within(PATIENCE, "usage to be counted", async || {
         let page = calls::json(usage(world, &organization.key, &query)).await;
         let seen = counted(&page);
         if seen == *expected {
@@ -77,7 +82,7 @@ async fn filled(world: &mut World) -> (Organization, Organization) {
         let fails = String::from_utf8_lossy(&webhook.body).contains("fail");
         Answer::status(if fails { 500 } else { 204 })
     });
-    let fields = json!({"all_tenants": true});
+    let fields = json!({"all_tenants": true, "timeout_ms": 30_000});
     world.endpoint_with(&organization, &receiver, fields).await;
     let watcher = world.receiver().await;
     let types = json!({"event_types": ["delivery.dead"]});

@@ -1,10 +1,10 @@
 //! What is counted again, and what is not counted twice.
 
-use e2e::{Answer, Event, new_event, until};
+use e2e::{Answer, Event, new_event, until, until_within};
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::EventId;
 
-use super::{COUNTED_BEFORE, LATER, NOTED, counts, expected, filled, until_usage_is};
+use super::{COUNTED_BEFORE, LATER, NOTED, PATIENCE, counts, expected, filled, until_usage_is};
 use crate::calls::{send, status};
 use crate::faults::held_up::until_waits;
 use crate::operating::commands::worker_command;
@@ -16,8 +16,11 @@ async fn a_worker_that_dies_while_it_counts_changes_nothing() {
     let mut world = setup().worker_env("RETRY_ATTEMPTS", "2").start().await;
     let (organization, _) = filled(&mut world).await;
     world.stack_mut().worker_mut(0).kill().await.expect("it runs");
-    world.execute("delete from usage").await;
-    world.execute("delete from usage_hours").await;
+    // What it was committing when it died comes before.
+    let none_counted = "select pg_advisory_xact_lock(8099000947066495335);
+                        delete from usage;
+                        delete from usage_hours";
+    world.execute(none_counted).await;
     // Rows that somebody else writes and does not commit hold up whoever writes the same.
     let mut other = world.database().begin().await.expect("Postgres runs");
     let rows = "insert into usage
@@ -102,7 +105,7 @@ async fn a_replay_counts_in_the_hour_of_its_event() {
 async fn an_event_that_comes_after_its_hour_was_counted_counts_in_it() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
-    until("the worker to have counted", async || {
+    until_within(PATIENCE, "the worker to have counted", async || {
         let behind = world
             .gauge(world.stack().worker(0), "penstock_usage_behind_seconds")
             .await;
@@ -132,8 +135,9 @@ async fn an_event_that_comes_after_its_hour_was_counted_counts_in_it() {
     world.finish().await;
 }
 
-/// An hour is counted, and those before it are not.
-const LAST_HOUR_ALONE: &str = "delete from usage_hours;
+/// An hour is counted, and those before it are not. The lock is that of who counts.
+const LAST_HOUR_ALONE: &str = "select pg_advisory_xact_lock(8099000947066495335);
+                               delete from usage_hours;
                                insert into usage_hours (hour, counted_at, state, open_since)
                                values (date_trunc('hour', now(), 'UTC') - interval '1 hour', now(), 'settled', now())";
 

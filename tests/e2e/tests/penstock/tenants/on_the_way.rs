@@ -96,7 +96,7 @@ async fn a_worker_that_knows_no_tenants_cannot_read_a_frame_with_an_event_of_one
         .await
         .expect("the stream is there");
     let mut versions = Vec::new();
-    for sequence in 1..=2 {
+    for sequence in 1..=stream.cached_info().state.last_sequence {
         let message = stream
             .get_raw_message(sequence)
             .await
@@ -104,6 +104,8 @@ async fn a_worker_that_knows_no_tenants_cannot_read_a_frame_with_an_event_of_one
         let version = message.headers.get(frame::VERSION_HEADER);
         versions.push(version.expect("a frame has a version").as_str().to_owned());
     }
+    // A frame is there twice when its acknowledgement came late.
+    versions.dedup();
     assert_eq!(versions, [frame::VERSION, frame::VERSION_WITH_TENANTS]);
     world.stack_mut().add_worker().await.expect("a worker starts");
     world.settle().await;
@@ -123,7 +125,8 @@ async fn an_ordering_key_is_one_of_its_tenant() {
         let body: Value = serde_json::from_slice(&webhook.body).unwrap_or_default();
         Answer::status(if body["tenant"] == "failing" { 500 } else { 204 })
     });
-    let fields = json!({"all_tenants": true, "ordered": true, "on_exhausted": "block"});
+    // A second attempt would come in an hour.
+    let fields = json!({"all_tenants": true, "ordered": true, "on_exhausted": "block", "timeout_ms": 30_000});
     world.endpoint_with(&organization, &receiver, fields).await;
     let producer = world.producer(&organization);
     let send = async |tenant: &str| {
@@ -187,7 +190,8 @@ async fn one_organisations_events_use_every_stream_and_those_of_one_key_stay_tog
     let grown: Vec<_> = grown.map(|((_, after), (_, before))| after - before).collect();
     let mut sorted = grown.clone();
     sorted.sort_unstable();
-    assert_eq!(sorted, [0, 0, 10], "{grown:?}");
+    // A frame is there twice when its acknowledgement came late.
+    assert!(sorted[..2] == [0, 0] && sorted[2] >= 10, "{grown:?}");
     world.stack_mut().add_worker().await.expect("a worker starts");
     world.settle().await;
     world.finish().await;

@@ -94,7 +94,9 @@ async fn what_is_not_finished_is_counted_by_the_reason_and_what_is_stuck_fails_t
     producer.send(&Event::new("a", "3")).await;
     let (status, audit) = audit_json(&world).await;
     assert_eq!(status, Some(0), "a frame that waits is not stuck");
-    assert_eq!(audit["streams"][0]["frames"], 1);
+    // More than one when its acknowledgement came late, and it was sent again.
+    let frames = &audit["streams"][0]["frames"];
+    assert!(frames.as_u64() >= Some(1), "{frames}");
     assert_eq!(
         (&audit["events"], &audit["events_without_deliveries"]),
         (&json!(2), &json!(1))

@@ -5,6 +5,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 use shared::domain::id::EventId;
 
+use crate::calls::tried;
 use crate::setup;
 
 async fn send(producer: &Producer, content_type: &str, body: String) -> Response {
@@ -34,7 +35,8 @@ async fn a_full_batch_arrives_event_by_event_with_its_bytes() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
-    world.endpoint(&organization, &receiver).await;
+    let patient = json!({"timeout_ms": 30_000});
+    world.endpoint_with(&organization, &receiver, patient).await;
     let data: Vec<_> = (0..EVENTS).map(|number| format!("[{number} , 1e400]")).collect();
     let events: Vec<_> = data
         .iter()
@@ -187,7 +189,7 @@ async fn each_event_that_is_not_stored_is_counted_once() {
     let producer = world.producer(&organization);
     let batch = r#"[{"type":"a","data":1},{"type":"a","data":2},{"type":"a","data":3}]"#;
     // The key is in memory then.
-    producer.send(&Event::new("a", "1")).await;
+    assert_eq!(tried(&world, 0, &organization.key).await, 404);
     world.stack_mut().nats_mut().kill().await.unwrap();
     let response = send(&producer, "application/json", batch.to_owned()).await;
     assert_eq!(response.status(), 503);

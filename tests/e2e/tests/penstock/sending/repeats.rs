@@ -132,7 +132,8 @@ async fn send_all(world: &World, key: &str, replica: usize) -> HashSet<String> {
 
 #[tokio::test]
 async fn ten_thousand_events_sent_three_times_over_a_restart_are_delivered_ten_thousand_times() {
-    let mut world = setup().replicas(2, 2).start().await;
+    let setup = setup().replicas(2, 2).ingest_env("PUBLISH_TIMEOUT", "20s");
+    let mut world = setup.start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     let patient = json!({"timeout_ms": 30_000});

@@ -250,7 +250,8 @@ async fn a_key_that_is_bound_to_a_tenant_finds_no_tenants() {
 
 #[tokio::test]
 async fn endpoints_and_tenants_are_made_and_deleted_all_at_once_and_counted_right() {
-    let world = setup().start().await;
+    // A connection for each request: none is answered 503 because others wait for the disk.
+    let world = setup().ingest_env("DATABASE_CONNECTIONS", "30").start().await;
     let organization = world.organization().await;
     tenant(&world, &organization, "kept", json!({})).await;
     let post = async |body: Value| {

@@ -11,6 +11,9 @@ const PRODUCERS: usize = 3;
 /// Events that are accepted at each step of a rotation.
 const EVENTS: usize = 200;
 
+/// No request is refused because the disk is slow, or a new connection to NATS is.
+const PUBLISH_TIMEOUT: &str = "20s";
+
 /// A load on one replica, and what producers at the others were told.
 struct Rolling {
     load: Load,
@@ -67,6 +70,7 @@ impl Rolling {
             assert_eq!((&sent.refused[..], &sent.unanswered[..]), (&[][..], &[][..]));
         }
         let count = i64::try_from(accepted.len()).expect("few");
+        world.settle().await;
         world.until_deliveries_are(count, "delivered").await;
         let failed = "select count(*) from deliveries where attempts <> 1 or status <> 'delivered'";
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use e2e::{Load, Replica, Signal, World, until};
 
-use super::{EVENTS, Rolling};
+use super::{EVENTS, PUBLISH_TIMEOUT, Rolling};
 use crate::calls::json;
 use crate::setup;
 
@@ -96,7 +96,8 @@ async fn passwords_of_nats_and_postgres_are_replaced_while_events_flow() {
     let files = Files(tempfile::tempdir().expect("there is room"));
     files.write("ingest-api", "ingest-api\n");
     files.write("delivery-worker", "delivery-worker\n");
-    let mut world = setup().nats_users().replicas(0, 0).start().await;
+    let setup = setup().ingest_env("PUBLISH_TIMEOUT", PUBLISH_TIMEOUT);
+    let mut world = setup.nats_users().replicas(0, 0).start().await;
     // A role of the services' own: the test goes on with its own password.
     world
         .execute("create role services superuser login password 'first of postgres'")

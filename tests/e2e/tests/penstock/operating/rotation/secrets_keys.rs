@@ -10,7 +10,7 @@ use shared::domain::headers::CustomHeaders;
 use shared::domain::id::EndpointId;
 use shared::secret::{KeyCheck, SecretsKey, random_bytes};
 
-use super::{EVENTS, Rolling};
+use super::{EVENTS, PUBLISH_TIMEOUT, Rolling};
 use crate::calls::{call, request, status};
 use crate::faults::database::until_statements_wait;
 use crate::operating::commands::worker_command;
@@ -100,6 +100,7 @@ async fn the_key_of_all_secrets_is_replaced_while_events_flow() {
     let (old, new) = (new_key(), new_key());
     let mut world = setup()
         .ingest_env("SECRETS_KEY", &old)
+        .ingest_env("PUBLISH_TIMEOUT", PUBLISH_TIMEOUT)
         .worker_env("SECRETS_KEY", &old)
         .start()
         .await;

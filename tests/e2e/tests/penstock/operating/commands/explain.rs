@@ -69,7 +69,8 @@ async fn an_event_that_failed_twice_is_explained_to_its_end() {
         1 => Answer::status(503),
         _ => Answer::status(204).held(),
     });
-    let wanting = world.endpoint(&organization, &receiver).await.id;
+    let patient = json!({"timeout_ms": 30_000});
+    let wanting = world.endpoint_with(&organization, &receiver, patient).await.id;
     let others = [
         json!({"event_types": ["user.*", "a"]}),
         json!({"filter": {"/total": {"gte": 100}}}),

@@ -2,9 +2,9 @@
 //! of its events. So a worker that dies in between loses nothing: another one gets the frame, and storing it again changes
 //! nothing.
 //!
-//! `consume` gets frames from NATS. The loop in this file takes them in batches and has each batch stored: `decode` reads the
-//! events, `plan` finds their deliveries, `write` writes both, and `start` starts what may start. `early` starts first attempts
-//! before they are written. `isolate` finds what cannot be stored. Beside the loop, `bulky` stores frames with very many
+//! `consume` gets frames from NATS. The loop in this file takes them in batches, and `open_batches` has each batch stored: `decode`
+//! reads the events, `plan` finds their deliveries, `write` writes both, and `start` starts what may start. `early` starts first
+//! attempts before they are written. `isolate` finds what cannot be stored. Beside the loop, `bulky` stores frames with very many
 //! deliveries, and `leftovers` those that no worker will be given.
 //!
 //! Memory is bounded whatever waits in a stream. Of each stream, three times [`PREFETCH_BYTES`](crate::intake::consume::pull) may
@@ -22,6 +22,7 @@ pub(crate) mod plan;
 mod trace;
 pub(crate) mod write;
 mod start;
+mod open_batches;
 pub(crate) mod isolate;
 pub(crate) mod bulky;
 pub(crate) mod leftovers;
@@ -44,14 +45,15 @@ use crate::crash::{self, Point};
 use crate::intake::bulky::Bulky;
 use crate::intake::consume::batch::MAX_BATCH_FRAMES;
 use crate::intake::consume::pause;
-use crate::intake::consume::room::{BatchRoom, Place};
-use crate::intake::consume::session::{Acks, Session};
+use crate::intake::consume::room::BatchRoom;
+use crate::intake::consume::session::Session;
 use crate::intake::consume::streams::{event_streams, is_stream_gone};
 use crate::intake::consume::turns::Turns;
 use crate::intake::early::Early;
 use crate::intake::early::patient::Patient;
 use crate::intake::leftovers::Leftovers;
-use crate::intake::write::{UNKNOWN_VERSION_DELAY, Writer};
+use crate::intake::open_batches::Ended;
+use crate::intake::write::Writer;
 
 /// The readiness condition that intake fulfils.
 pub(crate) const STREAMS_FOUND: &str = "event streams";
@@ -231,70 +233,5 @@ impl Intake {
                 return;
             }
         }
-    }
-
-    /// Stores a batch and acknowledges it. Meanwhile nobody else is offered its frames: their deliveries may have begun.
-    async fn take_in(
-        &self,
-        acks: &Acks,
-        batch: Vec<Message>,
-        _place: Place,
-        early: Early,
-        bulky: &Bulky,
-    ) -> Ended {
-        let storing = Box::pin(self.store(acks, &batch, &early, bulky));
-        let outcome = acks.keep_during(&batch, storing).await;
-        self.writer.end(&early).await;
-        Ended { batch, outcome }
-    }
-
-    /// Stores a batch and acknowledges it. While Postgres is away it tries again; false when the stop came first.
-    async fn store(
-        &self,
-        acks: &Acks,
-        batch: &[Message],
-        early: &Early,
-        bulky: &Bulky,
-    ) -> anyhow::Result<bool> {
-        let begun = Instant::now();
-        loop {
-            match self.writer.take(&acks.stream, batch, Some(early)).await {
-                Ok(taken) => {
-                    for message in taken.for_others {
-                        acks.give_back(message, Some(UNKNOWN_VERSION_DELAY)).await;
-                    }
-                    for bundle in taken.bulky {
-                        bulky.take(acks, bundle).await;
-                    }
-                    acks.acknowledge(&taken.done, begun.elapsed()).await?;
-                    return Ok(true);
-                }
-                Err(error) if shared::db::is_transient(&error) => {
-                    tracing::warn!(%error, frames = batch.len(), "cannot store events, trying again");
-                }
-                Err(error) => return Err(error.into()),
-            }
-            let pause = tokio::time::sleep(RETRY_PAUSE);
-            if bulky.stop().run_until_cancelled(pause).await.is_none() {
-                return Ok(false);
-            }
-        }
-    }
-}
-
-/// A batch that is no longer being stored.
-struct Ended {
-    batch: Vec<Message>,
-    /// Whether it was stored.
-    outcome: anyhow::Result<bool>,
-}
-
-impl Ended {
-    /// Adds the frames to `held` unless they were stored.
-    fn keep(self, held: &mut Vec<Message>) -> anyhow::Result<()> {
-        if !matches!(self.outcome, Ok(true)) {
-            held.extend(self.batch);
-        }
-        self.outcome.map(drop)
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::intake::RETRY_PAUSE;
 use crate::intake::bulky::line::{Line, Place};
 use crate::intake::bulky::put_off::Bundle;
-use crate::intake::consume::session::Acks;
+use crate::intake::consume::acks::Acks;
 use crate::intake::write::Writer;
 
 /// Frames that find no place in the line go back to their stream, and are offered again after this pause.

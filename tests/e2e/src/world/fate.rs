@@ -8,7 +8,7 @@ use super::World;
 
 /// `RUST_LOG` of services whose logs name the frames.
 pub const LOG: &str =
-    "info,async_nats=warn,ingest_api::publish::lane=debug,delivery_worker::intake::consume::session=debug";
+    "info,async_nats=warn,ingest_api::publish::lane=debug,delivery_worker::intake::consume::acks=debug";
 
 /// What the services log of frames, and what it means.
 const TOLD: [(&str, &str); 4] = [

@@ -4,7 +4,7 @@ use async_nats::jetstream::Message;
 use tokio::time::Instant;
 
 use crate::intake::bulky::Bulky;
-use crate::intake::consume::acks::Acks;
+use crate::intake::consume::acks::{Acks, NotAcknowledged};
 use crate::intake::consume::room::Place;
 use crate::intake::early::Early;
 use crate::intake::write::UNKNOWN_VERSION_DELAY;
@@ -21,19 +21,13 @@ impl Intake {
         bulky: &Bulky,
     ) -> Ended {
         let storing = Box::pin(self.store(acks, &batch, &early, bulky));
-        let outcome = acks.keep_during(&batch, storing).await;
+        let ended = acks.keep_during(&batch, storing).await;
         self.writer.end(&early).await;
-        Ended { batch, outcome }
+        ended
     }
 
-    /// Stores a batch and acknowledges it. While Postgres is away it tries again; false when the stop came first.
-    async fn store(
-        &self,
-        acks: &Acks,
-        batch: &[Message],
-        early: &Early,
-        bulky: &Bulky,
-    ) -> anyhow::Result<bool> {
+    /// Stores a batch and acknowledges it. While Postgres is away it tries again, until the stop.
+    async fn store(&self, acks: &Acks, batch: &[Message], early: &Early, bulky: &Bulky) -> Ended {
         let begun = Instant::now();
         loop {
             match self.writer.take(&acks.stream, batch, Some(early)).await {
@@ -44,17 +38,17 @@ impl Intake {
                     for bundle in taken.bulky {
                         bulky.take(acks, bundle).await;
                     }
-                    acks.acknowledge(&taken.done, begun.elapsed()).await?;
-                    return Ok(true);
+                    let acknowledged = acks.acknowledge(&taken.done, begun.elapsed()).await;
+                    return Ended::stored(acknowledged);
                 }
                 Err(error) if shared::db::is_transient(&error) => {
                     tracing::warn!(%error, frames = batch.len(), "cannot store events, trying again");
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Ended::not_stored(batch, Err(error.into())),
             }
             let pause = tokio::time::sleep(RETRY_PAUSE);
             if bulky.stop().run_until_cancelled(pause).await.is_none() {
-                return Ok(false);
+                return Ended::not_stored(batch, Ok(()));
             }
         }
     }
@@ -62,17 +56,36 @@ impl Intake {
 
 /// A batch that is no longer being stored.
 pub(super) struct Ended {
-    batch: Vec<Message>,
-    /// Whether it was stored.
-    outcome: anyhow::Result<bool>,
+    /// Its frames that are neither acknowledged nor in other hands.
+    left: Vec<Message>,
+    /// Why it has failed, if it has.
+    outcome: anyhow::Result<()>,
 }
 
 impl Ended {
-    /// Adds the frames to `held` unless they were stored.
-    pub(super) fn keep(self, held: &mut Vec<Message>) -> anyhow::Result<()> {
-        if !matches!(self.outcome, Ok(true)) {
-            held.extend(self.batch);
+    /// One that was stored. What could not be acknowledged of it is left.
+    fn stored(acknowledged: Result<(), NotAcknowledged<'_, Message>>) -> Self {
+        match acknowledged {
+            Ok(()) => Self {
+                left: Vec::new(),
+                outcome: Ok(()),
+            },
+            Err(NotAcknowledged { frames, error }) => Self {
+                left: frames.into_iter().cloned().collect(),
+                outcome: Err(error),
+            },
         }
-        self.outcome.map(drop)
+    }
+
+    /// One of which nothing is acknowledged.
+    fn not_stored(batch: &[Message], outcome: anyhow::Result<()>) -> Self {
+        let left = batch.to_vec();
+        Self { left, outcome }
+    }
+
+    /// Adds the frames that are left to `held`.
+    pub(super) fn keep(self, held: &mut Vec<Message>) -> anyhow::Result<()> {
+        held.extend(self.left);
+        self.outcome
     }
 }

@@ -81,8 +81,9 @@ impl Bulky {
             // After an error the frames come again, and storing them again changes nothing.
             Some(true) => {
                 let messages: Vec<_> = messages.iter().collect();
-                if let Err(error) = acks.acknowledge(&messages, begun.elapsed()).await {
-                    tracing::debug!(stream = acks.stream, %error, "bulky frames could not be acknowledged");
+                if let Err(left) = acks.acknowledge(&messages, begun.elapsed()).await {
+                    let (error, frames) = (left.error, left.frames.len());
+                    tracing::debug!(stream = acks.stream, frames, %error, "bulky frames could not be acknowledged");
                 }
             }
             Some(false) => give_back(&acks, messages, Some(PAUSE)).await,

@@ -46,8 +46,22 @@ impl Acks {
     /// Acknowledges frames, when storing them `took` this long.
     ///
     /// # Errors
-    /// When the connection or the consumer is another one by now. Then the frames come again.
-    pub(crate) async fn acknowledge(&self, stored: &[&Message], took: Duration) -> anyhow::Result<()> {
+    /// When the connection or the consumer is another one by now: then none is acknowledged. The frames that it names come again.
+    pub(crate) async fn acknowledge<'a>(
+        &self,
+        stored: &[&'a Message],
+        took: Duration,
+    ) -> Result<(), NotAcknowledged<'a, Message>> {
+        if let Err(error) = self.check(took).await {
+            let frames = stored.to_vec();
+            return Err(NotAcknowledged { frames, error });
+        }
+        log("frames are acknowledged", &self.stream, stored.iter().copied());
+        each(stored, acknowledge).await
+    }
+
+    /// Whether frames may be acknowledged that were stored for so long.
+    async fn check(&self, took: Duration) -> anyhow::Result<()> {
         if took > HELD_LONG {
             let created = self.consumer.cached_info().created;
             let now = self
@@ -61,15 +75,6 @@ impl Acks {
             );
         }
         ensure!(self.is_current(), CONNECTION_GONE);
-        log("frames are acknowledged", &self.stream, stored.iter().copied());
-        for message in stored {
-            message
-                .ack()
-                .await
-                .map_err(anyhow::Error::from_boxed)
-                .context("cannot acknowledge")?;
-            crash::reach(Point::Acknowledged);
-        }
         Ok(())
     }
 
@@ -111,6 +116,44 @@ impl Acks {
     }
 }
 
+/// Frames that are stored and could not be acknowledged.
+#[derive(Debug)]
+pub(crate) struct NotAcknowledged<'a, T> {
+    /// The frames.
+    pub frames: Vec<&'a T>,
+    /// Why, of the first one.
+    pub error: anyhow::Error,
+}
+
+async fn acknowledge(message: &Message) -> anyhow::Result<()> {
+    let sent = message.ack().await;
+    sent.map_err(anyhow::Error::from_boxed)
+        .context("cannot acknowledge")?;
+    crash::reach(Point::Acknowledged);
+    Ok(())
+}
+
+/// Acknowledges each frame, whatever comes of those before it.
+async fn each<'a, T, Acknowledged>(
+    frames: &[&'a T],
+    acknowledge: impl Fn(&'a T) -> Acknowledged,
+) -> Result<(), NotAcknowledged<'a, T>>
+where
+    Acknowledged: Future<Output = anyhow::Result<()>>,
+{
+    let (mut left, mut first) = (Vec::new(), None);
+    for &frame in frames {
+        if let Err(error) = acknowledge(frame).await {
+            left.push(frame);
+            first.get_or_insert(error);
+        }
+    }
+    match first {
+        None => Ok(()),
+        Some(error) => Err(NotAcknowledged { frames: left, error }),
+    }
+}
+
 /// Logs the sequence numbers of frames, for whoever looks for a lost one. At a level that is off, as usual, this costs a
 /// comparison.
 pub(super) fn log<'a>(what: &str, stream: &str, frames: impl IntoIterator<Item = &'a Message>) {
@@ -120,4 +163,25 @@ pub(super) fn log<'a>(what: &str, stream: &str, frames: impl IntoIterator<Item =
     let sequences = frames.into_iter().filter_map(|frame| frame.info().ok());
     let sequences: Vec<_> = sequences.map(|info| info.stream_sequence.to_string()).collect();
     tracing::debug!(stream, sequences = sequences.join(" "), "{what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_frames_that_could_not_be_acknowledged_are_left_with_the_first_reason() {
+        let if_even = |number: &u32| {
+            let is_even = number.is_multiple_of(2);
+            ready(is_even.then_some(()).ok_or_else(|| anyhow!("{number} is odd")))
+        };
+        let left = each(&[&2_u32, &3, &4, &5, &6], if_even).await.unwrap_err();
+        assert_eq!(left.frames, [&3, &5]);
+        assert_eq!(left.error.to_string(), "3 is odd");
+        each(&[&2_u32, &4], if_even).await.unwrap();
+    }
 }

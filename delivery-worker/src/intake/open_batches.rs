@@ -26,9 +26,11 @@ impl Intake {
         ended
     }
 
-    /// Stores a batch and acknowledges it. While Postgres is away it tries again, until the stop.
+    /// Stores a batch and acknowledges it. While Postgres is away it tries again, until the stop. Then it tries once more if events
+    /// have begun: nobody else would know of the answers of their receivers.
     async fn store(&self, acks: &Acks, batch: &[Message], early: &Early, bulky: &Bulky) -> Ended {
         let begun = Instant::now();
+        let mut is_last = false;
         loop {
             match self.writer.take(&acks.stream, batch, Some(early)).await {
                 Ok(taken) => {
@@ -48,7 +50,11 @@ impl Intake {
             }
             let pause = tokio::time::sleep(RETRY_PAUSE);
             if bulky.stop().run_until_cancelled(pause).await.is_none() {
-                return Ended::not_stored(batch, Ok(()));
+                if is_last || !early.is_unstored() {
+                    return Ended::not_stored(batch, Ok(()));
+                }
+                is_last = true;
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }

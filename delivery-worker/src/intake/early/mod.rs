@@ -89,6 +89,11 @@ impl Early {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether events that have begun are not stored yet.
+    pub(crate) fn is_unstored(&self) -> bool {
+        !self.begun().is_empty()
+    }
+
     /// Whether an event has begun.
     pub(crate) fn contains(&self, id: EventId) -> bool {
         self.begun().contains_key(&id)

@@ -27,7 +27,7 @@ pub(crate) async fn until_waits(world: &World, application: &str) -> i32 {
 }
 
 /// Waits until a session of `application` waits for a lock with a statement like this, and returns its process.
-async fn until_statement_waits(world: &World, application: &str, statement: &str) -> i32 {
+pub(crate) async fn until_statement_waits(world: &World, application: &str, statement: &str) -> i32 {
     until(&format!("{application} to wait for a lock"), async || {
         let waiting = "select pid from pg_stat_activity
                        where application_name = $1 and wait_event_type = 'Lock' and query like $2";

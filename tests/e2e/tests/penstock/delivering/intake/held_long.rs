@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Organization, World, new_event, until};
+use e2e::{Organization, Signal, World, new_event, until};
 
 use super::early::{nothing_is_stored, start, start_with, with};
+use crate::faults::held_up::until_statement_waits;
 use crate::setup;
 
 /// Adds endpoints that want events of type `b`, and that nobody pulls from.
@@ -59,6 +60,30 @@ async fn a_frame_whose_events_have_begun_is_not_left_over_while_nothing_can_be_s
     .await;
     held.rollback().await.unwrap();
     world.until_deliveries_are(1, "delivered").await;
+    assert_eq!(receiver.count(), 1);
+    world.finish().await;
+}
+
+/// The statement that stores it fails after the stop has come.
+#[tokio::test]
+async fn an_event_that_has_begun_is_sent_once_when_its_storing_fails_at_the_stop() {
+    let (mut world, organization, receiver) = start().await;
+    let held = nothing_is_stored(&world).await;
+    world.publish_events(&[with(&organization, None, None)]).await;
+    receiver.wait_for(1).await;
+    let storing = until_statement_waits(&world, "delivery-worker", "%incoming as materialized%").await;
+    world.stack().worker(0).signal(Signal::SIGTERM).unwrap();
+    world.until_worker_logs("stopping").await;
+    let cancel = sqlx::query_scalar("select pg_cancel_backend($1)").bind(storing);
+    let cancelled: bool = cancel.fetch_one(world.database()).await.unwrap();
+    assert!(cancelled);
+    world.until_worker_logs("cannot store events, trying again").await;
+    held.rollback().await.unwrap();
+    let ended = world.until_worker_ends().await;
+    assert!(ended.success());
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    world.until_deliveries_are(1, "delivered").await;
+    world.settle().await;
     assert_eq!(receiver.count(), 1);
     world.finish().await;
 }

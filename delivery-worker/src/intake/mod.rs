@@ -32,8 +32,6 @@ use std::time::Duration;
 
 use async_nats::jetstream::Message;
 use async_nats::jetstream::stream::Info;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use shared::process::nats::Nats;
 use shared::process::shutdown::Tasks;
 use shared::process::telemetry::Readiness;
@@ -49,10 +47,8 @@ use crate::intake::consume::room::BatchRoom;
 use crate::intake::consume::session::Session;
 use crate::intake::consume::streams::{event_streams, is_stream_gone};
 use crate::intake::consume::turns::Turns;
-use crate::intake::early::Early;
-use crate::intake::early::patient::Patient;
 use crate::intake::leftovers::Leftovers;
-use crate::intake::open_batches::Ended;
+use crate::intake::open_batches::OpenBatches;
 use crate::intake::write::Writer;
 
 /// The readiness condition that intake fulfils.
@@ -62,7 +58,8 @@ pub(crate) const STREAMS_FOUND: &str = "event streams";
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_DISCOVERY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The most batches of one stream that are being stored, or wait for the receivers of early attempts.
+/// The most batches of one stream that are being stored, or wait for the receivers of early attempts. Those of former sessions
+/// count too.
 const MAX_OPEN: usize = 32;
 
 /// When this many of them wait for anything but [answers](crate::intake::early::patient), no more frames are asked for: another
@@ -134,28 +131,47 @@ impl Intake {
         leftovers.take_in(&jetstream, &self.writer, &streams).await
     }
 
-    /// Consumes one stream until the stop. A consumer that was deleted is made again.
+    /// Consumes one stream until the stop, and waits for the end of its batches.
     ///
     /// # Errors
     /// When the stream was deleted: nothing that is accepted for it would ever be delivered.
     async fn consume(self, name: String, readiness: Readiness, bulky: Bulky) -> anyhow::Result<()> {
-        let stop = bulky.stop().clone();
         tracing::info!(stream = name, "consuming");
+        let mut batches = OpenBatches::default();
+        let consumed = self.consume_sessions(&name, &mut batches, &bulky).await;
+        if consumed.as_ref().is_err_and(is_stream_gone) {
+            readiness.set(STREAMS_FOUND, false);
+        }
+        consumed.and(batches.end().await)
+    }
+
+    /// Consumes one stream until the stop, over one connection after another. A consumer that was deleted is made again.
+    async fn consume_sessions<'a>(
+        &'a self,
+        name: &str,
+        batches: &mut OpenBatches<'a>,
+        bulky: &'a Bulky,
+    ) -> anyhow::Result<()> {
+        let stop = bulky.stop();
         while !stop.is_cancelled() {
-            let opening = Session::open(&self.nats, &name, self.ack_wait, &self.turns);
-            let outcome = match stop.run_until_cancelled(opening).await {
+            let opening = Session::open(&self.nats, name, self.ack_wait, &self.turns);
+            let opening = Box::pin(stop.run_until_cancelled(opening));
+            let outcome = match batches.beside(opening).await? {
                 None => return Ok(()),
                 Some(Ok(mut session)) => {
                     let mut held = Vec::new();
-                    let outcome = self.consume_session(&mut session, &mut held, &bulky).await;
-                    self.close(session, held, &stop).await;
+                    let outcome = self
+                        .consume_session(&mut session, &mut held, batches, bulky)
+                        .await;
+                    let closing = Box::pin(self.close(session, held, stop));
+                    batches.beside(closing).await?;
                     outcome
                 }
                 Some(Err(error)) => Err(error),
             };
             if let Err(error) = outcome {
-                if is_stream_gone(&error) {
-                    readiness.set(STREAMS_FOUND, false);
+                // A server that began anew gets its streams from ingest-api.
+                if is_stream_gone(&error) && batches.len() == 0 {
                     return Err(error.context(format!("the stream {name} is gone")));
                 }
                 if error.is::<sqlx::Error>() {
@@ -166,54 +182,59 @@ impl Intake {
                     error = format!("{error:#}"),
                     "intake was interrupted, starting again"
                 );
-                let _ = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
+                let pause = tokio::time::sleep(RETRY_PAUSE);
+                let pause = Box::pin(stop.run_until_cancelled(pause));
+                batches.beside(pause).await?;
             }
         }
         Ok(())
     }
 
-    /// Takes batches and stores them, several at once, because one may wait for receivers. Frames that are not stored at the end
-    /// are added to `held`.
-    async fn consume_session(
-        &self,
+    /// Takes batches and stores them. At the end, what is left of those of this session is added to `held`. When the connection is
+    /// gone, those that are open go on.
+    async fn consume_session<'a>(
+        &'a self,
         session: &mut Session,
         held: &mut Vec<Message>,
-        bulky: &Bulky,
+        batches: &mut OpenBatches<'a>,
+        bulky: &'a Bulky,
     ) -> anyhow::Result<()> {
+        batches.begin_session();
         let (acks, known_through) = (session.acks.clone(), session.known_through);
-        let (mut open, patient, mut next_at) = (FuturesUnordered::new(), Patient::default(), Instant::now());
-        let mut outcome = Ok(());
+        let (mut next_at, mut outcome) = (Instant::now(), Ok(()));
         while outcome.is_ok() {
-            let batches = open.len();
-            let busy = batches.saturating_sub(patient.count());
-            let has_room = self.turns.is_alone() || busy < MANY_BUSY;
+            let open = batches.len();
+            let has_room = self.turns.is_alone() || batches.busy() < MANY_BUSY;
             let next = async {
                 tokio::select! {
                     biased;
                     // Frames that have come wait until a batch ends.
-                    () = self.room.free(batches), if batches < MAX_OPEN => {}
+                    () = self.room.free(open), if open < MAX_OPEN => {}
                     never = session.keep() => match never {},
                 }
                 session.next_batch(next_at, has_room).await
             };
             tokio::select! {
                 () = bulky.stop().cancelled() => break,
-                Some(ended) = open.next() => outcome = Ended::keep(ended, held),
+                Some(ended) = batches.next(held) => outcome = ended,
                 next = next => match next {
-                    Ok((batch, then)) => {
+                    Ok((frames, then)) => {
                         crash::reach(Point::Fetched);
-                        next_at = Instant::now() + pause::after(&batch);
-                        let early = Early::new(known_through, patient.clone());
-                        let place = self.room.take(batch.iter().map(|frame| frame.payload.len()).sum());
-                        open.push(self.take_in(&acks, batch, place, early, bulky));
+                        next_at = Instant::now() + pause::after(&frames);
+                        let batch = batches.batch(frames, &self.room, known_through);
+                        batches.push(Box::pin(self.take_in(acks.clone(), batch, bulky)));
                         outcome = then;
                     }
                     Err(error) => outcome = Err(error),
                 },
             }
         }
-        while let Some(ended) = open.next().await {
-            outcome = outcome.and(Ended::keep(ended, held));
+        while batches.has_of_session() {
+            tokio::select! {
+                biased;
+                () = session.gone() => break,
+                Some(ended) = batches.next(held) => outcome = outcome.and(ended),
+            }
         }
         outcome
     }

@@ -1,38 +1,189 @@
-//! Storing the frames of one batch, until they are stored or the stop comes.
+//! The batches of one stream that are being stored. Several are at once, because one may wait for receivers.
+//!
+//! A batch that cannot be stored for long, be it because of one of its frames, outlives its session: when the connection is gone it
+//! goes on beside the next session, which brings other frames at once. Its own are acknowledged over no other connection. They
+//! come again when it has ended, which changes nothing.
 
 use async_nats::jetstream::Message;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::intake::bulky::Bulky;
 use crate::intake::consume::acks::{Acks, NotAcknowledged};
-use crate::intake::consume::room::Place;
+use crate::intake::consume::in_hand::{Hand, InHand};
+use crate::intake::consume::room::{BatchRoom, Place};
 use crate::intake::early::Early;
+use crate::intake::early::patient::Patient;
 use crate::intake::write::UNKNOWN_VERSION_DELAY;
 use crate::intake::{Intake, RETRY_PAUSE};
 
+/// See the [module](self).
+#[derive(Default)]
+pub(super) struct OpenBatches<'a> {
+    running: FuturesUnordered<BoxFuture<'a, Ended>>,
+    in_hand: InHand,
+    patient: Patient,
+    /// The number of the session, and how many of its batches are open.
+    session: u64,
+    of_session: usize,
+}
+
+/// Frames that are stored together.
+pub(super) struct Batch {
+    frames: Vec<Message>,
+    early: Early,
+    session: u64,
+    place: Place,
+    hand: Hand,
+}
+
+/// A batch that is no longer being stored.
+pub(super) struct Ended {
+    /// Its frames that are neither acknowledged nor in other hands.
+    left: Vec<Message>,
+    /// Why it has failed, if it has.
+    outcome: anyhow::Result<()>,
+    session: u64,
+}
+
+impl<'a> OpenBatches<'a> {
+    /// Begins a session: batches that are open are of a former one.
+    pub(super) fn begin_session(&mut self) {
+        self.session += 1;
+        self.of_session = 0;
+    }
+
+    /// How many are open.
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How many wait for anything but answers.
+    pub(super) fn busy(&self) -> usize {
+        self.len().saturating_sub(self.patient.count())
+    }
+
+    /// Whether one of this session is open.
+    pub(super) fn has_of_session(&self) -> bool {
+        self.of_session > 0
+    }
+
+    /// A batch of those frames that no other one has. `known_through` was the stream's last frame when the session began.
+    pub(super) fn batch(&self, mut frames: Vec<Message>, room: &BatchRoom, known_through: u64) -> Batch {
+        let hand = self.in_hand.take(&mut frames);
+        Batch {
+            place: room.take(frames.iter().map(|frame| frame.payload.len()).sum()),
+            early: Early::new(known_through, self.patient.clone()),
+            session: self.session,
+            frames,
+            hand,
+        }
+    }
+
+    /// Adds a batch of this session.
+    pub(super) fn push(&mut self, storing: BoxFuture<'a, Ended>) {
+        self.of_session += 1;
+        self.running.push(storing);
+    }
+
+    /// Waits until a batch ends, and returns what came of it; `None` when none is open. What is left of one of this session is added
+    /// to `held`, to be given back. May be dropped while it waits.
+    pub(super) async fn next(&mut self, held: &mut Vec<Message>) -> Option<anyhow::Result<()>> {
+        let ended = self.running.next().await?;
+        if ended.session != self.session {
+            return Some(ended.refusal());
+        }
+        self.of_session = self.of_session.saturating_sub(1);
+        held.extend(ended.left);
+        Some(ended.outcome)
+    }
+
+    /// Does `work`, between two sessions. Meanwhile the batches go on.
+    ///
+    /// # Errors
+    /// When Postgres refuses one of them for another reason than being away.
+    pub(super) async fn beside<T>(&mut self, mut work: impl Future<Output = T> + Unpin) -> anyhow::Result<T> {
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                Some(ended) = self.running.next() => ended.refusal()?,
+            }
+        }
+    }
+
+    /// Waits until all have ended.
+    ///
+    /// # Errors
+    /// When Postgres refuses one of them for another reason than being away.
+    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
+        let mut outcome = Ok(());
+        while let Some(ended) = self.running.next().await {
+            outcome = outcome.and(ended.refusal());
+        }
+        outcome
+    }
+}
+
+impl Ended {
+    /// One that was stored. What could not be acknowledged of it is left.
+    fn stored(session: u64, acknowledged: Result<(), NotAcknowledged<'_, Message>>) -> Self {
+        let (left, outcome) = match acknowledged {
+            Ok(()) => (Vec::new(), Ok(())),
+            Err(NotAcknowledged { frames, error }) => (frames.into_iter().cloned().collect(), Err(error)),
+        };
+        Self {
+            left,
+            outcome,
+            session,
+        }
+    }
+
+    /// One of which nothing is acknowledged.
+    fn not_stored(batch: &Batch, outcome: anyhow::Result<()>) -> Self {
+        Self {
+            left: batch.frames.clone(),
+            outcome,
+            session: batch.session,
+        }
+    }
+
+    /// What matters of a batch of a former session: only a refusal of Postgres. Its frames come again.
+    fn refusal(self) -> anyhow::Result<()> {
+        let Err(error) = self.outcome else {
+            return Ok(());
+        };
+        if error.is::<sqlx::Error>() {
+            return Err(error);
+        }
+        tracing::info!(
+            frames = self.left.len(),
+            error = format!("{error:#}"),
+            "a batch has outlived its connection, its frames come again"
+        );
+        Ok(())
+    }
+}
+
 impl Intake {
     /// Stores a batch and acknowledges it. Meanwhile nobody else is offered its frames: their deliveries may have begun.
-    pub(super) async fn take_in(
-        &self,
-        acks: &Acks,
-        batch: Vec<Message>,
-        _place: Place,
-        early: Early,
-        bulky: &Bulky,
-    ) -> Ended {
-        let storing = Box::pin(self.store(acks, &batch, &early, bulky));
-        let ended = acks.keep_during(&batch, storing).await;
-        self.writer.end(&early).await;
+    pub(super) async fn take_in(&self, acks: Acks, batch: Batch, bulky: &Bulky) -> Ended {
+        let storing = Box::pin(self.store(&acks, &batch, bulky));
+        let ended = acks.keep_during(&batch.frames, storing).await;
+        self.writer.end(&batch.early).await;
+        drop((batch.place, batch.hand));
         ended
     }
 
     /// Stores a batch and acknowledges it. While Postgres is away it tries again, until the stop. Then it tries once more if events
     /// have begun: nobody else would know of the answers of their receivers.
-    async fn store(&self, acks: &Acks, batch: &[Message], early: &Early, bulky: &Bulky) -> Ended {
+    async fn store(&self, acks: &Acks, batch: &Batch, bulky: &Bulky) -> Ended {
+        let (frames, early) = (&batch.frames, &batch.early);
         let begun = Instant::now();
         let mut is_last = false;
         loop {
-            match self.writer.take(&acks.stream, batch, Some(early)).await {
+            match self.writer.take(&acks.stream, frames, Some(early)).await {
                 Ok(taken) => {
                     for message in taken.for_others {
                         acks.give_back(message, Some(UNKNOWN_VERSION_DELAY)).await;
@@ -41,10 +192,10 @@ impl Intake {
                         bulky.take(acks, bundle).await;
                     }
                     let acknowledged = acks.acknowledge(&taken.done, begun.elapsed()).await;
-                    return Ended::stored(acknowledged);
+                    return Ended::stored(batch.session, acknowledged);
                 }
                 Err(error) if shared::db::is_transient(&error) => {
-                    tracing::warn!(%error, frames = batch.len(), "cannot store events, trying again");
+                    tracing::warn!(%error, frames = frames.len(), "cannot store events, trying again");
                 }
                 Err(error) => return Ended::not_stored(batch, Err(error.into())),
             }
@@ -57,41 +208,5 @@ impl Intake {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
-    }
-}
-
-/// A batch that is no longer being stored.
-pub(super) struct Ended {
-    /// Its frames that are neither acknowledged nor in other hands.
-    left: Vec<Message>,
-    /// Why it has failed, if it has.
-    outcome: anyhow::Result<()>,
-}
-
-impl Ended {
-    /// One that was stored. What could not be acknowledged of it is left.
-    fn stored(acknowledged: Result<(), NotAcknowledged<'_, Message>>) -> Self {
-        match acknowledged {
-            Ok(()) => Self {
-                left: Vec::new(),
-                outcome: Ok(()),
-            },
-            Err(NotAcknowledged { frames, error }) => Self {
-                left: frames.into_iter().cloned().collect(),
-                outcome: Err(error),
-            },
-        }
-    }
-
-    /// One of which nothing is acknowledged.
-    fn not_stored(batch: &[Message], outcome: anyhow::Result<()>) -> Self {
-        let left = batch.to_vec();
-        Self { left, outcome }
-    }
-
-    /// Adds the frames that are left to `held`.
-    pub(super) fn keep(self, held: &mut Vec<Message>) -> anyhow::Result<()> {
-        held.extend(self.left);
-        self.outcome
     }
 }

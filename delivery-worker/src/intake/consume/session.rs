@@ -124,6 +124,13 @@ impl Session {
         }
     }
 
+    /// Waits until the connection is gone. May return only when there is another one. May be dropped while it waits.
+    pub(crate) async fn gone(&mut self) {
+        while self.acks.is_current() {
+            self.connections.changed().await;
+        }
+    }
+
     /// Sends a request for frames, if one is due.
     async fn ask(&mut self, has_room: bool) -> anyhow::Result<()> {
         if let Some(request) = self.frames.due(has_room) {

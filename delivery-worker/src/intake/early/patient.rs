@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many batches of a session are patient. Clones share the count.
+/// How many batches of a stream are patient. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Patient(Arc<AtomicUsize>);
 

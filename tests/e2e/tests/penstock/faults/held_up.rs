@@ -3,6 +3,8 @@
 use std::process::Stdio;
 
 use e2e::{Answer, Event, STOP_DEADLINE, Shutdown, Signal, World, new_event, until};
+use shared::domain::event;
+use shared::domain::id::{EventId, OrgId};
 use shared::wire::stream;
 use sqlx::postgres::PgTransaction;
 use tokio::process::Command;
@@ -18,6 +20,18 @@ pub(crate) async fn lock(world: &World, lock: &'static str) -> PgTransaction<'st
     let mut transaction = world.database().begin().await.expect("Postgres runs");
     let done = sqlx::query(lock).execute(&mut *transaction).await;
     done.expect("Postgres runs");
+    transaction
+}
+
+/// Keeps everybody else from storing an event with an idempotency key until the transaction ends.
+pub(crate) async fn lock_key(world: &World, org_id: OrgId, id: EventId) -> PgTransaction<'static> {
+    let mut transaction = world.database().begin().await.expect("Postgres runs");
+    sqlx::query("insert into idempotency_keys (org_id, event_id, accepted_at) values ($1, $2, now())")
+        .bind(org_id)
+        .bind(id)
+        .execute(&mut *transaction)
+        .await
+        .expect("no such event is stored");
     transaction
 }
 
@@ -41,6 +55,9 @@ pub(crate) async fn until_statement_waits(world: &World, application: &str, stat
     .await
 }
 
+/// What the statement that stores events looks like. Not what removes old rows, which may wait too.
+pub(crate) const STORING: &str = "%incoming as materialized%";
+
 /// Interrupts the statement that stores an event, by `interrupt`; it is stored and delivered all the same.
 async fn storing_goes_on_after(interrupt: &'static str) {
     let mut world = setup().start().await;
@@ -49,8 +66,7 @@ async fn storing_goes_on_after(interrupt: &'static str) {
     world.endpoint(&organization, &receiver).await;
     let events = lock(&world, "lock table events in share mode").await;
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
-    // Not what removes old rows, which waits too.
-    let storing = until_statement_waits(&world, WORKER, "%incoming as materialized%").await;
+    let storing = until_statement_waits(&world, WORKER, STORING).await;
     let interrupted = sqlx::query_scalar(interrupt).bind(storing);
     let interrupted: bool = interrupted
         .fetch_one(world.database())
@@ -168,6 +184,34 @@ async fn a_worker_that_stops_gives_back_the_frames_that_it_has_not_stored() {
     assert!(ended.success());
     world.stack_mut().worker_mut(0).start().await.unwrap();
     world.until_deliveries_are(11, "delivered").await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_cannot_be_stored_keeps_no_others_from_its_worker_after_a_reconnect() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    let held_up = event::Event {
+        idempotency_key: Some("k"),
+        ..new_event(organization.id, "a", "1")
+    };
+    let key = lock_key(&world, organization.id, held_up.id).await;
+    world.publish_events(&[held_up]).await;
+    until_statement_waits(&world, WORKER, STORING).await;
+    let nats = world.stack_mut().nats_mut();
+    nats.terminate(STOP_DEADLINE).await.unwrap();
+    nats.start().await.unwrap();
+    world
+        .publish_events(&[new_event(organization.id, "a", "2")])
+        .await;
+    let arrived = receiver.wait_for(1).await;
+    assert_eq!(arrived[0].parse().data.get(), "2");
+    key.rollback().await.unwrap();
+    world.until_deliveries_are(2, "delivered").await;
+    world.settle().await;
+    assert_eq!(receiver.count(), 2);
     world.finish().await;
 }
 

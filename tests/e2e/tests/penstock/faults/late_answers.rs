@@ -13,7 +13,7 @@ use shared::domain::id::EventId;
 use shared::wire::stream;
 use sqlx::postgres::PgTransaction;
 
-use crate::faults::held_up::lock;
+use crate::faults::held_up::{lock, lock_key};
 use crate::setup;
 
 /// Longer than a worker stores frames without looking whether the stream is still the same.
@@ -68,6 +68,11 @@ async fn a_frame_that_the_server_has_seen_and_lost_is_stored_again() {
 async fn hold_a_frame(world: &World, producer: &Producer) -> (EventId, PgTransaction<'static>) {
     let held_up = lock(world, "lock table events in access exclusive mode").await;
     let held = producer.send(&Event::new("a", "1")).await;
+    until_a_worker_has_a_frame(world).await;
+    (held, held_up)
+}
+
+async fn until_a_worker_has_a_frame(world: &World) {
     until("a worker to have the frame", async || {
         let consumer: Consumer<pull::Config> = world
             .jetstream()
@@ -81,15 +86,13 @@ async fn hold_a_frame(world: &World, producer: &Producer) -> (EventId, PgTransac
         }
     })
     .await;
-    (held, held_up)
 }
 
-/// Puts another frame at the same place, and hands it out as if to a worker that died with it.
-async fn hand_out_another(world: &World, producer: &Producer) -> (EventId, Message) {
-    let event = Event::new("a", "2");
-    let other = until("an event to be accepted", async || {
+/// Sends an event as soon as it is accepted.
+async fn until_sent(producer: &Producer, event: &Event) -> EventId {
+    until("an event to be accepted", async || {
         match producer
-            .try_send(&event)
+            .try_send(event)
             .await
             .map_err(|error| error.to_string())?
         {
@@ -97,7 +100,12 @@ async fn hand_out_another(world: &World, producer: &Producer) -> (EventId, Messa
             answer => Err(answer.status().to_string()),
         }
     })
-    .await;
+    .await
+}
+
+/// Puts another frame at the same place, and hands it out as if to a worker that died with it.
+async fn hand_out_another(world: &World, producer: &Producer) -> (EventId, Message) {
+    let other = until_sent(producer, &Event::new("a", "2")).await;
     let jetstream = world.jetstream().await;
     let config = stream::consumer(Duration::from_secs(2));
     let consumer: Consumer<pull::Config> = jetstream
@@ -129,10 +137,18 @@ async fn a_late_acknowledgement_removes_no_frame_of_a_server_that_began_anew() {
     nats.kill().await.unwrap();
     std::fs::remove_dir_all(&store).unwrap();
     nats.start().await.unwrap();
-    let (other, _message) = hand_out_another(&world, &producer).await;
+    // The worker gets another frame at the same place, and cannot store that one either.
+    let other = until_sent(&producer, &Event::new("a", "2").with_idempotency_key("k")).await;
+    until_a_worker_has_a_frame(&world).await;
+    let key = lock_key(&world, organization.id, other).await;
 
     held_up.rollback().await.unwrap();
     world.until_delivery_is(held, "delivered").await;
+    world
+        .until_worker_logs("a batch has outlived its connection")
+        .await;
+    assert_eq!(state(&world).await.unwrap().messages, 1);
+    key.rollback().await.unwrap();
     world.until_delivery_is(other, "delivered").await;
     world.finish().await;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::{Organization, Signal, World, new_event, until};
 
 use super::early::{nothing_is_stored, start, start_with, with};
-use crate::faults::held_up::until_statement_waits;
+use crate::faults::held_up::{STORING, until_statement_waits};
 use crate::setup;
 
 /// Adds endpoints that want events of type `b`, and that nobody pulls from.
@@ -71,7 +71,7 @@ async fn an_event_that_has_begun_is_sent_once_when_its_storing_fails_at_the_stop
     let held = nothing_is_stored(&world).await;
     world.publish_events(&[with(&organization, None, None)]).await;
     receiver.wait_for(1).await;
-    let storing = until_statement_waits(&world, "delivery-worker", "%incoming as materialized%").await;
+    let storing = until_statement_waits(&world, "delivery-worker", STORING).await;
     world.stack().worker(0).signal(Signal::SIGTERM).unwrap();
     world.until_worker_logs("stopping").await;
     let cancel = sqlx::query_scalar("select pg_cancel_backend($1)").bind(storing);

@@ -7,8 +7,12 @@
 //! A leftover frame would take up room for ever, and the ordered deliveries after it would wait for it. So it is stored here,
 //! which changes nothing if it was stored before. Then it is removed, if the stream still has the same frame at its sequence
 //! number. One that this release cannot read is set aside, but not before workers of other releases have had the time to take it.
+//!
+//! At the stop a look is dropped, but not while it stores a frame: Postgres would go on with the statement, and nobody would start
+//! the deliveries that it leases.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,6 +22,7 @@ use async_nats::jetstream::stream::{
     DeleteMessageError, DeleteMessageErrorKind, Info, RawMessageErrorKind, Stream,
 };
 use async_nats::jetstream::{Context, ErrorCode};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::intake::consume::streams::workers_consumer;
@@ -37,6 +42,8 @@ pub(crate) struct Leftovers {
     /// The same of a frame of an unknown version: as long as its tries may take.
     patience_with_unknown: Duration,
     streams: HashMap<String, Seen>,
+    /// Locked while a frame is being stored.
+    storing: Arc<Mutex<()>>,
 }
 
 /// How a stream's consumer stood at former looks.
@@ -97,7 +104,13 @@ impl Leftovers {
             patience: ack_wait * WAITS,
             patience_with_unknown: (ack_wait + UNKNOWN_VERSION_DELAY) * UNKNOWN_VERSION_TRIES,
             streams: HashMap::new(),
+            storing: Arc::default(),
         }
+    }
+
+    /// Whoever has this lock may drop a look: no frame is being stored.
+    pub(crate) fn storing(&self) -> Arc<Mutex<()>> {
+        self.storing.clone()
     }
 
     /// Stores and removes leftover frames: those that consumers were done with at the look before, and those that they handed out
@@ -141,7 +154,8 @@ impl Leftovers {
                 && message.sequence <= last
             {
                 if left.has(&Frame::of_leftover(name, &message)) {
-                    store_and_remove(&stream, name, &message, writer).await?;
+                    store(name, &message, writer, &self.storing).await?;
+                    remove(&stream, name, &message).await?;
                 }
                 next = message.sequence + 1;
             }
@@ -180,14 +194,18 @@ fn done_through(consumer: &consumer::Info) -> u64 {
     }
 }
 
-/// Stores a frame, and removes it if the stream still has the same one.
-async fn store_and_remove(
-    stream: &Stream<()>,
+async fn store(
     name: &str,
     message: &StreamMessage,
     writer: &Writer,
-) -> anyhow::Result<()> {
-    writer.take_leftover(name, message).await?;
+    storing: &Mutex<()>,
+) -> Result<(), sqlx::Error> {
+    let _storing = storing.lock().await;
+    writer.take_leftover(name, message).await
+}
+
+/// Removes a frame that is stored, if the stream still has the same one.
+async fn remove(stream: &Stream<()>, name: &str, message: &StreamMessage) -> anyhow::Result<()> {
     // Storing may have taken long, and the stream may be another one by now.
     match stream.get_raw_message(message.sequence).await {
         Ok(now) if now.time == message.time && now.payload == message.payload => {}

@@ -95,9 +95,19 @@ impl Intake {
         // One for all streams: it bounds what the worker holds.
         let bulky = Bulky::new(self.writer.clone(), tasks.clone());
         while !tasks.stop().is_cancelled() {
+            let storing = leftovers.storing();
+            let stopped = async {
+                tasks.stop().cancelled().await;
+                storing.lock().await
+            };
             let looking = Box::pin(self.discover(&mut known, &mut leftovers, &bulky, &readiness));
-            if let Some(Err(error)) = tasks.stop().run_until_cancelled(looking).await {
-                chores::pass_over("stream discovery", error)?;
+            tokio::select! {
+                // So that the stop is in line before the next frame.
+                biased;
+                _ = stopped => break,
+                looked = looking => if let Err(error) = looked {
+                    chores::pass_over("stream discovery", error)?;
+                },
             }
             let pause = if known.is_empty() {
                 FIRST_DISCOVERY_INTERVAL

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, consumer};
-use e2e::{Event, Setup, World, new_event, until};
+use e2e::{Event, Setup, Signal, World, new_event, until};
 use futures_util::StreamExt as _;
 use serde_json::json;
 use shared::domain::event;
 use shared::wire::stream;
 
+use crate::faults::held_up::{STORING, lock_key, until_statement_waits};
 use crate::setup;
 
 #[tokio::test]
@@ -100,6 +101,32 @@ async fn the_last_frame_that_a_consumer_passed_over_is_taken_in_without_another(
     leave_a_frame_behind(&world, &[event]).await;
     world.stack_mut().worker_mut(0).start().await.unwrap();
     receiver.wait_for(1).await;
+    world.finish().await;
+}
+
+/// Postgres would go on with the statement, and nobody would start the delivery that it leases.
+#[tokio::test]
+async fn a_worker_that_stops_while_it_takes_in_such_a_frame_stores_it_and_sends_its_webhook() {
+    let mut world = patient().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    world.endpoint(&organization, &receiver).await;
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
+    let event = event::Event {
+        idempotency_key: Some("k"),
+        ..new_event(organization.id, "a", "1")
+    };
+    let key = lock_key(&world, organization.id, event.id).await;
+    leave_a_frame_behind(&world, &[event]).await;
+    world.stack_mut().worker_mut(0).start().await.unwrap();
+    until_statement_waits(&world, "delivery-worker", STORING).await;
+    world.stack().worker(0).signal(Signal::SIGTERM).unwrap();
+    world.until_worker_logs("stopping").await;
+    key.rollback().await.unwrap();
+    let ended = world.until_worker_ends().await;
+    assert!(ended.success());
+    assert_eq!(receiver.count(), 1);
+    world.stack_mut().worker_mut(0).start().await.unwrap();
     world.finish().await;
 }
 

@@ -64,6 +64,8 @@ pub(super) struct EndpointRow {
     pub is_behind: bool,
     /// A later one of its ordering key is in flight, and leased until then.
     pub later_until: Option<OffsetDateTime>,
+    /// It has an ordering key, and rests from when it was made again until then.
+    pub rests_until: Option<OffsetDateTime>,
     pub now: OffsetDateTime,
 }
 
@@ -151,6 +153,8 @@ pub(super) async fn endpoints(
                         and later.status = 'pending' and later.ordinal > d.ordinal
                         and later.lease_token is not null and later.next_attempt_at > now()
                   ) as later_until,
+                  -- As claims have it.
+                  case when d.ordering_key is not null then d.revived_at + interval '1 second' end as rests_until,
                   now() as "now!"
            from endpoints p
            left join deliveries d on d.endpoint_id = p.id and d.event_id = $2 and d.accepted_at = $3
@@ -190,5 +194,40 @@ impl EndpointRow {
         Some(format!(
             "In stream {stream} it was event {index} of message {sequence}."
         ))
+    }
+}
+
+#[cfg(test)]
+impl EndpointRow {
+    /// An endpoint that wants all events, for tests.
+    pub(super) fn sample() -> Self {
+        Self {
+            id: EndpointId::generate(),
+            kind: EndpointKind::Push,
+            status: EndpointStatus::Enabled,
+            tenant_enabled: true,
+            tenant: None,
+            all_tenants: false,
+            event_types: Vec::new(),
+            filter: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            deleted_at: None,
+            open_until: None,
+            consecutive_failures: None,
+            waits_until: None,
+            paced_until: None,
+            status_of_delivery: None,
+            attempts: None,
+            next_attempt_at: None,
+            is_leased: None,
+            finished_at: None,
+            last_outcome: None,
+            stream: None,
+            ordinal: None,
+            is_behind: false,
+            later_until: None,
+            rests_until: None,
+            now: OffsetDateTime::UNIX_EPOCH,
+        }
     }
 }

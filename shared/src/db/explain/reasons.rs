@@ -73,8 +73,6 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::domain::endpoint::EndpointKind;
-    use crate::domain::id::EndpointId;
 
     const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
@@ -95,31 +93,9 @@ mod tests {
 
     fn endpoint(event_types: &[&str], filter: Option<&str>) -> EndpointRow {
         EndpointRow {
-            id: EndpointId::generate(),
-            kind: EndpointKind::Push,
-            status: EndpointStatus::Enabled,
-            tenant_enabled: true,
-            tenant: None,
-            all_tenants: false,
             event_types: event_types.iter().map(|text| text.parse().unwrap()).collect(),
             filter: filter.map(str::to_owned),
-            created_at: AT,
-            deleted_at: None,
-            open_until: None,
-            consecutive_failures: None,
-            waits_until: None,
-            paced_until: None,
-            status_of_delivery: None,
-            attempts: None,
-            next_attempt_at: None,
-            is_leased: None,
-            finished_at: None,
-            last_outcome: None,
-            stream: None,
-            ordinal: None,
-            is_behind: false,
-            later_until: None,
-            now: AT,
+            ..EndpointRow::sample()
         }
     }
 

@@ -64,6 +64,13 @@ pub(super) fn what_for(delivery: &EndpointRow) -> String {
     if !is_due {
         return format!("The next attempt is due at {}.", Timestamp(due));
     }
+    if let Some(until) = delivery.rests_until.filter(|until| *until > delivery.now) {
+        return format!(
+            "It was made again, and rests until {}: by then it is seen whether a later event of its ordering key is being \
+             sent.",
+            Timestamp(until)
+        );
+    }
     if let Some(until) = delivery.paced_until.filter(|until| *until > delivery.now) {
         return format!(
             "It waits for its turn in the endpoint's rate limit, whose next is at {}.",
@@ -74,4 +81,28 @@ pub(super) fn what_for(delivery: &EndpointRow) -> String {
         "It has been due since {} and waits for a worker with room for it.",
         Timestamp(due)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_delivery_that_was_made_again_rests_and_then_waits_for_a_worker() {
+        let pending = EndpointRow::sample();
+        let until = pending.now + Duration::SECOND;
+        let mut pending = EndpointRow {
+            rests_until: Some(until),
+            paced_until: Some(until + Duration::SECOND),
+            ..pending
+        };
+        let rests = format!("It was made again, and rests until {}: ", Timestamp(until));
+        assert!(what_for(&pending).starts_with(&rests), "{}", what_for(&pending));
+        pending.now = until;
+        assert!(what_for(&pending).starts_with("It waits for its turn in the endpoint's rate limit"));
+        pending.now += Duration::SECOND;
+        assert!(what_for(&pending).starts_with("It has been due since"));
+    }
 }

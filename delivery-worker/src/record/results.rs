@@ -28,6 +28,9 @@ pub(crate) struct Recorded {
 /// `attempts`. What is stored already is left out. Forgets the failures of endpoints that succeeded, and writes down the operational events that follow, for
 /// those who want them.
 ///
+/// A lease may run out while this runs. Once the update has come to a row the row is locked: claims skip it, and see afterwards what
+/// was written. So a lease has to last until then, and not for as long as a statement may take.
+///
 /// # Errors
 /// When Postgres does not answer or refuses a value; then nothing was written, or all of it was.
 #[expect(clippy::too_many_lines, reason = "one statement, which is checked as a whole")]

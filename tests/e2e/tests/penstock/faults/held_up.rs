@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use e2e::{Answer, Event, STOP_DEADLINE, Shutdown, Signal, World, new_event, until};
+use serde_json::json;
 use shared::domain::event;
 use shared::domain::id::{EventId, OrgId};
 use shared::wire::stream;
@@ -147,6 +148,39 @@ async fn results_are_recorded_while_an_endpoint_that_is_gone_cannot_be_disabled(
         .gauge(world.stack().worker(0), "penstock_leases_lost_total")
         .await;
     assert_eq!((well.count(), lost), (1, Some(0.0)));
+    world.finish().await;
+}
+
+/// Its row is locked as soon as the statement has come to it, and claims pass it over.
+#[tokio::test]
+async fn a_delivery_whose_lease_runs_out_while_its_result_is_written_is_sent_once() {
+    let mut world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    // A lease lasts two seconds longer.
+    let fields = json!({"timeout_ms": 1_000});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    world
+        .execute(
+            "create function dawdle() returns trigger language plpgsql as
+             $$ begin perform pg_sleep(6); return null; end $$;
+             create trigger dawdle after update on deliveries for each row
+             when (new.status = 'delivered') execute function dawdle()",
+        )
+        .await;
+    for _ in 0..2 {
+        world.stack_mut().add_worker().await.expect("a worker starts");
+    }
+    let event = Event::new("a", "1").with_idempotency_key("k");
+    let id = world.producer(&organization).send(&event).await;
+    let running_out = "select count(*) from deliveries where status = 'pending' and next_attempt_at < now()";
+    world.until_count_is("the lease to run out", running_out, 1).await;
+    world.until_delivery_is(id, "delivered").await;
+    assert_eq!(receiver.count(), 1);
+    for worker in 0..2 {
+        let worker = world.stack().worker(worker);
+        assert_eq!(world.counter(worker, "penstock_leases_lost_total").await, 0);
+    }
     world.finish().await;
 }
 

@@ -2,12 +2,14 @@
 //! start, wait, write. Storing the same frame again changes nothing. What cannot be read or stored is set aside with its
 //! bytes; everything around it goes on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
 use async_nats::jetstream::message::StreamMessage;
 use shared::domain::clock::UnixMicros;
+use shared::domain::id::EventId;
 use shared::traces::Traces;
 
 use crate::crash::{self, Point};
@@ -220,6 +222,7 @@ impl Writer {
                     if let Some(early) = manner.early {
                         self.conclude(planned, early, &new.events);
                     }
+                    self.keep_order(planned, &new.events).await?;
                     let times = planned.iter().map(|located| located.event.accepted_at);
                     self.counted.note(self.database.pool(), times).await?;
                     events = later;
@@ -227,6 +230,17 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Has the deliveries of events that were stored before stand no later in their order than these events do now.
+    async fn keep_order(&self, events: &[Located<'_>], new: &HashSet<EventId>) -> Result<(), sqlx::Error> {
+        let again = events.iter().filter(|located| !new.contains(&located.event.id));
+        let places = again.filter_map(|located| Some((&located.event, located.order()?)));
+        let places: Vec<_> = places.collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        events::move_forward(self.database.pool(), &places).await
     }
 
     /// Writes events and their planned deliveries, unless the endpoints that they may go to have changed since `version`.

@@ -1,7 +1,8 @@
-//! Writing events and their deliveries: one statement, and writing the same events again changes nothing. And removing what they
-//! hold.
+//! Writing events and their deliveries: one statement, and writing the same events again changes nothing. Those with an ordering key
+//! have the earliest of their places. And removing what they hold.
 
 mod new_delivery;
+mod earlier;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub(crate) use self::earlier::move_forward;
 pub(crate) use self::new_delivery::{Ended, NewDelivery, Order};
 
 /// Result of a write.

@@ -3,7 +3,7 @@
 //! A frame is sent until one send of it is acknowledged, and every send is a message of its own. With a message id the
 //! server would answer a repeated send with `duplicate`, which says only that it has seen the id: it may have lost that
 //! message since, or hold it in memory that a power loss takes. A frame that is stored twice changes nothing, because
-//! workers store each event once.
+//! workers store each event once, at the earlier of its places.
 
 use std::pin::pin;
 use std::sync::Arc;

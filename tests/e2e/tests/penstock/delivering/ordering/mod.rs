@@ -2,6 +2,7 @@
 
 mod following;
 mod again;
+mod copies;
 
 use std::collections::BTreeMap;
 

@@ -18,30 +18,37 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const LARGE_REQUEST: &[u8] = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Bytes of one answer.
+/// Bytes of two answers.
+const LARGE: usize = 64 << 20;
 const MEDIUM: u32 = 200_000;
 
-/// How many of these there are.
-static MEDIUMS: AtomicU32 = AtomicU32::new(0);
+/// How many of these a server holds.
+type Mediums = Arc<AtomicU32>;
 
-struct Medium(Vec<u8>);
+struct Medium {
+    bytes: Vec<u8>,
+    all: Mediums,
+}
 
 impl Medium {
-    fn new() -> Self {
-        MEDIUMS.fetch_add(1, Ordering::Relaxed);
-        Self(vec![0; MEDIUM as usize])
+    fn new(all: Mediums) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self {
+            bytes: vec![0; MEDIUM as usize],
+            all,
+        }
     }
 }
 
 impl AsRef<[u8]> for Medium {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
 impl Drop for Medium {
     fn drop(&mut self) {
-        MEDIUMS.fetch_sub(1, Ordering::Relaxed);
+        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -49,11 +56,21 @@ async fn start(
     config: HttpServerConfig,
     stop: CancellationToken,
 ) -> (std::net::SocketAddr, JoinSet<anyhow::Result<()>>) {
+    start_counting(config, stop, Mediums::default()).await
+}
+
+/// The same, and counts the medium answers that the server holds.
+async fn start_counting(
+    config: HttpServerConfig,
+    stop: CancellationToken,
+    mediums: Mediums,
+) -> (std::net::SocketAddr, JoinSet<anyhow::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
+    let medium = async move || Bytes::from_owner(Medium::new(mediums.clone()));
     let app = Router::new()
-        .route("/large", get(|| async { vec![0; 64 << 20] }))
-        .route("/medium", get(|| async { Bytes::from_owner(Medium::new()) }))
+        .route("/large", get(|| async { vec![0; LARGE] }))
+        .route("/medium", get(medium))
         .fallback(|| async { "here" });
     let mut server = JoinSet::new();
     server.spawn(serve(listener, app, Limits::new(config), stop, DRAIN));
@@ -99,13 +116,16 @@ async fn a_client_that_takes_its_answer_too_slowly_makes_room_for_the_next() {
     let (address, _server) = start(config, CancellationToken::new()).await;
     let mut first = ask(address, LARGE_REQUEST).await;
     let steadily = async {
-        let mut bytes = vec![0; 64 * 1024];
-        while first.read(&mut bytes).await.is_ok_and(|length| length > 0) {
+        let (mut bytes, mut taken) = (vec![0; 64 * 1024], 0);
+        while let Ok(length @ 1..) = first.read(&mut bytes).await {
+            taken += length;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        taken
     };
-    let ended = tokio::time::timeout(PATIENCE, steadily).await;
-    ended.expect("it is not sent to its end, which would take as long");
+    // All of it would take 20 s.
+    let taken = tokio::time::timeout(PATIENCE * 6, steadily).await;
+    assert!(taken.expect("it ends") < LARGE, "it is not sent to its end");
     another_is_answered(address).await;
 }
 

@@ -4,9 +4,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
-async fn until_medium_is_free() {
+async fn until_none_is_held(mediums: &Mediums) {
     let free = async {
-        while MEDIUMS.load(Ordering::Relaxed) > 0 {
+        while mediums.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -60,14 +60,18 @@ async fn next_frame(client: &mut TcpStream) -> Option<(u8, u8, u8, Vec<u8>)> {
 
 #[tokio::test]
 async fn an_http2_answer_may_take_longer_than_its_connection_may_be_idle() {
+    /// Much longer than its client waits before it takes a piece, so that the machine may stand still for a moment.
+    const IDLE: Duration = Duration::from_secs(4);
+    const PAUSE: Duration = Duration::from_millis(500);
+    /// The largest frame, unless the client allows larger ones.
+    const PIECE: u32 = 16 * 1_024;
     let config = HttpServerConfig {
-        // Its client takes a piece each second.
-        idle_timeout: Duration::from_millis(1_500),
+        idle_timeout: IDLE,
         ..HttpServerConfig::for_operations()
     };
     let (address, _server) = start(config, CancellationToken::new()).await;
     let mut client = TcpStream::connect(address).await.expect("it listens");
-    let begin = [http2_preface(MEDIUM / 12), http2_request(1, "/medium")].concat();
+    let begin = [http2_preface(PIECE), http2_request(1, "/medium")].concat();
     client.write_all(&begin).await.expect("it is open");
     let (sent_at, mut taken) = (Instant::now(), 0);
     loop {
@@ -83,12 +87,12 @@ async fn an_http2_answer_may_take_longer_than_its_connection_may_be_idle() {
             break;
         }
         // It is slow, but not idle.
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(PAUSE).await;
         let more = [window_update(0, length), window_update(1, length)].concat();
         client.write_all(&more).await.expect("it is open");
     }
     assert_eq!(taken, MEDIUM);
-    assert!(sent_at.elapsed() > Duration::from_secs(2), "it took long enough");
+    assert!(sent_at.elapsed() > IDLE, "it took long enough");
 }
 
 #[tokio::test]
@@ -97,7 +101,8 @@ async fn an_http2_answer_that_is_not_taken_is_given_up_and_its_connection_serves
         answer_timeout: Duration::from_millis(300),
         ..HttpServerConfig::for_operations()
     };
-    let (address, _server) = start(config, CancellationToken::new()).await;
+    let mediums = Mediums::default();
+    let (address, _server) = start_counting(config, CancellationToken::new(), mediums.clone()).await;
     // None of it fits, some of it, and all but the last byte.
     for window in [0, 1_000, MEDIUM - 1] {
         let mut client = TcpStream::connect(address).await.expect("it listens");
@@ -117,7 +122,7 @@ async fn an_http2_answer_that_is_not_taken_is_given_up_and_its_connection_serves
         };
         let reset = tokio::time::timeout(PATIENCE, until(&mut client, (RESET, 1))).await;
         reset.expect("its stream is reset");
-        until_medium_is_free().await;
+        until_none_is_held(&mediums).await;
         client
             .write_all(&http2_request(3, "/"))
             .await

@@ -94,13 +94,14 @@ mod tests {
 
     #[test]
     fn a_lease_tells_when_it_began() {
-        let before = UnixMicros::now().get() / 1_000;
+        let now = || UnixMicros::now().get() / 1_000;
+        let (before, token, after) = (now(), new_token(), now());
         let lease = Lease {
             event_id: Uuid::nil().into(),
             accepted_at: OffsetDateTime::UNIX_EPOCH,
-            token: new_token(),
+            token,
         };
         let leased_at = UnixMicros::from(lease.leased_at()).get() / 1_000;
-        assert!((before..=before + 1_000).contains(&leased_at));
+        assert!((before..=after).contains(&leased_at));
     }
 }

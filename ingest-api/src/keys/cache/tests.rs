@@ -138,7 +138,7 @@ fn a_key_is_due_at_half_its_time_and_stays_while_postgres_is_away() {
     cache.database_answered(now - SILENCE);
     cache.sweep();
     assert_eq!((cache.verified.len(), cache.by_id.len()), (1, 1));
-    cache.database_answered(now);
+    cache.database_answered(Moment::now());
     cache.sweep();
     assert_eq!((cache.verified.len(), cache.by_id.len()), (0, 0));
 }

@@ -155,6 +155,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
 #[cfg(test)]
 mod tests {
     use std::io::{PipeReader, PipeWriter, Read as _};
+    use std::time::Instant;
 
     use super::*;
 
@@ -193,6 +194,12 @@ mod tests {
         let line = format!("{}\n", "x".repeat(1_023));
         for _ in 0..4_096 {
             log(&writer, &line);
+        }
+        let begun = Instant::now();
+        // Its thread may not have run yet.
+        while !writer.state().is_writing {
+            assert!(begun.elapsed() < PATIENCE, "nothing is written");
+            std::thread::yield_now();
         }
         writer.flush(Duration::from_millis(10));
         let state = writer.state();

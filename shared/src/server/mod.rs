@@ -50,6 +50,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// answer, which also says that the connection closes; one that is closed at that moment would be left without.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// How much longer they stay open after that. A process that stood still meanwhile has not read what came on them.
+const LAST_LOOK: Duration = Duration::from_millis(50);
+
 /// Serves `app` until `stop`; then lets clients go, closes idle connections and gives requests in progress `drain` to
 /// finish.
 ///
@@ -89,6 +92,7 @@ pub async fn serve(
     let open = graceful.count();
     if open > 0 {
         tokio::time::sleep(linger).await;
+        tokio::time::sleep(LAST_LOOK.min(drain)).await;
     }
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!(?drain, "closed connections whose requests did not finish in time");

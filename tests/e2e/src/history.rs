@@ -14,7 +14,7 @@ use crate::wait::{DEADLINE, until_none_left};
 use crate::world::World;
 use crate::world::api::Organization;
 
-/// The place of an arrival among all arrivals, by event.
+/// A number of arrivals, by event.
 type Places = BTreeMap<EventId, usize>;
 
 /// Everything that happened to the events of one organisation with one endpoint. For a payload its digest may
@@ -50,14 +50,15 @@ pub struct Ordered {
 }
 
 impl Ordered {
-    /// Whether it has arrived before an event that certainly comes before it in the stream had been taken. It may be repeated at any
-    /// time: only its first arrival counts, and the first one of the other that was answered with success.
+    /// Whether it has arrived before an event that certainly comes before it in the stream had been taken. Either may be repeated at any
+    /// time: only its first arrival counts, and the first answer to the other that was a success. `first` says how many webhooks arrived
+    /// before that arrival, and `taken` how many before that answer.
     fn is_early(&self, of_key: &[&Self], first: &Places, taken: &Places) -> bool {
         let Some(arrived) = first.get(&self.id) else {
             return false;
         };
         let mut before = of_key.iter().filter(|other| other.answered <= self.sent);
-        before.any(|other| taken.get(&other.id).is_none_or(|place| place > arrived))
+        before.any(|other| taken.get(&other.id).is_none_or(|by_then| by_then > arrived))
     }
 }
 
@@ -170,7 +171,9 @@ impl History {
         for (place, receipt) in self.received.iter().enumerate() {
             first.entry(receipt.id).or_insert(place);
             if receipt.taken {
-                taken.entry(receipt.id).or_insert(place);
+                let by_then = receipt.arrived_by_then.max(place + 1);
+                let least = taken.entry(receipt.id).or_insert(by_then);
+                *least = by_then.min(*least);
             }
         }
         let mut keys = BTreeMap::<_, Vec<_>>::new();

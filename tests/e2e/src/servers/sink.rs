@@ -135,7 +135,10 @@ impl Sink {
         if number == 1 && self.refuses_first(id) {
             return StatusCode::INTERNAL_SERVER_ERROR;
         }
-        lock(&self.0.seen).receipts[index].taken = true;
+        let mut seen = lock(&self.0.seen);
+        let arrived_by_then = seen.receipts.len();
+        let receipt = &mut seen.receipts[index];
+        (receipt.taken, receipt.arrived_by_then) = (true, arrived_by_then);
         StatusCode::NO_CONTENT
     }
 
@@ -181,6 +184,7 @@ fn read(verifier: &standardwebhooks::Webhook, headers: &HeaderMap, body: &[u8]) 
         id,
         data,
         taken: false,
+        arrived_by_then: 0,
     })
 }
 

@@ -127,6 +127,8 @@ pub struct Receipt {
     pub data: Vec<u8>,
     /// Whether it was answered with success.
     pub taken: bool,
+    /// How many webhooks had arrived when it was; 0 where nobody has counted them.
+    pub arrived_by_then: usize,
 }
 
 impl From<&Webhook> for Receipt {
@@ -135,6 +137,7 @@ impl From<&Webhook> for Receipt {
             id: webhook.id,
             data: webhook.parse().data.get().as_bytes().to_vec(),
             taken: webhook.was_taken(),
+            arrived_by_then: 0,
         }
     }
 }

@@ -21,6 +21,7 @@ fn good() -> (History, [EventId; 3]) {
                 id,
                 data,
                 taken: true,
+                arrived_by_then: 0,
             })
             .collect(),
         ..History::default()
@@ -181,6 +182,8 @@ fn an_event_that_arrives_before_an_earlier_one_of_its_key_was_taken_is_found() {
         history.received.push(taken);
     });
     assert_eq!(taken_last.misordered, BTreeSet::from([second, third]));
+    let answered_late = verdict_of_key(|history| history.received[0].arrived_by_then = 2);
+    assert_eq!(answered_late.misordered, BTreeSet::from([second]));
     let of_other_key = verdict_of_key(|history| {
         history.ordered[0].key.clear();
         history.received.swap(0, 1);

@@ -10,6 +10,9 @@ use e2e::{LOG, Setup};
 const RETRY_MAX: &str = "2s";
 const CIRCUIT_PAUSE: &str = "2s";
 
+/// How long frames and deliveries wait for a worker that does not get on: as shipped.
+const PATIENCE: &str = "10s";
+
 /// How a fault is run.
 #[derive(Clone, Debug)]
 pub struct Stage {
@@ -45,6 +48,13 @@ impl Stage {
             .worker_env("CIRCUIT_PAUSE", CIRCUIT_PAUSE)
             .worker_env("RUST_LOG", LOG)
             .ingest_env("RUST_LOG", LOG)
+    }
+
+    /// The same where nothing may come twice. Nobody takes a worker's frames and deliveries from it because its machine, Postgres
+    /// or NATS stands still for a moment.
+    pub fn patient_setup(&self) -> Setup {
+        let setup = self.setup().worker_env("INTAKE_ACK_WAIT", PATIENCE);
+        setup.worker_env("LEASE_MARGIN", PATIENCE)
     }
 
     /// Events a second.

@@ -17,7 +17,10 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(120);
 const FATES: usize = 10;
 
 /// Deliveries to the endpoint that one worker sends at once.
-pub(crate) const IN_FLIGHT: usize = 64;
+const IN_FLIGHT: usize = 64;
+
+/// The most of them that come again when it dies: as many again may be answered and not recorded.
+pub(crate) const REPEATED: usize = 2 * IN_FLIGHT;
 
 /// A [`World`] with one organisation, and one endpoint at a [`Sink`].
 #[derive(Debug)]

@@ -15,7 +15,7 @@ async fn execute(trial: &Trial, statement: &'static str, id: EventId) {
 #[tokio::test]
 async fn a_removed_row_a_changed_byte_and_a_repeated_webhook_are_found() {
     let stage = Stage::quick(env!("CARGO_BIN_EXE_chaos"));
-    let trial = Trial::start(stage.setup(), Manners::default()).await;
+    let trial = Trial::start(stage.patient_setup(), Manners::default()).await;
     let flow = trial.flow(&stage).await;
     until("some webhooks", async || match trial.sink.count() {
         20.. => Ok(()),

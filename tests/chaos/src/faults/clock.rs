@@ -19,7 +19,7 @@ pub(crate) async fn run(stage: &Stage) -> Tried {
             "libfaketime is not installed (Debian: apt-get install libfaketime)".to_owned(),
         ));
     };
-    let mut world = stage.setup().replicas(1, 1).start().await;
+    let mut world = stage.patient_setup().replicas(1, 1).start().await;
     for wrong in [ahead, behind] {
         world.stack_mut().add_ingest_with(wrong.clone()).await?;
         world.stack_mut().add_worker_with(wrong).await?;

@@ -9,7 +9,7 @@ use e2e::{Manners, Replica, STOP_DEADLINE, until};
 use super::nats::refusals_are_polite;
 use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
-use crate::trial::{IN_FLIGHT, SETTLE, Trial};
+use crate::trial::{REPEATED, SETTLE, Trial};
 
 /// At which passes of a point the worker dies: at once, and in the middle of its work.
 const PASSES: &[u32] = &[1, 7];
@@ -49,7 +49,7 @@ pub(crate) async fn run(stage: &Stage) -> Tried {
     let mut report = trial.end(&answers).await;
     let duplicated = report.verdict.duplicated.len();
     report.note(format!("{deaths} deaths"));
-    report.at_most("duplicates", duplicated, deaths * IN_FLIGHT);
+    report.at_most("duplicates", duplicated, deaths * REPEATED);
     refusals_are_polite(&mut report, &answers);
     Ok(Outcome::Ran(report))
 }

@@ -24,7 +24,8 @@ pub(crate) async fn run(stage: &Stage) -> Tried {
         ));
     };
     let step = stage.pick(Duration::from_secs(15), Duration::from_secs(2));
-    let mut world = stage.setup().replicas(0, 0).not_migrated().start().await;
+    let setup = stage.patient_setup().replicas(0, 0).not_migrated();
+    let mut world = setup.start().await;
     migrate(world.stack(), &previous.join("delivery-worker")).await?;
     for _ in 0..2 {
         let ingest = old(&previous.join("ingest-api"))?;

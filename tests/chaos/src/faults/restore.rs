@@ -19,7 +19,7 @@ use crate::trial::{SETTLE, Trial};
 /// Postgres's disk is lost while events flow. A base backup was taken before, and all WAL since is archived; what is
 /// accepted meanwhile waits in the streams.
 pub(crate) async fn run(stage: &Stage) -> Tried {
-    let mut world = stage.setup().replicas(0, 0).start().await;
+    let mut world = stage.patient_setup().replicas(0, 0).start().await;
     let archive = archive_wal(&mut world).await?;
     for _ in 0..2 {
         world.stack_mut().add_ingest().await?;

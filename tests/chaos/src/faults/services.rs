@@ -8,7 +8,7 @@ use super::Moments;
 use super::nats::refusals_are_polite;
 use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
-use crate::trial::{IN_FLIGHT, Trial};
+use crate::trial::{REPEATED, Trial};
 
 /// How long the receiver takes over a webhook, so that a worker that dies has some in flight.
 const DELAY: Duration = Duration::from_millis(20);
@@ -49,16 +49,16 @@ pub(crate) async fn kill_workers(stage: &Stage) -> Tried {
     let answers = flow.stop().await;
     let mut report = trial.end(&answers).await;
     let duplicated = report.verdict.duplicated.len();
-    report.at_most("duplicates", duplicated, kills * IN_FLIGHT);
+    report.at_most("duplicates", duplicated, kills * REPEATED);
     refusals_are_polite(&mut report, &answers);
     Ok(Outcome::Ran(report))
 }
 
 /// SIGTERM of every process in turn; each is started again before the next one stops.
 pub(crate) async fn restart_all(stage: &Stage) -> Tried {
-    // As shipped. NATS and Postgres are away one after the other, and no worker may lose its frames meanwhile.
-    let setup = stage.setup().worker_env("INTAKE_ACK_WAIT", "10s");
-    let mut trial = Trial::start(setup, Manners::default()).await.with_keys();
+    // NATS and Postgres are away one after the other, and no worker may lose its frames meanwhile.
+    let trial = Trial::start(stage.patient_setup(), Manners::default()).await;
+    let mut trial = trial.with_keys();
     let flow = trial.flow(stage).await;
     let rounds = stage.pick(3, 1);
     for _ in 0..rounds {

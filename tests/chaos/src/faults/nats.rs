@@ -53,11 +53,11 @@ pub(crate) async fn freeze(stage: &Stage) -> Tried {
     let trial = Trial::start(stage.setup(), Manners::default()).await;
     let mut trial = trial.with_keys();
     let flow = trial.flow(stage).await;
-    let frozen = Instant::now();
     trial.stack_mut().nats_mut().signal(Signal::SIGSTOP)?;
+    let frozen = Instant::now();
     tokio::time::sleep(stage.pick(Duration::from_secs(10), Duration::from_secs(4))).await;
-    trial.stack_mut().nats_mut().signal(Signal::SIGCONT)?;
     let thawed = Instant::now();
+    trial.stack_mut().nats_mut().signal(Signal::SIGCONT)?;
     flow.is_accepted_by(trial.replicas()).await;
     let answers = flow.stop().await;
     let again = times_to_accept(&answers, &[thawed], trial.replicas());

@@ -59,7 +59,7 @@ pub(crate) async fn run(stage: &Stage) -> Tried {
     // Those alone may be sent again.
     let duplicated = report.verdict.duplicated.len();
     report.at_most("duplicates", duplicated, forgotten);
-    accepted(&mut report, &answers, ACCEPTED);
+    accepted(stage, &mut report, &answers, ACCEPTED);
     refusals_are_polite(&mut report, &answers);
     Ok(Outcome::Ran(report))
 }

@@ -17,7 +17,8 @@ const SOCKETS: usize = 1_000;
 /// Pause between two bytes of one connection.
 const DRIBBLE: Duration = Duration::from_millis(500);
 
-/// How much later than its deadline a connection may be closed.
+/// How much sooner and how much later than at its deadline a connection may be closed.
+const EARLY: Duration = Duration::from_secs(3);
 const LATE: Duration = Duration::from_secs(3);
 
 /// A time that is so short that twice as long is as good.
@@ -29,6 +30,8 @@ struct Start {
     address: String,
     request: Arc<str>,
     deadline: Duration,
+    /// When it must be closed at the latest.
+    latest: Duration,
 }
 
 /// Half of the connections dribble headers, the others a body.
@@ -47,7 +50,7 @@ pub(crate) async fn run(stage: &Stage) -> Tried {
     let until = attacked + Duration::from_secs(stage.pick(35, 6));
     let mut sockets = JoinSet::new();
     for number in 0..SOCKETS {
-        let start = start(&trial, number, headers, body);
+        let start = start(stage, &trial, number, [headers, body]);
         sockets.spawn(dribble(start, until));
     }
     let late: Vec<_> = sockets.join_all().await.into_iter().flatten().collect();
@@ -72,7 +75,9 @@ pub(crate) async fn run(stage: &Stage) -> Tried {
     Ok(Outcome::Ran(report))
 }
 
-fn start(trial: &Trial, number: usize, headers: u64, body: u64) -> Start {
+/// `deadlines` are those of headers and of bodies, in seconds.
+fn start(stage: &Stage, trial: &Trial, number: usize, deadlines: [u64; 2]) -> Start {
+    let [headers, body] = deadlines;
     let address = trial.stack().ingest(number % 2).url().replace("http://", "");
     let head = "POST /v1/events HTTP/1.1\r\nHost: penstock\r\nContent-Type: application/json\r\n";
     let (request, seconds) = if number % 4 < 2 {
@@ -82,10 +87,12 @@ fn start(trial: &Trial, number: usize, headers: u64, body: u64) -> Start {
         let rest = format!("Authorization: Bearer {key}\r\nContent-Length: 10000\r\n\r\n{{");
         (head.to_owned() + &rest, body)
     };
+    let deadline = Duration::from_secs(seconds);
     Start {
         address,
         request: request.into(),
-        deadline: Duration::from_secs(seconds),
+        deadline,
+        latest: deadline + stage.bound(LATE),
     }
 }
 
@@ -97,13 +104,12 @@ async fn dribble(start: Start, until: Instant) -> Option<String> {
             continue;
         };
         let closed = send_slowly(socket, &start);
-        let limit = start.deadline + LATE;
-        match tokio::time::timeout(limit, closed).await {
-            Ok(_) if opened.elapsed() + LATE < start.deadline => {
+        match tokio::time::timeout(start.latest, closed).await {
+            Ok(_) if opened.elapsed() + EARLY < start.deadline => {
                 return Some(format!("closed after {:?}, too soon", opened.elapsed()));
             }
             Ok(_) => {}
-            Err(_) => return Some(format!("open after {limit:?}")),
+            Err(_) => return Some(format!("open after {:?}", start.latest)),
         }
     }
     None

@@ -19,9 +19,16 @@ mod tenants;
 
 use e2e::{Setup, World};
 
+/// How long requests wait for NATS, and NATS for workers. A busy machine may let any of them stand still for two seconds: a request
+/// must not be refused then, and no other worker be offered what one holds.
+const PATIENCE: &str = "5s";
+
 /// One replica of each service.
 fn setup() -> Setup {
-    Setup::new(env!("CARGO_BIN_EXE_penstock-stack"))
+    let setup = Setup::new(env!("CARGO_BIN_EXE_penstock-stack"));
+    setup
+        .ingest_env("PUBLISH_TIMEOUT", PATIENCE)
+        .worker_env("INTAKE_ACK_WAIT", PATIENCE)
 }
 
 /// Says that the calling test is skipped, and why.

@@ -19,6 +19,9 @@ const LINES: [&str; 2] = [
     "NATS stores events again",
 ];
 
+/// As shipped.
+const PUBLISH_TIMEOUT: &str = "2s";
+
 /// Longer than it takes to say of a server that it stores nothing.
 const LONG: Duration = Duration::from_secs(13);
 
@@ -38,7 +41,8 @@ async fn is_refused(producer: &Producer) {
 
 #[tokio::test]
 async fn a_nats_that_stores_nothing_is_named_until_it_was_restarted() {
-    let mut world = setup().replicas(1, 0).start().await;
+    let setup = setup().replicas(1, 0);
+    let mut world = setup.ingest_env("PUBLISH_TIMEOUT", PUBLISH_TIMEOUT).start().await;
     world.tolerate(LINES[0]);
     let organization = world.organization().await;
     let receiver = world.receiver().await;
@@ -70,7 +74,8 @@ async fn a_nats_that_stores_nothing_is_named_until_it_was_restarted() {
 
 #[tokio::test]
 async fn a_nats_that_hangs_is_away_and_not_one_that_stores_nothing() {
-    let mut world = setup().start().await;
+    let setup = setup().ingest_env("PUBLISH_TIMEOUT", PUBLISH_TIMEOUT);
+    let mut world = setup.start().await;
     let organization = world.organization().await;
     let producer = world.producer(&organization);
     producer.send(&Event::new("a", "1")).await;

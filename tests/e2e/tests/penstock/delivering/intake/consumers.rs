@@ -134,7 +134,7 @@ async fn a_worker_that_stops_while_it_takes_in_such_a_frame_stores_it_and_sends_
 /// nobody else.
 #[tokio::test]
 async fn a_frame_that_is_held_for_ever_is_taken_in() {
-    let mut world = setup().start().await;
+    let mut world = setup().worker_env("INTAKE_ACK_WAIT", "2s").start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     world.endpoint(&organization, &receiver).await;

@@ -142,7 +142,8 @@ async fn give_back(world: &World) {
 
 #[tokio::test]
 async fn a_frame_of_a_later_release_is_set_aside_as_one_frame_for_each_owner() {
-    let mut world = setup().start().await;
+    let ack_wait = format!("{}s", ACK_WAIT.as_secs());
+    let mut world = setup().worker_env("INTAKE_ACK_WAIT", &ack_wait).start().await;
     world.tolerate("set aside in quarantine");
     let mut organizations = [world.organization().await, world.organization().await];
     organizations.sort_by_key(|organization| organization.id);

@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 
 use crate::setup;
 
-/// The endpoints' timeout.
-const TIMEOUT_MS: u64 = 3_000;
+/// The endpoints' timeout. On a busy machine what is too large must have come before.
+const TIMEOUT_MS: u64 = 10_000;
 
 /// How much later a busy machine may notice the end of the timeout.
-const SLACK: Duration = Duration::from_millis(1_500);
+const SLACK: Duration = Duration::from_secs(10);
 
 /// Events to each endpoint, all at once.
 const EVENTS: usize = 10;
@@ -51,7 +51,8 @@ async fn say(mut stream: TcpStream, bytes: Vec<u8>) {
     std::future::pending::<()>().await;
 }
 
-const DRIP: Duration = Duration::from_millis(50);
+/// In the timeout there are fewer of these than an attempt may have interim answers.
+const DRIP: Duration = Duration::from_millis(150);
 const FLOOD: Duration = Duration::ZERO;
 const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
 
@@ -278,7 +279,7 @@ async fn a_failure_without_an_answer_says_what_kind_it_is() {
         ("closed", closed, "connect"),
         ("silent", silent.url(), "timeout"),
     ] {
-        let fields = json!({"event_types": [name], "timeout_ms": 2_000});
+        let fields = json!({"event_types": [name], "timeout_ms": 5_000});
         world.endpoint_at(&organization, &url, fields).await;
         let id = world.producer(&organization).send(&Event::new(name, "1")).await;
         world.until_delivery_is(id, "dead").await;

@@ -122,7 +122,8 @@ async fn results_are_recorded_while_an_endpoint_that_is_gone_cannot_be_disabled(
     let mut world = setup().start().await;
     let organization = world.organization().await;
     let (well, gone) = (world.receiver().await, world.receiver().await);
-    world.endpoint(&organization, &well).await;
+    let fields = json!({"timeout_ms": 30_000});
+    world.endpoint_with(&organization, &well, fields).await;
     let endpoint = world.endpoint(&organization, &gone).await;
     well.answer(|_| Answer::status(204).held());
     gone.answer(|_| Answer::status(410));

@@ -196,7 +196,8 @@ async fn answers_that_came_before_their_events_could_be_stored_are_not_lost() {
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     receiver.answer(|_| Answer::status(204).held());
-    world.endpoint(&organization, &receiver).await;
+    let fields = json!({"timeout_ms": 30_000});
+    world.endpoint_with(&organization, &receiver, fields).await;
     let lock = lock(&world, "lock table deliveries in share mode").await;
     let accepted = send(&world.producer(&organization), 20).await;
     receiver.wait_for(20).await;

@@ -9,7 +9,7 @@ use crate::faults::held_up::lock;
 use crate::setup;
 
 /// How long the services wait for a statement in these tests.
-const TIMEOUT: &str = "3s";
+const TIMEOUT: &str = "6s";
 
 /// Until a service that has lost all its connections does again what it does.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -82,7 +82,8 @@ async fn a_worker_goes_on_when_its_statements_were_lost_with_their_connections()
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     receiver.answer(|_| Answer::status(204).held());
-    world.endpoint(&organization, &receiver).await;
+    let fields = serde_json::json!({"timeout_ms": 30_000});
+    world.endpoint_with(&organization, &receiver, fields).await;
     let link = Link::start(world.stack()).await;
     let replica = link.replica(world.stack()).with_env("STATEMENT_TIMEOUT", TIMEOUT);
     let replica = replica.with_env("DATABASE_CONNECTIONS", "3");

@@ -39,7 +39,11 @@ fn https(receiver: &RawReceiver) -> String {
 async fn all_are_delivered(world: &World, url: &str) {
     let organization = world.organization().await;
     world
-        .endpoint_at(&organization, url, json!({"max_in_flight": 1}))
+        .endpoint_at(
+            &organization,
+            url,
+            json!({"max_in_flight": 1, "timeout_ms": 20_000}),
+        )
         .await;
     let producer = world.producer(&organization);
     for _ in 0..EVENTS {
@@ -147,7 +151,7 @@ async fn a_connection_is_not_used_longer_than_the_receiver_keeps_it() {
     ];
     for (number, receiver) in kept.iter().enumerate() {
         let kind = format!("kind.{number}");
-        let fields = json!({"event_types": [kind], "max_in_flight": 1});
+        let fields = json!({"event_types": [kind], "max_in_flight": 1, "timeout_ms": 20_000});
         world.endpoint_at(&organization, &receiver.url(), fields).await;
         for _ in 0..3 {
             let id = producer.send(&Event::new(&kind, "1")).await;

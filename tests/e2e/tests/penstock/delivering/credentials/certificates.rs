@@ -139,7 +139,8 @@ async fn each_endpoint_shows_its_own_certificate_and_shares_no_connection() {
         (&two, mtls(&second, &servers)),
         (&other, mtls(&made(&strangers, "stranger", later), &servers)),
     ] {
-        let (endpoint, _) = world.endpoint_at(organization, &url, json!({"auth": auth})).await;
+        let fields = json!({"auth": auth, "timeout_ms": 20_000});
+        let (endpoint, _) = world.endpoint_at(organization, &url, fields).await;
         let shown = json(call(
             &world,
             organization,
@@ -166,7 +167,8 @@ async fn each_endpoint_shows_its_own_certificate_and_shares_no_connection() {
     // A receiver whose own certificate is of another authority is none.
     let distrusting = world.organization().await;
     let auth = mtls(&first, &strangers);
-    world.endpoint_at(&distrusting, &url, json!({"auth": auth})).await;
+    let fields = json!({"auth": auth, "timeout_ms": 20_000});
+    world.endpoint_at(&distrusting, &url, fields).await;
     assert_eq!(deliver(&world, &distrusting, "dead").await, "tls");
     world.finish().await;
 }

@@ -12,9 +12,10 @@ use crate::calls::{call, json};
 use crate::capture::Capture;
 use crate::setup;
 
-/// An endpoint with credentials whose retries come soon.
+/// An endpoint with credentials whose retries come soon, and which waits for a busy machine.
 async fn endpoint(world: &World, organization: &e2e::Organization, url: &str, auth: &Value) -> String {
-    let fields = json!({"auth": auth, "retry": {"initial_seconds": 0.1, "factor": 1, "max_seconds": 1}});
+    let retry = json!({"initial_seconds": 0.1, "factor": 1, "max_seconds": 1});
+    let fields = json!({"auth": auth, "timeout_ms": 20_000, "retry": retry});
     let (endpoint, _) = world.endpoint_at(organization, url, fields).await;
     endpoint.id.to_string()
 }

@@ -218,7 +218,7 @@ async fn a_token_server_that_refuses_or_is_silent_is_named_without_its_words() {
         ),
     ] {
         let organization = world.organization().await;
-        let fields = json!({"auth": auth, "timeout_ms": 500, "retry": {"attempts": 1}});
+        let fields = json!({"auth": auth, "timeout_ms": 5_000, "retry": {"attempts": 1}});
         world.endpoint_at(&organization, &capture.url(), fields).await;
         let event = world.producer(&organization).send(&Event::new("a", "1")).await;
         world.until_delivery_is(event, "dead").await;

@@ -63,7 +63,11 @@ async fn no_hostile_url_leads_a_worker_to_the_canary() {
         let organization = world.organization().await;
         join_all(urls.iter().map(async |url| {
             let (endpoint, _) = world
-                .endpoint_at(&organization, "https://example.com/", json!({}))
+                .endpoint_at(
+                    &organization,
+                    "https://example.com/",
+                    json!({"timeout_ms": 20_000}),
+                )
                 .await;
             set_url(&world, endpoint, url).await;
         }))

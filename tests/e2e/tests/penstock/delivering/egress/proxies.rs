@@ -157,7 +157,9 @@ async fn webhooks_go_through_a_connect_proxy_that_hears_only_of_checked_addresse
         world.organization().await,
         world.organization().await,
     ];
-    let (endpoint, _) = world.endpoint_at(&organization, &named, json!({})).await;
+    // Longer than it takes to find out that the proxy is frozen, also on a busy machine.
+    let patient = json!({"timeout_ms": 20_000});
+    let (endpoint, _) = world.endpoint_at(&organization, &named, patient).await;
     let send = async |organization: &e2e::Organization| {
         let event = Event::new("a", "1");
         world.producer(organization).send(&event).await

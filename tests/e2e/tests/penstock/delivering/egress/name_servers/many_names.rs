@@ -44,11 +44,12 @@ async fn a_worker_with_few_descriptors_delivers_to_many_host_names() {
         let organization = world.organization().await;
         let url = |host| format!("http://h{host}.o{number}.test:{}/", public.port());
         let urls: Vec<_> = (0..ENDPOINTS_EACH).map(url).collect();
+        let patient = json!({"timeout_ms": 20_000});
         // As many as a busy Postgres can take at once.
         for urls in urls.chunks(10) {
             join_all(
                 urls.iter()
-                    .map(async |url| world.endpoint_at(&organization, url, json!({})).await),
+                    .map(async |url| world.endpoint_at(&organization, url, patient.clone()).await),
             )
             .await;
         }

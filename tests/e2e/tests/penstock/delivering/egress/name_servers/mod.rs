@@ -81,7 +81,7 @@ async fn public_receiver(port: u16) -> RawReceiver {
 #[tokio::test]
 async fn what_a_name_server_says_leads_no_worker_to_the_canary() {
     let zone = |name: &str, asked_before| Some(zone(name, asked_before));
-    let server = name_server(NAME_SERVER, "timeout:1 attempts:2", zone).await;
+    let server = name_server(NAME_SERVER, "timeout:5 attempts:2", zone).await;
     let Some((_server, script)) = server else {
         return;
     };
@@ -110,7 +110,7 @@ async fn what_a_name_server_says_leads_no_worker_to_the_canary() {
                 .endpoint_at(
                     &organization,
                     &url,
-                    json!({"event_types": [name], "timeout_ms": 5_000}),
+                    json!({"event_types": [name], "timeout_ms": 20_000}),
                 )
                 .await;
         }

@@ -31,7 +31,9 @@ async fn a_host_name_that_is_never_answered_leaves_look_ups_to_other_organisatio
     let settings = json!({"max_in_flight": 1_000, "timeout_ms": 30_000});
     world.endpoint_at(&silent, "http://silent.test/", settings).await;
     let url = format!("http://public.test:{}/", public.port());
-    world.endpoint_at(&other, &url, json!({})).await;
+    world
+        .endpoint_at(&other, &url, json!({"timeout_ms": 20_000}))
+        .await;
     send(&world.producer(&silent), UNANSWERED.into()).await;
     // Every attempt ends because it cannot connect in time.
     world.until_deliveries_are(UNANSWERED.into(), "dead").await;
@@ -65,7 +67,9 @@ async fn a_tenants_host_names_that_are_never_answered_leave_look_ups_to_its_neig
     world
         .endpoint_at(&organization, &url, settings("neighbour"))
         .await;
-    world.endpoint_at(&organization, &url, json!({})).await;
+    world
+        .endpoint_at(&organization, &url, json!({"timeout_ms": 30_000}))
+        .await;
     let producer = world.producer(&organization);
     producer.send(&Event::new("a", "1").of_tenant("silent")).await;
     until("a look-up to have no turn", async || {
@@ -105,7 +109,9 @@ async fn a_name_server_that_answers_nobody_costs_no_attempt() {
     let organization = world.organization().await;
     let public = public_receiver(0).await;
     let url = format!("http://public.test:{}/", public.port());
-    world.endpoint_at(&organization, &url, json!({})).await;
+    world
+        .endpoint_at(&organization, &url, json!({"timeout_ms": 20_000}))
+        .await;
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
     until("the delivery to be put off twice", async || {
         match put_off(&world, "lookups").await {

@@ -170,7 +170,10 @@ async fn a_delivery_without_a_token_is_tried_again_until_there_is_one() {
     let Some(folder) = node::package(PACKAGE).await else {
         return;
     };
-    let world = setup().start().await;
+    // On a busy machine the server takes many attempts to start.
+    let setup = setup().worker_env("RETRY_ATTEMPTS", "1000");
+    let setup = setup.worker_env("CIRCUIT_FAILURES", "1000000");
+    let world = setup.start().await;
     let organization = world.organization().await;
     let capture = Capture::start().await;
     let port = free_port();

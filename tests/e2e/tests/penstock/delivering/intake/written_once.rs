@@ -46,7 +46,8 @@ async fn an_event_that_is_delivered_at_once_is_written_once() {
 async fn a_first_attempt_that_fails_is_written_once_too_and_the_next_success_ends_the_failure() {
     let setup = setup()
         .worker_env("RETRY_INITIAL", "10h")
-        .worker_env("RETRY_MAX", "10h");
+        .worker_env("RETRY_MAX", "10h")
+        .worker_env("CIRCUIT_FAILURES", "1000000");
     let (world, organization, receiver) = start_with(setup, 1).await;
     let producer = world.producer(&organization);
     let failed_at_once =

@@ -17,11 +17,12 @@ use shared::wire::stream;
 
 use crate::setup;
 
-/// Retries soon, and no circuit opens.
+/// Retries soon and for long, and no circuit opens.
 fn quick() -> Setup {
     let setup = setup()
         .worker_env("RETRY_FACTOR", "1")
-        .worker_env("RETRY_INITIAL", "50ms");
+        .worker_env("RETRY_INITIAL", "50ms")
+        .worker_env("RETRY_ATTEMPTS", "1000");
     setup.worker_env("CIRCUIT_FAILURES", "1000000")
 }
 

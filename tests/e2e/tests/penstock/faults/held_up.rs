@@ -77,6 +77,8 @@ async fn storing_goes_on_after(interrupt: &'static str) {
     world.until_worker_logs("cannot store events, trying again").await;
     events.rollback().await.expect("Postgres runs");
     world.until_delivery_is(id, "delivered").await;
+    // The worker counts what it has stored, and acknowledges it then.
+    world.settle().await;
     let counted = world
         .gauge(world.stack().worker(0), "penstock_intake_events_total")
         .await;

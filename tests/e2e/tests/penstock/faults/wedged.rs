@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Event, Producer, Signal, World};
+use e2e::{Event, Producer, Signal, World, until};
 use reqwest::StatusCode;
 use tokio::process::Command;
 
@@ -65,6 +65,12 @@ async fn a_nats_that_stores_nothing_is_named_until_it_was_restarted() {
     until_waiting_for(&world, world.stack().ingest(0), &[]).await;
     assert_eq!(world.gauge(world.stack().ingest(0), GAUGE).await, Some(0.0));
     producer.send(&Event::new("a", "2")).await;
+    until("both lines to be written", async || {
+        let log = world.stack().ingest(0).log();
+        let missing = LINES.into_iter().find(|line| !log.contains(line));
+        missing.map_or(Ok(()), |line| Err(line.to_owned()))
+    })
+    .await;
     let log = world.stack().ingest(0).log();
     assert_eq!(LINES.map(|line| log.matches(line).count()), [1, 1]);
     world.stack_mut().add_worker().await.expect("a worker starts");

@@ -237,11 +237,10 @@ async fn a_proxy_that_wants_another_password_costs_no_attempt() {
         until_put_off(&world, 1.0).await;
         assert_eq!(attempts(&world, event).await, []);
         assert_eq!(receiver.count(), 0);
+        world
+            .until_worker_logs("the egress proxy wants another user or password")
+            .await;
         let log = world.stack().worker(0).log();
-        assert!(
-            log.contains("the egress proxy wants another user or password"),
-            "{log}"
-        );
         assert!(!log.contains("wrong-canary"), "{log}");
         sqlx::query("update endpoints set deleted_at = now()")
             .execute(world.database())

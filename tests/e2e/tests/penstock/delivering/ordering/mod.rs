@@ -124,6 +124,7 @@ async fn each_keys_events_arrive_in_order_while_a_worker_is_killed_and_the_recei
             world.stack_mut().worker_mut(1).kill().await.unwrap();
         }
     }
+    world.settle().await;
     world.until_deliveries_are(1_000, "delivered").await;
     let taken = taken(&receiver);
     assert_eq!(taken.len(), KEYS);

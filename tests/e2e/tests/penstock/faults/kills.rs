@@ -2,6 +2,7 @@
 //! arrives is what was sent.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use e2e::{Answer, Event, Load, Receiver, Shutdown, World, transcript, until};
@@ -25,11 +26,23 @@ pub(crate) async fn slow_receiver(world: &mut World, organization: &e2e::Organiz
 
 #[tokio::test]
 async fn a_worker_killed_in_the_middle_sends_again_only_what_it_had_leased() {
-    let mut world = setup().start().await;
+    let mut world = setup().replicas(1, 0).start().await;
     let organization = world.organization().await;
-    let receiver = slow_receiver(&mut world, &organization).await;
+    let receiver = world.receiver().await;
+    let arrived = AtomicUsize::new(0);
+    receiver.answer(move |_| {
+        let (answer, number) = (Answer::status(204), arrived.fetch_add(1, Ordering::Relaxed));
+        if number < 60 { answer } else { answer.held() }
+    });
+    let fields = json!({"max_in_flight": 16, "timeout_ms": 15_000});
+    world.endpoint_with(&organization, &receiver, fields).await;
     let accepted = send(&world.producer(&organization), 200).await;
-    receiver.wait_for(60).await;
+    // It begins none of them before it is stored: they lay in the stream when it came.
+    world.stack_mut().add_worker().await.expect("a worker starts");
+    world.until_deliveries_are_stored(200).await;
+    receiver.wait_for(61).await;
+    // The answers do not come before the kill.
+    receiver.release();
     world.stack_mut().worker_mut(0).kill().await.unwrap();
     let deliveries = world.deliveries().await;
     let leased: BTreeSet<_> = deliveries

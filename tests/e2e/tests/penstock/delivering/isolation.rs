@@ -206,7 +206,8 @@ async fn a_backlog_of_small_frames_for_several_endpoints_is_stored_at_one_go() {
     const ENDPOINTS: usize = 10;
     const FRAMES: usize = 12;
     const OF_FRAME: usize = 100;
-    let mut world = setup().start().await;
+    // However long it takes to store all of them, none may be offered again.
+    let mut world = setup().worker_env("INTAKE_ACK_WAIT", "20s").start().await;
     let organization = world.organization().await;
     for _ in 0..ENDPOINTS {
         let request = call(&world, &organization, Method::POST, "");

@@ -73,7 +73,7 @@ async fn an_event_may_arrive_before_it_can_be_stored() {
 }
 
 /// How long a worker may hold a frame in some of these tests.
-const ACK_WAIT: Duration = Duration::from_secs(6);
+const ACK_WAIT: Duration = Duration::from_secs(10);
 
 /// Waits until the server has waited long enough for the acknowledgement of what was sent then.
 async fn until_time_is_over(sent: Instant) {

@@ -37,9 +37,9 @@ async fn an_event_that_has_begun_is_sent_once_when_its_frame_gets_too_many_deliv
 }
 
 /// A frame counts as left over that was handed out three waits for acknowledgements before. Workers look for such frames each 5
-/// seconds: at the third look this one would be one.
-const ACK_WAIT: &str = "3s";
-const THREE_LOOKS: Duration = Duration::from_secs(18);
+/// seconds: at the fourth look this one would be one.
+const ACK_WAIT: &str = "5s";
+const FOUR_LOOKS: Duration = Duration::from_secs(24);
 
 #[tokio::test]
 async fn a_frame_whose_events_have_begun_is_not_left_over_while_nothing_can_be_stored() {
@@ -54,7 +54,7 @@ async fn a_frame_whose_events_have_begun_is_not_left_over_while_nothing_can_be_s
                      and query like '%incoming as materialized%'";
     until("the frame to be held for long", async || {
         assert!(world.count(storing).await < 2, "it is stored twice");
-        let left = THREE_LOOKS.saturating_sub(begun.elapsed());
+        let left = FOUR_LOOKS.saturating_sub(begun.elapsed());
         left.is_zero().then_some(()).ok_or(format!("{left:?} left"))
     })
     .await;

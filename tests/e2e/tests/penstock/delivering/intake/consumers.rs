@@ -156,10 +156,13 @@ async fn a_frame_that_is_held_for_ever_is_taken_in() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    world.stack_mut().worker_mut(0).start().await.unwrap();
+    let taking = async {
+        world.stack_mut().worker_mut(0).start().await.unwrap();
+        receiver.wait_for(1).await;
+    };
     tokio::select! {
         () = holding => {}
-        () = async { receiver.wait_for(1).await; } => {}
+        () = taking => {}
     }
     world.finish().await;
 }

@@ -11,6 +11,7 @@ use sqlx::FromRow;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::capture::free_port;
 use crate::setup;
 
 /// The endpoints' timeout. On a busy machine what is too large must have come before.
@@ -270,7 +271,7 @@ async fn a_failure_without_an_answer_says_what_kind_it_is() {
     })
     .await;
     let silent = RawReceiver::start("127.0.0.1:0", async |_stream| std::future::pending().await).await;
-    let closed = RawReceiver::canary("127.0.0.1:0").await.url();
+    let closed = format!("http://127.0.0.1:{}/", free_port());
     for (name, url, outcome) in [
         ("hangs.up", hangs_up.url(), "network"),
         ("stops", stops.url(), "network"),

@@ -161,12 +161,12 @@ async fn a_delivery_whose_lease_runs_out_while_its_result_is_written_is_sent_onc
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     // A lease lasts two seconds longer.
-    let fields = json!({"timeout_ms": 1_000});
+    let fields = json!({"timeout_ms": 4_000});
     world.endpoint_with(&organization, &receiver, fields).await;
     world
         .execute(
             "create function dawdle() returns trigger language plpgsql as
-             $$ begin perform pg_sleep(6); return null; end $$;
+             $$ begin perform pg_sleep(12); return null; end $$;
              create trigger dawdle after update on deliveries for each row
              when (new.status = 'delivered') execute function dawdle()",
         )

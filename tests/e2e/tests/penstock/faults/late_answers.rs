@@ -81,7 +81,7 @@ async fn until_a_worker_has_a_frame(world: &World) {
             .await
             .map_err(|error| error.to_string())?;
         match consumer.cached_info().num_ack_pending {
-            1 => Ok(()),
+            1.. => Ok(()),
             other => Err(format!("{other} frames")),
         }
     })
@@ -147,7 +147,8 @@ async fn a_late_acknowledgement_removes_no_frame_of_a_server_that_began_anew() {
     world
         .until_worker_logs("a batch has outlived its connection")
         .await;
-    assert_eq!(state(&world).await.unwrap().messages, 1);
+    // More than one where the frame was sent again.
+    assert!(state(&world).await.unwrap().messages > 0);
     key.rollback().await.unwrap();
     world.until_delivery_is(other, "delivered").await;
     world.finish().await;

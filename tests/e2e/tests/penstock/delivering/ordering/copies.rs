@@ -39,6 +39,7 @@ async fn an_event_whose_late_copy_is_stored_first_keeps_the_place_of_the_earlier
         .await;
     held.ack_with(AckKind::Nak(None)).await.unwrap();
     receiver.wait_for(2).await;
+    world.settle().await;
     assert_eq!(taken(&receiver)["a"], [0, 1]);
     world.finish().await;
 }

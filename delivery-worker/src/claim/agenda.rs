@@ -15,6 +15,9 @@ use super::survey::Waiting;
 /// The pause after a part of the walk is this many times as long as the part took.
 const WALK_PAUSE: u32 = 30;
 
+/// It is no longer than this: when Postgres has stood still for some seconds, the next part does not wait for minutes.
+const LONGEST_WALK_PAUSE: Duration = Duration::from_secs(10);
+
 /// Pause before an endpoint that is disabled or unknown is looked at again.
 const PUT_OFF: Duration = Duration::from_secs(1);
 
@@ -183,7 +186,7 @@ impl Agenda {
             }
         }
         if self.walk.rounds > 0 {
-            self.walk.next = Some(Instant::now() + now.elapsed() * WALK_PAUSE);
+            self.walk.next = Some(Instant::now() + (now.elapsed() * WALK_PAUSE).min(LONGEST_WALK_PAUSE));
         }
     }
 }
@@ -288,6 +291,9 @@ mod tests {
         agenda.walked(later, &[id(3)], false, |asked| asked != id(9));
         assert!(!agenda.is_first_round());
         assert_eq!(all_due(&mut agenda, later + 9 * SECOND), [id(1), id(2), id(3)]);
-        assert_eq!(agenda.next_walk(later + 3_600 * SECOND), Some(WalkFrom(None)));
+        agenda.walked(now.checked_sub(SECOND).unwrap_or(now), &[], false, |_| true);
+        let after = Instant::now();
+        assert_eq!(agenda.next_walk(after), None);
+        assert_eq!(agenda.next_walk(after + LONGEST_WALK_PAUSE), Some(WalkFrom(None)));
     }
 }

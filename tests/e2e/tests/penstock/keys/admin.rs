@@ -1,7 +1,5 @@
 //! What the operator can do with organisations and their keys.
 
-use std::net::TcpListener;
-
 use e2e::{World, until};
 use reqwest::Method;
 use reqwest_middleware::RequestBuilder;
@@ -195,8 +193,7 @@ async fn what_does_not_exist_or_is_wrong_is_refused() {
 
 #[tokio::test]
 async fn the_admin_api_can_have_a_socket_of_its_own() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let address = free.to_string();
+    let address = format!("127.0.0.1:{}", penstock_local::reserve_port().unwrap());
     let world = setup()
         .replicas(1, 0)
         .ingest_env("ADMIN_LISTEN_ADDR", &address)

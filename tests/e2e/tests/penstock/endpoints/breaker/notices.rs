@@ -4,7 +4,7 @@ use e2e::{Answer, Event, Webhook, is_time, until, with_wrong_clock};
 use serde_json::json;
 use shared::domain::id::EventId;
 
-use super::{quick, raw_receiver, told, until_status_is, watcher};
+use super::{quick, raw_receiver, told, told_in_order, until_status_is, watcher};
 use crate::calls::send;
 use crate::{setup, skip};
 
@@ -25,16 +25,16 @@ async fn owners_are_told_that_an_endpoint_will_be_disabled_once_for_each_time_th
     let watcher = watcher(&mut world, &organization).await;
     send(&world.producer(&organization), 20).await;
     until_status_is(&world, endpoint, "disabled").await;
-    let webhooks = watcher.wait_for(3).await;
-    let types: Vec<_> = webhooks.iter().map(|webhook| told(webhook).0).collect();
+    let notices = told_in_order(&watcher.wait_for(3).await);
+    let types: Vec<_> = notices.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(
         types,
         ["endpoint.failing", "endpoint.disabling_soon", "endpoint.disabled"]
     );
-    let (failing, soon) = (told(&webhooks[0]).1, told(&webhooks[1]).1);
+    let (failing, soon) = (&notices[0].1, &notices[1].1);
     let until = &soon["disabled_from"];
     assert_eq!(
-        soon,
+        *soon,
         json!({"endpoint_id": endpoint.id, "failing_since": failing["failing_since"], "disabled_from": until,
                "reason": "status"})
     );
@@ -54,8 +54,8 @@ async fn owners_are_told_that_an_endpoint_will_be_disabled_once_for_each_time_th
 
     let enable = sqlx::query("update endpoints set status = 'enabled' where id = $1").bind(endpoint.id);
     enable.execute(world.database()).await.unwrap();
-    let webhooks = watcher.wait_for(6).await;
-    let types: Vec<_> = webhooks[3..].iter().map(|webhook| told(webhook).0).collect();
+    let notices = told_in_order(&watcher.wait_for(6).await);
+    let types: Vec<_> = notices[3..].iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(
         types,
         ["endpoint.failing", "endpoint.disabling_soon", "endpoint.disabled"]

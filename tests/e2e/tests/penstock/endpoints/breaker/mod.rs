@@ -261,10 +261,12 @@ async fn a_pause_that_begins_while_a_worker_finds_nothing_for_its_probe_is_kept(
     assert_eq!(world.count(paused).await, 1);
 
     held_up.rollback().await.unwrap();
+    // The former worker takes no probe that it could not send.
+    world.stack_mut().worker_mut(0).kill().await.unwrap();
     world
         .execute("update endpoint_health set open_until = now()")
         .await;
-    world.restart_worker().await;
+    world.stack_mut().worker_mut(0).start().await.unwrap();
     world.until_delivery_is(waiting, "delivered").await;
     world.finish().await;
 }

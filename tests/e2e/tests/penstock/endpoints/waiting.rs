@@ -59,7 +59,8 @@ fn arrivals(webhooks: &[Webhook]) -> Vec<Instant> {
 
 #[tokio::test]
 async fn nothing_goes_to_a_receiver_that_asked_to_wait_before_then_and_one_probe_first() {
-    const WAIT: Duration = Duration::from_secs(3);
+    // Longer than a slow machine takes to store the others.
+    const WAIT: Duration = Duration::from_secs(10);
     const PROBE: Duration = Duration::from_millis(700);
     let mut world = setup().replicas(2, 2).start().await;
     let organization = world.organization().await;
@@ -70,7 +71,7 @@ async fn nothing_goes_to_a_receiver_that_asked_to_wait_before_then_and_one_probe
     let requests = receiver.clone();
     receiver.answer(move |_| match requests.count() {
         // A part of a second is a whole one.
-        1 => Answer::status(503).with_header("retry-after", "2.1"),
+        1 => Answer::status(503).with_header("retry-after", "9.1"),
         2 => Answer::status(204).after(PROBE),
         _ => Answer::status(204),
     });
@@ -181,11 +182,13 @@ async fn a_probe_that_fails_otherwise_ends_the_wait_and_is_counted() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
-    let endpoint = world.endpoint(&organization, &receiver).await;
+    // None of those that are held fails by itself.
+    let patient = json!({"timeout_ms": 30_000});
+    let endpoint = world.endpoint_with(&organization, &receiver, patient).await;
     let requests = receiver.clone();
     receiver.answer(move |_| match requests.count() {
         // Longer than a slow machine takes to send the others.
-        1 => Answer::status(503).with_header("retry-after", "5"),
+        1 => Answer::status(503).with_header("retry-after", "10"),
         2 => Answer::status(500),
         _ => Answer::status(204).held(),
     });

@@ -94,18 +94,22 @@ async fn an_endpoint_that_keeps_failing_is_sent_one_probe_at_a_time_by_all_worke
     let mut world = quick("3", "1s").replicas(1, 2).start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
-    receiver.answer(|_| Answer::status(500));
-    let fields = json!({"max_in_flight": 2, "event_types": ["a", "endpoint.recovered"]});
+    receiver.answer(|_| Answer::status(500).held());
+    let fields = json!({
+        "max_in_flight": 2, "timeout_ms": 30_000, "event_types": ["a", "endpoint.recovered"]
+    });
     let endpoint = world.endpoint_with(&organization, &receiver, fields).await;
     let watcher = watcher(&mut world, &organization).await;
     send(&world.producer(&organization), 30).await;
+    world.until_deliveries_are_stored(30).await;
+    receiver.release();
     let open = "select count(*) from endpoint_health where open_until is not null";
     world.until_count_is("the circuit to be open", open, 1).await;
 
-    // Two in flight at each worker when it opened; each of the others is a probe.
-    receiver.wait_for(3 + 4 + 3).await;
-    let webhooks = receiver.webhooks();
-    let probes = &webhooks[3 + 4..];
+    // Two may be in flight at each worker; each of the others is a probe.
+    let others = receiver.count() + 4;
+    let webhooks = receiver.wait_for(others + 3).await;
+    let probes = &webhooks[others..];
     for pair in probes.windows(2) {
         let pause = pair[1].arrived - pair[0].arrived;
         assert!(pause >= Duration::from_millis(900), "{pause:?}");
@@ -143,7 +147,8 @@ async fn an_endpoint_that_keeps_failing_is_sent_one_probe_at_a_time_by_all_worke
 #[tokio::test]
 async fn an_endpoint_that_does_nothing_but_fail_is_disabled_and_goes_on_when_it_is_enabled() {
     let mut world = quick("2", "100ms")
-        .worker_env("DISABLE_AFTER", "1s")
+        .worker_env("DISABLE_AFTER", "5s")
+        .worker_env("RETRY_ATTEMPTS", "100")
         .start()
         .await;
     let organization = world.organization().await;
@@ -157,13 +162,13 @@ async fn an_endpoint_that_does_nothing_but_fail_is_disabled_and_goes_on_when_it_
     world.endpoint_with(&organization, &watcher, types).await;
     let accepted = send(&world.producer(&organization), 20).await;
     let reason = until_status_is(&world, endpoint, "disabled").await;
-    assert_eq!(reason.as_deref(), Some("nothing but failures for 1s"));
+    assert_eq!(reason.as_deref(), Some("nothing but failures for 5s"));
     let notices = told_in_order(&watcher.wait_for(2).await);
     insta::assert_snapshot!(notices[0].0, @"endpoint.failing");
     insta::assert_snapshot!(notices[1].0, @"endpoint.disabled");
     assert_eq!(
         notices[1].1,
-        json!({"endpoint_id": endpoint.id, "reason": "nothing but failures for 1s"})
+        json!({"endpoint_id": endpoint.id, "reason": "nothing but failures for 5s"})
     );
 
     receiver.answer(|_| Answer::status(204));

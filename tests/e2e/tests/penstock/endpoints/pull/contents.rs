@@ -179,7 +179,7 @@ async fn deliveries_come_in_the_order_in_which_they_are_due_and_4_mib_at_once() 
     }
     let mut seen = Vec::new();
     for (max, expected) in [(3, 3), (100, 16), (100, 6), (100, 0)] {
-        let pulled = consumer.pull(json!({"max": max})).await;
+        let pulled = consumer.pull(json!({"max": max, "lease_seconds": 600})).await;
         assert_eq!(pulled.len(), expected);
         seen.extend(pulled.iter().map(|delivery| delivery.event.id));
     }

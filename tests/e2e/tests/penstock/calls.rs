@@ -1,5 +1,7 @@
 //! Requests to the API, and what is read from their answers.
 
+use std::time::{Duration, Instant};
+
 use e2e::{Event, Organization, Producer, World, transcript, until};
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
@@ -36,6 +38,22 @@ pub(crate) async fn until_refused(world: &World, index: usize, key: &str) {
         }
     })
     .await;
+}
+
+/// Tries a key until it is refused, and returns how long after `since` the last request began that was let in.
+pub(crate) async fn last_admitted(world: &World, index: usize, key: &str, since: Instant) -> Duration {
+    let mut last = Duration::ZERO;
+    until("the key to be refused", async || {
+        let begun = since.elapsed();
+        match tried(world, index, key).await {
+            StatusCode::UNAUTHORIZED => return Ok(()),
+            StatusCode::NOT_FOUND => last = begun,
+            other => return Err(other.to_string()),
+        }
+        Err(format!("it is let in after {last:?}"))
+    })
+    .await;
+    last
 }
 
 pub(crate) async fn make(world: &World, maker: &str, body: &Value) -> Value {

@@ -4,7 +4,7 @@ mod frozen;
 
 use std::time::{Duration, Instant};
 
-use e2e::{DEADLINE, Link, Organization, STOP_DEADLINE, World, until};
+use e2e::{DEADLINE, Link, Organization, STOP_DEADLINE, World, until, until_within};
 use futures_util::{FutureExt as _, StreamExt as _};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -199,18 +199,26 @@ async fn replicas_send_markers_only_while_postgres_does_not_answer() {
     let nats = world.nats().await;
     let mut signals = nats.subscribe("ingest.key-changes").await.unwrap();
     nats.flush().await.unwrap();
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(SECONDS) {
-        for index in [0, 1] {
-            assert_eq!(tried(&world, index, &owner.key).await, 404);
+    // On a busy machine Postgres may not answer in time for a moment.
+    until_within(DEADLINE * 2, "a time almost without markers", async || {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(SECONDS) {
+            for index in [0, 1] {
+                assert_eq!(tried(&world, index, &owner.key).await, 404);
+            }
         }
-    }
-    let mut markers = 0;
-    while signals.next().now_or_never().is_some() {
-        markers += 1;
-    }
-    println!("{markers} markers in {SECONDS} s");
-    assert!(markers < SECONDS, "{markers}");
+        let mut markers = 0;
+        while signals.next().now_or_never().is_some() {
+            markers += 1;
+        }
+        println!("{markers} markers in {SECONDS} s");
+        if markers < SECONDS {
+            Ok(())
+        } else {
+            Err(markers.to_string())
+        }
+    })
+    .await;
 
     world.stack().postgres().freeze().unwrap();
     let marker = timeout(DEADLINE, signals.next()).await;

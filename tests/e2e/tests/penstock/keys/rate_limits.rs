@@ -93,20 +93,20 @@ async fn use_up(world: &World, index: usize, key: &str) -> u32 {
 
 #[tokio::test]
 async fn far_from_every_limit_replicas_tell_each_other_of_usage_once_a_second() {
-    const SECONDS: u64 = 5;
+    const SECONDS: u64 = 8;
     let world = setup().replicas(2, 0).start().await;
     let organization = world
         .organization_with(&json!({"name": "x", "rate_limit_per_minute": 100_000_000}))
         .await;
     until_together(&world, 2).await;
     let told = async || world.metric(0, "penstock_rate_limit_messages_sent_total").await;
-    let (before, start) = (told().await, Instant::now());
+    let (start, before) = (Instant::now(), told().await);
     while start.elapsed() < Duration::from_secs(SECONDS) {
         assert_eq!(tried(&world, 0, &organization.key).await, 404);
     }
     let (messages, seconds) = (told().await - before, start.elapsed().as_secs());
     assert!(
-        (SECONDS - 2..=seconds + 2).contains(&messages),
+        (SECONDS / 2..=seconds + 2).contains(&messages),
         "{messages} in {seconds} s"
     );
     world.finish().await;
@@ -129,7 +129,7 @@ async fn close_to_a_limit_replicas_tell_each_other_of_usage_several_times_a_seco
     let told = async || world.metric(0, "penstock_rate_limit_messages_sent_total").await;
     let start = Instant::now();
     // One request alone is too small a share of the limit to be told of at once.
-    for _ in 0..10 {
+    for _ in 0..20 {
         let before = told().await;
         assert_eq!(tried(&world, 0, &organization.key).await, 404);
         until("the request to be told of", async || match told().await {
@@ -139,7 +139,7 @@ async fn close_to_a_limit_replicas_tell_each_other_of_usage_several_times_a_seco
         .await;
     }
     let time = start.elapsed();
-    assert!(time < Duration::from_secs(6), "ten messages in {time:?}");
+    assert!(time < Duration::from_secs(15), "twenty messages in {time:?}");
     world.finish().await;
 }
 

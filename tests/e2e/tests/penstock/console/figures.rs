@@ -13,6 +13,12 @@ const USED: &str = "insert into usage (org_id, day, tenant, hour, accepted, byte
                     select $1::uuid, (now() at time zone 'UTC')::date, tenant, 23, accepted, 5000000, accepted, accepted + 7, 3
                     from (values ('', 66), ('acme', 1234)) as given (tenant, accepted)";
 
+/// The hour that is not over, and the one before it, are counted: an hour that ends meanwhile adds no events of the test.
+const COUNTED: &str = "insert into usage_hours (hour, counted_at, state, open_since)
+                       select date_trunc('hour', now(), 'UTC') - n * interval '1 hour', now(), 'settled', now()
+                       from generate_series(0, 1) as n
+                       on conflict (hour) do nothing";
+
 /// Attempts in the hours of the last day, most of which succeeded.
 const ATTEMPTED: &str = "insert into endpoint_hours (endpoint_id, org_id, hour, succeeded, failed, durations)
                          select $1::uuid, $2::uuid, date_trunc('hour', now(), 'UTC') - n * interval '1 hour', 40 + n, n % 5,
@@ -29,6 +35,7 @@ async fn set(world: &World, path: &str, key: &str, body: Value) {
 
 /// Usage, and quotas that it comes near to.
 async fn use_up(world: &World, organization: &Organization) {
+    world.execute(COUNTED).await;
     let written = sqlx::query(USED).bind(organization.id);
     let written = written.execute(world.database()).await;
     written.expect("Postgres takes it");

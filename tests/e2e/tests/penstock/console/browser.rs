@@ -19,8 +19,8 @@ const PACKAGES: [&str; 2] = ["playwright-core@1.65.1", "axe-core@4.14.1"];
 /// Names of the browser's program.
 const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// How long the script may be silent. It waits for less itself.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long the script may be silent. It waits for less itself, but for many things one after the other.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One installation at a time.
 static INSTALLING: OnceLock<Mutex<()>> = OnceLock::new();

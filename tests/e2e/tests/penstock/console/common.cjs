@@ -25,9 +25,9 @@ exports.check = check;
 
 /** A browser context. Whatever a page should not do is an error at the end. */
 exports.open = async (options = {}) => {
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"], timeout: 120_000 });
   const context = await browser.newContext({ locale: "en-GB", viewport: { width: 1024, height: 700 }, ...options });
-  context.setDefaultTimeout(20_000);
+  context.setDefaultTimeout(60_000);
   const faults = [];
   const watch = (page) => {
     page.on("pageerror", (error) => faults.push(`an error of the page: ${error.stack}`));

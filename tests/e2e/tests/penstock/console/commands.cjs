@@ -19,8 +19,12 @@ main(async () => {
   for (const event of events) {
     const page = await context.newPage();
     await page.goto(`${url}/console#/events/${event}`);
+    // From before the click on: it is shown for two seconds.
+    const shown = page.waitForFunction(() =>
+      Array.from(document.querySelectorAll("button"), (button) => button.textContent).includes("Copied"),
+    );
     await page.getByRole("button", { name: "Copy as curl" }).click();
-    await page.getByRole("button", { name: "Copied" }).waitFor();
+    await shown;
     const command = await page.evaluate(() => globalThis.copied);
     check(!command.includes(key), "the command holds the key");
     await step("command", JSON.stringify(command));

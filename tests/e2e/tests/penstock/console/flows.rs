@@ -125,7 +125,7 @@ async fn a_tenants_people_help_themselves_in_a_frame_of_another_origin() {
     end(&world, &organization, &first).await;
     browser.say("go on").await;
     let mut last = first;
-    for seconds in [8, 600] {
+    for seconds in [15, 600] {
         browser.hear("renew").await;
         last = session(&world, &organization, seconds).await;
         browser.say(text(&last, "token")).await;

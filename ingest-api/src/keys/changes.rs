@@ -102,7 +102,7 @@ impl KeyChanges {
         self.tasks.spawn("key change", async move {
             let written = write.await;
             if !matches!(written, Ok(None)) {
-                this.announce(change).await;
+                this.announce(&[change]).await;
             }
             let _ = done.send(written);
         });
@@ -110,13 +110,13 @@ impl KeyChanges {
         Ok(outcome.map_err(KeyError::Internal)??)
     }
 
-    /// Tells every replica, this one included, of a change that is committed in Postgres.
-    pub(crate) async fn announce(&self, change: KeyChange) {
-        self.announce_all(&[change]).await;
+    /// Tells every replica, within two seconds, which keys were changed in Postgres. Replicas look there for what was not told.
+    pub(crate) async fn announce_keys(&self, keys: impl IntoIterator<Item = KeyId>) {
+        let changes: Vec<_> = keys.into_iter().map(KeyChange::Key).collect();
+        self.announce(&changes).await;
     }
 
-    /// The same of any number of changes, within two seconds. Replicas find in Postgres what is not signalled by then.
-    pub(crate) async fn announce_all(&self, changes: &[KeyChange]) {
+    async fn announce(&self, changes: &[KeyChange]) {
         for change in changes {
             self.cache.change(change);
         }

@@ -189,9 +189,8 @@ pub(crate) async fn delete(
     let found = app.store.get_organization(org_id).await?;
     let found = found.ok_or(ApiError::NotFound)?;
     let keys = app.store.by(actor).delete_organization(org_id).await?;
-    let keys = keys.ok_or(ApiError::NotFound)?.into_iter();
-    let revoked: Vec<_> = keys.map(KeyChange::Key).collect();
-    app.key_changes.announce_all(&revoked).await;
+    let keys = keys.ok_or(ApiError::NotFound)?;
+    app.key_changes.announce_keys(keys).await;
     // It may be gone already.
     let deleted = app.store.get_organization(org_id).await?;
     Ok((StatusCode::ACCEPTED, Json(deleted.unwrap_or(found))))

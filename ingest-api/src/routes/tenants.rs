@@ -17,7 +17,6 @@ use crate::http::callers::OrganizationManager;
 use crate::http::error::{ApiError, Problem};
 use crate::http::etag::{Shown, check_match, etag, is_conditional, is_for_new};
 use crate::http::extract::PathId;
-use crate::keys::cache::KeyChange;
 use crate::routes::refusals::{FormRefusals, KeyRefusals, NoTenant};
 use crate::store::{TenantExpected, TenantRow, TenantWritten};
 
@@ -184,9 +183,8 @@ pub(crate) async fn delete(
     let version = is_conditional(&headers).then_some(row.version);
     let store = app.store.by(admitted.actor());
     let keys = store.delete_tenant(org_id, &tenant, version).await?;
-    let keys = keys.ok_or_else(|| missing(&headers))?.into_iter();
-    let revoked: Vec<_> = keys.map(KeyChange::Key).collect();
-    app.key_changes.announce_all(&revoked).await;
+    let keys = keys.ok_or_else(|| missing(&headers))?;
+    app.key_changes.announce_keys(keys).await;
     // It may be gone already.
     let deleted = app.store.find_tenant(org_id, &tenant).await?;
     Ok((StatusCode::ACCEPTED, Json(view(deleted.unwrap_or(row)))))

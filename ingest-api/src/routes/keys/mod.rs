@@ -25,7 +25,6 @@ use crate::domain::utc::UtcTime;
 use crate::domain::whole;
 use crate::http::error::ApiError;
 use crate::keys::api_key::KeyPrefix;
-use crate::keys::cache::KeyChange;
 use crate::keys::error::KeyError;
 use crate::routes::page::ThisPage;
 use crate::store::{KeyStored, KeyToStore};
@@ -144,7 +143,7 @@ async fn revoke_for(app: &App, realm: &Realm, caller: Actor, id: KeyId) -> Resul
         return Err(ApiError::NotFound);
     }
     // Also after an error: Postgres may have revoked the key and not answered.
-    app.key_changes.announce(KeyChange::Key(id)).await;
+    app.key_changes.announce_keys([id]).await;
     revoked?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -22,7 +22,6 @@ use crate::http::callers::Manager;
 use crate::http::error::{ApiError, Problem};
 use crate::http::extract::{Params, PathId};
 use crate::keys::api_key::KeyPrefix;
-use crate::keys::cache::KeyChange;
 use crate::routes::narrowed;
 use crate::routes::page::{TenantParams, ThisPage};
 use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
@@ -164,7 +163,7 @@ pub(crate) async fn rotate(
     // Both keys count among those of the old one's tenant, also when the organisation replaces it.
     let owner = realm.narrowed(old.tenant)?;
     let info = stored(store.rotate_key(&owner, &rotation).await?, REPLACED)?;
-    app.key_changes.announce(KeyChange::Key(id)).await;
+    app.key_changes.announce_keys([id]).await;
     let key = new.text;
     Ok((StatusCode::CREATED, Json(CreatedKey { info, key })))
 }

@@ -24,7 +24,6 @@ use crate::http::body::RequestBody;
 use crate::http::callers::{Newcomer, OrganizationManager};
 use crate::http::error::ApiError;
 use crate::keys::api_key::KeyPrefix;
-use crate::keys::cache::KeyChange;
 use crate::routes::keys::REPLACED;
 use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::store::{KeyStored, OrganizationWithWebhook, Rotation};
@@ -239,6 +238,6 @@ pub(crate) async fn rotate(
     ) {
         return Err(REPLACED);
     }
-    app.key_changes.announce(KeyChange::Key(id.clone())).await;
+    app.key_changes.announce_keys([id.clone()]).await;
     Ok(Json(IssuedKey::new(new.text, organization)))
 }

@@ -9,7 +9,7 @@ use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::stream::Info;
 use shared::domain::clock::UnixMicros;
 use shared::process::nats::Nats;
-use shared::process::readings::Readings;
+use shared::process::readings::{LIFETIME, Readings};
 use shared::process::replicas::Replicas;
 use shared::process::telemetry::Readiness;
 use shared::process::worker_backlog::{Part, WorkerBacklog};
@@ -28,9 +28,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// How often a replica that is alone looks at the streams.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-
-/// How long a measurement is shown. Each is made again every few seconds.
-const LIFETIME: Duration = Duration::from_secs(20);
 
 /// What is in a stream.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use metrics::Gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-/// How long a reading is shown. Each is made again every few seconds.
-pub(super) const LIFETIME: Duration = Duration::from_secs(20);
+/// How long a reading is shown, as a gauge or elsewhere. Each is made again every few seconds.
+pub const LIFETIME: Duration = Duration::from_secs(20);
 
 /// How Prometheus's text form ends the line of a gauge that was let go.
 const NO_NUMBER: &str = " NaN";

@@ -62,7 +62,7 @@ pub(crate) struct TroubledRow {
 #[derive(Debug)]
 pub(crate) struct BacklogRow {
     pub state: String,
-    /// How many there are; as many as are counted stands for as many or more.
+    /// How many there are, up to one more than are counted.
     pub deliveries: i64,
     pub due_seconds: Option<f64>,
 }

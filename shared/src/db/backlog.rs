@@ -27,6 +27,9 @@ const STATEMENT_TIMEOUT: &[(&str, &str)] = &[("statement_timeout", "8s")];
 /// How long a look may take in all: Postgres may be gone without a word.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Up to how many deliveries of a state the gauges tell.
+const MOST_SHOWN: u32 = 10_000;
+
 /// The state of deliveries that workers could send now.
 const DUE: &str = "due";
 
@@ -34,7 +37,7 @@ const DUE: &str = "due";
 struct Pending {
     /// What keeps them.
     state: String,
-    /// How many there are; 10 000 stands for as many or more.
+    /// How many there are. More than [`MOST_SHOWN`] stands for as many or more.
     deliveries: i64,
     /// For how many seconds the oldest of them has been due, if any is.
     due_seconds: Option<f64>,
@@ -115,7 +118,7 @@ fn show(readings: &Readings, backlog: &WorkerBacklog, pending: &[Pending]) {
         due_seconds,
     } in pending
     {
-        let count = u32::try_from(*deliveries).unwrap_or(u32::MAX);
+        let count = u32::try_from(*deliveries).unwrap_or(MOST_SHOWN).min(MOST_SHOWN);
         readings.set_labelled("penstock_deliveries_pending", ("state", state), count.into());
         if state == DUE {
             let due_seconds = due_seconds.unwrap_or(0.0);

@@ -16,7 +16,7 @@ use crate::http::callers::AdminReader;
 use crate::http::error::ApiError;
 use crate::publish::streams::Figures;
 use crate::routes::refusals::AdminRefusals;
-use crate::store::{BacklogRow, MAX_COUNTED, WorkerRow};
+use crate::store::{BacklogRow, WorkerRow};
 
 /// What goes on in the whole system.
 #[derive(Debug, Serialize, ToSchema)]
@@ -104,10 +104,7 @@ impl From<BacklogRow> for PendingStats {
     fn from(row: BacklogRow) -> Self {
         Self {
             state: row.state,
-            deliveries: Counted {
-                total: row.deliveries,
-                capped: row.deliveries >= MAX_COUNTED,
-            },
+            deliveries: Counted::new(row.deliveries),
             oldest_due_seconds: row.due_seconds,
         }
     }

@@ -191,3 +191,29 @@ async fn operators_see_replicas_streams_and_what_waits() {
     assert_eq!(calls::status(refused).await, 401);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn operators_are_told_that_more_wait_than_are_counted_only_when_more_do() {
+    let world = setup().replicas(1, 0).start().await;
+    let organization = world.organization().await;
+    let endpoint = request(&world, 0, Method::POST, "/v1/endpoints", &organization.key);
+    calls::json(endpoint.json(&json!({"kind": "pull"}))).await;
+    for (added, capped) in [(10_000, false), (1, true)] {
+        let deliveries = format!(
+            "insert into deliveries (org_id, event_id, endpoint_id, accepted_at, next_attempt_at, pull)
+             select org_id, gen_random_uuid(), id, now(), now(), true from endpoints
+             cross join generate_series(1, {added})"
+        );
+        world.execute(deliveries).await;
+        until("all to be counted", async || {
+            let token = world.stack().admin_token();
+            let stats = calls::json(request(&world, 0, Method::GET, "/admin/v1/stats", token)).await;
+            let mut pending = stats["pending"].as_array().into_iter().flatten();
+            let told = pending
+                .any(|each| each["state"] == "pull" && each["total"] == 10_000 && each["capped"] == capped);
+            if told { Ok(()) } else { Err(stats.to_string()) }
+        })
+        .await;
+    }
+    world.finish().await;
+}

@@ -9,7 +9,7 @@ use shared::db::address::PostgresConfig;
 use shared::domain::clock::UnixMicros;
 use shared::domain::id::EventId;
 use shared::egress::EgressConfig;
-use shared::process::config::{duration_within, nonzero_duration};
+use shared::process::config::{duration_within, integer_from, integer_within, nonzero_duration};
 use shared::process::nats::NatsConfig;
 use shared::process::shutdown::RuntimeConfig;
 use shared::process::telemetry::TelemetryConfig;
@@ -43,13 +43,13 @@ pub struct Config {
     #[command(flatten)]
     pub database: PostgresConfig,
 
-    /// Most connections to Postgres.
+    /// Most connections to Postgres, at least 3.
     #[arg(long, env, value_name = "DATABASE_CONNECTIONS", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(3..))]
+          value_parser = integer_from::<u32>(3))]
     pub database_connections: u32,
 
-    /// How long Postgres may take for what intake, claims and results need, before their connection is closed and they try
-    /// again on another one. It may be gone without a word.
+    /// How long Postgres may take for what intake, claims and results need, at least 1ms, before their connection is closed and
+    /// they try again on another one. It may be gone without a word.
     #[arg(long, env, value_name = "STATEMENT_TIMEOUT", default_value = "20s", value_parser = nonzero_duration)]
     pub statement_timeout: Duration,
 
@@ -197,10 +197,10 @@ fn ack_wait(text: &str) -> Result<Duration, String> {
 /// How deliveries go out.
 #[derive(Args, Clone, Debug)]
 pub struct DispatchConfig {
-    /// Deliveries that this worker sends at once, to all endpoints together. No endpoint gets more of them than it leaves
-    /// free.
+    /// Deliveries that this worker sends at once, to all endpoints together, 1 to 100000. No endpoint gets more of them than it
+    /// leaves free.
     #[arg(long, env, value_name = "MAX_IN_FLIGHT", default_value_t = 1_024,
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+          value_parser = integer_within::<u32>(1..=100_000))]
     pub max_in_flight: u32,
 
     /// How much longer a lease lasts than the endpoint's timeout. A worker that dies holds its deliveries back
@@ -208,7 +208,7 @@ pub struct DispatchConfig {
     #[arg(long, env, value_name = "LEASE_MARGIN", default_value = "10s", value_parser = parse_duration)]
     pub lease_margin: Duration,
 
-    /// How often due deliveries are looked for in the table.
+    /// How often due deliveries are looked for in the table, at least 1ms.
     #[arg(long, env, value_name = "CLAIM_INTERVAL", default_value = "250ms", value_parser = nonzero_duration)]
     pub claim_interval: Duration,
 }

@@ -38,12 +38,12 @@ const MAX_RETENTION: Duration = Duration::from_secs(1_000 * 31_557_600);
 /// How long things are kept.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct RetentionConfig {
-    /// Age after which a day's events, deliveries and attempts are dropped, at least 2 days. A day with a pending
+    /// Age after which a day's events, deliveries and attempts are dropped, 2days to 1000years. A day with a pending
     /// delivery stays.
     #[arg(long, env, value_name = "RETENTION", default_value = "30days", value_parser = retention)]
     pub retention: Duration,
 
-    /// Age after which entries of the audit log are removed, at least 2 days.
+    /// Age after which entries of the audit log are removed, 2days to 1000years.
     #[arg(long, env, value_name = "AUDIT_RETENTION", default_value = "400days", value_parser = retention)]
     pub audit_retention: Duration,
 
@@ -52,7 +52,7 @@ pub struct RetentionConfig {
     #[arg(long, env, value_name = "AUDIT_LOG_STDOUT", action = ArgAction::Set, default_value_t = false)]
     pub audit_log_stdout: bool,
 
-    /// Age after which counts of usage are removed, and no less than `RETENTION`.
+    /// Age after which counts of usage are removed, 2days to 1000years, and no less than `RETENTION`.
     #[arg(long, env, value_name = "USAGE_RETENTION", default_value = "400days", value_parser = retention)]
     pub usage_retention: Duration,
 }

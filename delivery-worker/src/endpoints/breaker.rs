@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use clap::Args;
 use humantime::parse_duration;
+use shared::process::config::integer_within;
 
 /// The circuit breaker of every endpoint.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {
-    /// Failed attempts in a row after which an endpoint's circuit opens: its deliveries wait in the table, and one at
-    /// a time is sent as a probe.
+    /// Failed attempts in a row, 1 to 1000000, after which an endpoint's circuit opens: its deliveries wait in the table, and
+    /// one at a time is sent as a probe.
     #[arg(long, env, value_name = "CIRCUIT_FAILURES", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+          value_parser = integer_within::<u32>(1..=1_000_000))]
     pub circuit_failures: u32,
 
     /// Shortest pause before a probe. The pause grows with the time for which the endpoint has failed.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use humantime::parse_duration;
+use shared::process::config::{integer_within, number_within};
 
 /// Longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -29,7 +30,7 @@ pub struct RetryPolicy {
     #[arg(long, env, value_name = "RETRY_INITIAL", default_value = "5s", value_parser = parse_duration)]
     pub retry_initial: Duration,
 
-    /// How many times longer each wait is than the one before.
+    /// How many times longer each wait is than the one before, 1 to 100.
     #[arg(long, env, value_name = "RETRY_FACTOR", default_value_t = 4.0, value_parser = factor)]
     pub retry_factor: f64,
 
@@ -37,9 +38,9 @@ pub struct RetryPolicy {
     #[arg(long, env, value_name = "RETRY_MAX", default_value = "10h", value_parser = parse_duration)]
     pub retry_max: Duration,
 
-    /// Attempts after which a delivery is dead.
+    /// Attempts after which a delivery is dead, 1 to 1000.
     #[arg(long, env, value_name = "RETRY_ATTEMPTS", default_value_t = 18,
-          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+          value_parser = integer_within::<u32>(1..=1_000))]
     pub retry_attempts: u32,
 
     /// Age, since the event was stored, after which a delivery that fails again is dead.
@@ -48,10 +49,7 @@ pub struct RetryPolicy {
 }
 
 fn factor(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(factor) if (1.0..=100.0).contains(&factor) => Ok(factor),
-        _ => Err("must be a number from 1 to 100".to_owned()),
-    }
+    number_within(text, &(1.0..=100.0))
 }
 
 /// What the schedule needs to know of an attempt.

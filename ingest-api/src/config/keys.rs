@@ -15,7 +15,7 @@ pub struct KeyCacheConfig {
     pub key_cache_ttl: Duration,
 
     /// How long a verified key goes on being valid while Postgres does not answer, counted from when it last confirmed the
-    /// key; at most 7 days. Revocations come over NATS meanwhile.
+    /// key, 0s to 7days. Revocations come over NATS meanwhile.
     #[arg(long, env, value_name = "KEY_OUTAGE_TTL", default_value = "12h", value_parser = outage_ttl)]
     pub key_outage_ttl: Duration,
 
@@ -23,23 +23,23 @@ pub struct KeyCacheConfig {
     #[arg(long, env, value_name = "KEY_REFUSAL_TTL", default_value = "5s", value_parser = humantime::parse_duration)]
     pub key_refusal_ttl: Duration,
 
-    /// Most keys in each of the two caches.
+    /// Most keys in each of the two caches, at least 1.
     #[arg(long, env, value_name = "KEY_CACHE_SIZE", default_value_t = 200_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = config::integer_from::<u32>(1))]
     pub key_cache_size: u32,
 
-    /// Key verifications (argon2, about 11 ms and 7 MiB each; 19 MiB for keys of earlier releases) that run at once.
+    /// Key verifications (argon2, about 11 ms and 7 MiB each; 19 MiB for keys of earlier releases) that run at once, 1 to 1000.
     #[arg(long, env, value_name = "KEY_VERIFICATIONS", default_value_t = 2,
-          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+          value_parser = config::integer_within::<u32>(1..=1_000))]
     pub key_verifications: u32,
 
-    /// Look-ups of keys in Postgres that run at once, and the connections kept for them: lists cannot keep a key from being
-    /// looked up, nor unknown keys a list from being made.
+    /// Look-ups of keys in Postgres that run at once, and the connections kept for them, 1 to 1000: lists cannot keep a key from
+    /// being looked up, nor unknown keys a list from being made.
     #[arg(long, env, value_name = "KEY_LOOKUPS", default_value_t = 4,
-          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+          value_parser = config::integer_within::<u32>(1..=1_000))]
     pub key_lookups: u32,
 
-    /// How often the keys' last uses are written to Postgres.
+    /// How often the keys' last uses are written to Postgres, at least 1ms.
     #[arg(long, env, value_name = "KEY_USE_INTERVAL", default_value = "30s", value_parser = config::nonzero_duration)]
     pub key_use_interval: Duration,
 
@@ -56,13 +56,7 @@ pub struct KeyCacheConfig {
 }
 
 fn outage_ttl(text: &str) -> Result<Duration, String> {
-    const MOST: Duration = Duration::from_hours(7 * 24);
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if time <= MOST {
-        Ok(time)
-    } else {
-        Err("must be at most 7d".to_owned())
-    }
+    config::duration_within(text, &(Duration::ZERO..=Duration::from_hours(7 * 24)))
 }
 
 /// For NATS, no time is for ever, and less than 100 ms is refused.
@@ -91,12 +85,13 @@ impl KeyCacheConfig {
 /// The bucket in which replicas share verified keys, so that a restart does not verify them all again.
 #[derive(Args, Clone, Debug)]
 pub struct KeyShareConfig {
-    /// How long a verification is kept in the bucket after it was last confirmed, and no less than `KEY_OUTAGE_TTL`.
+    /// How long a verification is kept in the bucket after it was last confirmed, 1s to 1year, and no less than
+    /// `KEY_OUTAGE_TTL`.
     #[arg(long, env, value_name = "KEY_SHARE_TTL", default_value = "24h", value_parser = share_ttl)]
     pub key_share_ttl: Duration,
 
-    /// Bytes at which the bucket is full, at about 400 a key; further keys are then not shared.
+    /// Bytes at which the bucket is full, at least 1048576, at about 400 a key; further keys are then not shared.
     #[arg(long, env, value_name = "KEY_SHARE_MAX_BYTES", default_value_t = 64 << 20,
-          value_parser = clap::value_parser!(i64).range(1 << 20..))]
+          value_parser = config::integer_from::<i64>(1 << 20))]
     pub key_share_max_bytes: i64,
 }

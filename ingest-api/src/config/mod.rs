@@ -68,10 +68,10 @@ pub struct Config {
     #[arg(long, env, value_name = "BODY_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
     pub body_timeout: Duration,
 
-    /// Bytes of request bodies that may be in memory before they have come as a whole; beyond them requests whose body
-    /// does not come in one piece are answered 503. No less than the largest batch, 4 MiB.
+    /// Bytes of request bodies that may be in memory before they have come as a whole, at least 4194304, the largest batch;
+    /// beyond them requests whose body does not come in one piece are answered 503.
     #[arg(long, env, value_name = "BODY_BUFFER_BYTES", default_value_t = 256 << 20,
-          value_parser = clap::value_parser!(u32).range(4 << 20..))]
+          value_parser = config::integer_from::<u32>(4 << 20))]
     pub body_buffer_bytes: u32,
 
     /// How long requests are still taken after SIGTERM, while /readyz answers 503: as long as the load balancer takes to
@@ -171,13 +171,13 @@ pub struct DatabaseConfig {
     #[command(flatten)]
     pub address: PostgresConfig,
 
-    /// Most connections to Postgres for what is asked with a key. Look-ups of keys (`KEY_LOOKUPS`) and changes of keys
-    /// (two) have connections of their own beside these.
+    /// Most connections to Postgres for what is asked with a key, at least 1. Look-ups of keys (`KEY_LOOKUPS`) and changes of
+    /// keys (two) have connections of their own beside these.
     #[arg(long, env, value_name = "DATABASE_CONNECTIONS", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = config::integer_from::<u32>(1))]
     pub database_connections: u32,
 
-    /// How long a statement may take before Postgres ends it and its request is answered 503.
+    /// How long a statement may take before Postgres ends it and its request is answered 503, at least 1ms.
     #[arg(long, env, value_name = "STATEMENT_TIMEOUT", default_value = "10s", value_parser = config::nonzero_duration)]
     pub statement_timeout: Duration,
 }
@@ -185,21 +185,21 @@ pub struct DatabaseConfig {
 /// The event streams, which ingest creates and keeps as configured here.
 #[derive(Args, Clone, Debug)]
 pub struct StreamsConfig {
-    /// Number of event streams. May be raised at any time. When it is lowered workers still empty the streams left over;
-    /// delete these once they are empty.
+    /// Number of event streams, 1 to 256. May be raised at any time. When it is lowered workers still empty the streams left
+    /// over; delete these once they are empty.
     #[arg(long, env, value_name = "EVENT_STREAMS", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=256))]
+          value_parser = config::integer_within::<u32>(1..=256))]
     pub event_streams: u32,
 
-    /// Replicas of each stream: 1 on a single nats-server, 3 on a cluster.
+    /// Replicas of each stream, 1 to 5: 1 on a single nats-server, 3 on a cluster.
     #[arg(long, env, value_name = "EVENT_STREAM_REPLICAS", default_value_t = 1,
-          value_parser = clap::value_parser!(u8).range(1..=5))]
+          value_parser = config::integer_within::<u8>(1..=5))]
     pub event_stream_replicas: u8,
 
-    /// Bytes at which a stream is full and the API answers 503. Each stream
+    /// Bytes at which a stream is full and the API answers 503, at least 1048576. Each stream
     /// reserves them out of what NATS may store (`max_file_store`), which must be well below the size of its disk.
     #[arg(long, env, value_name = "EVENT_STREAM_MAX_BYTES", default_value_t = 1 << 30,
-          value_parser = clap::value_parser!(i64).range(1 << 20..))]
+          value_parser = config::integer_from::<i64>(1 << 20))]
     pub event_stream_max_bytes: i64,
 }
 
@@ -210,16 +210,16 @@ pub struct PublishConfig {
     #[arg(long, env, value_name = "PUBLISH_TIMEOUT", default_value = "2s", value_parser = humantime::parse_duration)]
     pub publish_timeout: Duration,
 
-    /// Bytes of events that may wait to be published; beyond them requests are answered 503 at once.
+    /// Bytes of events that may wait to be published, at least 1048576; beyond them requests are answered 503 at once.
     #[arg(long, env, value_name = "PUBLISH_QUEUE_BYTES", default_value_t = 32 << 20,
-          value_parser = clap::value_parser!(u32).range(1 << 20..))]
+          value_parser = config::integer_from::<u32>(1 << 20))]
     pub publish_queue_bytes: u32,
 }
 
 /// How replicas keep to one limit together.
 #[derive(Args, Clone, Debug)]
 pub struct RateLimitConfig {
-    /// How often replicas tell each other what they admitted while half of a limit is used up; otherwise they do
+    /// How often replicas tell each other what they admitted while half of a limit is used up, 10ms to 1s; otherwise they do
     /// once a second.
     #[arg(long, env, value_name = "RATE_LIMIT_EXCHANGE", default_value = "200ms", value_parser = exchange_interval)]
     pub rate_limit_exchange: Duration,

@@ -1,6 +1,8 @@
 //! Reading a service's configuration: environment variables, or flags of the same names.
 
 use std::error::Error as _;
+use std::fmt::Display;
+use std::num::{ParseFloatError, ParseIntError};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -58,6 +60,57 @@ fn is_secret<C: CommandFactory>(argument: &str) -> bool {
         .any(|known| known.is_hide_env_values_set() && known.to_string() == argument)
 }
 
+/// Makes a parser of integers that rejects those outside of the range. Its type is to be written out: clap looks only when the program
+/// runs whether it is that of the setting.
+pub fn integer_within<T>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: TryFrom<i64> + PartialOrd + Display + Copy + Send + Sync + 'static,
+{
+    move |text| {
+        let number = T::try_from(integer(text)?).ok();
+        let number = number.filter(|number| range.contains(number));
+        number.ok_or_else(|| outside(range.start(), range.end()))
+    }
+}
+
+/// The same without an upper bound but that of the type.
+pub fn integer_from<T>(least: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: TryFrom<i64> + PartialOrd + Display + Copy + Send + Sync + 'static,
+{
+    move |text| {
+        let number = integer(text)?;
+        match T::try_from(number) {
+            Ok(number) if number >= least => Ok(number),
+            Err(_) if number > 0 => Err("is too large".to_owned()),
+            _ => Err(format!("must be at least {least}")),
+        }
+    }
+}
+
+fn integer(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|error: ParseIntError| error.to_string())
+}
+
+/// Parses a number; rejects one outside of the range.
+///
+/// # Errors
+/// With what is wrong.
+pub fn number_within(text: &str, range: &RangeInclusive<f64>) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|error: ParseFloatError| error.to_string())?;
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    Err(outside(range.start(), range.end()))
+}
+
+/// What is said of a value outside of a range. The settings' descriptions tell ranges in the same words.
+fn outside(least: impl Display, most: impl Display) -> String {
+    format!("must be {least} to {most}")
+}
+
 /// Parses a duration; rejects one below a millisecond. For intervals, and for limits that such a time would make useless.
 ///
 /// # Errors
@@ -79,7 +132,7 @@ pub fn duration_within(text: &str, range: &RangeInclusive<Duration>) -> Result<D
         return Ok(time);
     }
     let [least, most] = [range.start(), range.end()].map(|end| humantime::format_duration(*end));
-    Err(format!("must be {least} to {most}"))
+    Err(outside(least, most))
 }
 
 /// The first paragraph of clap's message on one line, without its hints.
@@ -161,6 +214,36 @@ mod tests {
         }
         let parsed = Program::try_parse_from(["x", "--example-url=y", "look"]).unwrap();
         assert!(parsed.command.is_some() && parsed.example_url == "y");
+    }
+
+    #[test]
+    fn an_integer_within_bounds_may_be_either_of_them() {
+        let parse = integer_within::<u8>(1..=5);
+        assert_eq!((parse("1"), parse("5")), (Ok(1), Ok(5)));
+        for outside in ["0", "6", "-1", "256"] {
+            assert_eq!(parse(outside).unwrap_err(), "must be 1 to 5");
+        }
+        assert!(parse("1.5").is_err() && parse("many").is_err());
+    }
+
+    #[test]
+    fn an_integer_from_a_bound_on_is_as_large_as_its_type_allows() {
+        let parse = integer_from::<u8>(3);
+        assert_eq!((parse("3"), parse("255")), (Ok(3), Ok(255)));
+        for below in ["2", "-1"] {
+            assert_eq!(parse(below).unwrap_err(), "must be at least 3");
+        }
+        assert_eq!(parse("256").unwrap_err(), "is too large");
+    }
+
+    #[test]
+    fn a_number_within_bounds_may_be_either_of_them() {
+        let parse = |text| number_within(text, &(0.0..=1.0));
+        assert_eq!((parse("0"), parse("1")), (Ok(0.0), Ok(1.0)));
+        for outside in ["-0.1", "1.1", "NaN", "inf"] {
+            assert_eq!(parse(outside).unwrap_err(), "must be 0 to 1");
+        }
+        assert!(parse("half").is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::process::config::integer_within;
 use crate::process::log_levels;
 use crate::process::output::complain;
 use crate::process::panics::panic_text;
@@ -25,10 +26,10 @@ use crate::process::telemetry::{LogWriter, TelemetryConfig};
 /// The threads that a service runs on.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct RuntimeConfig {
-    /// Threads that do the work; 0 is one for every two cores. The other half is for the kernel's share of network and
-    /// disk, and for neighbours.
+    /// Threads that do the work, 0 to 1024; 0 is one for every two cores. The other half is for the kernel's share of network
+    /// and disk, and for neighbours.
     #[arg(long, env, value_name = "WORKER_THREADS", default_value_t = 0,
-          value_parser = clap::value_parser!(u16).range(..=1_024))]
+          value_parser = integer_within::<u16>(0..=1_024))]
     pub worker_threads: u16,
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::Semaphore;
 
+use crate::process::config::{integer_from, nonzero_duration};
+
 /// How long a client may take for an answer. Longer than connections may be idle, so that a slow client has more time than
 /// one that does nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -13,13 +15,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Limits on connections.
 #[derive(Args, Clone, Debug)]
 pub struct HttpServerConfig {
-    /// Connections served at once; further ones wait in the listen queue.
+    /// Connections served at once, at least 1; further ones wait in the listen queue.
     #[arg(long, env, value_name = "MAX_CONNECTIONS", default_value_t = 10_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = integer_from::<u32>(1))]
     pub max_connections: u32,
 
-    /// How long a connection may take to send the headers of a request, and how long it may take nothing of an answer.
-    #[arg(long, env, value_name = "HEADER_TIMEOUT", default_value = "10s", value_parser = crate::process::config::nonzero_duration)]
+    /// How long a connection may take to send the headers of a request, and how long it may take nothing of an answer, at least
+    /// 1ms.
+    #[arg(long, env, value_name = "HEADER_TIMEOUT", default_value = "10s", value_parser = nonzero_duration)]
     pub header_timeout: Duration,
 
     /// How long a connection may stay idle between two requests. Longer than a load balancer keeps its own, so that it is

@@ -11,6 +11,8 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 use uuid::Uuid;
 
+use crate::process::config::{integer_from, integer_within};
+
 /// What stands behind the URL of a collector.
 const PATH: &str = "/v1/traces";
 
@@ -50,9 +52,9 @@ pub struct TracesConfig {
     #[arg(long, env, value_name = "OTEL_EXPORTER_OTLP_PROTOCOL", default_value = "http/protobuf", value_parser = ["http/protobuf"])]
     pub otel_exporter_otlp_protocol: String,
 
-    /// Milliseconds within which the collector must have taken a batch of spans.
+    /// Milliseconds within which the collector must have taken a batch of spans, at least 1.
     #[arg(long, env, value_name = "OTEL_EXPORTER_OTLP_TIMEOUT", default_value_t = 10_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = integer_from::<u32>(1))]
     pub otel_exporter_otlp_timeout: u32,
 
     /// Name of this service in traces, if it is not the program's.
@@ -63,19 +65,19 @@ pub struct TracesConfig {
     #[arg(long, env, value_name = "OTEL_RESOURCE_ATTRIBUTES", value_parser = attributes)]
     pub otel_resource_attributes: Option<Attributes>,
 
-    /// Most milliseconds that a span waits for others to be sent with.
+    /// Most milliseconds that a span waits for others to be sent with, at least 1.
     #[arg(long, env, value_name = "OTEL_BSP_SCHEDULE_DELAY", default_value_t = 5_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = integer_from::<u32>(1))]
     pub otel_bsp_schedule_delay: u32,
 
-    /// Most spans that wait to be sent; further ones are dropped.
+    /// Most spans that wait to be sent, 1 to 1000000; further ones are dropped.
     #[arg(long, env, value_name = "OTEL_BSP_MAX_QUEUE_SIZE", default_value_t = 2_048,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+          value_parser = integer_within::<u32>(1..=1_000_000))]
     pub otel_bsp_max_queue_size: u32,
 
-    /// Most spans that are sent at once.
+    /// Most spans that are sent at once, 1 to 1000000.
     #[arg(long, env, value_name = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", default_value_t = 512,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+          value_parser = integer_within::<u32>(1..=1_000_000))]
     pub otel_bsp_max_export_batch_size: u32,
 
     /// Whether nothing is traced although an endpoint is set.

@@ -4,6 +4,7 @@ use clap::Args;
 use opentelemetry::trace::{SpanKind, TraceId};
 use opentelemetry_sdk::trace::{SamplingDecision, ShouldSample as _};
 
+use crate::process::config::number_within;
 use crate::traces::parent::TraceParent;
 
 /// Which requests are traced, and what events carry on of a trace.
@@ -14,7 +15,7 @@ pub struct SamplingConfig {
     #[arg(long, env, value_name = "OTEL_TRACES_SAMPLER", default_value = "parentbased_always_on", value_parser = chosen)]
     pub otel_traces_sampler: Chosen,
 
-    /// Share of the traces that `traceidratio` records, from 0 to 1.
+    /// Share of the traces that `traceidratio` records, 0 to 1.
     #[arg(long, env, value_name = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_parser = ratio)]
     pub otel_traces_sampler_arg: f64,
 
@@ -64,10 +65,7 @@ fn chosen(text: &str) -> Result<Chosen, String> {
 }
 
 fn ratio(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
-        _ => Err("must be a number from 0 to 1".to_owned()),
-    }
+    number_within(text, &(0.0..=1.0))
 }
 
 fn propagators(text: &str) -> Result<Propagators, String> {

@@ -1,6 +1,7 @@
 //! Tables that are made of what the programs say of themselves.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::path::Path;
 
 use clap::{Arg, Args, Command};
@@ -37,6 +38,47 @@ fn the_readme_lists_every_operation_in_the_words_of_the_contract() {
         "ingest-api/README.md",
         &[("operations", operations(&ingest_api::openapi()))],
     );
+}
+
+#[test]
+fn every_range_is_told_in_the_words_with_which_a_value_outside_of_it_is_refused() {
+    let services = [
+        ranges::<ingest_api::Config>(),
+        ranges::<delivery_worker::Config>(),
+    ];
+    for (name, range, help) in services.iter().flatten() {
+        assert!(
+            help.contains(range.as_str()),
+            "{name} is {range}, and not: {help}"
+        );
+    }
+    for (ranges, known) in services.iter().zip([23, 15]) {
+        assert!(ranges.len() >= known, "{ranges:?}");
+    }
+}
+
+/// Values that one setting or another refuses.
+const OUTSIDE: [&str; 5] = ["-1", "0", "0s", "9000000000", "9000years"];
+
+/// The settings that have a range, each with what is said of a value outside of it, and with what is said of the setting.
+fn ranges<C: Args>() -> Vec<(String, String, String)> {
+    let command = C::augment_args(Command::new("service"));
+    let refused = |argument: &Arg| {
+        let name = argument.get_long().filter(|_| argument.get_env().is_some())?;
+        let ranges = OUTSIDE.iter().filter_map(|value| {
+            let given = ["service".to_owned(), format!("--{name}={value}")];
+            let error = command.clone().try_get_matches_from(given).err()?;
+            let text = error.source()?.to_string();
+            let range = text.strip_prefix("must be ")?.to_owned();
+            range.contains(|c: char| c.is_ascii_digit()).then_some(range)
+        });
+        Some(
+            ranges
+                .map(|range| (name.to_owned(), range, help(argument)))
+                .collect::<Vec<_>>(),
+        )
+    };
+    command.get_arguments().filter_map(refused).flatten().collect()
 }
 
 /// Checks that a document has these tables, each at the comment that marks its place.

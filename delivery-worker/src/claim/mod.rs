@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::domain::clock::UnixMicros;
 use shared::domain::id::EndpointId;
 use sqlx::PgConnection;
 use tokio::time::Instant;
@@ -217,10 +218,13 @@ impl Claimer {
         endpoints: &Snapshot,
         marked: &mut HashSet<EndpointId>,
     ) -> Result<(), sqlx::Error> {
+        let known_at = UnixMicros::now();
         let held: HashSet<_> = probes::held(connection).await?.into_iter().collect();
         for id in marked.union(&held) {
-            if let Some(endpoint) = endpoints.get(*id) {
-                endpoint.gate.set_held(held.contains(id));
+            match endpoints.get(*id) {
+                Some(endpoint) if held.contains(id) => endpoint.gate.hold(),
+                Some(endpoint) => endpoint.gate.release(known_at),
+                None => {}
             }
         }
         *marked = held;

@@ -216,7 +216,7 @@ impl Writer {
                         trace::stored(traces, begun, planned, &new.events);
                     }
                     for endpoint in new.held.iter().filter_map(|id| endpoints.get(*id)) {
-                        endpoint.gate.set_held(true);
+                        endpoint.gate.hold();
                     }
                     self.start(planned, plan, &new.events);
                     if let Some(early) = manner.early {

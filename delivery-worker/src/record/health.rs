@@ -91,7 +91,7 @@ async fn follow_up(
     match breaker.judge(failures, failing_for) {
         Circuit::Closed => Ok(()),
         Circuit::Open(pause) => {
-            endpoint.gate.set_held(true);
+            endpoint.gate.hold();
             open(pool, endpoint.id, pause, failed.outcome).await?;
             if breaker.warns(failing_for) && !failing.warned {
                 warn(pool, endpoint.id, breaker.disable_after, failed.outcome).await?;

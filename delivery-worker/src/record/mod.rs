@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use shared::domain::clock::UnixMicros;
 use shared::domain::delivery::DeliveryStatus;
 use tokio::sync::mpsc;
 
@@ -23,6 +24,7 @@ use crate::endpoints::permits::Permits;
 use crate::endpoints::retry::Next;
 use crate::record::results::{Recorded, write};
 use crate::send::report::Report;
+use crate::store::events::Ended;
 use crate::store::warm::WarmPool;
 
 const MAX_GROUP: usize = 500;
@@ -99,6 +101,7 @@ pub(crate) async fn run(
         crash::reach(Point::Recording);
         patiently(health::disable_gone(database.pool(), &group)).await;
         patiently(waits::hold(database.pool(), &group)).await;
+        let begun = UnixMicros::now();
         let recorded = loop {
             match try_to_write(&database, &group).await {
                 Ok(recorded) => break recorded,
@@ -112,6 +115,7 @@ pub(crate) async fn run(
         };
         crash::reach(Point::Recorded);
         reports.behind.store(false, Ordering::Relaxed);
+        release(&group, &recorded, begun);
         count(&group, &recorded, &counts);
         patiently(health::count_failures(
             database.pool(),
@@ -156,6 +160,20 @@ async fn patiently(health: impl Future<Output = ()>) {
     }
 }
 
+/// Says which endpoints are not held: those that have answered what was sent to them since, and those that the table, written since
+/// `begun`, holds no more.
+fn release(group: &[Report], recorded: &Recorded, begun: UnixMicros) {
+    for report in group.iter().filter(|report| report.next == Next::Delivered) {
+        let endpoint = &report.job.endpoint;
+        let known_at = if recorded.resumed.contains(&endpoint.id.as_uuid()) {
+            begun
+        } else {
+            report.attempt.started_at.into()
+        };
+        endpoint.gate.release(known_at);
+    }
+}
+
 fn count(group: &[Report], recorded: &Recorded, counts: &AttemptCounts) {
     let to_record = group.iter().filter(|report| !report.is_stored).count();
     let lost = to_record.saturating_sub(recorded.leases.len());
@@ -173,11 +191,8 @@ fn count(group: &[Report], recorded: &Recorded, counts: &AttemptCounts) {
     let first: HashSet<_> = recorded.first.iter().copied().collect();
     for report in group {
         let lease = report.job.lease.as_uuid();
-        if report.next == Next::Delivered {
-            report.job.endpoint.gate.set_held(false);
-            if report.is_stored || first.contains(&lease) {
-                metrics::histogram!("penstock_event_to_delivery_seconds").record(report.latency());
-            }
+        if report.next == Next::Delivered && (report.is_stored || first.contains(&lease)) {
+            metrics::histogram!("penstock_event_to_delivery_seconds").record(report.latency());
         }
         if !report.is_stored && !held.contains(&lease) {
             continue;
@@ -201,16 +216,16 @@ fn count(group: &[Report], recorded: &Recorded, counts: &AttemptCounts) {
     }
 }
 
-/// Counts a first attempt whose success was stored together with its event. It took `took`, and ended `latency` after the event's
-/// acceptance.
+/// Counts a first attempt whose success was stored together with its event. It ended `latency` after the event's acceptance.
 pub(crate) fn count_first_success(
     endpoint: &Endpoint,
-    took: Duration,
+    ended: &Ended,
     latency: Duration,
     counts: &AttemptCounts,
 ) {
-    endpoint.gate.set_held(false);
-    counts.count(endpoint, true, took);
+    // Meanwhile another delivery's answer may have asked to wait.
+    endpoint.gate.release(ended.started_at.into());
+    counts.count(endpoint, true, ended.duration);
     metrics::histogram!("penstock_event_to_delivery_seconds").record(latency);
     metrics::counter!("penstock_delivery_results_total", "status" => DeliveryStatus::Delivered.as_str())
         .increment(1);

@@ -119,7 +119,7 @@ impl Dispatcher {
             count(&attempt);
             job.endpoint.gate.note_answer(attempt.duration);
             if attempt.asked_wait().is_some() {
-                job.endpoint.gate.set_held(true);
+                job.endpoint.gate.hold();
             }
             // A failure keeps its slot until it is recorded: it may open the circuit.
             if verdict == Verdict::Delivered {

@@ -1,9 +1,10 @@
 //! One endpoint's share of permits.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use shared::domain::clock::UnixMicros;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -42,8 +43,9 @@ pub(crate) struct Gate {
     pub(super) backlogged: AtomicBool,
     // When intake last found nothing there and wrote some: what lay there before it takes longer to be sent.
     overflowed_at: Mutex<Option<Instant>>,
-    // The endpoint fails, or its receiver asked to wait: all its deliveries go through the table, where probes are chosen.
-    held: AtomicBool,
+    // When it was last said that the endpoint fails, or that its receiver asked to wait: all its deliveries go through the table,
+    // where probes are chosen. In microseconds since the epoch; 0 is not at all.
+    held_at: AtomicI64,
     // When a delivery last failed.
     failed: Mutex<Option<Instant>>,
     // How long its receiver takes for an answer, in microseconds: an average in which each counts less with each that follows.
@@ -62,7 +64,7 @@ impl Gate {
             queue: Queue::default(),
             backlogged: AtomicBool::new(false),
             overflowed_at: Mutex::new(None),
-            held: AtomicBool::new(false),
+            held_at: AtomicI64::new(0),
             failed: Mutex::new(None),
             answer_micros: AtomicU64::new(0),
             answered: Mutex::new(None),
@@ -94,15 +96,27 @@ impl Gate {
         }
     }
 
-    /// Says whether the endpoint is held: its circuit is open, or its receiver asked to wait. A hint, like the other: the table
-    /// has the truth.
-    pub(crate) fn set_held(&self, held: bool) {
-        self.held.store(held, Ordering::Relaxed);
+    /// Says that the endpoint is held: its circuit is open, or its receiver asked to wait. A hint, like the other: the table
+    /// has the truth, but only a moment after a receiver has asked.
+    pub(crate) fn hold(&self) {
+        let now = UnixMicros::now().get().max(1);
+        self.held_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Says that the endpoint was not held at this time. What was said of it since then stands.
+    pub(crate) fn release(&self, known_at: UnixMicros) {
+        let held_at = self.held_at.load(Ordering::Relaxed);
+        if held_at <= known_at.get() {
+            // Unless it is said to be held just now.
+            let _ = self
+                .held_at
+                .compare_exchange(held_at, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// Whether it was said to be held.
     pub(crate) fn is_held(&self) -> bool {
-        self.held.load(Ordering::Relaxed)
+        self.held_at.load(Ordering::Relaxed) != 0
     }
 
     /// Whether new events may start at once: nothing waits in the table, and the endpoint is not held.

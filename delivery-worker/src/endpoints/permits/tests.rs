@@ -1,4 +1,5 @@
 use futures_util::FutureExt as _;
+use shared::domain::clock::UnixMicros;
 
 use super::gate::{MOMENT, SILENCE};
 use super::*;
@@ -206,7 +207,7 @@ async fn new_events_wait_for_a_backlog_of_a_moment_and_not_for_an_older_one() {
     gate.overflow();
     assert!(!gate.takes_new_soon(), "intake has added to what was there");
     gate.set_backlogged(false);
-    gate.set_held(true);
+    gate.hold();
     assert!(!gate.takes_new_soon());
 }
 
@@ -214,9 +215,21 @@ async fn new_events_wait_for_a_backlog_of_a_moment_and_not_for_an_older_one() {
 fn nothing_starts_at_once_while_the_circuit_is_open() {
     let permits = Permits::new(3);
     let gate = Arc::new(Gate::new(2));
-    gate.set_held(true);
+    gate.hold();
     assert!(permits.try_acquire_for_new(&gate).is_none());
     assert!(permits.try_acquire(&gate).is_some(), "a probe out of the table");
+}
+
+#[test]
+fn what_was_known_before_a_receiver_asked_to_wait_does_not_let_new_events_start() {
+    let gate = Gate::new(1);
+    let before = UnixMicros::new(UnixMicros::now().get() - 1);
+    gate.hold();
+    // Such as the success of a delivery that was sent before.
+    gate.release(before);
+    assert!(gate.is_held() && !gate.takes_new());
+    gate.release(UnixMicros::now());
+    assert!(!gate.is_held() && gate.takes_new());
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ impl Writer {
             for (event, starts) in starts {
                 let is_held = |start: &&Start| unwell.held.contains(&start.endpoint.id);
                 if let Some(start) = starts.iter().find(is_held) {
-                    start.endpoint.gate.set_held(true);
+                    start.endpoint.gate.hold();
                 } else {
                     let event = &candidates[event].event;
                     self.begin_event(event, endpoints.version, starts, &unwell.failing, early);
@@ -182,7 +182,7 @@ impl Writer {
             {
                 match progress {
                     Progress::Ended(ended, Rest::Well { latency, .. }) if is_new => {
-                        count_first_success(&endpoint, ended.duration, latency, &self.attempt_counts);
+                        count_first_success(&endpoint, &ended, latency, &self.attempt_counts);
                     }
                     Progress::Ended(_, Rest::Unwell(report)) if is_new => {
                         let is_stored = true;

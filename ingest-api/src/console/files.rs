@@ -4,14 +4,14 @@ use std::io::Write as _;
 use std::sync::LazyLock;
 
 use axum::http::HeaderMap;
-use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
-};
+use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+
+use crate::http::gzip::takes_gzip;
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -143,16 +143,12 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     tags.any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
 }
 
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let codings = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
-    let mut codings = codings.unwrap_or_default().split(',');
-    codings.any(|coding| coding.trim() == "gzip")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
+
+    use axum::http::header::ACCEPT_ENCODING;
 
     use super::*;
 

@@ -21,6 +21,7 @@ pub(crate) mod room;
 pub(crate) mod body_limits;
 pub(crate) mod decompress;
 pub(crate) mod large_json;
+pub(crate) mod gzip;
 pub mod rate_headers;
 pub(crate) mod cors;
 pub(crate) mod metrics;

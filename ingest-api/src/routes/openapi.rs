@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::{Config, serve};
 
 use crate::app::App;
-use crate::http::error::Problem;
+use crate::http::error::{ApiError, Problem};
+use crate::http::extract::PathId;
+use crate::http::gzip::{takes_gzip, unzipped};
 use crate::routes::legacy::LegacyError;
 
 const DOCUMENT: &str = "/openapi.json";
@@ -65,6 +69,30 @@ pub(crate) fn routes(document: &OpenApi) -> Router {
     // As text it takes a tenth of the memory.
     let text = Bytes::from(document.to_json().expect("a document has a JSON form"));
     let answer = async move || ([(CONTENT_TYPE, "application/json")], text);
-    let page = SwaggerUi::new("/docs").config(Config::from(DOCUMENT));
-    Router::from(page).route(DOCUMENT, get(answer))
+    let config = Arc::new(Config::from(DOCUMENT));
+    let its_config = config.clone();
+    let page = async move |headers: HeaderMap| file("", its_config, &headers);
+    let its_files =
+        async move |PathId(name): PathId<String>, headers: HeaderMap| file(&name, config, &headers);
+    Router::new()
+        .route(DOCUMENT, get(answer))
+        .route("/docs", get(async || Redirect::to("/docs/")))
+        .route("/docs/", get(page))
+        .route("/docs/{*name}", get(its_files))
+}
+
+/// A file of the page; without a name, the page itself. Nearly all of them are kept in gzip.
+fn file(name: &str, config: Arc<Config<'static>>, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let found = serve(name, config).map_err(|error| ApiError::Internal(anyhow::anyhow!("{error}")))?;
+    let found = found.ok_or(ApiError::NotFound)?;
+    let kind = HeaderValue::try_from(found.content_type).map_err(|error| ApiError::Internal(error.into()))?;
+    let mut response = match (found.gzpipped, takes_gzip(headers)) {
+        (true, true) => ([(CONTENT_ENCODING, "gzip")], found.bytes).into_response(),
+        (true, false) => unzipped(found.bytes).into_response(),
+        (false, _) => found.bytes.into_response(),
+    };
+    let answer = response.headers_mut();
+    answer.insert(CONTENT_TYPE, kind);
+    answer.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    Ok(response)
 }

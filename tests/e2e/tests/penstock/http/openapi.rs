@@ -1,6 +1,9 @@
 //! The OpenAPI document is what the API does: routes, answers, and who may see what.
 
+use std::io::Read as _;
+
 use e2e::{Event, Organization, World};
+use flate2::read::GzDecoder;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -61,6 +64,37 @@ async fn every_operation_has_its_own_id_and_is_routed() {
     }
     let page = world.http().get(world.url("/docs/")).send().await.unwrap();
     assert_eq!(page.status(), 200);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_page_that_shows_the_document_is_sent_plain_to_who_takes_no_gzip() {
+    let world = setup().replicas(1, 0).start().await;
+    for (file, is_kept_zipped) in [
+        ("", true),
+        ("swagger-ui.css", true),
+        ("swagger-initializer.js", false),
+    ] {
+        let url = world.url(&format!("/docs/{file}"));
+        let plain = world.http().get(&url).send().await.unwrap();
+        assert_eq!(plain.status(), 200, "{file}");
+        assert!(!plain.headers().contains_key("content-encoding"), "{file}");
+        let plain = plain.bytes().await.unwrap();
+        let zipped = world.http().get(&url).header("accept-encoding", "gzip");
+        let zipped = zipped.send().await.unwrap();
+        let is_zipped = zipped.headers().contains_key("content-encoding");
+        assert_eq!(is_zipped, is_kept_zipped, "{file}");
+        let zipped = zipped.bytes().await.unwrap();
+        if is_zipped {
+            let mut unzipped = Vec::new();
+            GzDecoder::new(&*zipped).read_to_end(&mut unzipped).unwrap();
+            assert!(plain == unzipped, "{file} is another one");
+        } else {
+            assert_eq!(zipped, plain);
+        }
+    }
+    let none = world.http().get(world.url("/docs/none")).send().await.unwrap();
+    assert_eq!(none.status(), 404);
     world.finish().await;
 }
 

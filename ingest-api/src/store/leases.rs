@@ -29,7 +29,8 @@ pub(crate) struct ExtendedRow {
 
 impl Store {
     /// Ends the leases that still hold as failed attempts, which are recorded: the deliveries are due again after the delay, or
-    /// dead if they are out of attempts, which those hear who want to. The leases must differ; the outcomes come in their order.
+    /// dead if they are out of attempts or too old, which those hear who want to. The leases must differ; the outcomes come in their
+    /// order.
     pub(crate) async fn give_back_deliveries(
         &self,
         org_id: OrgId,
@@ -47,15 +48,19 @@ impl Store {
                 limit cardinality($3)
             ),
             endpoint as materialized (
-                select retry_attempts from endpoints where id = $2 and org_id = $1
+                select retry_attempts, now() - retry_max_age_ms * interval '1 millisecond' as oldest
+                from endpoints where id = $2 and org_id = $1
             ),
             nacked as (
                 update deliveries d
                 set attempts = d.attempts + 1, lease_token = null, last_outcome = $9,
-                    status = case when d.attempts - d.attempts_before + 1 >= e.retry_attempts then 'dead' else 'pending' end,
-                    next_attempt_at = case when d.attempts - d.attempts_before + 1 >= e.retry_attempts then null
+                    status = case when d.attempts - d.attempts_before + 1 >= e.retry_attempts
+                                    or coalesce(d.revived_at, d.created_at) <= e.oldest then 'dead' else 'pending' end,
+                    next_attempt_at = case when d.attempts - d.attempts_before + 1 >= e.retry_attempts
+                                             or coalesce(d.revived_at, d.created_at) <= e.oldest then null
                                            else now() + $8::integer * interval '1 second' end,
-                    finished_at = case when d.attempts - d.attempts_before + 1 >= e.retry_attempts then now() end
+                    finished_at = case when d.attempts - d.attempts_before + 1 >= e.retry_attempts
+                                         or coalesce(d.revived_at, d.created_at) <= e.oldest then now() end
                 from given g cross join endpoint e
                 where d.event_id = g.event_id and d.endpoint_id = $2 and d.accepted_at = g.accepted_at
                   and d.org_id = $1 and d.pull and d.lease_token = g.lease_token

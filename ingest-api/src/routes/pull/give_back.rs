@@ -59,7 +59,7 @@ pub(crate) struct NackResult {
 pub(crate) enum NackOutcome {
     /// It comes again after the delay.
     Nacked,
-    /// It is dead: it was the last of its attempts.
+    /// It is dead: it was the last of its attempts, or it is too old.
     Dead,
     /// It was acknowledged before, under this lease or another.
     AlreadyAcknowledged,
@@ -103,8 +103,8 @@ pub(super) fn check_delay(seconds: i32) -> Result<(), ApiError> {
 
 /// Gives pulled deliveries back without having worked on them: they come again after `delay_seconds`.
 ///
-/// Each counts as an attempt, which is recorded with the outcome `rejected`. A delivery that is out of `retry.attempts` is dead.
-/// A lease that ran out is still good while nobody else has leased the delivery.
+/// Each counts as an attempt, which is recorded with the outcome `rejected`. A delivery that is out of `retry.attempts`, or older than
+/// `retry.max_age_seconds`, is dead. A lease that ran out is still good while nobody else has leased the delivery.
 #[utoipa::path(
     post,
     path = "/v1/endpoints/{id}/nack",

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Consumer, send};
-use crate::calls::{request, status};
+use crate::calls::{self, request, status};
 use crate::setup;
 
 /// Changes what a consumer's endpoint keeps of its deliveries, and to whom it tells their end.
@@ -89,6 +89,36 @@ async fn a_delivery_that_is_too_old_is_dead_while_nobody_pulls_and_not_while_it_
     assert_eq!(status_of(leased, consumer.endpoint).await, "pending");
     assert_eq!(status_of(waiting, without_limit.endpoint).await, "pending");
     assert_eq!(consumer.acknowledge(&held[0].lease).await, "acknowledged");
+    world.finish().await;
+}
+
+/// Makes all deliveries older than the limits of these tests.
+const AGED: &str = "update deliveries set created_at = now() - interval '2 hours'";
+
+/// Gives back what a lease holds, and returns what became of it.
+async fn give_back(consumer: &Consumer, lease: &str) -> Value {
+    let given_back = consumer.post("nack", &json!({"leases": [lease]}));
+    calls::json(given_back).await["results"][0]["outcome"].clone()
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_given_back_too_old_is_dead_at_once() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let consumer = Consumer::new(&world, &organization).await;
+    let receiver = world.receiver().await;
+    let asks = json!({"event_types": ["delivery.dead"]});
+    world.endpoint_with(&organization, &receiver, asks).await;
+    limit(&world, &consumer, json!({"max_age_seconds": 3_600})).await;
+    let id = send(&world, &organization, "1").await;
+    world.until_deliveries_are_stored(1).await;
+    let held = consumer.pull(json!({"lease_seconds": 3_600})).await;
+    world.execute(AGED).await;
+    assert_eq!(give_back(&consumer, &held[0].lease).await, "dead");
+    assert_eq!(world.until_delivery_is(id, "dead").await.attempts, 1);
+    receiver.wait_for(1).await;
+    let notice: Value = serde_json::from_slice(&receiver.webhooks()[0].body).unwrap();
+    assert_eq!(notice["data"]["reason"], "rejected");
     world.finish().await;
 }
 

@@ -114,7 +114,7 @@ impl Store {
     /// Removes an event's payload, and the receivers' answers, which may repeat it. Its pending deliveries become dead;
     /// the result of an attempt in progress is not recorded.
     pub(crate) async fn expunge_event(&self, event: EventPlace) -> Result<()> {
-        // Three statements: the second one sees what a replay wrote that held the event's row, and the third one what came with a
+        // Several statements: the second one sees what a replay wrote that held the event's row, and those after it what came with a
         // result that held a delivery's.
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
@@ -135,6 +135,7 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
+        hold_next_of_keys(&mut transaction, event).await?;
         sqlx::query!(
             "with answers as (
                  update attempts set response_body = null
@@ -163,6 +164,34 @@ impl Store {
 async fn count_again(transaction: &mut Transaction, event: EventPlace) -> Result<()> {
     sqlx::query!(
         "insert into usage_recounts (hour) values (date_trunc('hour', $1::timestamptz, 'UTC'))",
+        event.accepted_at,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Lets the next deliveries of ordering keys wait for those of an event that are in flight, as long as these may be. They end now, so
+/// nothing else keeps the next ones back.
+async fn hold_next_of_keys(transaction: &mut Transaction, event: EventPlace) -> Result<()> {
+    sqlx::query!(
+        "with in_flight as materialized (
+             select endpoint_id, ordering_key, ordinal, next_attempt_at as lease_ends from deliveries
+             where org_id = $1 and event_id = $2 and accepted_at = $3 and status = 'pending' and ordering_key is not null
+               and lease_token is not null and next_attempt_at > now()
+         )
+         update deliveries d set next_attempt_at = f.lease_ends
+         from in_flight f
+         cross join lateral (
+             select event_id, accepted_at from deliveries
+             where endpoint_id = f.endpoint_id and ordering_key = f.ordering_key and status = 'pending'
+               and ordinal >= f.ordinal and event_id <> $2
+             order by ordinal limit 1
+         ) next
+         where d.event_id = next.event_id and d.endpoint_id = f.endpoint_id and d.accepted_at = next.accepted_at
+           and d.org_id = $1 and d.status = 'pending' and d.lease_token is null and d.next_attempt_at < f.lease_ends",
+        event.org_id.as_uuid(),
+        event.id.as_uuid(),
         event.accepted_at,
     )
     .execute(&mut **transaction)

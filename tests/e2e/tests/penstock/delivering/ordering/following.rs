@@ -1,9 +1,12 @@
 //! Whichever way a delivery ends, the next one of its key follows.
 
 use e2e::{Answer, Receiver, World, until};
+use reqwest::Method;
+use serde_json::json;
 use shared::wire::frame;
 
 use super::{one, ordered_endpoint, publish, read, send, taken};
+use crate::calls::{request, status};
 use crate::setup;
 
 /// Waits until so many deliveries are parked behind others of their keys.
@@ -71,6 +74,42 @@ async fn deliveries_at_the_same_place_of_two_streams_follow_one_another_and_hold
     world.until_deliveries_are(3, "delivered").await;
     let taken = taken(&receiver);
     assert_eq!((taken["a"].len(), taken["a"].last()), (3, Some(&3)));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_next_one_of_a_key_waits_while_one_whose_payload_was_removed_may_still_be_sent() {
+    let mut world = setup().start().await;
+    let organization = world.organization().await;
+    let receiver = world.receiver().await;
+    let fields = json!({"ordered": true, "timeout_ms": 30_000});
+    world.endpoint_with(&organization, &receiver, fields).await;
+    receiver.answer(|webhook| match read(webhook) {
+        (key, 0) if key == "a" => Answer::status(204).held(),
+        _ => Answer::status(204),
+    });
+    send(&world, &organization, "a", 0).await;
+    let first = receiver.wait_for(1).await[0].id;
+    send(&world, &organization, "a", 1).await;
+    until_parked(&world, 1).await;
+    let path = format!("/v1/events/{first}/data");
+    let remove = request(&world, 0, Method::DELETE, &path, &organization.key);
+    assert_eq!(status(remove).await, 204);
+    // The lease of the first one lasts for longer than its timeout.
+    let waiting = "select count(*) from deliveries
+                   where status = 'pending' and lease_token is null and next_attempt_at > now() + interval '10 seconds'";
+    assert_eq!(world.count(waiting).await, 1);
+    // Whoever claims this one would have met the other too.
+    send(&world, &organization, "b", 0).await;
+    world.until_deliveries_are(1, "delivered").await;
+    let arrived: Vec<_> = receiver.webhooks().iter().map(read).collect();
+    assert_eq!(arrived, [("a".to_owned(), 0), ("b".to_owned(), 0)]);
+
+    receiver.release();
+    let over = "update deliveries set next_attempt_at = now() where status = 'pending'";
+    world.execute(over).await;
+    world.until_deliveries_are(2, "delivered").await;
+    assert_eq!(receiver.webhooks().last().map(read), Some(("a".to_owned(), 1)));
     world.finish().await;
 }
 

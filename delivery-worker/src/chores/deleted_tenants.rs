@@ -1,6 +1,9 @@
 //! After a tenant is deleted: ends the deliveries of its events, removes what the events, their deliveries and its endpoints
-//! hold, also its events in quarantine that say whose they are, and at last the tenant itself. Each step is one transaction
-//! and finds by itself what is left, so whichever worker comes next goes on after any crash.
+//! hold, also its events in quarantine that say whose they are, and at last the tenant itself. Each step is one short transaction
+//! and finds by itself what is left, so whichever worker comes next goes on after any crash. A worker that comes late finds that the
+//! tenant is not being deleted any more, and leaves one alone that was made again under its name.
+
+mod rows;
 
 use std::time::Duration;
 
@@ -10,10 +13,9 @@ use shared::process::nats::Nats;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
-use super::erasing::{CLOCKS_APART, STEP, STEPS, begin_erasing, lock};
+use super::erasing::{CLOCKS_APART, STEP, STEPS};
 use crate::intake::consume::streams::stored_through;
-use crate::store::usage::removal::forget_tenant;
-use crate::store::{events, partitions, quarantine, usage};
+use crate::store::{events, partitions, quarantine};
 
 /// Pause between two looks for tenants.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
@@ -49,7 +51,7 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<bool, sqlx:
     for tenant in &tenants {
         let is_clean = remove_events(pool, tenant).await?;
         let is_all_stored = stored_through.is_some_and(|through| through > tenant.since + CLOCKS_APART);
-        if is_clean && is_all_stored && finish(pool, tenant).await? {
+        if is_clean && is_all_stored && rows::finish(pool, tenant).await? {
             tracing::info!(org_id = %tenant.org_id, "a tenant is deleted");
         }
     }
@@ -59,8 +61,7 @@ pub(crate) async fn take_round(pool: &PgPool, nats: &Nats) -> Result<bool, sqlx:
 /// Whether no event of the tenant is left. Those that others have locked are: another worker may be at them, and fail.
 async fn remove_events(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::Error> {
     for _ in 0..STEPS {
-        let set_aside = quarantine::remove(pool, tenant.org_id, Some(&tenant.tenant), STEP).await?;
-        if expunge_some(pool, tenant).await? == 0 && set_aside == 0 {
+        if remove_some(pool, tenant).await? == 0 {
             break;
         }
     }
@@ -74,9 +75,32 @@ async fn remove_events(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::E
     .await
 }
 
-async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::Error> {
+/// Removes what some events hold, and some that are in quarantine. Returns how many.
+async fn remove_some(pool: &PgPool, tenant: &Deleting) -> Result<u64, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let expunged = events::expunge(&mut transaction, tenant.org_id, &tenant.tenant, STEP);
+    if !is_deleting(&mut transaction, tenant).await? {
+        return Ok(0);
+    }
+    let uid = Some(&tenant.tenant);
+    let set_aside = quarantine::remove(&mut *transaction, tenant.org_id, uid, STEP).await?;
+    let expunged = expunge_some(&mut transaction, tenant).await?;
+    transaction.commit().await?;
+    Ok(set_aside + expunged)
+}
+
+/// Whether this deletion is not over, which it will not be before the transaction ends.
+async fn is_deleting(transaction: &mut PgConnection, tenant: &Deleting) -> Result<bool, sqlx::Error> {
+    let found = sqlx::query!(
+        "select from tenants where org_id = $1 and uid = $2 and deleting_since = $3 for key share",
+        tenant.org_id.as_uuid(),
+        tenant.tenant.as_str(),
+        tenant.since,
+    );
+    Ok(found.fetch_optional(transaction).await?.is_some())
+}
+
+async fn expunge_some(transaction: &mut PgConnection, tenant: &Deleting) -> Result<u64, sqlx::Error> {
+    let expunged = events::expunge(transaction, tenant.org_id, &tenant.tenant, STEP);
     let (times, ids) = expunged.await?;
     if ids.is_empty() {
         return Ok(0);
@@ -117,61 +141,5 @@ async fn expunge_some(pool: &PgPool, tenant: &Deleting) -> Result<usize, sqlx::E
     )
     .execute(&mut *transaction)
     .await?;
-    transaction.commit().await?;
-    Ok(ids.len())
-}
-
-/// Removes what the tenant's endpoints and keys hold, and the tenant. False when usage is being counted: later then.
-async fn finish(pool: &PgPool, tenant: &Deleting) -> Result<bool, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
-    if !usage::try_lock(&mut transaction).await? {
-        return Ok(false);
-    }
-    lock(&mut transaction, tenant.org_id).await?;
-    forget_tenant(&mut transaction, tenant.org_id, tenant.tenant.as_str()).await?;
-    forget_changes(&mut transaction, tenant).await?;
-    sqlx::query!(
-        "update endpoints
-         set tenant = null, url = case when url is not null then '' end, description = '', event_types = '{}',
-             filter = null, headers = null, secret = '', previous_secret = null, previous_secret_expires_at = null,
-             signatures = null, auth = null, template = null, template_content_type = null, certificate_expires_at = null, disabled_reason = null
-         where org_id = $1 and tenant = $2",
-        tenant.org_id.as_uuid(),
-        tenant.tenant.as_str(),
-    )
-    .execute(&mut *transaction)
-    .await?;
-    sqlx::query!(
-        "update api_keys set tenant = null, name = '', scopes = '{}' where org_id = $1 and tenant = $2",
-        tenant.org_id.as_uuid(),
-        tenant.tenant.as_str(),
-    )
-    .execute(&mut *transaction)
-    .await?;
-    sqlx::query!(
-        "delete from tenants where org_id = $1 and uid = $2",
-        tenant.org_id.as_uuid(),
-        tenant.tenant.as_str(),
-    )
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(true)
-}
-
-/// Removes from the audit log what it tells of the tenant: who did something to it and when stays. What follows in the
-/// transaction is not told.
-async fn forget_changes(transaction: &mut PgConnection, tenant: &Deleting) -> Result<(), sqlx::Error> {
-    begin_erasing(transaction).await?;
-    sqlx::query!(
-        "update audit_log
-         set tenant = null, before = null, after = null,
-             subject = case when kind = 'tenant' then '(deleted)' else subject end
-         where org_id = $1 and tenant = $2",
-        tenant.org_id.as_uuid(),
-        tenant.tenant.as_str(),
-    )
-    .execute(transaction)
-    .await?;
-    Ok(())
+    Ok(ids.len() as u64)
 }

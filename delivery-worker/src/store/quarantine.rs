@@ -5,7 +5,7 @@ use shared::db::limited::LimitedPool;
 use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
 use shared::shares::Owner;
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 /// Something that came out of a stream and cannot be stored as an event.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(crate) async fn quarantine(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn remove(
-    pool: &PgPool,
+    database: impl PgExecutor<'_>,
     org_id: OrgId,
     tenant: Option<&Tenant>,
     limit: i64,
@@ -93,7 +93,7 @@ pub(crate) async fn remove(
         tenant.map(Tenant::as_str),
         limit,
     )
-    .execute(pool)
+    .execute(database)
     .await?;
     Ok(removed.rows_affected())
 }

@@ -4,20 +4,15 @@
 //! in steps. What is left then goes in one transaction with the organisation.
 
 use shared::domain::id::OrgId;
-use sqlx::{PgConnection, PgPool};
-use time::OffsetDateTime;
-use uuid::Uuid;
+use sqlx::PgPool;
 
-use crate::chores::erasing::{STEP, STEPS, begin_erasing, lock};
+use crate::chores::erasing::{BEGINNING, Place, STEP, STEPS, begin_erasing, empty_audit_log, lock};
 use crate::store::usage;
 use crate::store::usage::removal::forget_organization;
 
-/// An entry's place in the audit log.
-type Place = (OffsetDateTime, Uuid);
-
 /// Removes them, and the organisation. False when they are too many for one round, or usage is being counted: later then.
 pub(super) async fn finish(pool: &PgPool, id: OrgId) -> Result<bool, sqlx::Error> {
-    let mut emptied_through = (OffsetDateTime::UNIX_EPOCH, Uuid::nil());
+    let mut emptied_through = BEGINNING;
     for _ in 0..STEPS {
         let Some(counts) = remove_counts(pool, id).await? else {
             return Ok(false);
@@ -25,7 +20,7 @@ pub(super) async fn finish(pool: &PgPool, id: OrgId) -> Result<bool, sqlx::Error
         let changed = counts
             + remove_endpoints(pool, id).await?
             + remove_keys(pool, id).await?
-            + empty_audit_log(pool, id, &mut emptied_through).await?;
+            + empty_entries(pool, id, &mut emptied_through).await?;
         if changed == 0 {
             return remove_rest(pool, id, emptied_through).await;
         }
@@ -118,47 +113,17 @@ async fn remove_keys(pool: &PgPool, id: OrgId) -> Result<u64, sqlx::Error> {
     Ok(removed.rows_affected())
 }
 
-async fn empty_audit_log(pool: &PgPool, id: OrgId, through: &mut Place) -> Result<u64, sqlx::Error> {
+/// Empties some entries of the audit log.
+async fn empty_entries(pool: &PgPool, id: OrgId, through: &mut Place) -> Result<u64, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     begin_erasing(&mut transaction).await?;
-    let emptied = empty_some(&mut transaction, id, *through).await?;
+    let emptied = empty_audit_log(&mut transaction, id, None, through).await?;
     transaction.commit().await?;
-    *through = emptied.iter().copied().max().unwrap_or(*through);
-    Ok(emptied.len() as u64)
-}
-
-/// Empties some entries of the audit log after a place. Who did something and when stays. Returns their places.
-async fn empty_some(
-    transaction: &mut PgConnection,
-    id: OrgId,
-    after: Place,
-) -> Result<Vec<Place>, sqlx::Error> {
-    let (at, entry) = after;
-    let emptied = sqlx::query!(
-        "with next as materialized (
-             select id from audit_log
-             where org_id = $1 and (at, id) > ($2::timestamptz, $3::uuid)
-               and (tenant is not null or before is not null or after is not null
-                    or kind = 'tenant' and subject <> '(deleted)')
-             order by at, id limit $4
-         )
-         update audit_log a
-         set tenant = null, before = null, after = null,
-             subject = case when a.kind = 'tenant' then '(deleted)' else a.subject end
-         from next where a.id = next.id
-         returning a.at, a.id",
-        id.as_uuid(),
-        at,
-        entry,
-        STEP,
-    )
-    .fetch_all(transaction)
-    .await?;
-    Ok(emptied.iter().map(|entry| (entry.at, entry.id)).collect())
+    Ok(emptied)
 }
 
 /// Removes what is left, and the organisation. False when usage is being counted.
-async fn remove_rest(pool: &PgPool, id: OrgId, emptied_through: Place) -> Result<bool, sqlx::Error> {
+async fn remove_rest(pool: &PgPool, id: OrgId, mut emptied_through: Place) -> Result<bool, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     if !usage::try_lock(&mut transaction).await? {
         return Ok(false);
@@ -166,7 +131,7 @@ async fn remove_rest(pool: &PgPool, id: OrgId, emptied_through: Place) -> Result
     lock(&mut transaction, id).await?;
     forget_organization(&mut transaction, id, i64::MAX).await?;
     begin_erasing(&mut transaction).await?;
-    empty_some(&mut transaction, id, emptied_through).await?;
+    empty_audit_log(&mut transaction, id, None, &mut emptied_through).await?;
     sqlx::query!("delete from quarantine where org_id = $1", id.as_uuid())
         .execute(&mut *transaction)
         .await?;

@@ -44,7 +44,8 @@ pub(crate) async fn remove_before(
     Ok(())
 }
 
-/// Makes the counts of a tenant those of no tenant, so that its organisation's stay what they are. Under the lock of usage.
+/// Makes at most `limit` counts of a tenant those of no tenant, so that its organisation's stay what they are, and says how many.
+/// Forgets what was measured of its quota. Under the lock of usage.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -52,10 +53,14 @@ pub(crate) async fn forget_tenant(
     transaction: &mut PgConnection,
     org_id: OrgId,
     tenant: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let counts = sqlx::query!(
         "with own as (
-             delete from usage where org_id = $1 and tenant = $2 and tenant <> ''
+             delete from usage
+             where ctid = any(array(
+                 select ctid from usage where org_id = $1 and tenant = $2 and tenant <> '' limit $3
+             ))
              returning day, hour, accepted, bytes, delivered, attempts, dead
          )
          insert into usage as u (org_id, day, tenant, hour, accepted, bytes, delivered, attempts, dead)
@@ -66,6 +71,7 @@ pub(crate) async fn forget_tenant(
              dead = u.dead + excluded.dead",
         org_id.as_uuid(),
         tenant,
+        limit,
     )
     .execute(&mut *transaction)
     .await?;
@@ -84,7 +90,7 @@ pub(crate) async fn forget_tenant(
     )
     .execute(transaction)
     .await?;
-    Ok(())
+    Ok(counts.rows_affected())
 }
 
 /// Removes at most `limit` rows of each kind that were counted of an organisation, and says how many. Under the lock of usage.

@@ -195,19 +195,29 @@ async fn the_deletion_of_an_organization_with_many_keys_is_answered_soon_althoug
     world.finish().await;
 }
 
-/// Notes how many rows each statement removes, or empties.
-const NOTE_STEPS: &str = "
-    create table steps (place text, rows bigint);
-    create function note_step() returns trigger language plpgsql as
-    $$ begin insert into steps select tg_table_name, count(*) from gone; return null; end $$;
-    create trigger note_step after delete on endpoints referencing old table as gone
-        for each statement execute function note_step();
-    create trigger note_step after delete on api_keys referencing old table as gone
-        for each statement execute function note_step();
-    create trigger note_step after delete on usage referencing old table as gone
-        for each statement execute function note_step();
-    create trigger note_step after update on audit_log referencing old table as gone
-        for each statement execute function note_step()";
+/// From now on, notes how many rows each statement touches that makes one of these changes in one of these tables.
+pub(crate) async fn note_steps(world: &World, changes: &[(&str, &str)]) {
+    let function = "
+        create table steps (place text, rows bigint);
+        create function note_step() returns trigger language plpgsql as
+        $$ begin insert into steps select tg_table_name, count(*) from touched; return null; end $$;";
+    let triggers = changes.iter().map(|(table, change)| {
+        format!(
+            "create trigger note_step after {change} on {table} referencing old table as touched
+             for each statement execute function note_step();"
+        )
+    });
+    let triggers = triggers.collect::<Vec<_>>().concat();
+    world.execute(function.to_owned() + &triggers).await;
+}
+
+/// The tables of which steps were noted, by their names: whether these touched all of 1 200 rows, and each no more than 500.
+pub(crate) async fn steps(world: &World) -> Vec<(String, bool, bool)> {
+    let steps = sqlx::query_as(
+        "select place, sum(rows) >= 1200, max(rows) <= 500 from steps group by place order by place",
+    );
+    steps.fetch_all(world.database()).await.expect("Postgres runs")
+}
 
 #[tokio::test]
 async fn the_rows_of_a_large_organization_are_removed_in_short_steps() {
@@ -226,15 +236,17 @@ async fn the_rows_of_a_large_organization_are_removed_in_short_steps() {
         organization.id
     );
     world.execute(fill).await;
-    world.execute(NOTE_STEPS).await;
+    let changes = [
+        ("api_keys", "delete"),
+        ("audit_log", "update"),
+        ("endpoints", "delete"),
+        ("usage", "delete"),
+    ];
+    note_steps(&world, &changes).await;
     let deleted = admin(&world, &organization, Method::DELETE, "");
     assert_eq!(status(deleted).await, 202);
     until_gone(&world, &organization).await;
-    let steps = sqlx::query_as(
-        "select place, sum(rows) >= 1200, max(rows) <= 500 from steps group by place order by place",
-    );
-    let steps: Vec<(String, bool, bool)> = steps.fetch_all(world.database()).await.expect("Postgres runs");
-    let expected = ["api_keys", "audit_log", "endpoints", "usage"];
-    assert_eq!(steps, expected.map(|place| (place.to_owned(), true, true)));
+    let expected = changes.map(|(place, _)| (place.to_owned(), true, true));
+    assert_eq!(steps(&world).await, expected);
     world.finish().await;
 }

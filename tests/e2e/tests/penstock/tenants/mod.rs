@@ -5,6 +5,7 @@ mod creations;
 pub(crate) mod deletion;
 mod fan_out;
 mod keys;
+mod large;
 mod limits;
 mod on_the_way;
 mod resource;

@@ -60,6 +60,20 @@ const SOURCES: &[(&str, &str, &[u8])] = files![
     "form.js" SCRIPT
     "dialog.js" SCRIPT
     "texts.js" SCRIPT
+    "texts/common.js" SCRIPT
+    "texts/sessions.js" SCRIPT
+    "texts/overview.js" SCRIPT
+    "texts/system.js" SCRIPT
+    "texts/live.js" SCRIPT
+    "texts/events.js" SCRIPT
+    "texts/endpoints.js" SCRIPT
+    "texts/endpoint-form.js" SCRIPT
+    "texts/usage.js" SCRIPT
+    "texts/dead.js" SCRIPT
+    "texts/tenants.js" SCRIPT
+    "texts/keys.js" SCRIPT
+    "texts/organizations.js" SCRIPT
+    "texts/portal-settings.js" SCRIPT
     "raw.js" SCRIPT
     "me.js" SCRIPT
     "route.js" SCRIPT
@@ -176,6 +190,21 @@ mod tests {
         assert_eq!(found, served);
         let sum: usize = FILES.iter().map(|file| file.zipped.len()).sum();
         assert!(sum <= MAX_BYTES, "{sum} bytes");
+    }
+
+    #[test]
+    fn no_two_texts_of_the_pages_have_the_same_key() {
+        let mut keys = BTreeSet::new();
+        for file in FILES.iter().filter(|file| file.name.starts_with("texts/")) {
+            let text = std::str::from_utf8(file.plain).unwrap();
+            let entries = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("  ")?.split_once(": ["));
+            for (key, _) in entries {
+                assert!(keys.insert(key.trim_matches('"')), "{key} in {}", file.name);
+            }
+        }
+        assert!(keys.contains("save") && keys.contains("key.revoke"));
     }
 
     #[test]

@@ -1,0 +1,32 @@
+// Texts of the overview and its charts.
+
+/** @type {import("../texts.js").Texts} */
+export const overview = {
+  "overview.accepted": ["Events accepted in the last minute", "Angenommene Ereignisse in der letzten Minute"],
+  "overview.rate": ["{rate} a second", "{rate} je Sekunde"],
+  "overview.period": ["Time shown", "Gezeigter Zeitraum"],
+  "overview.hour": ["An hour", "Eine Stunde"],
+  "overview.day": ["A day", "Ein Tag"],
+  "overview.unavailable": ["The figures cannot be read now. They come again by themselves.", "Die Zahlen lassen sich gerade nicht lesen. Sie kommen von selbst wieder."],
+  "overview.delivered": ["Delivered", "Zugestellt"],
+  "overview.delivered.hint": ["of the deliveries of the newest {count} events of the last hour", "der Zustellungen der neuesten {count} Ereignisse der letzten Stunde"],
+  "overview.delivered.hint.one": ["of the deliveries of the only event of the last hour", "der Zustellungen des einzigen Ereignisses der letzten Stunde"],
+  "overview.latency": ["Acceptance to delivery", "Annahme bis Zustellung"],
+  "overview.pending": ["Waiting", "Wartend"],
+  "overview.oldest": ["the oldest has been due for {time}", "die älteste ist seit {time} fällig"],
+  "overview.endpoints": ["Endpoints", "Endpunkte"],
+  "overview.failing": ["{failing} failing, {disabled} disabled", "{failing} gestört, {disabled} abgeschaltet"],
+  "overview.trouble": ["Needs attention", "Braucht Aufmerksamkeit"],
+  "overview.calm": ["Every endpoint takes its deliveries.", "Alle Endpunkte nehmen ihre Zustellungen an."],
+  "overview.none": ["nothing delivered yet", "noch nichts zugestellt"],
+  "overview.limited": ["Tenants refused for their rate", "Mandanten über ihrem Limit"],
+  "overview.limited.none": ["No tenant was refused in the last minute.", "In der letzten Minute wurde kein Mandant abgewiesen."],
+  "overview.refused": ["Refused in the last minute", "In der letzten Minute abgewiesen"],
+  "chart.numbers": ["Numbers", "Zahlen"],
+  "chart.accepted": ["Events accepted, each bar {length}", "Angenommene Ereignisse, je Balken {length}"],
+  "chart.estimated": ["light bars are estimated", "helle Balken sind geschätzt"],
+  "chart.became": ["What became of them", "Was aus ihnen wurde"],
+  "chart.became.text": ["{delivered} delivered, {pending} waiting, {dead} dead", "{delivered} zugestellt, {pending} wartend, {dead} aufgegeben"],
+  "chart.sample": ["of the first 20 events of each bar", "der ersten 20 Ereignisse je Balken"],
+  "chart.latency": ["Acceptance to delivery, p95", "Annahme bis Zustellung, p95"],
+};

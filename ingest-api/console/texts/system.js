@@ -1,0 +1,31 @@
+// Texts of the system's page.
+
+/** @type {import("../texts.js").Texts} */
+export const system = {
+  "system.replicas": ["API replicas that hear each other", "API-Replikate, die einander hören"],
+  "system.cut.off": ["this one cannot hear the others now", "dieses hört die anderen gerade nicht"],
+  "system.failing": ["Failing endpoints", "Gestörte Endpunkte"],
+  "system.workers": ["Workers", "Worker"],
+  "system.workers.count": ["Workers seen", "Gesehene Worker"],
+  "system.workers.none": ["No worker was seen in the last minute. Events are accepted and wait.", "In der letzten Minute wurde kein Worker gesehen. Ereignisse werden angenommen und warten."],
+  "system.worker": ["Id", "ID"],
+  "system.version": ["Version", "Version"],
+  "system.started": ["Started", "Gestartet"],
+  "system.seen": ["Last seen", "Zuletzt gesehen"],
+  "system.streams": ["Event streams", "Ereignis-Streams"],
+  "system.stream": ["Stream", "Stream"],
+  "system.frames": ["Frames not stored yet", "Noch nicht gespeicherte Frames"],
+  "system.full": ["How full", "Füllung"],
+  "system.of": ["{bytes} of {most}", "{bytes} von {most}"],
+  "system.oldest": ["Oldest", "Älteste"],
+  "system.kept": ["Kept by", "Zurückgehalten durch"],
+  "system.unknown": ["Nothing was measured lately. NATS, Postgres or the counting may be away.", "In letzter Zeit wurde nichts gemessen. NATS, Postgres oder die Zählung ist vielleicht weg."],
+  "kept.due": ["nothing: workers may take them", "nichts: Worker können sie nehmen"],
+  "kept.paced": ["the endpoint's rate limit", "das Limit des Endpunkts"],
+  "kept.circuit_open": ["an open circuit", "einen offenen Stromkreis"],
+  "kept.held": ["a receiver that asked to wait", "einen Empfänger, der um Warten bat"],
+  "kept.waiting": ["the next attempt's time", "die Zeit des nächsten Versuchs"],
+  "kept.ordered": ["an earlier delivery of their key", "eine frühere Zustellung ihres Schlüssels"],
+  "kept.pull": ["consumers that have not fetched them", "Abholer, die sie noch nicht geholt haben"],
+  "kept.disabled": ["a disabled endpoint", "einen abgeschalteten Endpunkt"],
+};

@@ -14,10 +14,18 @@ import { Action, Copy } from "./ui.js";
  */
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  const isGone = useRef(false);
   useEffect(() => dialog.current?.showModal(), []);
   // If it were removed while it is open, nothing would have the focus afterwards.
-  useLayoutEffect(() => () => dialog.current?.close(), []);
-  return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onClose=${onClose}>
+  useLayoutEffect(() => () => {
+    isGone.current = true;
+    dialog.current?.close();
+  }, []);
+  // Nobody has closed what was removed.
+  const closed = () => {
+    if (!isGone.current) onClose();
+  };
+  return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onClose=${closed}>
     <header><h2 id="dialog-title">${title}</h2>
       <button type="button" class="plain" aria-label=${t("close")} onClick=${() => dialog.current?.close()}>✕</button>
     </header>

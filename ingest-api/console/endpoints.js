@@ -11,7 +11,7 @@ import { html } from "./html.js";
 import { hasTenants, may } from "./me.js";
 import { PublicKey } from "./public-key.js";
 import { Recovery } from "./recovery.js";
-import { go, link } from "./route.js";
+import { go, link, stay } from "./route.js";
 import { number, t } from "./texts.js";
 import { Action, Badge, Empty, Loaded, Pages, Table, Time, counted, useLoad } from "./ui.js";
 
@@ -67,12 +67,12 @@ function Health({ endpoint }) {
   return html`<${Badge} state=${endpoint.health.state} />`;
 }
 
-/** @param {{ id: string }} props */
-export function EndpointPage({ id }) {
+/** @param {{ id: string, params: URLSearchParams }} props */
+export function EndpointPage({ id, params }) {
   const load = useLoad(`/v1/endpoints/${part(id)}`, EVERY);
   return html`<${Heading} title=${`${t("endpoint.title")} ${load.data?.url ?? id}`}>${t("endpoint.title")}<//>
     <${Loaded} load=${load}>${(/** @type {any} */ endpoint) => html`<${Detail} endpoint=${endpoint}
-      etag=${load.answer?.etag ?? null} reload=${load.reload} />`}<//>`;
+      etag=${load.answer?.etag ?? null} params=${params} reload=${load.reload} />`}<//>`;
 }
 
 /** A scheme that webhooks are signed with. @param {any} scheme */
@@ -110,8 +110,8 @@ function settingsOf(endpoint) {
   ];
 }
 
-/** @param {{ endpoint: any, etag: string | null, reload: () => void }} props */
-function Detail({ endpoint, etag, reload }) {
+/** @param {{ endpoint: any, etag: string | null, params: URLSearchParams, reload: () => void }} props */
+function Detail({ endpoint, etag, params, reload }) {
   const { health } = endpoint;
   const facts = [
     [t("endpoints.url"), endpoint.url ?? t("endpoints.fetched")],
@@ -134,7 +134,7 @@ function Detail({ endpoint, etag, reload }) {
     ${endpoint.signatures?.some((/** @type {any} */ each) => each.scheme === "ed25519") && html`<${PublicKey} id=${endpoint.id} />`}
     ${may("manage_endpoints") && html`<${Buttons} endpoint=${endpoint} etag=${etag} reload=${reload} />`}
     <${EndpointStats} id=${endpoint.id} />
-    <${Backlog} id=${endpoint.id} />`;
+    <${Backlog} id=${endpoint.id} params=${params} />`;
 }
 
 /** @param {{ endpoint: any, etag: string | null, reload: () => void }} props */
@@ -176,10 +176,20 @@ function Buttons({ endpoint, etag, reload }) {
       }} /><//>`}`;
 }
 
-/** What waits and what is dead, by cause. @param {{ id: string }} props */
-function Backlog({ id }) {
+/** @typedef {{ status: string, outcome: string | null, cursor: string | null }} Shown a page of deliveries that ended, or wait, alike */
+
+/** The deliveries that an address shows. @param {URLSearchParams} params @returns {Shown | null} */
+function shownBy(params) {
+  const status = params.get("status");
+  if (status !== "pending" && status !== "dead") return null;
+  return { status, outcome: params.get("outcome"), cursor: params.get("cursor") };
+}
+
+/** What waits and what is dead, by cause. @param {{ id: string, params: URLSearchParams }} props */
+function Backlog({ id, params }) {
   const path = `/v1/endpoints/${part(id)}/deliveries`;
-  const [shown, setShown] = useState(/** @type {{ status: string, outcome: string | null } | null} */ (null));
+  const shown = shownBy(params);
+  const show = (/** @type {Partial<Shown>} */ next) => stay(query(link("endpoints", id), next));
   const load = useLoad(`${path}/summary`, EVERY);
   const part_ = (/** @type {string} */ status, /** @type {any} */ counts) => html`
     <h2>${t(`${status}.title`)}: ${counted(counts)}</h2>
@@ -188,18 +198,19 @@ function Backlog({ id }) {
       rows=${counts.outcomes.map((/** @type {any} */ cause) => [
         cause.outcome ?? t("event.no.attempt"),
         number(cause.count),
-        html`<button type="button" onClick=${() => setShown({ status, outcome: cause.outcome })}>${t("dead.show")}</button>`,
+        html`<button type="button" onClick=${() => show({ status, outcome: cause.outcome })}>${t("dead.show")}</button>`,
       ])} />`}`;
   return html`<${Loaded} load=${load}>${(/** @type {any} */ summary) => html`
       ${part_("pending", summary.pending)} ${part_("dead", summary.dead)}
       <${Recovery} id=${id} dead=${summary.dead.total} onChange=${load.reload} />`}<//>
     ${shown && html`<${Dialog} title=${`${t(`${shown.status}.title`)}: ${shown.outcome ?? t("event.no.attempt")}`}
-      onClose=${() => setShown(null)}><${Deliveries} path=${path} ...${shown} /><//>`}`;
+      onClose=${() => show({})}><${Deliveries} path=${path} shown=${shown} onShow=${show} /><//>`}`;
 }
 
-/** @param {{ path: string, status: string, outcome: string | null }} props no outcome stands for deliveries without an attempt */
-function Deliveries({ path, status, outcome }) {
-  const [cursor, setCursor] = useState(/** @type {string | null} */ (null));
+/** @param {{ path: string, shown: Shown, onShow: (next: Shown) => void }} props no outcome stands for deliveries without an attempt */
+function Deliveries({ path, shown, onShow }) {
+  const { status, outcome, cursor } = shown;
+  const turn = (/** @type {string | null} */ next) => onShow({ ...shown, cursor: next });
   const load = useLoad(query(path, { status, outcome, cursor }));
   // The API cannot be asked for those without an attempt alone.
   const rowsOf = (/** @type {any[]} */ deliveries) => deliveries.filter(({ last_outcome }) => last_outcome === outcome).map((delivery) => [
@@ -213,6 +224,6 @@ function Deliveries({ path, status, outcome }) {
     return html`${rows.length === 0
         ? html`<${Empty}>${t(page.next_cursor ? "deliveries.further" : "dead.none")}<//>`
         : html`<${Table} label=${t(`${status}.title`)} heads=${heads} rows=${rows} />`}
-      <${Pages} next=${page.next_cursor} first=${!cursor} byAge=${status !== "pending"} onNext=${setCursor} onFirst=${() => setCursor(null)} />`;
+      <${Pages} next=${page.next_cursor} first=${!cursor} byAge=${status !== "pending"} onNext=${turn} onFirst=${() => turn(null)} />`;
   }}<//>`;
 }

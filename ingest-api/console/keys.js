@@ -7,6 +7,7 @@ import { useState } from "./vendor/hooks.js";
 import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants, mayChange } from "./me.js";
+import { go, stay } from "./route.js";
 import { t } from "./texts.js";
 import { Badge, Empty, Loaded, Pages, Table, Time, useLoad } from "./ui.js";
 
@@ -16,9 +17,13 @@ function stateOf(key) {
   return key.expires_at && new Date(key.expires_at).getTime() <= Date.now() ? "expired" : "valid";
 }
 
-/** @param {{ path: string, isPart?: boolean }} props `isPart` of another page */
-export function Keys({ path, isPart = false }) {
-  const [cursor, setCursor] = useState(/** @type {string | null} */ (null));
+/**
+ * @param {{ path: string, place: string, params: URLSearchParams, isPart?: boolean }} props `place` is the address of the page, and
+ *   `isPart` is true where they are a part of another one
+ */
+export function Keys({ path, place, params, isPart = false }) {
+  const cursor = params.get("cursor");
+  const show = (/** @type {string | null} */ next) => (isPart ? stay : go)(query(place, { cursor: next }));
   const load = useLoad(query(path, { cursor, limit: 50 }));
   const [makes, setMakes] = useState(false);
   const [made, setMade] = useState(/** @type {string | null} */ (null));
@@ -51,7 +56,7 @@ export function Keys({ path, isPart = false }) {
       ${page.data.length === 0
         ? html`<${Empty}>${t("keys.empty")}<//>`
         : html`<${Table} label=${t("nav.keys")} heads=${heads} rows=${page.data.map(row)} />`}
-      <${Pages} next=${page.next_cursor} first=${!cursor} onNext=${setCursor} onFirst=${() => setCursor(null)} />`}<//>`;
+      <${Pages} next=${page.next_cursor} first=${!cursor} onNext=${show} onFirst=${() => show(null)} />`}<//>`;
 }
 
 /** @param {{ path: string, onDone: (key: string) => void, onCancel: () => void }} props */

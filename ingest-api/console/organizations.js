@@ -99,13 +99,13 @@ function Facts({ organization }) {
   return html`<dl class="facts">${facts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value ?? "–"}</dd></div>`)}</dl>`;
 }
 
-/** @param {{ id: string }} props */
-export function OrganizationPage({ id }) {
+/** @param {{ id: string, params: URLSearchParams }} props */
+export function OrganizationPage({ id, params }) {
   const load = useLoad(`${PATH}/${part(id)}`);
   return html`<${Heading} title=${load.data?.name ?? id} /><p class="quiet"><code>${id}</code></p>
     <${Loaded} load=${load}>${(/** @type {any} */ organization) => mayChange()
       ? html`<${OrganizationForm} organization=${organization} onDone=${load.reload} />`
       : html`<${Facts} organization=${organization} />`}<//>
     <p><a href=${query("#/usage", { organization: id })}>${t("nav.usage")}</a></p>
-    <${Keys} path=${`${PATH}/${part(id)}/keys`} isPart />`;
+    <${Keys} path=${`${PATH}/${part(id)}/keys`} place=${link("organizations", id)} params=${params} isPart />`;
 }

@@ -6,7 +6,7 @@ import { useState } from "./vendor/hooks.js";
 import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants } from "./me.js";
-import { link } from "./route.js";
+import { link, stay } from "./route.js";
 import { useStream } from "./stream.js";
 import { milliseconds, number, percent, seconds, t } from "./texts.js";
 import { Badge, Empty, Failure, Loading, Table, counted } from "./ui.js";
@@ -15,11 +15,8 @@ const PERIODS = ["hour", "day"];
 
 /** @param {{ params: URLSearchParams }} props */
 export function Overview({ params }) {
-  const [period, setPeriod] = useState(/** @type {string} */ (params.get("period") === "day" ? "day" : "hour"));
-  const choose = (/** @type {string} */ next) => {
-    setPeriod(next);
-    window.history.replaceState(null, "", query("#/overview", { period: next }));
-  };
+  const period = params.get("period") === "day" ? "day" : "hour";
+  const choose = (/** @type {string} */ next) => stay(query("#/overview", { period: next }));
   const [now, setNow] = useState(/** @type {any} */ (null));
   const [history, setHistory] = useState(/** @type {any} */ (null));
   const [missed, setMissed] = useState(false);

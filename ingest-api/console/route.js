@@ -4,6 +4,9 @@ import { useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 
 /** @typedef {{ parts: string[], query: URLSearchParams }} Route */
 
+/** The address to which one went without leaving what one was at. @type {string | null} */
+let stayedAt = null;
+
 /** @returns {Route} */
 function read() {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
@@ -19,16 +22,20 @@ function decode(text) {
   }
 }
 
-/** The present place. The component is drawn again when it changes, and the heading of what comes has the focus. @returns {Route} */
+/**
+ * The present place. The component is drawn again when it changes, and the heading of what comes has the focus, unless one stays.
+ * @returns {Route}
+ */
 export function useRoute() {
   const [route, setRoute] = useState(read);
   const isFirst = useRef(true);
   useLayoutEffect(() => {
-    if (!isFirst.current) {
+    if (!isFirst.current && location.hash !== stayedAt) {
       window.scrollTo(0, 0);
       document.querySelector("h1")?.focus({ preventScroll: true });
     }
     isFirst.current = false;
+    stayedAt = null;
   }, [route]);
   useLayoutEffect(() => {
     const changed = () => setRoute(read());
@@ -44,4 +51,10 @@ export const link = (...parts) => `#/${parts.map(encodeURIComponent).join("/")}`
 /** @param {string} href */
 export function go(href) {
   location.hash = href.replace(/^#/, "");
+}
+
+/** Goes to another address of the same page, where one stays at what one is at: it shows something else beside it. @param {string} href */
+export function stay(href) {
+  go(href);
+  stayedAt = location.hash;
 }

@@ -41,7 +41,7 @@ function pageOf({ parts, query }) {
     case "events":
       return id ? html`<${EventPage} key=${id} id=${id} />` : html`<${Events} params=${query} />`;
     case "endpoints":
-      return id ? html`<${EndpointPage} key=${id} id=${id} />` : html`<${Endpoints} params=${query} />`;
+      return id ? html`<${EndpointPage} key=${id} id=${id} params=${query} />` : html`<${Endpoints} params=${query} />`;
     case "live":
       return html`<${Live} params=${query} />`;
     case "dead":
@@ -53,11 +53,11 @@ function pageOf({ parts, query }) {
     case "usage":
       return html`<${Usage} params=${query} />`;
     case "keys":
-      return html`<${Keys} path="/v1/keys" />`;
+      return html`<${Keys} path="/v1/keys" place="#/keys" params=${query} />`;
     case "portal":
       return html`<${PortalSettings} />`;
     case "organizations":
-      return id ? html`<${OrganizationPage} key=${id} id=${id} />` : html`<${Organizations} params=${query} />`;
+      return id ? html`<${OrganizationPage} key=${id} id=${id} params=${query} />` : html`<${Organizations} params=${query} />`;
     default:
       return html`<${Overview} params=${query} />`;
   }

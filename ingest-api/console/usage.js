@@ -8,7 +8,7 @@ import { Heading } from "./heading.js";
 import { html } from "./html.js";
 import { hasTenants, whoAmI } from "./me.js";
 import { useNames } from "./organization-names.js";
-import { go } from "./route.js";
+import { go, stay } from "./route.js";
 import { bytes, day, month as monthText, number, percent, t } from "./texts.js";
 import { Action, Badge, Empty, Loaded, Table, Time } from "./ui.js";
 
@@ -126,14 +126,14 @@ export function Usage({ params }) {
   /** @type {Values} */
   const values = { organization_id: organization, tenant, from: `${month}-01`, to: after(month) };
   const load = useAll(path, values);
-  const place = { month, organization, tenant };
+  const place = { month, organization, tenant, by: params.get("by") };
   return html`<header class="with-buttons"><${Heading} title=${t("nav.usage")} />
       <${Download} path=${path} values=${values} name=${`usage-${month}.csv`} /></header>
-    <${Choice} key=${params.toString()} place=${place} />
+    <${Choice} key=${to(place, { by: null })} place=${place} />
     <${Loaded} load=${load}>${(/** @type {any} */ usage) => html`<${Month} usage=${usage} place=${place} />`}<//>`;
 }
 
-/** @typedef {{ month: string, organization: string | null, tenant: string | null }} Place */
+/** @typedef {{ month: string, organization: string | null, tenant: string | null, by: string | null }} Place */
 
 /** The address of another place. @param {Place} place @param {Partial<Place>} change */
 const to = (place, change) => query("#/usage", { ...place, ...change });
@@ -197,7 +197,7 @@ function Month({ usage, place }) {
     ${all
       ? html`<dl class="tiles">${FIGURES.map((figure) => html`<div><dt>${t(`usage.${figure}`)}</dt>
             <dd>${isWhole ? "" : "≥ "}${written(figure, all[figure])}</dd></div>`)}</dl>
-          <${Days} data=${data} month=${place.month} /><${Sums} key=${to(place, {})} data=${data} place=${place} />`
+          <${Days} data=${data} month=${place.month} /><${Sums} data=${data} place=${place} />`
       : html`<${Empty}>${t("usage.empty")}<//>`}`;
 }
 
@@ -234,7 +234,7 @@ function waysOf({ organization, tenant }) {
 /** @param {{ data: any[], place: Place }} props */
 function Sums({ data, place }) {
   const ways = waysOf(place);
-  const [way = "day", setWay] = useState(ways[0]);
+  const way = ways.find((each) => each === place.by) ?? ways[0] ?? "day";
   const groups = sums(data, (entry) => (way === "day" ? entry.day : way === "tenant" ? (entry.tenant ?? "") : entry.organization_id));
   groups.sort((one, other) => (way === "day" ? one.name.localeCompare(other.name) : other.accepted - one.accepted));
   const shown = groups.slice(0, ROWS);
@@ -248,7 +248,7 @@ function Sums({ data, place }) {
   /** @type {Record<string, string>} */
   const heads = { day: t("usage.day"), tenant: t("events.tenant"), organization: t("org.name") };
   return html`${ways.length > 1 && html`<div class="buttons" role="group" aria-label=${t("usage.by")}>${ways.map(
-      (each) => html`<button type="button" aria-pressed=${each === way} onClick=${() => setWay(each)}>${t(`usage.by.${each}`)}</button>`,
+      (each) => html`<button type="button" aria-pressed=${each === way} onClick=${() => stay(to(place, { by: each }))}>${t(`usage.by.${each}`)}</button>`,
     )}</div>`}
     <${Table} label=${t("nav.usage")} heads=${[heads[way], ...FIGURES.map((figure) => t(`usage.${figure}`))]} rows=${rows} />
     ${groups.length > ROWS && html`<p class="quiet">${t("more", { count: number(groups.length - ROWS) })}</p>`}`;

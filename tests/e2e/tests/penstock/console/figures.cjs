@@ -21,6 +21,8 @@ main(async () => {
   const csv = fs.readFileSync(await (await coming).path(), "utf8");
   check(csv.startsWith("organization_id,day,tenant,accepted,bytes,") && csv.includes(",acme,1234,5000000,"), csv);
   await page.getByRole("button", { name: "By tenant" }).click();
+  await page.getByRole("link", { name: "acme", exact: true }).waitFor();
+  await page.reload();
   await page.getByRole("link", { name: "acme", exact: true }).click();
   await page.getByText("1,234 of 1,300 events").waitFor();
   await page.getByText("nearly used up").waitFor();

@@ -61,6 +61,30 @@ main(async () => {
   await page.goBack();
   await isAt("Tenant a/b?");
 
+  // What a page shows stands in its address, which goes back and survives a reload.
+  const isIn = (end) => check(page.url().endsWith(end), `the address is ${page.url()}`);
+  const isPressed = (name) => page.getByRole("button", { name, pressed: true }).waitFor();
+  await menu("Overview");
+  await page.getByRole("button", { name: "A day" }).click();
+  await isPressed("A day");
+  await page.locator("button:focus", { hasText: "A day" }).waitFor();
+  isIn("#/overview?period=day");
+  await page.goBack();
+  await isPressed("An hour");
+  const keyOf = (name) => ({ id: name, name, scopes: ["ingest"], tenant: null, revoked_at: null, expires_at: null, last_used_at: null });
+  await answer(page, "/v1/keys", 200, ({ searchParams }) =>
+    searchParams.has("cursor") ? { data: [keyOf("older key")], next_cursor: null } : { data: [keyOf("newest key")], next_cursor: "more" },
+  );
+  await menu("Keys");
+  await page.getByRole("button", { name: "Older" }).click();
+  await page.getByRole("cell", { name: "older key" }).waitFor();
+  isIn("#/keys?cursor=more");
+  await page.reload();
+  await page.getByRole("cell", { name: "older key" }).waitFor();
+  await page.goBack();
+  await page.getByRole("cell", { name: "newest key" }).waitFor();
+  await page.unrouteAll({ behavior: "wait" });
+
   // A server that says when to ask again, by way of a proxy that says nothing else.
   const path = "/v1/endpoints";
   const refused = await answer(page, path, 429, {}, { "retry-after": "5" });
@@ -108,8 +132,21 @@ main(async () => {
   await page.getByRole("button", { name: "Show", exact: true }).click();
   const dialog = page.getByRole("dialog", { name: "Waiting deliveries: No attempt yet" });
   await dialog.getByText("None on this page").waitFor();
+  isIn("?status=pending");
   await dialog.getByRole("button", { name: "Next page" }).click();
-  await dialog.getByRole("link", { name: "new", exact: true }).click();
+  const last = dialog.getByRole("link", { name: "new", exact: true });
+  await last.waitFor();
+  isIn("?status=pending&cursor=more");
+  await page.reload();
+  await last.waitFor();
+  await page.goBack();
+  await dialog.getByText("None on this page").waitFor();
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  await page.waitForURL((address) => !address.hash.includes("?"));
+  await page.goBack();
+  await dialog.getByRole("button", { name: "Next page" }).click();
+  await last.click();
   await isAt(`Event ${nobody}`);
   await page.unrouteAll({ behavior: "wait" });
 

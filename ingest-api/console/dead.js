@@ -30,10 +30,7 @@ const endpointsOf = ({ groups }) => {
 export function Dead() {
   const load = useLoad("/v1/dead-deliveries", EVERY);
   return html`<${Heading} title=${t("dead.title")} />
-    <${Loaded} load=${load}>${(/** @type {any} */ dead) =>
-      dead.groups.length === 0
-        ? html`<${Empty}>${t("dead.calm")}<//>`
-        : html`<${Groups} endpoints=${endpointsOf(dead)} onChange=${load.reload} />`}<//>`;
+    <${Loaded} load=${load}>${(/** @type {any} */ dead) => html`<${Groups} endpoints=${endpointsOf(dead)} onChange=${load.reload} />`}<//>`;
 }
 
 /** @param {{ endpoints: any[], onChange: () => void }} props */
@@ -69,8 +66,8 @@ function Groups({ endpoints, onChange }) {
   ]);
   const heads = ["", t("endpoint.title"), t("dead.causes"), t("dead.oldest")];
   const all = endpoints.map(({ id }) => id);
-  return html`<${Table} label=${t("dead.title")} heads=${heads} rows=${rows} keys=${all} />
-    ${may("replay") && html`<div class="buttons">
+  return html`${all.length === 0 ? html`<${Empty}>${t("dead.calm")}<//>` : html`<${Table} label=${t("dead.title")} heads=${heads} rows=${rows} keys=${all} />`}
+    ${all.length > 0 && may("replay") && html`<div class="buttons">
       <button type="button" onClick=${() => setChosen(there.length === all.length ? [] : all)}>${t("dead.all")}</button>
       <${Field} label=${t("recover.pace")} type="number" value=${pace} onInput=${setPace} />
       ${there.length > 0 && html`<${Dangerous} label=${t("dead.recover", { count: number(there.length) })} title=${t("recover.title")}

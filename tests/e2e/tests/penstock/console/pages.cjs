@@ -110,6 +110,20 @@ main(async () => {
   await settled.clock.runFor(16_000);
   await again;
   check(asked.length === before + 1, `${asked.length - before} requests in 32 s`);
+
+  // Dead deliveries of which none is left for a while, and what was typed before.
+  const group = { endpoint_id: nobody, url: "https://a.example/", outcome: "status", deliveries: 1, capped: false };
+  const groups = [{ ...group, oldest_accepted_at: new Date().toISOString() }];
+  let shown = groups;
+  await answer(settled, "/v1/dead-deliveries", 200, () => ({ groups: shown }));
+  await settled.evaluate(() => (location.hash = "/dead"));
+  await settled.getByLabel("Deliveries a second").fill("7");
+  shown = [];
+  await settled.clock.runFor(6_000);
+  await settled.getByText("No endpoint has dead deliveries").waitFor();
+  shown = groups;
+  await settled.clock.runFor(6_000);
+  check((await settled.getByLabel("Deliveries a second").inputValue()) === "7", "what was typed is gone");
   await apart.close();
 
   const tail = await answer(page, "/v1/tail", 503, {}, { "retry-after": "60" });

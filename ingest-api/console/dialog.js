@@ -1,5 +1,6 @@
 // Dialogs: of anything, of what cannot be taken back, and of a secret.
 
+import { isPutAway } from "./cover.js";
 import { Field } from "./form.js";
 import { useEffect, useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
@@ -21,9 +22,9 @@ export function Dialog({ title, onClose, children }) {
     isGone.current = true;
     dialog.current?.close();
   }, []);
-  // Nobody has closed what was removed.
+  // Nobody has closed what was removed, or put away for a while.
   const closed = () => {
-    if (!isGone.current) onClose();
+    if (!isGone.current && !isPutAway(dialog.current)) onClose();
   };
   return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onClose=${closed}>
     <header><h2 id="dialog-title">${title}</h2>

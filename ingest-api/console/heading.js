@@ -18,7 +18,12 @@ export function setSite(name) {
 export function Heading({ title, takesFocus = false, children }) {
   const heading = useRef(/** @type {HTMLElement | null} */ (null));
   useLayoutEffect(() => {
+    const before = document.title;
     document.title = `${title} – ${site}`;
+    // The page that it has covered has its name again.
+    return () => {
+      document.title = before;
+    };
   }, [title, site]);
   useLayoutEffect(() => {
     // In a frame it does not take the focus from the page around it.

@@ -1,19 +1,24 @@
 // The portal: for one tenant's people, embedded in the platform's own page. Its token comes in the fragment, which no server
-// sees, and then stays in this page's memory. When it is over, the embedding page is asked for another one. If that is refused, no
-// more are asked for: an embedding page that gives a dead token may have no other.
+// sees, and then stays in this page's memory. When it is over, the embedding page is asked for another one, and what is open stays as
+// it is behind a cover. If that is refused, no more are asked for: an embedding page that gives a dead token may have no other.
 
 import { Problem, call, onSessionOver, useToken } from "./api.js";
+import { Covered } from "./cover.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
 import { Heading, setSite } from "./heading.js";
 import { html } from "./html.js";
 import { setMe } from "./me.js";
 import { render } from "./vendor/preact.js";
+import { renewed } from "./renewal.js";
 import { Shell } from "./shell.js";
 import { language, t } from "./texts.js";
 import { Failure, Loading } from "./ui.js";
 
 /** The pages that may embed this one, as the server named them. Nobody else is asked or heard. */
 const ORIGINS = (document.querySelector("meta[name=portal-origins]")?.getAttribute("content") ?? "").split(" ").filter(Boolean);
+
+/** Whether there is a page that may give another token. */
+const IS_EMBEDDED = parent !== window && ORIGINS.length > 0;
 
 const SESSION = "/v1/portal/session";
 
@@ -73,6 +78,7 @@ function Portal() {
       setSession(body);
       isOver.current = false;
       setState("in");
+      renewed();
     } catch (error) {
       if (last.current !== given) return;
       if (!(error instanceof Problem && error.status === 401)) setProblem(error);
@@ -110,22 +116,33 @@ function Portal() {
     const timer = setTimeout(over, rest);
     return () => clearTimeout(timer);
   }, [session, state]);
-  if (problem) return html`<main class="alone"><${Failure} problem=${problem} retry=${() => begin(last.current)} /></main>`;
-  if (state !== "in") return html`<${Over} isRefused=${state === "refused"} onAsk=${ask} returnUrl=${session?.return_url} />`;
-  if (!session) return html`<main class="alone"><${Loading} /></main>`;
+  /** What stands in the place of the pages; null when nothing does. */
+  const cover = problem
+    ? html`<main class="alone"><${Failure} problem=${problem} retry=${() => begin(last.current)} /></main>`
+    : state !== "in"
+      ? html`<${Over} isRefused=${state === "refused"} onAsk=${ask} returnUrl=${session?.return_url} />`
+      : session
+        ? null
+        : html`<main class="alone"><${Loading} /></main>`;
+  const isKept = session && (cover === null || IS_EMBEDDED);
+  return html`${isKept && html`<${Covered} key=${session.tenant} isCovered=${cover !== null}><${Pages} session=${session} /><//>`}
+    ${cover}`;
+}
+
+/** The pages of a session. @param {{ session: any }} props */
+function Pages({ session }) {
   const back = session.return_url && html`<a href=${session.return_url} target="_top">${t("portal.back")}</a>`;
   return html`<${Shell} title=${session.portal.name || t("portal.title")} logo=${session.portal.logo} aside=${back} />`;
 }
 
 /** @param {{ isRefused: boolean, onAsk: () => void, returnUrl?: string | null }} props */
 function Over({ isRefused, onAsk, returnUrl }) {
-  const isEmbedded = parent !== window && ORIGINS.length > 0;
-  const advice = isRefused ? "portal.refused" : isEmbedded ? "portal.renewing" : "portal.reopen";
-  return html`<main class="alone" id="main">
+  const advice = isRefused ? "portal.refused" : IS_EMBEDDED ? "portal.renewing" : "portal.reopen";
+  return html`<main class="alone">
     <${Heading} title=${t("portal.over")} takesFocus />
     <p role="status">${t(advice)}</p>
     <div class="buttons">
-      ${isEmbedded && html`<button type="button" class="main" onClick=${onAsk}>${t("portal.renew")}</button>`}
+      ${IS_EMBEDDED && html`<button type="button" class="main" onClick=${onAsk}>${t("portal.renew")}</button>`}
       ${returnUrl && html`<a href=${returnUrl} target="_top">${t("portal.back")}</a>`}
     </div>
   </main>`;

@@ -1,7 +1,8 @@
 // Server-sent events, read by `fetch`: an EventSource can send neither the console's header nor a portal's token.
 
 import { Problem, send } from "./api.js";
-import { useEffect, useState } from "./vendor/hooks.js";
+import { useRenewals } from "./renewal.js";
+import { useEffect, useRef, useState } from "./vendor/hooks.js";
 
 /** How long to wait after a failure, unless the answer says how long. */
 const PAUSE = 2_000;
@@ -14,25 +15,27 @@ const FINAL = [401, 403, 404, 422];
 
 /** @typedef {{ name: string, data: any }} Message */
 
+/** @typedef {{ path: string | null, last: string }} Heard up to which id a path was heard */
+
 /**
  * Hears what a path tells, across its answers, until the signal.
  * @param {string} path
+ * @param {Heard} heard
  * @param {(message: Message) => void} hear
  * @param {(problem: unknown) => void} fail gets what went wrong, and null when it goes on
  * @param {AbortSignal} signal
  */
-async function listen(path, hear, fail, signal) {
-  let last = "";
+async function listen(path, heard, hear, fail, signal) {
   while (!signal.aborted) {
     const begun = Date.now();
     try {
       /** @type {Record<string, string>} */
       const headers = { Accept: "text/event-stream" };
-      if (last) headers["Last-Event-ID"] = last;
+      if (heard.last) headers["Last-Event-ID"] = heard.last;
       const response = await send("GET", path, undefined, headers, signal);
       fail(null);
       await read(response, (id, message) => {
-        if (id) last = id;
+        if (id) heard.last = id;
         if (message && !signal.aborted) hear(message);
       });
       if (Date.now() - begun < SHORT) await pause(SHORT);
@@ -78,14 +81,17 @@ async function read(response, take) {
 }
 
 /**
- * Hears what a path tells while the component is there. Returns what went wrong, or null.
+ * Hears what a path tells while the component is there, also when the session is renewed. Returns what went wrong, or null.
  * @param {string | null} path none hears nothing
  * @param {(message: Message) => void} hear
  * @param {boolean} [always] also while nobody looks at the page
  */
 export function useStream(path, hear, always = false) {
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
+  const heard = useRef(/** @type {Heard} */ ({ path, last: "" }));
+  const renewals = useRenewals();
   useEffect(() => {
+    if (heard.current.path !== path) heard.current = { path, last: "" };
     /** @type {AbortController | null} */
     let control = null;
     const stop = () => {
@@ -96,7 +102,7 @@ export function useStream(path, hear, always = false) {
       if (path === null || (document.hidden && !always)) return stop();
       if (control) return;
       control = new AbortController();
-      listen(path, hear, setProblem, control.signal);
+      listen(path, heard.current, hear, setProblem, control.signal);
     };
     follow();
     document.addEventListener("visibilitychange", follow);
@@ -104,6 +110,6 @@ export function useStream(path, hear, always = false) {
       document.removeEventListener("visibilitychange", follow);
       stop();
     };
-  }, [path]);
+  }, [path, renewals]);
   return problem;
 }

@@ -3,6 +3,7 @@
 import { Problem, get } from "./api.js";
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 import { html } from "./html.js";
+import { useRenewals } from "./renewal.js";
 import { number, seconds, t, utc, when } from "./texts.js";
 
 /** @typedef {import("./vendor/preact.js").ComponentChildren} Children */
@@ -56,8 +57,8 @@ export function Failure({ problem, retry }) {
 const LONGEST = 3_600_000;
 
 /**
- * Loads what a path has, and again every `every` milliseconds while the page is looked at, or later where an answer says so. Old data
- * stays while new data comes.
+ * Loads what a path has, and again every `every` milliseconds while the page is looked at, or later where an answer says so, and when
+ * the session is renewed. Old data stays while new data comes.
  * @param {string | null} path
  * @param {number | ((data: any) => number)} [every] may depend on the data, which is null at first
  */
@@ -66,6 +67,7 @@ export function useLoad(path, every) {
   const [state, setState] = useState({ path: null, answer: null, problem: null });
   const asked = useRef(0);
   const begun = useRef(/** @type {unknown} */ (null));
+  const renewals = useRenewals();
   /** Loads it now, and returns how many milliseconds to wait at the least. */
   const reload = useCallback(async () => {
     if (path === null) return 0;
@@ -78,9 +80,11 @@ export function useLoad(path, every) {
       return 0;
     } catch (problem) {
       set((/** @type {any} */ old) => ({ path, answer: old.path === path ? old.answer : null, problem }));
-      return problem instanceof Problem ? (problem.retryAfter ?? 0) * 1_000 : 0;
+      if (!(problem instanceof Problem)) return 0;
+      // A session that is over does not come back by itself.
+      return problem.status === 401 ? LONGEST : (problem.retryAfter ?? 0) * 1_000;
     }
-  }, [path]);
+  }, [path, renewals]);
   const isOld = state.path !== path;
   const data = isOld ? null : (state.answer?.body ?? null);
   const pause = typeof every === "function" ? every(data) : every;

@@ -59,6 +59,7 @@ const SOURCES: &[(&str, &str, &[u8])] = files![
     "heading.js" SCRIPT
     "form.js" SCRIPT
     "dialog.js" SCRIPT
+    "cover.js" SCRIPT
     "texts.js" SCRIPT
     "texts/common.js" SCRIPT
     "texts/sessions.js" SCRIPT
@@ -76,6 +77,7 @@ const SOURCES: &[(&str, &str, &[u8])] = files![
     "texts/portal-settings.js" SCRIPT
     "raw.js" SCRIPT
     "me.js" SCRIPT
+    "renewal.js" SCRIPT
     "route.js" SCRIPT
     "api.js" SCRIPT
     "stream.js" SCRIPT

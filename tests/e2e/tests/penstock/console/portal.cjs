@@ -110,13 +110,25 @@ main(async () => {
   check(other.frames()[1].url().startsWith("chrome-error:"), `a page of any origin embeds ${other.frames()[1].url()}`);
   await other.close();
 
-  // The test gives a token that lasts for seconds, and ends the first one.
+  // The test gives a token that lasts for seconds, and ends the first one. What stands in a form stays.
   await portal.getByRole("button", { name: "Close" }).click();
+  await portal.getByRole("button", { name: "New endpoint" }).click();
+  await portal.getByLabel("URL").fill("https://acme.example/half");
   await step("end");
   await page.waitForFunction(() => globalThis.asked >= 1);
-  await portal.getByRole("link", { name: "Endpoints" }).waitFor();
+  await portal.getByText("This session has ended").waitFor({ state: "detached" });
   await page.waitForFunction(() => globalThis.asked >= 2);
-  await portal.getByRole("link", { name: "Endpoints" }).waitFor();
+  await portal.getByText("This session has ended").waitFor({ state: "detached" });
+  await portal.locator("input:focus").waitFor();
+  const typed = await portal.locator("input:focus").inputValue();
+  check(typed === "https://acme.example/half", `${typed} is in the form of before`);
+  const title = await frame.title();
+  check(title === "Endpoints – Acme hooks", `the title is ${title}`);
+  await portal.getByLabel("Event types").fill("acme.event");
+  await portal.getByRole("button", { name: "Save" }).click();
+  await portal.getByText("whsec_").waitFor();
+  await portal.getByRole("button", { name: "Close" }).click();
+  await portal.getByRole("link", { name: "https://acme.example/half" }).waitFor();
   await whole.bringToFront();
   await whole.getByText("This session has ended").waitFor();
   await look("portal over");

@@ -5,7 +5,7 @@ pub(crate) mod commands;
 mod log_lines;
 pub(crate) mod metrics;
 mod nats_users;
-mod organizations;
+pub(crate) mod organizations;
 mod presence;
 pub(crate) mod retention;
 mod rotation;

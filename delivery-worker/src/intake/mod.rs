@@ -42,6 +42,7 @@ use crate::chores;
 use crate::crash::{self, Point};
 use crate::intake::bulky::Bulky;
 use crate::intake::consume::batch::MAX_BATCH_FRAMES;
+use crate::intake::consume::in_hand::InHand;
 use crate::intake::consume::pause;
 use crate::intake::consume::room::BatchRoom;
 use crate::intake::consume::session::Session;
@@ -173,7 +174,7 @@ impl Intake {
                     let outcome = self
                         .consume_session(&mut session, &mut held, batches, bulky)
                         .await;
-                    let closing = Box::pin(self.close(session, held, stop));
+                    let closing = Box::pin(self.close(session, held, batches.in_hand(), stop));
                     batches.beside(closing).await?;
                     outcome
                 }
@@ -252,9 +253,9 @@ impl Intake {
     /// Ends a session and gives back the frames that are held or were sent ahead, over the connection that brought them. Otherwise
     /// they and ordered deliveries would wait for [`Self::ack_wait`]. When that connection is gone, the frames are stored here and
     /// not acknowledged: they come again, which changes nothing. At the stop a statement that runs ends, and what it leases starts.
-    async fn close(&self, session: Session, held: Vec<Message>, stop: &CancellationToken) {
+    async fn close(&self, session: Session, held: Vec<Message>, in_hand: InHand, stop: &CancellationToken) {
         let stream = session.acks.stream.clone();
-        let Some(frames) = session.close(held).await else {
+        let Some(frames) = session.close(held, &in_hand).await else {
             return;
         };
         let is_time_left = |_: &&[Message]| !stop.is_cancelled();

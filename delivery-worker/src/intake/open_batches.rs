@@ -70,6 +70,11 @@ impl<'a> OpenBatches<'a> {
         self.of_session > 0
     }
 
+    /// The frames that they have.
+    pub(super) fn in_hand(&self) -> InHand {
+        self.in_hand.clone()
+    }
+
     /// A batch of those frames that no other one has. `known_through` was the stream's last frame when the session began.
     pub(super) fn batch(&self, mut frames: Vec<Message>, room: &BatchRoom, known_through: u64) -> Batch {
         let hand = self.in_hand.take(&mut frames);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::intake::consume::acks::{Acks, CONNECTION_GONE, log};
 use crate::intake::consume::batch::{next_batch, take_all};
+use crate::intake::consume::in_hand::InHand;
 use crate::intake::consume::pull::Frames;
 use crate::intake::consume::streams::event_streams;
 use crate::intake::consume::turns::Turns;
@@ -142,12 +143,14 @@ impl Session {
     }
 
     /// Ends the session. Gives back the frames that are `held` and those that the server sent ahead, or returns them when their
-    /// connection is gone.
-    pub(crate) async fn close(mut self, mut held: Vec<Message>) -> Option<Vec<Message>> {
+    /// connection is gone. What a batch has `in_hand` has come again, and is left to it.
+    pub(crate) async fn close(mut self, mut held: Vec<Message>, in_hand: &InHand) -> Option<Vec<Message>> {
         if self.acks.is_current() {
             let _ = tokio::time::timeout(END_TIMEOUT, self.frames.end()).await;
         }
-        held.extend(take_all(&mut self.frames));
+        let mut sent_ahead = take_all(&mut self.frames);
+        let _hand = in_hand.take(&mut sent_ahead);
+        held.extend(sent_ahead);
         if !self.acks.is_current() {
             return Some(held);
         }

@@ -175,7 +175,7 @@ impl Intake {
                         .consume_session(&mut session, &mut held, batches, bulky)
                         .await;
                     let closing = Box::pin(self.close(session, held, batches.in_hand(), stop));
-                    batches.beside(closing).await?;
+                    batches.beside_to_its_end(closing).await?;
                     outcome
                 }
                 Some(Err(error)) => Err(error),

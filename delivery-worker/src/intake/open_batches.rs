@@ -108,7 +108,7 @@ impl<'a> OpenBatches<'a> {
     /// Does `work`, between two sessions. Meanwhile the batches go on.
     ///
     /// # Errors
-    /// When Postgres refuses one of them for another reason than being away.
+    /// When Postgres refuses one of them for another reason than being away. Then `work` is dropped.
     pub(super) async fn beside<T>(&mut self, mut work: impl Future<Output = T> + Unpin) -> anyhow::Result<T> {
         loop {
             tokio::select! {
@@ -116,6 +116,22 @@ impl<'a> OpenBatches<'a> {
                 Some(ended) = self.running.next() => ended.refusal()?,
             }
         }
+    }
+
+    /// The same of work that stores frames: Postgres would go on with a statement that is dropped, and nobody would start the
+    /// deliveries that it leases.
+    ///
+    /// # Errors
+    /// The same, when the work is done.
+    pub(super) async fn beside_to_its_end<T>(
+        &mut self,
+        mut work: impl Future<Output = T> + Unpin,
+    ) -> anyhow::Result<T> {
+        let outcome = self.beside(&mut work).await;
+        if outcome.is_err() {
+            work.await;
+        }
+        outcome
     }
 
     /// Waits until all have ended.
@@ -213,5 +229,37 @@ impl Intake {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    /// A batch that Postgres refuses.
+    fn refused() -> Ended {
+        Ended {
+            left: Vec::new(),
+            outcome: Err(sqlx::Error::PoolClosed.into()),
+            session: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_that_are_being_stored_between_two_sessions_are_stored_although_a_batch_is_refused() {
+        let mut batches = OpenBatches::default();
+        batches.push(Box::pin(ready(refused())));
+        let mut is_stored = false;
+        let storing = Box::pin(async {
+            yield_now().await;
+            is_stored = true;
+        });
+        let outcome = batches.beside_to_its_end(storing).await;
+        assert!(outcome.unwrap_err().is::<sqlx::Error>());
+        assert!(is_stored);
     }
 }

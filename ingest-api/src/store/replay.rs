@@ -117,15 +117,15 @@ impl Store {
         // Several statements: the second one sees what a replay wrote that held the event's row, and those after it what came with a
         // result that held a delivery's.
         let mut transaction = self.pool.begin().await?;
-        sqlx::query!(
-            "update events set data = '', baggage = null, expunged_at = coalesce(expunged_at, now())
-             where org_id = $1 and accepted_at = $3 and id = $2",
+        let has_key = sqlx::query_scalar!(
+            r#"update events set data = '', baggage = null, expunged_at = coalesce(expunged_at, now())
+               where org_id = $1 and accepted_at = $3 and id = $2
+               returning ordering_key is not null as "has_key!""#,
             event.org_id.as_uuid(),
             event.id.as_uuid(),
             event.accepted_at,
-        )
-        .execute(&mut *transaction)
-        .await?;
+        );
+        let has_key = has_key.fetch_optional(&mut *transaction).await?;
         sqlx::query!(
             "select from deliveries where org_id = $1 and event_id = $2 and accepted_at = $3
              order by endpoint_id for no key update",
@@ -135,7 +135,10 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
-        hold_next_of_keys(&mut transaction, event).await?;
+        // The next ones may be of any day, so all partitions are looked into.
+        if has_key == Some(true) {
+            hold_next_of_keys(&mut transaction, event).await?;
+        }
         sqlx::query!(
             "with answers as (
                  update attempts set response_body = null

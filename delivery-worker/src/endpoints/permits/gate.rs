@@ -106,7 +106,7 @@ impl Gate {
     /// Says that the endpoint was not held at this time. What was said of it since then stands.
     pub(crate) fn release(&self, known_at: UnixMicros) {
         let held_at = self.held_at.load(Ordering::Relaxed);
-        if held_at <= known_at.get() {
+        if held_at != 0 && held_at <= known_at.get() {
             // Unless it is said to be held just now.
             let _ = self
                 .held_at

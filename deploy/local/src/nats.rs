@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::jetstream;
@@ -17,7 +16,7 @@ use crate::binaries;
 use crate::folder::Folder;
 use crate::host::Host;
 use crate::options::{Namespace, NatsOptions, NatsSync};
-use crate::ports::{Port, PortBook};
+use crate::ports::{PORT_TRIES, Port, PortBook};
 use crate::process::Process;
 use crate::spawn::Recipe;
 
@@ -42,12 +41,6 @@ const OPERATOR: &str = "operator";
 
 /// Where `ip netns` has its namespaces.
 const NAMESPACES: &str = "/run/netns";
-
-/// How long it may take to answer; it reads its streams first.
-const READY_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How many ports are tried at the first start.
-const PORT_TRIES: usize = 5;
 
 /// A nats-server with JetStream.
 #[derive(Debug)]
@@ -106,9 +99,7 @@ impl Nats {
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.process.spawn()?;
         let url = self.url();
-        self.process
-            .until_ready(READY_DEADLINE, || look(url.clone()))
-            .await
+        self.process.until_ready(|| look(url.clone())).await
     }
 
     /// `nats://address:port`, without a user: such a client may do everything.

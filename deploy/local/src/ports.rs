@@ -15,6 +15,9 @@ const LOWEST: u16 = 10_000;
 /// How often another port is tried before giving up.
 const TRIES: usize = 1_000;
 
+/// How many ports a server is started on before giving up: another program may take one meanwhile.
+pub(crate) const PORT_TRIES: usize = 5;
+
 /// A port that no other stack on this machine takes while this value lives.
 #[derive(Debug)]
 pub(crate) struct Port {

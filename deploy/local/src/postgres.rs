@@ -16,18 +16,12 @@ use crate::binaries;
 use crate::cluster::{Cluster, Files, NAME};
 use crate::folder::Folder;
 use crate::host::Host;
-use crate::ports::{Port, PortBook};
-use crate::process::Process;
+use crate::ports::{PORT_TRIES, Port, PortBook};
+use crate::process::{Process, READY_DEADLINE};
 use crate::spawn::Recipe;
-
-/// How long it may take to accept connections; after a kill it replays its log first.
-const READY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long it may take to write everything out and end.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How many ports are tried at the first start.
-const PORT_TRIES: usize = 5;
 
 /// Enough for a dozen services with a pool each.
 const MAX_CONNECTIONS: &str = "max_connections=200";
@@ -98,10 +92,7 @@ impl Postgres {
         loop {
             self.process.spawn()?;
             let options: PgConnectOptions = self.url.parse().context("a wrong database URL was made")?;
-            let ready = self
-                .process
-                .until_ready(READY_DEADLINE, || look(options.clone()))
-                .await;
+            let ready = self.process.until_ready(|| look(options.clone())).await;
             // After a kill the processes of the connections need a moment to notice, and until the last
             // one is gone a new server refuses to touch their data.
             let in_the_way = ready.is_err() && self.process.pid().is_none() && self.predecessor_lives();

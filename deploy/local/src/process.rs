@@ -20,6 +20,9 @@ const POLL: Duration = Duration::from_millis(10);
 /// How long one look may take: a server that accepts and says nothing is not ready.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How long a server may take until it answers: nats-server reads its streams first, and Postgres replays its log after a kill.
+pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(30);
+
 /// How long a child has to follow its last signal before it is killed.
 const LAST_SIGNAL_GRACE: Duration = Duration::from_secs(5);
 
@@ -178,16 +181,15 @@ impl Process {
     /// Waits until `look` succeeds.
     ///
     /// # Errors
-    /// At once when the process ends, or after `deadline`; both with the end of its log.
+    /// At once when the process ends, or after [`READY_DEADLINE`]; both with the end of its log.
     pub(crate) async fn until_ready<Look>(
         &mut self,
-        deadline: Duration,
         mut look: impl FnMut() -> Look + Send,
     ) -> anyhow::Result<()>
     where
         Look: Future<Output = anyhow::Result<()>> + Send,
     {
-        let end = Instant::now() + deadline;
+        let end = Instant::now() + READY_DEADLINE;
         loop {
             let seen = match tokio::time::timeout(LOOK, look()).await {
                 Ok(Ok(())) => return Ok(()),
@@ -199,7 +201,7 @@ impl Process {
             }
             if Instant::now() > end {
                 bail!(
-                    "{} was not ready after {deadline:?}: {seen}{}",
+                    "{} was not ready after {READY_DEADLINE:?}: {seen}{}",
                     self.name(),
                     self.tail()
                 );

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
@@ -13,15 +12,9 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::folder::Folder;
 use crate::host::Host;
 use crate::options::Replica;
-use crate::ports::{Port, PortBook};
+use crate::ports::{PORT_TRIES, Port, PortBook};
 use crate::process::Process;
 use crate::spawn::Recipe;
-
-/// How long a service may take until `/readyz` answers 200.
-const READY_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How many ports are tried at the first start.
-const PORT_TRIES: usize = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -112,9 +105,7 @@ impl Service {
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.start_without_waiting()?;
         let (http, url) = (self.http.clone(), format!("{}/readyz", self.url()));
-        self.process
-            .until_ready(READY_DEADLINE, || look(http.clone(), url.clone()))
-            .await
+        self.process.until_ready(|| look(http.clone(), url.clone())).await
     }
 
     /// Starts it again on the same ports, for tests in which it cannot become ready.

@@ -33,16 +33,9 @@ impl Request {
         Self::new("/v1/events", key, &event(event_type), 1)
     }
 
-    /// One event of `event_type` with an ordering key.
-    pub(crate) fn ordered(key: &str, event_type: &str, ordering_key: &str) -> Self {
-        let fields = format!(r#"{{"ordering_key":"{ordering_key}","type":"#);
-        let body = event(event_type).replacen(r#"{"type":"#, &fields, 1);
-        Self::new("/v1/events", key, &body, 1)
-    }
-
-    /// One event of `event_type` and a tenant.
-    pub(crate) fn of_tenant(key: &str, event_type: &str, tenant: &str) -> Self {
-        let fields = format!(r#"{{"tenant":"{tenant}","type":"#);
+    /// One event of `event_type` that has another field, such as an ordering key.
+    pub(crate) fn with_field(key: &str, event_type: &str, field: &str, value: &str) -> Self {
+        let fields = format!(r#"{{"{field}":"{value}","type":"#);
         let body = event(event_type).replacen(r#"{"type":"#, &fields, 1);
         Self::new("/v1/events", key, &body, 1)
     }

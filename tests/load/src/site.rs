@@ -136,14 +136,9 @@ impl Site {
         Request::single(&self.key, event_type)
     }
 
-    /// A request with one event that has an ordering key.
-    pub(crate) fn ordered_event(&self, event_type: &str, ordering_key: &str) -> Request {
-        Request::ordered(&self.key, event_type, ordering_key)
-    }
-
-    /// A request with one event of a tenant.
-    pub(crate) fn tenant_event(&self, event_type: &str, tenant: &str) -> Request {
-        Request::of_tenant(&self.key, event_type, tenant)
+    /// A request with one event that has another field, such as an ordering key.
+    pub(crate) fn event_with(&self, event_type: &str, field: &str, value: &str) -> Request {
+        Request::with_field(&self.key, event_type, field, value)
     }
 
     /// A request of the organisation with a body, which succeeds.

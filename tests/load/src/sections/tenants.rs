@@ -97,7 +97,7 @@ impl Subject {
         let senders = self.tenants.min(SENDERS);
         let uid = |number: usize| seed::tenant_uid(number * (self.tenants / senders));
         (0..senders)
-            .map(|number| self.site.tenant_event(EVENT_TYPE, &uid(number)))
+            .map(|number| self.site.event_with(EVENT_TYPE, "tenant", &uid(number)))
             .collect()
     }
 

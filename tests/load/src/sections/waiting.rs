@@ -72,7 +72,8 @@ async fn one_round(bench: &mut Bench, found: [&mut Found; 2], round: usize) -> a
     let [alone, beside] = found;
     site.endpoint(&sink, "load.ordered", json!({"ordered": true}))
         .await?;
-    let requests = (0..KEYS).map(|key| site.ordered_event("load.ordered", &format!("key-{key}")));
+    let requests =
+        (0..KEYS).map(|key| site.event_with("load.ordered", "ordering_key", &format!("key-{key}")));
     let mut course = Course::new(&site, requests.collect());
 
     bench.step(format!("an ordered endpoint alone, round {round}"));

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,9 +16,6 @@ use crate::request::NUMBER_FIELD;
 const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 const FAILURE: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
 const CONTENT_LENGTH: &[u8] = b"content-length: ";
-
-/// How often a receiver looks whether it is to go on hanging.
-const HANG_POLL: Duration = Duration::from_millis(20);
 
 /// A receiver on loopback. Its thread ends with the process.
 #[derive(Clone, Debug)]
@@ -69,9 +65,9 @@ impl Sink {
         format!("http://{}/", self.address)
     }
 
-    /// Whether it keeps senders waiting for their answers.
-    pub(crate) fn set_hanging(&self, hangs: bool) {
-        self.shared.hangs.store(hangs, Ordering::Relaxed);
+    /// Keeps senders waiting for their answers from now on.
+    pub(crate) fn hang(&self) {
+        self.shared.hangs.store(true, Ordering::Relaxed);
     }
 
     /// Has the first webhooks of so many of ten events fail.
@@ -127,8 +123,8 @@ async fn receive(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> 
                 .and_then(|at| buffer[at + NUMBER_FIELD.len()..length].get(..12))
                 .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
             buffer.drain(..length);
-            while shared.hangs.load(Ordering::Relaxed) {
-                tokio::time::sleep(HANG_POLL).await;
+            if shared.hangs.load(Ordering::Relaxed) {
+                return std::future::pending().await;
             }
             if arrived.is_some_and(|number| shared.fails(number)) {
                 stream.write_all(FAILURE).await?;

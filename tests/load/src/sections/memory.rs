@@ -84,7 +84,7 @@ async fn backlog_in_the_table(bench: &mut Bench, site: &Site, sink: &Sink) -> an
     let rows = bench.effort.scaled(BACKLOG);
     bench.step(format!("{rows} due deliveries of an endpoint that hangs"));
     let hanging = Sink::start().await?;
-    hanging.set_hanging(true);
+    hanging.hang();
     let endpoint = site.endpoint(&hanging, "load.hangs", json!({})).await?;
     seed::deliveries(site, endpoint, rows, Due::Now).await?;
     let mut course = Course::new(site, vec![site.event("load.sent")]);

@@ -80,7 +80,7 @@ async fn one_round(bench: &mut Bench, found: &mut Found, round: usize) -> anyhow
         .push(p99(&course.hold(PER_SECOND, length, &sinks, nine).await?));
 
     bench.step(format!("one hangs, round {round}"));
-    tenth.set_hanging(true);
+    tenth.hang();
     found
         .hanging
         .push(p99(&course.hold(PER_SECOND, length, &sinks, nine).await?));

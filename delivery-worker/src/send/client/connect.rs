@@ -20,7 +20,6 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ConfigBuilder};
 use rustls_platform_verifier::Verifier;
 use shared::egress::{EgressConfig, Refused};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower::Service;
@@ -29,7 +28,7 @@ use super::dialable::dialable;
 use super::identity::Identity;
 use super::line::Line;
 use super::proxy::{EgressProxy, Proxy};
-use super::socket::{Heard, Metered};
+use super::socket::{Heard, Metered, Socket};
 use crate::send::lookups::{self, LookupFailed, Lookups};
 
 /// How long it may take until a connection can be used, with the look-up and TLS.
@@ -46,15 +45,10 @@ const HTTP_1: &[u8] = b"http/1.1";
 /// An error of any kind, with its causes.
 pub(super) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What HTTP is spoken on.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
-
 /// A connection that is ready for HTTP.
 pub(super) struct Connection {
     /// With all that is counted on it.
-    pub socket: Heard<Box<dyn Socket>>,
+    pub socket: Heard,
     /// The other end chose HTTP/2.
     pub is_http2: bool,
 }

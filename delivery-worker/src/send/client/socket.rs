@@ -128,21 +128,25 @@ impl AsyncWrite for Metered {
     }
 }
 
+/// A socket, or TLS on one.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
 /// What HTTP is spoken on: counts what came of answers.
-#[derive(Debug)]
-pub(super) struct Heard<T> {
-    inner: T,
+pub(super) struct Heard {
+    inner: Box<dyn Socket>,
     line: Arc<Line>,
 }
 
-impl<T> Heard<T> {
+impl Heard {
     /// Counts what comes out of `inner`.
-    pub(super) fn new(inner: T, line: Arc<Line>) -> Self {
+    pub(super) fn new(inner: Box<dyn Socket>, line: Arc<Line>) -> Self {
         Self { inner, line }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
+impl AsyncRead for Heard {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -158,7 +162,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
+impl AsyncWrite for Heard {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -135,8 +135,7 @@ impl Credentials {
 
     /// Encrypts the credentials for the database. They open for `endpoint` only, and in this field only.
     pub fn seal(&self, key: &SecretsKey, endpoint: EndpointId) -> Vec<u8> {
-        let json = serde_json::to_vec(self).expect("what holds no maps can be written as JSON");
-        key.seal(&Zeroizing::new(json), &Self::context(endpoint))
+        key.seal_json(self, &Self::context(endpoint))
     }
 
     /// What its ciphertext is bound to: another one than those of the endpoint's other secrets, so that none can stand in another's place.
@@ -149,8 +148,7 @@ impl Credentials {
     /// # Errors
     /// [`SecretError::Sealed`].
     pub fn unseal(sealed: &[u8], key: &SecretsKey, endpoint: EndpointId) -> Result<Self, SecretError> {
-        let json = key.unseal(sealed, &Self::context(endpoint))?;
-        serde_json::from_slice(&json).map_err(|_| SecretError::Sealed)
+        key.unseal_json(sealed, &Self::context(endpoint))
     }
 }
 

@@ -127,8 +127,7 @@ impl CustomHeaders {
         if self.is_empty() {
             return None;
         }
-        let json = serde_json::to_vec(self).expect("a map of strings can be written as JSON");
-        Some(key.seal(&json, &Self::context(endpoint)))
+        Some(key.seal_json(self, &Self::context(endpoint)))
     }
 
     /// Reverses [`CustomHeaders::seal`].
@@ -143,8 +142,7 @@ impl CustomHeaders {
         let Some(sealed) = sealed else {
             return Ok(Self::default());
         };
-        let json = key.unseal(sealed, &Self::context(endpoint))?;
-        serde_json::from_slice(&json).map_err(|_| SecretError::Sealed)
+        key.unseal_json(sealed, &Self::context(endpoint))
     }
 
     /// What they are sealed with: another context than the signing secret's, so that neither can stand in the other's

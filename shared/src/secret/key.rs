@@ -6,6 +6,8 @@ use std::str::FromStr;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use data_encoding::{BASE64, HEXLOWER};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -134,6 +136,24 @@ impl SecretsKey {
             }
             _ => Err(SecretError::Sealed),
         }
+    }
+
+    /// Encrypts a value for the database, as [`SecretsKey::seal`] does with bytes.
+    ///
+    /// # Panics
+    /// When it cannot be written as JSON.
+    pub fn seal_json(&self, value: &impl Serialize, context: &[u8]) -> Vec<u8> {
+        let json = serde_json::to_vec(value).expect("every map of what is sealed has strings for keys");
+        self.seal(&Zeroizing::new(json), context)
+    }
+
+    /// Reverses [`SecretsKey::seal_json`].
+    ///
+    /// # Errors
+    /// [`SecretError::UnknownKey`], [`SecretError::Sealed`].
+    pub fn unseal_json<T: DeserializeOwned>(&self, sealed: &[u8], context: &[u8]) -> Result<T, SecretError> {
+        let json = self.unseal(sealed, context)?;
+        serde_json::from_slice(&json).map_err(|_| SecretError::Sealed)
     }
 
     /// What the ciphertexts begin with that name the current key.

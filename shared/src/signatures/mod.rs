@@ -8,7 +8,6 @@ pub mod hmac;
 pub mod key_pair;
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use self::hmac::{HmacScheme, WrongField, check_secret, header_name, prefix, signed};
 use self::key_pair::KeyPair;
@@ -136,8 +135,7 @@ impl Signatures {
 
     /// Encrypts the schemes for the database. They open for `endpoint` only, and in this field only.
     pub fn seal(&self, key: &SecretsKey, endpoint: EndpointId) -> Vec<u8> {
-        let json = serde_json::to_vec(self).expect("what holds no maps can be written as JSON");
-        key.seal(&Zeroizing::new(json), &Self::context(endpoint))
+        key.seal_json(self, &Self::context(endpoint))
     }
 
     /// What its ciphertext is bound to: another one than those of the endpoint's other secrets, so that none can stand in another's place.
@@ -150,8 +148,7 @@ impl Signatures {
     /// # Errors
     /// [`SecretError::Sealed`].
     pub fn unseal(sealed: &[u8], key: &SecretsKey, endpoint: EndpointId) -> Result<Self, SecretError> {
-        let json = key.unseal(sealed, &Self::context(endpoint))?;
-        serde_json::from_slice(&json).map_err(|_| SecretError::Sealed)
+        key.unseal_json(sealed, &Self::context(endpoint))
     }
 }
 

@@ -25,7 +25,8 @@ use shared::process::replicas::Replicas;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::limiter::{Cluster, RateLimiter, Usage};
+use crate::limits::cluster::Cluster;
+use crate::limits::limiter::{RateLimiter, Usage};
 use crate::limits::message::{Body, MAX_ENTRIES, MAX_REFUSED, Message, ReplicaId};
 use crate::limits::peers::Peers;
 use crate::limits::tenants::TenantLimits;

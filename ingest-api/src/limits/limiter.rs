@@ -21,62 +21,15 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::domain::limit::{Limit, WINDOW_NANOS};
+use crate::limits::cluster::Cluster;
 use crate::limits::gcra::{Decision, gcra};
 
 /// How far ahead other replicas' usage can push an account: two windows. Whatever they send, the account is
 /// admitted again after that time.
 const MAX_AHEAD_NANOS: u64 = 2 * WINDOW_NANOS;
 
-/// All replicas together may run ahead by the window divided by this, before they hurry to tell each other.
-const HURRY: u64 = 40;
-
 /// An account with as much of its window used up is close to its limit.
 const CLOSE_NANOS: u64 = WINDOW_NANOS / 2;
-
-/// What a replica knows of the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cluster {
-    /// How many there are, this one included.
-    pub replicas: u32,
-    /// Whether this one cannot hear the others.
-    pub cut_off: bool,
-}
-
-impl Cluster {
-    /// No other replica.
-    pub const ALONE: Self = Self {
-        replicas: 1,
-        cut_off: false,
-    };
-
-    const CUT_OFF_BIT: u32 = 1 << 31;
-
-    fn pack(self) -> u32 {
-        let replicas = self.replicas.min(Self::CUT_OFF_BIT - 1);
-        replicas | if self.cut_off { Self::CUT_OFF_BIT } else { 0 }
-    }
-
-    fn unpack(packed: u32) -> Self {
-        Self {
-            replicas: packed & !Self::CUT_OFF_BIT,
-            cut_off: packed & Self::CUT_OFF_BIT != 0,
-        }
-    }
-
-    /// The limit that this replica applies to an account.
-    fn limit_here(self, limit: Limit) -> Limit {
-        if self.cut_off {
-            limit.share(self.replicas)
-        } else {
-            limit
-        }
-    }
-
-    /// Usage, in nanoseconds, from which on a replica hurries to tell the others.
-    fn hurry_at(self) -> u64 {
-        WINDOW_NANOS / (HURRY * u64::from(self.replicas.max(1)))
-    }
-}
 
 /// Who has a limit: an organisation, or a tenant with a limit of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

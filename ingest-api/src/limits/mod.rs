@@ -3,6 +3,7 @@
 //! Imports `domain`. Knows no HTTP.
 
 pub mod gcra;
+pub mod cluster;
 pub mod limiter;
 pub(crate) mod refusals;
 pub(crate) mod tenants;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::limiter::Cluster;
+use crate::limits::cluster::Cluster;
 use crate::limits::message::ReplicaId;
 
 /// A replica that was not heard for this long counts as gone.

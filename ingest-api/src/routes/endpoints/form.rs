@@ -214,16 +214,12 @@ impl EndpointForm {
         let row = &mut endpoint.row;
         self.url.apply_to_option(&mut row.url);
         self.description.apply(&mut row.description, String::new());
-        match self.event_types {
-            Field::Absent => {}
-            Field::Null => row.event_types = Vec::new(),
-            Field::Value(texts) => row.event_types = event_types(&texts).unwrap_or_default(),
-        }
-        match self.filter {
-            Field::Absent => {}
-            Field::Null => row.filter = None,
-            Field::Value(filter) => row.filter = Some(filter.get().to_owned()),
-        }
+        let types = self
+            .event_types
+            .map(|texts| event_types(&texts).unwrap_or_default());
+        types.apply(&mut row.event_types, Vec::new());
+        let filter = self.filter.map(|filter| filter.get().to_owned());
+        filter.apply_to_option(&mut row.filter);
         match self.headers {
             Field::Absent => {}
             Field::Null => endpoint.headers = CustomHeaders::default(),

@@ -12,7 +12,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use super::endpoint;
 use crate::calls::{call, json, send};
 use crate::capture::{Capture, free_port};
-use crate::delivering::egress::proxies::{Proxy, attempts, one, tinyproxy, until_put_off};
+use crate::delivering::egress::proxies::{Proxy, attempts, one, tinyproxy};
+use crate::delivering::egress::until_put_off;
 use crate::{node, setup};
 
 const PACKAGE: &str = "oauth2-mock-server@9.3.0";
@@ -251,7 +252,7 @@ async fn tokens_are_fetched_through_the_egress_proxy_and_one_that_is_away_costs_
     proxy.stop().await;
     endpoint(&world, &organization, &capture.url(), &client(&server.url())).await;
     let event = world.producer(&organization).send(&Event::new("a", "1")).await;
-    until_put_off(&world, 1.0).await;
+    until_put_off(&world, "proxy", 1.0).await;
     assert_eq!(attempts(&world, event).await, []);
 
     proxy.start_again().await;

@@ -50,6 +50,23 @@ pub(super) fn unusable_endpoints(world: &World) -> Vec<Uuid> {
     ids.into_iter().collect()
 }
 
+/// How often the worker has put deliveries off for want of something.
+async fn put_off(world: &World, lack: &str) -> f64 {
+    let name = format!("penstock_deliveries_put_off_total{{lack=\"{lack}\"}}");
+    let count = world.gauge(world.stack().worker(0), &name).await;
+    count.unwrap_or_default()
+}
+
+pub(super) async fn until_put_off(world: &World, lack: &str, times: f64) {
+    until("deliveries to be put off", async || {
+        match put_off(world, lack).await {
+            count if count >= times => Ok(()),
+            count => Err(count.to_string()),
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn no_hostile_url_leads_a_worker_to_the_canary() {
     let setup = setup().worker_env("RETRY_ATTEMPTS", "1");

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use super::{put_off, until_put_off};
 use crate::capture::{Capture, free_port};
 use crate::{debian, python, setup};
 
@@ -107,21 +108,6 @@ impl Drop for Proxy {
     }
 }
 
-/// How often the worker has put deliveries off because of its proxy.
-async fn put_off(world: &World) -> f64 {
-    let name = "penstock_deliveries_put_off_total{lack=\"proxy\"}";
-    let count = world.gauge(world.stack().worker(0), name).await;
-    count.unwrap_or_default()
-}
-
-pub(crate) async fn until_put_off(world: &World, times: f64) {
-    until("deliveries to be put off", async || match put_off(world).await {
-        count if count >= times => Ok(()),
-        count => Err(count.to_string()),
-    })
-    .await;
-}
-
 /// The number and the outcome of each attempt.
 pub(crate) async fn attempts(world: &World, event: shared::domain::id::EventId) -> Vec<(u32, String)> {
     let attempts = world.attempts_of(event).await.into_iter();
@@ -195,16 +181,16 @@ async fn webhooks_go_through_a_connect_proxy_that_hears_only_of_checked_addresse
     // A proxy that is away, or frozen, is this deployment's: no attempt, no failure.
     proxy.stop().await;
     let away = send(&organization).await;
-    until_put_off(&world, 2.0).await;
+    until_put_off(&world, "proxy", 2.0).await;
     proxy.start_again().await;
     world.until_delivery_is(away, "delivered").await;
     assert_eq!(attempts(&world, away).await, one("delivered"));
     proxy.stop().await;
     proxy.start_again().await;
     proxy.signal("-STOP").await;
-    let before = put_off(&world).await;
+    let before = put_off(&world, "proxy").await;
     let frozen = send(&organization).await;
-    until_put_off(&world, before + 1.0).await;
+    until_put_off(&world, "proxy", before + 1.0).await;
     proxy.signal("-CONT").await;
     world.until_delivery_is(frozen, "delivered").await;
     assert_eq!(attempts(&world, frozen).await, one("delivered"));
@@ -234,7 +220,7 @@ async fn a_proxy_that_wants_another_password_costs_no_attempt() {
         let receiver = world.receiver().await;
         world.endpoint(&organization, &receiver).await;
         let event = world.producer(&organization).send(&Event::new("a", "1")).await;
-        until_put_off(&world, 1.0).await;
+        until_put_off(&world, "proxy", 1.0).await;
         assert_eq!(attempts(&world, event).await, []);
         assert_eq!(receiver.count(), 0);
         world

@@ -4,11 +4,12 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use e2e::{Event, World, until};
+use e2e::Event;
 use serde_json::json;
 
 use super::{name_server, public_receiver, setup_with, zone};
 use crate::calls::send;
+use crate::delivering::egress::until_put_off;
 
 const SILENT_NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 53, 54);
 
@@ -72,13 +73,7 @@ async fn a_tenants_host_names_that_are_never_answered_leave_look_ups_to_its_neig
         .await;
     let producer = world.producer(&organization);
     producer.send(&Event::new("a", "1").of_tenant("silent")).await;
-    until("a look-up to have no turn", async || {
-        match put_off(&world, "lookups").await {
-            1.0.. => Ok(()),
-            count => Err(count.to_string()),
-        }
-    })
-    .await;
+    until_put_off(&world, "lookups", 1.0).await;
     for other in [Some("neighbour"), None] {
         let id = producer.send(&Event::new("a", "1").of_tenant(other)).await;
         world.until_delivery_is(id, "delivered").await;
@@ -87,13 +82,6 @@ async fn a_tenants_host_names_that_are_never_answered_leave_look_ups_to_its_neig
 }
 
 const DUMB_NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 53, 55);
-
-/// How often this worker has put a delivery off for want of something of its own.
-async fn put_off(world: &World, lack: &str) -> f64 {
-    let name = format!("penstock_deliveries_put_off_total{{lack=\"{lack}\"}}");
-    let count = world.gauge(world.stack().worker(0), &name).await;
-    count.unwrap_or_default()
-}
 
 #[tokio::test]
 async fn a_name_server_that_answers_nobody_costs_no_attempt() {
@@ -115,13 +103,7 @@ async fn a_name_server_that_answers_nobody_costs_no_attempt() {
         .endpoint_at(&organization, &url, json!({"timeout_ms": 20_000}))
         .await;
     let id = world.producer(&organization).send(&Event::new("a", "1")).await;
-    until("the delivery to be put off twice", async || {
-        match put_off(&world, "lookups").await {
-            2.0.. => Ok(()),
-            count => Err(count.to_string()),
-        }
-    })
-    .await;
+    until_put_off(&world, "lookups", 2.0).await;
     assert_eq!(world.attempts_of(id).await, []);
     speaks.store(true, Ordering::Relaxed);
     world.until_delivery_is(id, "delivered").await;

@@ -48,8 +48,8 @@ async fn until_shared_in_use(world: &World, count: usize, used: &[String]) {
     .await;
 }
 
-async fn restart(world: &mut World, index: usize) {
-    let ingest = world.stack_mut().ingest_mut(index);
+async fn restart(world: &mut World) {
+    let ingest = world.stack_mut().ingest_mut(0);
     let ended = ingest.terminate(STOP_DEADLINE).await.expect("ingest-api runs");
     assert!(ended.success());
     ingest.start().await.expect("ingest-api starts again");
@@ -71,7 +71,7 @@ async fn keys_in_use(world: &World, count: usize) -> Vec<String> {
 
 /// How many keys are verified again when all are used after a restart.
 async fn verified_after_a_restart(world: &mut World, keys: &[String]) -> u64 {
-    restart(world, 0).await;
+    restart(world).await;
     let world = &*world;
     let rush = Instant::now();
     let answers = stream::iter(keys).map(async |key| tried(world, 0, key).await);
@@ -153,7 +153,7 @@ async fn what_is_put_into_the_bucket_by_others_opens_nothing() {
     bucket.put(&id, proof.clone()).await.unwrap();
     // An entry under another key's name.
     bucket.put(other_id, proof).await.unwrap();
-    restart(&mut world, 0).await;
+    restart(&mut world).await;
     assert_eq!(tried(&world, 0, &organization.key).await, 401);
     assert_eq!(tried(&world, 0, &other.key).await, 404);
     assert_eq!(
@@ -181,7 +181,7 @@ async fn a_replica_that_starts_without_postgres_accepts_the_keys_in_use() {
         .stop(Shutdown::Fast)
         .await
         .unwrap();
-    restart(&mut world, 0).await;
+    restart(&mut world).await;
     assert_eq!(tried(&world, 0, &organization.key).await, 404);
     assert_eq!(tried(&world, 0, &revoked.key).await, 503);
     world.stack_mut().postgres_mut().start().await.unwrap();

@@ -32,8 +32,8 @@ async fn until_both_have_counted(world: &World) {
     .await;
 }
 
-async fn send(world: &World, producer: &Producer, count: usize) {
-    for _ in 0..count {
+async fn send_ten(world: &World, producer: &Producer) {
+    for _ in 0..10 {
         let id = producer.send(&Event::new("a", "1")).await;
         world.until_delivery_is(id, "delivered").await;
     }
@@ -43,7 +43,7 @@ async fn send(world: &World, producer: &Producer, count: usize) {
 async fn until_one_takes_all(world: &World, producer: &Producer) -> usize {
     until("one worker to take all events", async || {
         let before = stored(world).await;
-        send(world, producer, 10).await;
+        send_ten(world, producer).await;
         let after = stored(world).await;
         match [after[0] - before[0], after[1] - before[1]] {
             [10, 0] => Ok(0),
@@ -88,12 +88,12 @@ async fn one_worker_takes_a_stream_and_the_other_what_it_cannot_take() {
     // It stands still with a request open, and then it is gone.
     let frozen = world.stack().worker(first).signal(Signal::SIGSTOP);
     frozen.expect("it runs");
-    send(&world, &producer, 10).await;
+    send_ten(&world, &producer).await;
     let worker = world.stack_mut().worker_mut(first);
     worker.kill().await.expect("it runs");
-    send(&world, &producer, 10).await;
+    send_ten(&world, &producer).await;
     let worker = world.stack_mut().worker_mut(first);
     worker.start().await.expect("it starts again");
-    send(&world, &producer, 10).await;
+    send_ten(&world, &producer).await;
     world.finish().await;
 }

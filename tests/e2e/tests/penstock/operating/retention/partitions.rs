@@ -32,10 +32,10 @@ async fn partitions(database: &PgPool, table: &str) -> i64 {
 }
 
 /// A worker that finds a table busy at its start tries again in its first round.
-async fn until_partitions_of_deliveries_are(database: &PgPool, count: i64) {
+async fn until_deliveries_have_their_partitions(database: &PgPool) {
     until("the partitions of deliveries", async || {
         let seen = partitions(database, "deliveries").await;
-        (seen == count).then_some(()).ok_or_else(|| seen.to_string())
+        (seen == 6).then_some(()).ok_or_else(|| seen.to_string())
     })
     .await;
 }
@@ -80,7 +80,7 @@ async fn a_reader_of_the_default_partition_holds_up_the_first_worker_and_nobody_
     };
     let (worker, ()) = tokio::join!(world.stack_mut().add_worker(), others);
     worker.unwrap();
-    until_partitions_of_deliveries_are(&database, 6).await;
+    until_deliveries_have_their_partitions(&database).await;
     world.finish().await;
 }
 
@@ -103,6 +103,6 @@ async fn a_worker_starts_beside_a_reader_of_the_default_partition_when_today_has
 
     reader.rollback().await.unwrap();
     world.restart_worker().await;
-    until_partitions_of_deliveries_are(world.database(), 6).await;
+    until_deliveries_have_their_partitions(world.database()).await;
     world.finish().await;
 }

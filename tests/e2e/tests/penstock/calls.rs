@@ -9,6 +9,11 @@ use reqwest_middleware::RequestBuilder;
 use serde_json::Value;
 use shared::domain::id::EventId;
 
+/// `address:port` of one of the replicas.
+pub(crate) fn address(world: &World, index: usize) -> String {
+    world.stack().ingest(index).url().replace("http://", "")
+}
+
 /// A request with a key to one of the replicas.
 pub(crate) fn request(world: &World, index: usize, method: Method, path: &str, key: &str) -> RequestBuilder {
     let url = format!("{}{path}", world.stack().ingest(index).url());

@@ -1,18 +1,18 @@
 //! Processes that are asked to stop: they finish what they have begun.
 
-use e2e::{Load, STOP_DEADLINE, Signal, until};
+use e2e::{Load, STOP_DEADLINE, Signal, World, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::calls::send;
+use crate::calls::{address, send};
 use crate::faults::kills::{check_complete, slow_receiver};
 use crate::setup;
 
-/// Waits until a replica that is stopping takes no new connections.
-pub(crate) async fn until_it_accepts_nobody(address: &str) {
+/// Waits until the first replica, which is stopping, takes no new connections.
+pub(crate) async fn until_it_accepts_nobody(world: &World) {
     until(
         "new connections to be refused",
-        async || match TcpStream::connect(address).await {
+        async || match TcpStream::connect(address(world, 0)).await {
             Ok(_) => Err("one was accepted".to_owned()),
             Err(_) => Ok(()),
         },
@@ -26,8 +26,7 @@ async fn a_request_that_has_begun_when_ingest_api_is_asked_to_stop_is_answered()
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     world.endpoint(&organization, &receiver).await;
-    let address = world.url("").replace("http://", "");
-    let mut connection = TcpStream::connect(&address).await.unwrap();
+    let mut connection = TcpStream::connect(address(&world, 0)).await.unwrap();
     let head = format!(
         "POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/json\r\nContent-Length: 21\r\nExpect: 100-continue\r\n\r\n",
@@ -40,7 +39,7 @@ async fn a_request_that_has_begun_when_ingest_api_is_asked_to_stop_is_answered()
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     world.stack().ingest(0).signal(Signal::SIGTERM).unwrap();
-    until_it_accepts_nobody(&address).await;
+    until_it_accepts_nobody(&world).await;
     connection.write_all(br#"{"type":"a","data":1}"#).await.unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await.unwrap();

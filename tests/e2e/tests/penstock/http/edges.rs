@@ -2,18 +2,9 @@
 
 use e2e::World;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
+use crate::http::hostile::connect;
 use crate::world;
-
-fn address(world: &World) -> String {
-    world.url("").trim_start_matches("http://").to_owned()
-}
-
-async fn connect(world: &World) -> TcpStream {
-    let connection = TcpStream::connect(address(world)).await;
-    connection.expect("ingest-api listens")
-}
 
 /// Everything that comes back until the connection is closed.
 async fn said(world: &World, request: &str) -> String {

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
+use crate::calls::address;
 use crate::http::hostile::{connect, hear};
 use crate::reading::pages::store_events;
 use crate::setup;
@@ -116,7 +117,7 @@ async fn answers_that_are_not_taken_hold_no_more_memory_than_they_may_together()
         let path = paths.next().expect("an answer is refused");
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
-        let address = world.url("").trim_start_matches("http://").parse().unwrap();
+        let address = address(&world, 0).parse().unwrap();
         let mut connection = socket.connect(address).await.unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",

@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::calls::address;
 use crate::setup;
 
 /// What a timeout is set to.
@@ -24,8 +25,7 @@ async fn world() -> World {
 }
 
 pub(crate) async fn connect(world: &World) -> TcpStream {
-    let url = world.url("");
-    let connection = TcpStream::connect(url.trim_start_matches("http://")).await;
+    let connection = TcpStream::connect(address(world, 0)).await;
     connection.expect("ingest-api's socket accepts connections")
 }
 

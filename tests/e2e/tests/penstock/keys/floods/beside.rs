@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
 
 use super::{Maker, counts, known_setup};
-use crate::calls::tried;
+use crate::calls::{address, tried};
 
 /// How many requests a second a flood has, for how long, and over how many connections.
 const RATE: u64 = 5_000;
@@ -53,12 +53,8 @@ fn status_of(answer: &[u8]) -> Option<u16> {
     (body.len() >= length).then(status)
 }
 
-fn address(world: &World) -> String {
-    world.url("").trim_start_matches("http://").to_owned()
-}
-
 async fn connect(world: &World) -> TcpStream {
-    let connection = TcpStream::connect(address(world)).await;
+    let connection = TcpStream::connect(address(world, 0)).await;
     let connection = connection.expect("ingest-api accepts connections");
     connection.set_nodelay(true).expect("it is a TCP connection");
     connection
@@ -75,7 +71,7 @@ impl Flood {
     fn prepare(world: &World, key: impl Fn(u64) -> String) -> Self {
         let connections = (0..CONNECTIONS).map(|_| {
             let connection =
-                std::net::TcpStream::connect(address(world)).expect("ingest-api accepts connections");
+                std::net::TcpStream::connect(address(world, 0)).expect("ingest-api accepts connections");
             connection.set_nodelay(true).expect("it is a TCP connection");
             connection
         });

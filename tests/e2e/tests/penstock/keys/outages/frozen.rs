@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{EVENT, PROMISE, judged, revoke, sent, used_and_unused};
-use crate::calls::{make, text, tried, until_refused};
+use crate::calls::{address, make, text, tried, until_refused};
 use crate::{setup, two_replicas};
 
 /// Connections that are open: each has had an answer.
@@ -25,8 +25,8 @@ async fn open(world: &World, key: &str, count: usize) -> Vec<TcpStream> {
 }
 
 async fn connect(world: &World) -> TcpStream {
-    let address = world.stack().ingest(1).url().replace("http://", "");
-    TcpStream::connect(address).await.expect("ingest-api listens")
+    let connection = TcpStream::connect(address(world, 1)).await;
+    connection.expect("ingest-api listens")
 }
 
 fn post(key: &str) -> String {

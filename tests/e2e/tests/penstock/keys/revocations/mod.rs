@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::calls::{answer, json, last_admitted, make, request, status, text, tried, until_refused};
+use crate::calls::{address, answer, json, last_admitted, make, request, status, text, tried, until_refused};
 use crate::faults::database::{lock_organization, until_statements_wait};
 use crate::faults::restarts;
 use crate::{setup, two_replicas};
@@ -65,8 +65,8 @@ async fn a_key_whose_revocation_was_never_signalled_is_refused_within_a_second()
 /// Sends the first replica a request for an event up to its body, which is waited for when this returns. `framing` is the
 /// header that says where the body ends.
 async fn begin(world: &World, key: &str, framing: &str) -> TcpStream {
-    let address = world.url("").replace("http://", "");
-    let mut connection = TcpStream::connect(&address).await.expect("ingest-api listens");
+    let connection = TcpStream::connect(address(world, 0)).await;
+    let mut connection = connection.expect("ingest-api listens");
     let head = format!(
         "POST /v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nConnection: close\r\n\
          Content-Type: application/json\r\n{framing}\r\nExpect: 100-continue\r\n\r\n"
@@ -113,8 +113,7 @@ async fn a_replica_that_finishes_its_requests_before_it_stops_still_hears_of_rev
     let (id, key) = (text(&made, "id"), text(&made, "key"));
     let mut connection = begin(&world, key, "Transfer-Encoding: chunked").await;
     world.stack().ingest(0).signal(Signal::SIGTERM).unwrap();
-    let address = world.url("").replace("http://", "");
-    restarts::until_it_accepts_nobody(&address).await;
+    restarts::until_it_accepts_nobody(&world).await;
     let revoke = request(&world, 1, Method::DELETE, &format!("/v1/keys/{id}"), &owner);
     assert_eq!(status(revoke).await, 204);
     let mut answer = [0; 12];

@@ -73,7 +73,6 @@ async fn a_replica_that_stops_answers_all_that_wait_for_their_endpoints() {
     const REQUESTS: usize = 8;
     let mut world = world().await;
     let organization = world.organization().await;
-    let address = world.url("").replace("http://", "");
     let held = lock_organization(&world, organization.id).await;
     let body = of_tenant(None, false);
     let making = join_all((0..REQUESTS).map(|_| status(creation(&world, &organization.key, &body))));
@@ -82,7 +81,7 @@ async fn a_replica_that_stops_answers_all_that_wait_for_their_endpoints() {
         until_requests_are_there(&world, REQUESTS).await;
         let replica = world.stack().ingest(0);
         replica.signal(Signal::SIGTERM).expect("it runs");
-        until_it_accepts_nobody(&address).await;
+        until_it_accepts_nobody(&world).await;
         held.rollback().await.expect("Postgres runs");
     };
     let (made, ()) = tokio::join!(making, stopping);

@@ -8,7 +8,7 @@ mod flows;
 mod forms;
 mod pages;
 mod pictures;
-mod portal;
+pub(crate) mod portal;
 mod sessions;
 mod skipped;
 mod stats;

@@ -6,18 +6,13 @@ use serde_json::{Value, json};
 use shared::domain::id::EndpointId;
 
 use crate::calls::{self, make, request, status, text};
+use crate::console::portal::{self, tenant};
 use crate::setup;
-
-async fn tenant(world: &World, organization: &Organization, uid: &str) {
-    let path = format!("/v1/tenants/{uid}");
-    calls::json(request(world, 0, Method::PUT, &path, &organization.key).json(&json!({}))).await;
-}
 
 /// The token of a portal session with one capability.
 async fn session(world: &World, organization: &Organization, uid: &str, capability: &str) -> String {
-    let path = format!("/v1/tenants/{uid}/portal-sessions");
     let body = json!({"capabilities": [capability]});
-    let made = calls::json(request(world, 0, Method::POST, &path, &organization.key).json(&body)).await;
+    let made = portal::session(world, organization, uid, body).await;
     text(&made, "token").to_owned()
 }
 

@@ -1,13 +1,13 @@
 //! The data folder of one stack, held by one process at a time.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
-use crate::host::{Host, PASSABLE};
+use crate::host::{Host, PASSABLE, try_lock};
 
 /// How the names of temporary data folders begin.
 const TEMPORARY: &str = "penstock-stack-";
@@ -108,22 +108,9 @@ impl Folder {
     }
 }
 
-/// The folder's lock, or nothing when another process has it. The kernel frees it with its holder.
+/// The folder's lock, or nothing when another process has it.
 fn lock(folder: &Path) -> anyhow::Result<Option<File>> {
-    let path = folder.join(LOCK);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
-        }
-    }
+    try_lock(&folder.join(LOCK))
 }
 
 /// Removes temporary folders whose process was killed before it could do so itself.

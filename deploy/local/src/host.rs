@@ -1,7 +1,7 @@
 //! What a stack needs of this machine: the program that starts children, the user that Postgres runs as, the cache
 //! folder.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -128,20 +128,28 @@ impl Host {
     /// several processes start at once, and one of them is to do the work that all need.
     pub(crate) async fn lock(&self, name: &str) -> anyhow::Result<File> {
         let path = self.cache.join(format!("{name}.lock"));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
-                Err(fs::TryLockError::Error(error)) => {
-                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-                }
+            match try_lock(&path)? {
+                Some(file) => return Ok(file),
+                None => tokio::time::sleep(LOCK_POLL).await,
             }
+        }
+    }
+}
+
+/// Locks a file, which is made when it is missing; `None` when another process has the lock. The kernel frees it with its holder.
+pub(crate) fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
     }
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::limit::Limit;
+use crate::domain::tenant::hash_of;
 
 /// A session's id, which is random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
@@ -54,13 +55,8 @@ pub(crate) struct TenantMark(Uuid);
 impl TenantMark {
     /// The mark of an organisation's tenant.
     pub(crate) fn new(org_id: OrgId, tenant: &Tenant) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("penstock 2026 tenant of ended sessions");
-        hasher
-            .update(org_id.as_uuid().as_bytes())
-            .update(tenant.as_str().as_bytes());
-        let mut bytes = [0; 16];
-        hasher.finalize_xof().fill(&mut bytes);
-        Self(Uuid::new_v8(bytes))
+        let purpose = "penstock 2026 tenant of ended sessions";
+        Self(hash_of(purpose, org_id, tenant.as_str()))
     }
 
     /// The underlying UUID.

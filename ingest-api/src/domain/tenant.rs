@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
+use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
 use shared::words;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::domain::field::Field;
 use crate::domain::field_errors::{FieldErrors, WrongFields, check_display_name};
@@ -140,6 +142,17 @@ impl TenantForm {
         errors.finish()?;
         Ok(settings)
     }
+}
+
+/// Stands for an organisation's tenant where its id must not: a hash, which differs from one `purpose` to the other.
+pub(crate) fn hash_of(purpose: &str, org_id: OrgId, tenant: &str) -> Uuid {
+    let mut hasher = blake3::Hasher::new_derive_key(purpose);
+    hasher
+        .update(org_id.as_uuid().as_bytes())
+        .update(tenant.as_bytes());
+    let mut bytes = [0; 16];
+    hasher.finalize_xof().fill(&mut bytes);
+    Uuid::new_v8(bytes)
 }
 
 fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), &'static str> {

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::domain::limit::{Limit, WINDOW_NANOS};
+use crate::domain::tenant::hash_of;
 use crate::limits::cluster::Cluster;
 use crate::limits::gcra::{Decision, gcra};
 
@@ -38,13 +39,7 @@ pub struct AccountId(Uuid);
 impl AccountId {
     /// Of a tenant: the same on every replica.
     pub fn of_tenant(org_id: OrgId, tenant: &str) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("penstock 2026 rate limit of a tenant");
-        hasher
-            .update(org_id.as_uuid().as_bytes())
-            .update(tenant.as_bytes());
-        let mut bytes = [0; 16];
-        hasher.finalize_xof().fill(&mut bytes);
-        Self(Uuid::new_v8(bytes))
+        Self(hash_of("penstock 2026 rate limit of a tenant", org_id, tenant))
     }
 
     /// As replicas tell each other.

@@ -5,6 +5,7 @@ use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::event::{DELIVERY_DEAD, OPERATIONAL_TYPES};
 use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{Result, Store};
 use crate::domain::lease::Lease;
@@ -27,6 +28,15 @@ pub(crate) struct ExtendedRow {
     pub status: Option<DeliveryStatus>,
 }
 
+/// The events of leases, when these were accepted, and the leases' tokens, as statements take them.
+pub(super) fn columns(leases: &[Lease]) -> (Vec<Uuid>, Vec<OffsetDateTime>, Vec<Uuid>) {
+    (
+        leases.iter().map(|lease| lease.event_id.as_uuid()).collect(),
+        leases.iter().map(|lease| lease.accepted_at).collect(),
+        leases.iter().map(|lease| lease.token.as_uuid()).collect(),
+    )
+}
+
 impl Store {
     /// Ends the leases that still hold as failed attempts, which are recorded: the deliveries are due again after the delay, or
     /// dead if they are out of attempts or too old, which those hear who want to. The leases must differ; the outcomes come in their
@@ -39,6 +49,7 @@ impl Store {
         delay_seconds: i32,
     ) -> Result<Vec<NackedRow>> {
         let notices = leases.iter().map(|_| EventId::at(UnixMicros::now()).as_uuid());
+        let (ids, times, tokens) = columns(leases);
         sqlx::query_as!(
             NackedRow,
             r#"
@@ -91,9 +102,9 @@ impl Store {
             "#,
             org_id.as_uuid(),
             endpoint_id.as_uuid(),
-            &leases.iter().map(|lease| lease.event_id.as_uuid()).collect::<Vec<_>>(),
-            &leases.iter().map(|lease| lease.accepted_at).collect::<Vec<_>>(),
-            &leases.iter().map(|lease| lease.token.as_uuid()).collect::<Vec<_>>(),
+            &ids,
+            &times,
+            &tokens,
             &leases.iter().map(Lease::leased_at).collect::<Vec<_>>(),
             &notices.collect::<Vec<_>>(),
             delay_seconds,
@@ -113,6 +124,7 @@ impl Store {
         leases: &[Lease],
         lease_seconds: i32,
     ) -> Result<Vec<ExtendedRow>> {
+        let (ids, times, tokens) = columns(leases);
         sqlx::query_as!(
             ExtendedRow,
             r#"
@@ -137,15 +149,9 @@ impl Store {
             "#,
             org_id.as_uuid(),
             endpoint_id.as_uuid(),
-            &leases
-                .iter()
-                .map(|lease| lease.event_id.as_uuid())
-                .collect::<Vec<_>>(),
-            &leases.iter().map(|lease| lease.accepted_at).collect::<Vec<_>>(),
-            &leases
-                .iter()
-                .map(|lease| lease.token.as_uuid())
-                .collect::<Vec<_>>(),
+            &ids,
+            &times,
+            &tokens,
             lease_seconds,
         )
         .fetch_all(&self.pool)

@@ -3,6 +3,7 @@
 use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EndpointId, OrgId};
 
+use super::leases::columns;
 use super::{Result, Store};
 use crate::domain::lease::Lease;
 
@@ -37,6 +38,7 @@ impl Store {
         endpoint_id: EndpointId,
         leases: &[Lease],
     ) -> Result<Vec<AcknowledgedRow>> {
+        let (ids, times, tokens) = columns(leases);
         sqlx::query_as!(
             AcknowledgedRow,
             r#"
@@ -73,9 +75,9 @@ impl Store {
             "#,
             org_id.as_uuid(),
             endpoint_id.as_uuid(),
-            &leases.iter().map(|lease| lease.event_id.as_uuid()).collect::<Vec<_>>(),
-            &leases.iter().map(|lease| lease.accepted_at).collect::<Vec<_>>(),
-            &leases.iter().map(|lease| lease.token.as_uuid()).collect::<Vec<_>>(),
+            &ids,
+            &times,
+            &tokens,
             &leases.iter().map(Lease::leased_at).collect::<Vec<_>>(),
         )
         .fetch_all(&self.pool)

@@ -77,13 +77,8 @@ impl SecretsKey {
         })
     }
 
-    /// A key for one other purpose, from which neither this key nor those of other purposes can be computed.
-    /// `purpose` names it for good, in words that nothing else uses (as BLAKE3's key derivation asks).
-    pub fn derive(&self, purpose: &'static str) -> Zeroizing<[u8; 32]> {
-        self.current.derive(purpose)
-    }
-
-    /// The same of each key, the current one first.
+    /// Of each key, the current one first, a key for one other purpose, from which neither the key nor those of other purposes can
+    /// be computed. `purpose` names it for good, in words that nothing else uses (as BLAKE3's key derivation asks).
     pub fn derive_each(&self, purpose: &'static str) -> Vec<Zeroizing<[u8; 32]>> {
         self.keys().map(|key| key.derive(purpose)).collect()
     }

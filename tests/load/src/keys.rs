@@ -4,12 +4,9 @@
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 use data_encoding::BASE32_NOPAD;
-use shared::secret::{SecretsKey, random_bytes};
+use shared::secret::{KeyCheck, SecretsKey, random_bytes};
 use sqlx::PgPool;
 use uuid::Uuid;
-
-/// How `ingest-api` derives the key of the check in an API key.
-const CHECK_PURPOSE: &str = "penstock 2026 check in an API key";
 
 const PREFIX: &str = "pk_live_";
 
@@ -42,7 +39,7 @@ impl Keys {
         secrets_key: &SecretsKey,
         count: usize,
     ) -> anyhow::Result<Self> {
-        let check = secrets_key.derive(CHECK_PURPOSE);
+        let check = KeyCheck::of(secrets_key).remove(0);
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None)?);
         let mut keys = Vec::with_capacity(count);
         while keys.len() < count {
@@ -61,12 +58,12 @@ impl Keys {
     }
 }
 
-fn make_key(check: &[u8; 32]) -> (String, String) {
+fn make_key(check: &KeyCheck) -> (String, String) {
     let id = BASE32_NOPAD.encode(&random_bytes::<10>()).to_lowercase();
     let mut secret = [0; 40];
     let random = random_bytes::<32>();
     secret[..32].copy_from_slice(&random);
-    let mut hasher = blake3::Hasher::new_keyed(check);
+    let mut hasher = blake3::Hasher::new_keyed(check.as_bytes());
     hasher
         .update(PREFIX.as_bytes())
         .update(id.as_bytes())

@@ -206,13 +206,14 @@ fn length(found: Option<&Thing<'_>>) -> usize {
 }
 
 impl PayloadFilter {
-    /// Whether it lets an event with this JSON text pass that has neither a type nor a tenant. For many filters, or a long text,
-    /// see [`FilterSet`].
-    pub fn matches(&self, data: &[u8]) -> bool {
+    /// Whether it lets an event with this JSON text pass that has neither a type nor a tenant.
+    #[cfg(test)]
+    pub(crate) fn matches(&self, data: &[u8]) -> bool {
         self.judge("", None, Some(data)).passes
     }
 
-    /// Whether it lets an event pass, and what decided; `data` is `None` when it is not JSON.
+    /// Whether it lets an event pass, and what decided; `data` is `None` when it is not JSON. For many filters, or a long text, see
+    /// [`FilterSet`].
     pub fn judge(&self, event_type: &str, tenant: Option<&str>, data: Option<&[u8]>) -> Decision {
         let set = FilterSet::new(vec![Arc::new(self.clone())]);
         let read = |data| {

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::repeat;
+use super::rounds::repeat;
 
 /// Pause between two signs of life.
 const INTERVAL: Duration = Duration::from_secs(15);

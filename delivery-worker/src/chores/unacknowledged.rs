@@ -53,8 +53,8 @@ pub(crate) async fn end_deliveries(pool: &PgPool) -> Result<bool, sqlx::Error> {
     Ok(found)
 }
 
-/// Leases that ran out stand in an index of their own, and so does what was given back. What was never leased has been due since it was
-/// stored, or made again, so the oldest come first.
+/// Leases that ran out stand in an index of their own. What was never leased has been due since it was stored, or made again, so the
+/// oldest come first. What was given back stands among these: it is found when it has been due again for `max_age_ms`.
 async fn end_some(pool: &PgPool, endpoint: &Limited) -> Result<u64, sqlx::Error> {
     let notices: Vec<_> = (0..2 * STEP)
         .map(|_| EventId::at(UnixMicros::now()).as_uuid())

@@ -23,7 +23,9 @@
 //! | stream | A JetStream stream of frames, `EVENTS-n`. The events of one ordering key are all in one. |
 //! | lane | The ingest API's way to one stream: one frame is in flight, and the next one gathers behind it. |
 //! | endpoint | Where an organisation wants events, which of them, and how. |
-//! | target | Whether an endpoint's deliveries go to its URL (webhook) or are fetched by its owner (pull). |
+//! | kind | Whether an endpoint's deliveries are sent to its URL (`push`) or fetched by its owner (`pull`). |
+//! | target | The kind as a worker holds it: with the settings of a webhook, or without. |
+//! | webhook | The request by which a delivery is sent to a URL. |
 //! | subscriber | An enabled endpoint, as a worker asks it whether it wants an event. |
 //! | scheme | A way of signing webhooks. An endpoint may use several at once. |
 //! | credentials | What a webhook shows besides its signatures: a password, a token, a client certificate. |
@@ -39,15 +41,22 @@
 //! | claim | Leasing due deliveries from the table. |
 //! | gate | What limits an endpoint's deliveries in flight: its permits, its pace and its circuit. |
 //! | circuit | Open while an endpoint keeps failing: then one delivery at a time is sent as a probe. |
+//! | held | Of an endpoint: only probes are sent, because its circuit is open or its receiver asked to wait. |
+//! | parked | Of a pending delivery: it is behind another one of its ordering key, and no claim looks at it. |
+//! | put off | Of a delivery: its worker was short of something and could not try it. It waits some seconds; no attempt counts. |
 //! | floor | The sequence number of a stream below which every frame is stored. Ordered deliveries wait for it. |
 //! | leftover frame | A frame below its consumer's acknowledgement floor that is still in the stream. |
 //! | bulky frame | A frame with more deliveries than one statement should write. |
 //! | quarantine | The table of frames and events that cannot be read or stored, with their bytes. |
 //! | operational event | An event that Penstock itself sends about an endpoint or a quota (`endpoint.failing`, `tenant.quota`, …). |
+//! | notice | An operational event that is written down and not stored as an event yet. |
+//! | backlog | What waits for workers: events in the streams, and due deliveries that only workers keep back. |
 //! | usage | What an organisation, or a tenant, has sent and got delivered in an hour or on a day. |
 //! | quota | How many events an organisation, or a tenant, may send in a month. |
 //! | recovery | A paced return of an endpoint's finished deliveries to `pending`, as its owner asked for. |
 //! | chore | What any worker does now and then: operational events, recoveries, retention. |
+//! | console, portal | Pages for the platform's own people, and for those of one tenant. |
+//! | session | What lets a person into the console or a portal, for a time. |
 //! | span | One step of an event's way in its trace: the request, publishing, storing, an attempt. |
 //! | room | Memory or descriptors that requests share, with a bound. |
 //! | drain | The time after a stop in which work in progress may end. |

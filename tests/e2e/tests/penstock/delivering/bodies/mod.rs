@@ -1,4 +1,4 @@
-//! What a receiver gets: the headers, the body in either format, and signatures that hold through a rotation.
+//! What a receiver gets: the headers, the body in each format, and signatures that hold through a rotation.
 
 mod signatures;
 mod templates;

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::item::Item;
-use super::lane::Lane;
 use super::open::{OpenEvents, READ_OF_EACH};
+use super::strand::Strand;
 use crate::domain::realm::Realm;
 use crate::store::{Arrival, Store};
 
@@ -14,7 +14,7 @@ pub(super) struct Following {
     realm: Realm,
     entered: Instant,
     /// None before the first look.
-    lanes: Option<[Lane; 2]>,
+    strands: Option<[Strand; 2]>,
     open: OpenEvents,
 }
 
@@ -24,7 +24,7 @@ impl Following {
         Self {
             realm,
             entered: Instant::now(),
-            lanes: None,
+            strands: None,
             open: OpenEvents::default(),
         }
     }
@@ -50,12 +50,12 @@ impl Following {
     async fn take_events(&mut self, store: &Store, items: &mut Vec<Item>) -> Result<(), sqlx::Error> {
         let mut look = store.look_at_tail(&self.realm).await?;
         let now = look.now();
-        let lanes = self.lanes.get_or_insert_with(|| {
+        let strands = self.strands.get_or_insert_with(|| {
             let begun = now - self.entered.elapsed();
-            [Arrival::InTime, Arrival::Late].map(|arrival| Lane::new(arrival, &self.realm, begun))
+            [Arrival::InTime, Arrival::Late].map(|arrival| Strand::new(arrival, &self.realm, begun))
         });
-        for lane in lanes {
-            let news = lane.take_turn(&mut look).await?;
+        for strand in strands {
+            let news = strand.take_turn(&mut look).await?;
             if news.has_uncounted {
                 items.push(Item::skipped(None));
             }

@@ -8,7 +8,7 @@
 
 pub(crate) mod item;
 pub(crate) mod log;
-mod lane;
+mod strand;
 mod open;
 mod following;
 

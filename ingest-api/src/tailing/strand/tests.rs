@@ -27,16 +27,16 @@ fn row(number: i64, accepted: i64, stored: i64, visible: i64) -> Row {
     }
 }
 
-fn lane(arrival: Arrival) -> Lane {
-    Lane::new(arrival, &Realm::of_organization(OrgId::generate()), at(0))
+fn strand(arrival: Arrival) -> Strand {
+    Strand::new(arrival, &Realm::of_organization(OrgId::generate()), at(0))
 }
 
 /// As the statements count.
-fn count(lane: &Lane, events: &[&TailedEvent], seconds: &Range<i64>) -> Seconds {
+fn count(strand: &Strand, events: &[&TailedEvent], seconds: &Range<i64>) -> Seconds {
     let times = events
         .iter()
-        .filter(|event| lane.wants(event))
-        .map(|event| second(lane.key(event).0));
+        .filter(|event| strand.wants(event))
+        .map(|event| second(strand.key(event).0));
     let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
     for second in times.filter(|second| seconds.contains(second)) {
         *counts.entry(second).or_default() += 1;
@@ -45,31 +45,31 @@ fn count(lane: &Lane, events: &[&TailedEvent], seconds: &Range<i64>) -> Seconds 
     (all <= MAX_COUNTED).then(|| counts.into_iter().collect())
 }
 
-/// What a lane tells in a look at these rows.
-fn turn(lane: &mut Lane, rows: &[Row], now: i64) -> News {
+/// What a strand tells in a look at these rows.
+fn turn(strand: &mut Strand, rows: &[Row], now: i64) -> News {
     let visible = rows.iter().filter(|row| row.visible <= now);
     let events: Vec<_> = visible.map(|row| &row.event).collect();
-    let from = time_of(lane.settled);
+    let from = time_of(strand.settled);
     let mut found: Vec<_> = events
         .iter()
-        .filter(|event| lane.arrival == Arrival::InTime || event.arrival() == Arrival::Late)
-        .filter(|event| lane.key(event).0 >= from)
+        .filter(|event| strand.arrival == Arrival::InTime || event.arrival() == Arrival::Late)
+        .filter(|event| strand.key(event).0 >= from)
         .map(|event| (*event).clone())
         .collect();
-    found.sort_by_key(|event| lane.key(event));
+    found.sort_by_key(|event| strand.key(event));
     let found = found.split_off(found.len().saturating_sub(MOST_EVENTS));
-    let asked = lane.ask(&found, at(now));
-    let counts = [&asked.passed, &asked.left].map(|seconds| count(lane, &events, seconds));
-    lane.take(found, &asked, counts, at(now))
+    let asked = strand.ask(&found, at(now));
+    let counts = [&asked.passed, &asked.left].map(|seconds| count(strand, &events, seconds));
+    strand.take(found, &asked, counts, at(now))
 }
 
-/// What both lanes tell in looks once a second: how many events, each once, and how many were counted.
+/// What both strands tell in looks once a second: how many events, each once, and how many were counted.
 fn listen(rows: &[Row]) -> (usize, u64) {
-    let mut lanes = [Arrival::InTime, Arrival::Late].map(lane);
+    let mut strands = [Arrival::InTime, Arrival::Late].map(strand);
     let (mut told, mut skipped) = (HashSet::new(), 0);
     for now in 0..140 {
-        for lane in &mut lanes {
-            let news = turn(lane, rows, now * 1_000 + 500);
+        for strand in &mut strands {
+            let news = turn(strand, rows, now * 1_000 + 500);
             assert!(!news.has_uncounted);
             skipped += news.skipped;
             for event in news.events {
@@ -134,11 +134,11 @@ fn more_than_are_counted_are_said_to_be_there() {
     let rows: Vec<_> = (0..20_000)
         .map(|number| row(number, number / 20, number / 20, number / 20))
         .collect();
-    let mut lane = lane(Arrival::InTime);
-    let news = turn(&mut lane, &rows, 2_000);
+    let mut strand = strand(Arrival::InTime);
+    let news = turn(&mut strand, &rows, 2_000);
     assert_eq!((news.events.len(), news.skipped), (MOST_EVENTS, 0));
     assert!(news.has_uncounted);
-    let news = turn(&mut lane, &rows, 3_000);
+    let news = turn(&mut strand, &rows, 3_000);
     assert!(news.events.is_empty() && news.skipped == 0 && !news.has_uncounted);
 }
 
@@ -148,7 +148,7 @@ fn what_was_stored_before_and_what_is_of_another_tenant_is_not_told_and_not_coun
         tenant: Some("own".parse().unwrap()),
         ..Realm::of_organization(OrgId::generate())
     };
-    let mut lane = Lane::new(Arrival::Late, &realm, at(0));
+    let mut strand = Strand::new(Arrival::Late, &realm, at(0));
     let mut rows: Vec<_> = (0..1_200)
         .map(|number| row(number, -60_000, if number < 2 { -1 } else { number }, number))
         .collect();
@@ -156,6 +156,6 @@ fn what_was_stored_before_and_what_is_of_another_tenant_is_not_told_and_not_coun
         let tenant = if number % 100 == 1 { "own" } else { "other" };
         row.event.tenant = Some(tenant.to_owned());
     }
-    let news = turn(&mut lane, &rows, 2_000);
+    let news = turn(&mut strand, &rows, 2_000);
     assert_eq!((news.events.len(), news.skipped), (5, 6));
 }

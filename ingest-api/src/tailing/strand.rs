@@ -25,7 +25,7 @@ const MOST_EVENTS: usize = 500;
 
 /// How far the events of one arrival were told.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct Strand {
     arrival: Arrival,
     /// Only those of this tenant are told, if there is one.
     tenant: Option<Tenant>,
@@ -38,12 +38,12 @@ pub(super) struct Lane {
     /// What the last look found.
     seen: HashSet<EventId>,
     /// Events before this one are counted and not told: a look has passed them over.
-    floor: Option<Key>,
+    horizon: Option<Key>,
     /// The newest time that was found.
     newest: OffsetDateTime,
 }
 
-/// What the order of a lane goes by.
+/// What the order of a strand goes by.
 type Key = (OffsetDateTime, EventId);
 
 /// What is new.
@@ -74,7 +74,7 @@ fn time_of(second: i64) -> OffsetDateTime {
     UnixMicros::new(second.saturating_mul(1_000_000)).to_date_time()
 }
 
-impl Lane {
+impl Strand {
     /// Tells what is stored from `begun` on, by the clock of Postgres.
     pub(super) fn new(arrival: Arrival, realm: &Realm, begun: OffsetDateTime) -> Self {
         let from = match arrival {
@@ -88,7 +88,7 @@ impl Lane {
             settled: second(from),
             known: BTreeMap::new(),
             seen: HashSet::new(),
-            floor: None,
+            horizon: None,
             newest: from,
         }
     }
@@ -119,13 +119,13 @@ impl Lane {
         let mut passed = 0..0;
         if found.len() >= MOST_EVENTS {
             let first = found.first().map(|event| self.key(event));
-            self.floor = self.floor.max(first);
+            self.horizon = self.horizon.max(first);
             if let Some((at, _)) = first.filter(|(at, _)| *at > self.newest) {
                 let end = second(at) + 1;
                 passed = self.settled.max(second(self.newest))..end;
             }
         }
-        let is_hidden = self.floor.is_some_and(|(at, _)| second(at) >= self.settled);
+        let is_hidden = self.horizon.is_some_and(|(at, _)| second(at) >= self.settled);
         let left = if is_hidden {
             self.settled..self.settled_at(now)
         } else {
@@ -148,7 +148,7 @@ impl Lane {
             let key = self.key(&event);
             // An event with the time of a wrong clock is told, and does not hide those of right ones.
             self.newest = self.newest.max(key.0.min(now));
-            let is_passed = self.floor.is_some_and(|floor| key < floor);
+            let is_passed = self.horizon.is_some_and(|horizon| key < horizon);
             if !is_passed && !seen.contains(&event.id) && self.wants(&event) {
                 let known = self.known.entry(second(key.0)).or_default();
                 *known = known.saturating_add(1);

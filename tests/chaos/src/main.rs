@@ -23,7 +23,7 @@ struct Cli {
     #[arg(long)]
     previous: Option<PathBuf>,
 
-    /// How often the power fails, in the faults that cut it.
+    /// How often the power fails, in the faults that cut it [default: 16, or 4 with --quick].
     #[arg(long)]
     cuts: Option<usize>,
 

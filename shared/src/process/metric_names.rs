@@ -32,7 +32,8 @@ pub fn describe() {
     describe_gauge!(
         "penstock_deliveries_pending",
         "Pending deliveries by what keeps them: due (only the workers), paced (a rate limit), circuit_open, held (the receiver asked to \
-         wait), waiting (due later, or in progress), ordered (behind another of their ordering key), pull (to be fetched), disabled. 10000 stands for as many \
+         wait), waiting (due later, or in progress), ordered (behind another of their ordering key), pull (to be fetched), disabled \
+         (the endpoint, or its tenant). 10000 stands for as many \
          or more, and of 2000 endpoints at most. Every replica sees the same table. Absent while it cannot be read."
     );
     describe_gauge!(

@@ -33,8 +33,8 @@ pub fn describe() {
         "penstock_deliveries_pending",
         "Pending deliveries by what keeps them: due (only the workers), paced (a rate limit), circuit_open, held (the receiver asked to \
          wait), waiting (due later, or in progress), ordered (behind another of their ordering key), pull (to be fetched), disabled \
-         (the endpoint, or its tenant). 10000 stands for as many \
-         or more, and of 2000 endpoints at most. Every replica sees the same table. Absent while it cannot be read."
+         (the endpoint, or its tenant). 10000 stands for as many or more, and of 2000 endpoints at most. Every replica sees \
+         the same table. Absent while it cannot be read."
     );
     describe_gauge!(
         "penstock_deliveries_due_for_seconds",

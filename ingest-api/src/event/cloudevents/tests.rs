@@ -2,6 +2,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::Identity;
 use crate::http::error::ApiError;
 use crate::http::event_headers::read_binary_cloudevent as parse_binary;
 

@@ -2,7 +2,7 @@
 
 import { useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 
-/** @typedef {{ parts: string[], query: URLSearchParams }} Route */
+/** @typedef {{ hash: string, parts: string[], query: URLSearchParams }} Route */
 
 /** The address to which one went without leaving what one was at. @type {string | null} */
 let stayedAt = null;
@@ -10,7 +10,7 @@ let stayedAt = null;
 /** @returns {Route} */
 function read() {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  return { parts: path.split("/").map(decode), query: new URLSearchParams(query) };
+  return { hash: location.hash, parts: path.split("/").map(decode), query: new URLSearchParams(query) };
 }
 
 /** @param {string} text */
@@ -38,7 +38,7 @@ export function useRoute() {
     stayedAt = null;
   }, [route]);
   useLayoutEffect(() => {
-    const changed = () => setRoute(read());
+    const changed = () => setRoute((shown) => (shown.hash === location.hash ? shown : read()));
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
   }, []);
@@ -51,6 +51,8 @@ export const link = (...parts) => `#/${parts.map(encodeURIComponent).join("/")}`
 /** @param {string} href */
 export function go(href) {
   location.hash = href.replace(/^#/, "");
+  // The browser tells of it later. If someone went back before that, a dialog that was closed would not open again.
+  dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
 /** Goes to another address of the same page, where one stays at what one is at: it shows something else beside it. @param {string} href */

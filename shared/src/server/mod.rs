@@ -22,6 +22,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Response, Version};
+use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -179,8 +180,9 @@ impl Served {
         let leftover = has_body.then(|| self.leftover.clone());
         // A router is always ready.
         let answer = self.app.clone().call(RequestBody::of(request, leftover));
-        async move {
-            let mut answer = answer.await?;
+        // No async block: it would hold this future twice, and hyper moves what it gets.
+        answer.map(move |answer| {
+            let Ok(mut answer) = answer;
             if let Some(begun) = begun
                 && let Some(body) = self.leftover.take()
             {
@@ -193,7 +195,7 @@ impl Served {
                 answer.headers_mut().insert(CONNECTION, close);
             }
             Ok(answer.map(|body| Answer::new(body, open, self.deadlines.answer)))
-        }
+        })
     }
 
     /// Reads what a handler has left of an HTTP/1 request's body.

@@ -132,13 +132,15 @@ impl Connections {
         let stream = WatchedStream::new(stream, progress.clone());
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection.into_owned());
-        #[expect(clippy::disallowed_methods, reason = "`graceful` tracks connections")]
-        let serving = tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        // No async block: it would hold this future twice, and look at both ends of that memory with each poll.
+        let connection = connection.map(move |ended| {
+            if let Err(error) = ended {
                 tracing::debug!(error, "connection ended");
             }
             drop(slot);
         });
+        #[expect(clippy::disallowed_methods, reason = "`graceful` tracks connections")]
+        let serving = tokio::spawn(connection);
         let (late, connection) = (progress.late(self.deadlines), serving.abort_handle());
         // A task of its own: that of the connection is polled several times for each request.
         #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]

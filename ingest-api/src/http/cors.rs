@@ -52,7 +52,7 @@ impl<S: Clone> Layer<S> for CorsLayer {
 
     fn layer(&self, inner: S) -> WithCors<S> {
         WithCors {
-            cors: self.0.layer(inner.clone()),
+            cors: Box::new(self.0.layer(inner.clone())),
             inner,
         }
     }
@@ -61,7 +61,8 @@ impl<S: Clone> Layer<S> for CorsLayer {
 /// A service that web pages may call.
 #[derive(Clone, Debug)]
 pub(crate) struct WithCors<S> {
-    cors: Cors<S>,
+    // In a box: a service is copied for each request, also where no page may call, and the settings take 250 bytes.
+    cors: Box<Cors<S>>,
     inner: S,
 }
 

@@ -128,7 +128,7 @@ where
         };
         let app = &self.app;
         let decision = check_limits(app, &key.grant, 1);
-        let source = Source::of(request.extensions());
+        let source = Source::take(request.extensions_mut());
         let caller = Caller {
             discard: Discard {
                 bytes: MAX_DISCARDED_BYTES,

@@ -38,10 +38,11 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// What was found out of a request before it is admitted.
-    pub(crate) fn of(extensions: &Extensions) -> Self {
+    /// Takes what was found out of a request before it is admitted. Its peer stands here from then on: the extensions would
+    /// have to grow for the admission otherwise.
+    pub(crate) fn take(extensions: &mut Extensions) -> Self {
         Self {
-            address: address_of(extensions),
+            address: extensions.remove::<Peer>().map(|peer| peer.0),
             portal: extensions.get().cloned(),
             console: extensions.get().copied(),
         }
@@ -196,7 +197,7 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
     }
 }
 
-/// The address that a request came from.
+/// The address that a request came from which is not admitted.
 pub(crate) fn address_of(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get::<Peer>().map(|peer| peer.0)
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::FromRequestParts;
 use axum::http::Extensions;
 use axum::http::request::Parts;
-use shared::server::Peer;
+use shared::server::Arrival;
 
 pub(crate) use self::limits::{check_limits, within_limit};
 use crate::app::App;
@@ -38,11 +38,11 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Takes what was found out of a request before it is admitted. Its peer stands here from then on: the extensions would
-    /// have to grow for the admission otherwise.
+    /// Takes what was found out of a request before it is admitted. Its arrival is no extension from then on: they would have
+    /// to grow for the admission otherwise.
     pub(crate) fn take(extensions: &mut Extensions) -> Self {
         Self {
-            address: extensions.remove::<Peer>().map(|peer| peer.0),
+            address: extensions.remove::<Arrival>().and_then(|arrival| arrival.peer),
             portal: extensions.get().cloned(),
             console: extensions.get().copied(),
         }
@@ -199,7 +199,7 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
 
 /// The address that a request came from which is not admitted.
 pub(crate) fn address_of(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<Peer>().map(|peer| peer.0)
+    extensions.get::<Arrival>().and_then(|arrival| arrival.peer)
 }
 
 /// The key was changed after it was checked. A repeat of the request shows whether it may still be used.

@@ -4,11 +4,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, Method, Response, Uri};
 use pin_project_lite::pin_project;
+use shared::server::Arrival;
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::http::default_headers;
@@ -57,8 +58,9 @@ where
     }
 
     fn call(&mut self, request: Request) -> Answering<S::Future> {
+        let arrival = request.extensions().get::<Arrival>();
         Answering {
-            started: Instant::now(),
+            started: arrival.map_or_else(Instant::now, |arrival| arrival.at),
             id: Some(self.kept.ids.of(request.headers())),
             method: request.method().clone(),
             uri: request.uri().clone(),

@@ -103,9 +103,14 @@ pub async fn serve(
     Ok(())
 }
 
-/// The address that a request's connection comes from, as an extension of the request. It may be a proxy's.
+/// Where and when a request came, as an extension of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
+pub struct Arrival {
+    /// The address that its connection comes from. It may be a proxy's.
+    pub peer: Option<IpAddr>,
+    /// When its head was read.
+    pub at: Instant,
+}
 
 /// The settings that each connection is served with.
 struct Connections {
@@ -124,7 +129,7 @@ impl Connections {
             app: self.app.clone(),
             progress: progress.clone(),
             leftover: Leftover::default(),
-            peer: stream.peer_addr().ok().map(|address| Peer(address.ip())),
+            peer: stream.peer_addr().ok().map(|address| address.ip()),
             stop: self.stop.clone(),
             deadlines: self.deadlines,
         });
@@ -161,7 +166,7 @@ struct Served {
     app: Router,
     progress: Progress,
     leftover: Leftover,
-    peer: Option<Peer>,
+    peer: Option<IpAddr>,
     stop: CancellationToken,
     deadlines: Deadlines,
 }
@@ -172,13 +177,15 @@ impl Served {
         self: Arc<Self>,
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
-        if let Some(peer) = self.peer {
-            request.extensions_mut().insert(peer);
-        }
+        let arrival = Arrival {
+            peer: self.peer,
+            at: Instant::now(),
+        };
+        request.extensions_mut().insert(arrival);
         let is_http1 = request.version() <= Version::HTTP_11;
         let open = self.progress.request(is_http1);
         let has_body = is_http1 && !request.body().is_end_stream();
-        let begun = has_body.then(Instant::now);
+        let begun = has_body.then_some(arrival.at);
         let leftover = has_body.then(|| self.leftover.clone());
         // A router is always ready.
         let answer = self.app.clone().call(RequestBody::of(request, leftover));

@@ -1,18 +1,19 @@
 //! The headers of every answer whose handler has not set them.
 
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+const DEFAULTS: [(HeaderName, HeaderValue); 3] = [
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    // Answers hold customers' data: no cache may keep them.
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+];
 
 /// Adds those that are missing.
 pub(crate) fn add(headers: &mut HeaderMap) {
-    let defaults = [
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // Answers hold customers' data: no cache may keep them.
-        (CACHE_CONTROL, "no-store"),
-        (X_FRAME_OPTIONS, "DENY"),
-    ];
-    for (name, value) in defaults {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    for (name, value) in DEFAULTS {
+        headers.entry(name).or_insert(value);
     }
 }
 

@@ -105,7 +105,8 @@ impl Gathering {
     /// Takes the oldest events that fit into a frame; those past their deadline are answered instead.
     fn take_frame(&mut self) -> Vec<Pending> {
         let now = Instant::now();
-        let (mut frame, mut bytes) = (Vec::new(), 0);
+        let most = self.gathered.len().min(frame::MAX_EVENTS);
+        let (mut frame, mut bytes) = (Vec::with_capacity(most), 0);
         while let Some(next) = self.gathered.pop_front() {
             if next.deadline <= now {
                 let _ = next.answer.send(Err(PublishError::TimedOut));

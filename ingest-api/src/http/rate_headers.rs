@@ -1,8 +1,9 @@
 //! The headers that tell clients how much of their rate limit is left.
 
+use std::io::Write as _;
+
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use itoa::Buffer;
 
 use crate::domain::limit::WINDOW_NANOS;
 use crate::limits::gcra::Decision;
@@ -21,18 +22,21 @@ pub fn write(decision: &Decision, headers: &mut HeaderMap) {
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok());
     let reset = decision.reset_seconds().min(retry_after.unwrap_or(u64::MAX));
-    let [mut requests, mut seconds] = [Buffer::new(); 2];
-    let most = requests.format(decision.limit.get());
-    let policy = header_value(["\"default\";q=", most, ";w=", seconds.format(WINDOW_SECONDS)]);
-    let left = requests.format(decision.remaining);
-    let state = header_value(["\"default\";r=", left, ";t=", seconds.format(reset)]);
+    let (most, window) = (decision.limit.get(), WINDOW_SECONDS);
+    let policy = header_value(format_args!("\"default\";q={most};w={window}"));
+    let state = header_value(format_args!("\"default\";r={};t={reset}", decision.remaining));
     headers.insert(RATE_LIMIT_POLICY, policy);
     headers.insert(RATE_LIMIT, state);
 }
 
-/// A header, with one allocation and without formatting: every answer has two of them.
-fn header_value(parts: [&str; 4]) -> HeaderValue {
-    HeaderValue::try_from(parts.concat()).expect("digits and quotes are header characters")
+/// A header of quotes and at most two numbers, with one allocation: every answer has two of them.
+fn header_value(text: std::fmt::Arguments<'_>) -> HeaderValue {
+    let mut buffer = [0; 64];
+    let mut rest = buffer.as_mut_slice();
+    rest.write_fmt(text).expect("two numbers fit into 64 bytes");
+    let left = rest.len();
+    let written = &buffer[..buffer.len() - left];
+    HeaderValue::from_bytes(written).expect("digits and quotes are header characters")
 }
 
 #[cfg(test)]

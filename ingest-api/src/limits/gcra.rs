@@ -20,7 +20,11 @@ pub struct Decision {
 impl Decision {
     /// Whole seconds until [`reset`](Self::reset), at least 1 unless it is now.
     pub fn reset_seconds(&self) -> u64 {
-        self.reset.as_secs() + u64::from(self.reset.subsec_nanos() > 0)
+        self.reset
+            .as_nanos()
+            .div_ceil(1_000_000_000)
+            .try_into()
+            .unwrap_or(u64::MAX)
     }
 
     /// Of two decisions on one request, a refusal, or that with less remaining.

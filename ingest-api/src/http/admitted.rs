@@ -197,7 +197,7 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
     }
 }
 
-/// The address that a request came from which is not admitted.
+/// The address that a request came from, as long as it is not admitted.
 pub(crate) fn address_of(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get::<Arrival>().and_then(|arrival| arrival.peer)
 }

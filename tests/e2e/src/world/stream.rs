@@ -1,8 +1,10 @@
-//! Frames that do not come from ingest-api.
+//! Frames that do not come from ingest-api, or go to no worker.
 
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::{self, Context, Message};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use shared::domain::clock::UnixMicros;
 use shared::domain::event::Event;
 use shared::domain::id::{EventId, OrgId};
@@ -21,6 +23,24 @@ impl World {
     /// JetStream's API.
     pub async fn jetstream(&self) -> Context {
         jetstream::new(self.nats().await)
+    }
+
+    /// The workers' consumer of the first stream.
+    ///
+    /// # Errors
+    /// When no worker has made it, or NATS does not answer.
+    pub async fn consumer(&self) -> Result<PullConsumer, String> {
+        let jetstream = self.jetstream().await;
+        let consumer = jetstream.get_consumer_from_stream(stream::CONSUMER, stream::name(0));
+        consumer.await.map_err(|error| error.to_string())
+    }
+
+    /// Takes a frame of the first stream, as a worker would, when there is one.
+    pub async fn take_frame(&self) -> Message {
+        let consumer = self.consumer().await.expect("a worker has made it");
+        let mut messages = consumer.messages().await.expect("nats-server runs");
+        let next = messages.next().await.expect("messages come for ever");
+        next.expect("nats-server runs")
     }
 
     /// Puts a frame of these events into the first stream.

@@ -6,7 +6,6 @@ use e2e::{Answer, Event, STOP_DEADLINE, Shutdown, Signal, World, new_event, unti
 use serde_json::json;
 use shared::domain::event;
 use shared::domain::id::{EventId, OrgId};
-use shared::wire::stream;
 use sqlx::postgres::PgTransaction;
 use tokio::process::Command;
 
@@ -203,12 +202,9 @@ async fn a_worker_that_stops_gives_back_the_frames_that_it_has_not_stored() {
             .publish_events(&[new_event(organization.id, "a", "1")])
             .await;
     }
-    let consumer = world.jetstream().await;
-    let consumer = consumer.get_consumer_from_stream(stream::CONSUMER, stream::name(0));
-    let consumer: async_nats::jetstream::consumer::PullConsumer = consumer.await.unwrap();
     until("the worker to have all frames", async || {
-        let info = consumer.get_info().await.map_err(|error| error.to_string())?;
-        match info.num_ack_pending {
+        let consumer = world.consumer().await?;
+        match consumer.cached_info().num_ack_pending {
             11 => Ok(()),
             others => Err(others.to_string()),
         }

@@ -74,12 +74,7 @@ async fn hold_a_frame(world: &World, producer: &Producer) -> (EventId, PgTransac
 
 async fn until_a_worker_has_a_frame(world: &World) {
     until("a worker to have the frame", async || {
-        let consumer: Consumer<pull::Config> = world
-            .jetstream()
-            .await
-            .get_consumer_from_stream(stream::CONSUMER, stream::name(0))
-            .await
-            .map_err(|error| error.to_string())?;
+        let consumer = world.consumer().await?;
         match consumer.cached_info().num_ack_pending {
             1.. => Ok(()),
             other => Err(format!("{other} frames")),

@@ -142,14 +142,7 @@ async fn a_frame_that_is_held_for_ever_is_taken_in() {
     world
         .publish_events(&[new_event(organization.id, "a", "1")])
         .await;
-    let jetstream = world.jetstream().await;
-    let consumer: consumer::PullConsumer = jetstream
-        .get_consumer_from_stream(stream::CONSUMER, stream::name(0))
-        .await
-        .expect("the worker has made it");
-    let mut messages = consumer.messages().await.unwrap();
-    let held = messages.next().await.unwrap().unwrap();
-    drop(messages);
+    let held = world.take_frame().await;
     let holding = async {
         loop {
             held.ack_with(AckKind::Progress).await.unwrap();

@@ -1,11 +1,8 @@
 //! Frames that are in their stream twice: ingest-api did not hear of the first copy, which comes late.
 
 use async_nats::jetstream::AckKind;
-use async_nats::jetstream::consumer::PullConsumer;
 use e2e::new_event;
-use futures_util::StreamExt as _;
 use shared::domain::event::Event;
-use shared::wire::stream;
 
 use super::{one, ordered_endpoint, quick, taken};
 
@@ -21,14 +18,7 @@ async fn an_event_whose_late_copy_is_stored_first_keeps_the_place_of_the_earlier
         ..new_event(organization.id, "a", data)
     });
     world.publish_events(&[first]).await;
-    let jetstream = world.jetstream().await;
-    let consumer: PullConsumer = jetstream
-        .get_consumer_from_stream(stream::CONSUMER, stream::name(0))
-        .await
-        .expect("the worker has made it");
-    let mut messages = consumer.messages().await.unwrap();
-    let held = messages.next().await.unwrap().unwrap();
-    drop(messages);
+    let held = world.take_frame().await;
 
     world.stack_mut().worker_mut(0).start().await.unwrap();
     world.publish_events(&[second]).await;

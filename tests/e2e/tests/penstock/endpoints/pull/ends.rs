@@ -1,6 +1,6 @@
 //! Deliveries that nobody acknowledges in time.
 
-use e2e::{World, until};
+use e2e::{Organization, Receiver, World, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -15,14 +15,20 @@ async fn limit(world: &World, consumer: &Consumer, retry: Value) {
     assert_eq!(status(change).await, 200);
 }
 
+/// A receiver that is told of an organisation's dead deliveries.
+async fn told_of_dead_deliveries(world: &mut World, organization: &Organization) -> Receiver {
+    let receiver = world.receiver().await;
+    let asks = json!({"event_types": ["delivery.dead"]});
+    world.endpoint_with(organization, &receiver, asks).await;
+    receiver
+}
+
 #[tokio::test]
 async fn a_delivery_whose_leases_run_out_is_dead_when_its_attempts_are_used_up() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
     let consumer = Consumer::new(&world, &organization).await;
-    let receiver = world.receiver().await;
-    let asks = json!({"event_types": ["delivery.dead"]});
-    world.endpoint_with(&organization, &receiver, asks).await;
+    let receiver = told_of_dead_deliveries(&mut world, &organization).await;
     limit(&world, &consumer, json!({"attempts": 2})).await;
     let id = send(&world, &organization, "1").await;
     world.until_deliveries_are_stored(1).await;
@@ -106,9 +112,7 @@ async fn a_delivery_that_is_given_back_too_old_is_dead_at_once() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
     let consumer = Consumer::new(&world, &organization).await;
-    let receiver = world.receiver().await;
-    let asks = json!({"event_types": ["delivery.dead"]});
-    world.endpoint_with(&organization, &receiver, asks).await;
+    let receiver = told_of_dead_deliveries(&mut world, &organization).await;
     limit(&world, &consumer, json!({"max_age_seconds": 3_600})).await;
     let id = send(&world, &organization, "1").await;
     world.until_deliveries_are_stored(1).await;

@@ -24,6 +24,8 @@ const WORKER_ENV: &[(&str, &str)] = &[
     ("LEASE_MARGIN", "2s"),
     ("INTAKE_ACK_WAIT", "2s"),
     ("CLAIM_INTERVAL", "50ms"),
+    // A machine that stands still for a moment lets whatever is in flight fail together.
+    ("CIRCUIT_PAUSE", "2s"),
 ];
 
 /// Names a folder with the programs of both services, built from this source in another way, for all tests to start.

@@ -33,7 +33,11 @@ type Wave = (&'static [Flood], usize);
 /// Each kind of flood, with one delivery and then with many at once, beside a good endpoint of another organisation.
 pub(crate) async fn flooding(stage: &Stage) -> Tried {
     let (_folder, tls) = certificate()?;
-    let setup = stage.setup().worker_env("SSL_CERT_FILE", tls.file());
+    // Of many floods at once none waits for a probe: how many have failed before the last of them begins is chance.
+    let setup = stage
+        .setup()
+        .worker_env("SSL_CERT_FILE", tls.file())
+        .worker_env("CIRCUIT_FAILURES", "1000000");
     let trial = Trial::start(setup, Manners::default()).await;
     let hostile = trial.world.organization().await;
     let _receivers = flooders(&trial, &hostile, &tls).await;

@@ -201,7 +201,7 @@ async fn every_success_begins_the_count_of_failures_anew() {
     let mut world = setup().start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
-    let fields = json!({"max_in_flight": 64});
+    let fields = json!({"max_in_flight": 64, "timeout_ms": 30_000});
     world.endpoint_with(&organization, &receiver, fields).await;
     let seen = AtomicU32::new(0);
     receiver.answer(move |_| {

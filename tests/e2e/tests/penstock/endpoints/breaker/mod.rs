@@ -96,7 +96,7 @@ async fn an_endpoint_that_keeps_failing_is_sent_one_probe_at_a_time_by_all_worke
     let receiver = world.receiver().await;
     receiver.answer(|_| Answer::status(500).held());
     let fields = json!({
-        "max_in_flight": 2, "timeout_ms": 30_000, "event_types": ["a", "endpoint.recovered"]
+        "max_in_flight": 2, "timeout_ms": 20_000, "event_types": ["a", "endpoint.recovered"]
     });
     let endpoint = world.endpoint_with(&organization, &receiver, fields).await;
     let watcher = watcher(&mut world, &organization).await;
@@ -147,7 +147,7 @@ async fn an_endpoint_that_keeps_failing_is_sent_one_probe_at_a_time_by_all_worke
 #[tokio::test]
 async fn an_endpoint_that_does_nothing_but_fail_is_disabled_and_goes_on_when_it_is_enabled() {
     let mut world = quick("2", "100ms")
-        .worker_env("DISABLE_AFTER", "5s")
+        .worker_env("DISABLE_AFTER", "12s")
         .worker_env("RETRY_ATTEMPTS", "100")
         .start()
         .await;
@@ -162,13 +162,13 @@ async fn an_endpoint_that_does_nothing_but_fail_is_disabled_and_goes_on_when_it_
     world.endpoint_with(&organization, &watcher, types).await;
     let accepted = send(&world.producer(&organization), 20).await;
     let reason = until_status_is(&world, endpoint, "disabled").await;
-    assert_eq!(reason.as_deref(), Some("nothing but failures for 5s"));
+    assert_eq!(reason.as_deref(), Some("nothing but failures for 12s"));
     let notices = told_in_order(&watcher.wait_for(2).await);
     insta::assert_snapshot!(notices[0].0, @"endpoint.failing");
     insta::assert_snapshot!(notices[1].0, @"endpoint.disabled");
     assert_eq!(
         notices[1].1,
-        json!({"endpoint_id": endpoint.id, "reason": "nothing but failures for 5s"})
+        json!({"endpoint_id": endpoint.id, "reason": "nothing but failures for 12s"})
     );
 
     receiver.answer(|_| Answer::status(204));

@@ -11,7 +11,7 @@ use crate::{setup, skip};
 #[tokio::test]
 async fn owners_are_told_that_an_endpoint_will_be_disabled_once_for_each_time_that_it_fails() {
     let mut world = quick("2", "100ms")
-        .worker_env("DISABLE_AFTER", "8s")
+        .worker_env("DISABLE_AFTER", "14s")
         .worker_env("RETRY_ATTEMPTS", "100")
         .replicas(1, 2)
         .start()

@@ -31,7 +31,7 @@ pub struct Config {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Address of /metrics, /healthz and /readyz.
+    /// Address of /metrics, /healthz, /readyz and /loglevel.
     #[arg(long, env, value_name = "METRICS_ADDR", default_value = "0.0.0.0:9465")]
     pub metrics_addr: SocketAddr,
 

@@ -37,7 +37,7 @@ pub struct Config {
     #[arg(long, env, value_name = "ADMIN_LISTEN_ADDR")]
     pub admin_listen_addr: Option<SocketAddr>,
 
-    /// Address of /metrics, /healthz and /readyz.
+    /// Address of /metrics, /healthz, /readyz and /loglevel.
     #[arg(long, env, value_name = "METRICS_ADDR", default_value = "0.0.0.0:9464")]
     pub metrics_addr: SocketAddr,
 

@@ -17,7 +17,6 @@ use shared::server::rules::RulesLayer;
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
 use tower::{ServiceBuilder, ServiceExt as _};
-use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use self::table::portal_routes;
 use self::table::{Operations, admin, contract, legacy_with_key, legacy_without_key, with_key};
@@ -49,15 +48,17 @@ fn beside_the_contract(readiness: Readiness) -> Router {
         .route("/v1/events", options(events::create::handshake))
         .route("/v1/events/batch", options(events::create::handshake))
         .merge(health_routes(readiness))
-        .merge(openapi::routes(&openapi::document(contract())))
+        .merge(openapi::routes(|| openapi::document(contract())))
         .route("/", get(async || "Penstock ingest API\n"))
 }
 
 fn router(operations: Operations) -> Router<Arc<App>> {
-    let routers = operations.into_iter();
-    routers
-        .fold(OpenApiRouter::default(), OpenApiRouter::routes)
-        .into()
+    let operations = operations
+        .into_iter()
+        .flat_map(|(_, paths, handlers)| paths.paths.into_keys().map(move |path| (path, handlers.clone())));
+    operations.fold(Router::new(), |router, (path, handlers)| {
+        router.route(&path, handlers)
+    })
 }
 
 /// The API that producers call, with the admin API unless that has a socket of its own.

@@ -1,6 +1,6 @@
 //! The contract: an OpenAPI 3.1 document, made from the handlers, and a page to read it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
@@ -64,11 +64,13 @@ pub(crate) fn document(operations: impl Iterator<Item = UtoipaMethodRouter<Arc<A
     operations.fold(document, OpenApiRouter::routes).into_openapi()
 }
 
-/// `/openapi.json`, and `/docs`, a page that loads nothing from other hosts.
-pub(crate) fn routes(document: &OpenApi) -> Router {
+/// `/openapi.json`, and `/docs`, a page that loads nothing from other hosts. The `document` is made when somebody asks for it
+/// first, which in most processes nobody does.
+pub(crate) fn routes(document: fn() -> OpenApi) -> Router {
     // As text it takes a tenth of the memory.
-    let text = Bytes::from(document.to_json().expect("a document has a JSON form"));
-    let answer = async move || ([(CONTENT_TYPE, "application/json")], text);
+    let text = move || Bytes::from(document().to_json().expect("a document has a JSON form"));
+    let text = Arc::new(LazyLock::new(text));
+    let answer = async move || ([(CONTENT_TYPE, "application/json")], Bytes::clone(&text));
     let config = Arc::new(Config::from(DOCUMENT));
     let its_config = config.clone();
     let page = async move |headers: HeaderMap| file("", its_config, &headers);

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use e2e::{LOG, Setup};
 
-/// What makes a run end soon after its fault: no wait between attempts is long, and no receiver that has failed is left alone
-/// for long.
+/// What makes a run end soon after its fault: no wait between attempts is long.
 const RETRY_MAX: &str = "2s";
-const CIRCUIT_PAUSE: &str = "2s";
 
 /// How long frames and deliveries wait for a worker that does not get on: as shipped.
 const PATIENCE: &str = "10s";
@@ -45,7 +43,6 @@ impl Stage {
         Setup::new(&self.program)
             .replicas(2, 2)
             .worker_env("RETRY_MAX", RETRY_MAX)
-            .worker_env("CIRCUIT_PAUSE", CIRCUIT_PAUSE)
             .worker_env("RUST_LOG", LOG)
             .ingest_env("RUST_LOG", LOG)
     }

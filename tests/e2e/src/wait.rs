@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 /// How long a test waits for anything. Only a failing test waits that long.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-const POLL: Duration = Duration::from_millis(10);
+/// The pause between two looks at first.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// The pause between two looks at what takes long: a look costs a processor that others wait for.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks again and again until `look` finds what it looks for, and returns that.
 ///
@@ -34,7 +38,7 @@ pub async fn until_within<T>(
             start.elapsed() < deadline,
             "waited {deadline:?} for {awaited}; the last look saw {seen}"
         );
-        tokio::time::sleep(POLL).await;
+        pause(start).await;
     }
 }
 
@@ -59,6 +63,12 @@ pub(crate) async fn until_none_left(
             moved.elapsed() < patience,
             "waited {patience:?} for {awaited} without progress; the last look saw {seen:?}"
         );
-        tokio::time::sleep(POLL).await;
+        pause(moved).await;
     }
+}
+
+/// Waits a small part of the time for which the awaited has been waited for.
+async fn pause(start: Instant) {
+    let pause = start.elapsed() / 16;
+    tokio::time::sleep(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
 }

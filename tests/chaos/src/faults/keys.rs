@@ -30,9 +30,7 @@ struct Seen {
 /// One customer's endpoints, each with two deliveries of each of many keys, beside another customer's ordered endpoint.
 pub(crate) async fn waiting(stage: &Stage) -> Tried {
     let (endpoints, keys) = (stage.pick(80, 4), stage.pick(600, 20));
-    // What looks at the table cost is measured, so they are made as often as a worker makes them unless told otherwise.
-    let setup = stage.setup().worker_env("CLAIM_INTERVAL", "250ms");
-    let setup = setup.worker_env("CIRCUIT_FAILURES", "1000000");
+    let setup = stage.setup().worker_env("CIRCUIT_FAILURES", "1000000");
     let mut world = setup.start().await;
     let started = Instant::now();
     let (waiting, other) = (world.organization().await, world.organization().await);

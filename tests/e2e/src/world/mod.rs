@@ -23,7 +23,6 @@ const WORKER_ENV: &[(&str, &str)] = &[
     ("RETRY_FACTOR", "4"),
     ("LEASE_MARGIN", "2s"),
     ("INTAKE_ACK_WAIT", "2s"),
-    ("CLAIM_INTERVAL", "50ms"),
     // A machine that stands still for a moment lets whatever is in flight fail together.
     ("CIRCUIT_PAUSE", "2s"),
 ];

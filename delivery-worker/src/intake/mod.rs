@@ -52,7 +52,7 @@ use crate::intake::leftovers::Leftovers;
 use crate::intake::open_batches::OpenBatches;
 use crate::intake::write::Writer;
 
-/// The readiness condition that intake fulfils.
+/// The readiness condition that intake fulfils when it consumes its first stream.
 pub(crate) const STREAMS_FOUND: &str = "event streams";
 
 /// How often new streams and leftovers are looked for, and how often until the first stream is there.
@@ -133,7 +133,6 @@ impl Intake {
         self.turns.set_streams(streams.len());
         for Info { config, .. } in &streams {
             if known.insert(config.name.clone()) {
-                readiness.set(STREAMS_FOUND, true);
                 let intake = self.clone();
                 let consuming = intake.consume(config.name.clone(), readiness.clone(), bulky.clone());
                 bulky.tasks().spawn_long_lived("intake", consuming);
@@ -147,9 +146,10 @@ impl Intake {
     /// # Errors
     /// When the stream was deleted: nothing that is accepted for it would ever be delivered.
     async fn consume(self, name: String, readiness: Readiness, bulky: Bulky) -> anyhow::Result<()> {
-        tracing::info!(stream = name, "consuming");
         let mut batches = OpenBatches::default();
-        let consumed = self.consume_sessions(&name, &mut batches, &bulky).await;
+        let consumed = self
+            .consume_sessions(&name, &mut batches, &bulky, &readiness)
+            .await;
         if consumed.as_ref().is_err_and(is_stream_gone) {
             readiness.set(STREAMS_FOUND, false);
         }
@@ -162,6 +162,7 @@ impl Intake {
         name: &str,
         batches: &mut OpenBatches<'a>,
         bulky: &'a Bulky,
+        readiness: &Readiness,
     ) -> anyhow::Result<()> {
         let stop = bulky.stop();
         while !stop.is_cancelled() {
@@ -170,6 +171,8 @@ impl Intake {
             let outcome = match batches.beside(opening).await? {
                 None => return Ok(()),
                 Some(Ok(mut session)) => {
+                    tracing::info!(stream = name, "consuming");
+                    readiness.set(STREAMS_FOUND, true);
                     let mut held = Vec::new();
                     let outcome = self
                         .consume_session(&mut session, &mut held, batches, bulky)

@@ -211,12 +211,14 @@ async fn results_of_deliveries_that_ended_while_postgres_was_away_are_not_lost()
 /// Deliveries of events whose first attempts have begun, and which are not stored when Postgres goes away.
 #[tokio::test]
 async fn answers_that_came_before_their_events_could_be_stored_are_not_lost() {
-    let mut world = setup().start().await;
+    let mut world = setup().replicas(1, 0).start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     receiver.answer(|_| Answer::status(204).held());
     let fields = json!({"timeout_ms": 30_000});
     world.endpoint_with(&organization, &receiver, fields).await;
+    // It knows the endpoint from the beginning.
+    world.stack_mut().add_worker().await.expect("a worker starts");
     let lock = lock(&world, "lock table deliveries in share mode").await;
     let accepted = send(&world.producer(&organization), 20).await;
     receiver.wait_for(20).await;

@@ -87,13 +87,15 @@ pub(crate) async fn flooding(stage: &Stage) -> Tried {
     Ok(Outcome::Ran(report))
 }
 
-/// One kind after the other, so that each is measured. A test measures none, and lets one of each kind begin at once.
+/// One kind after the other, so that each is measured. A test measures none: one of each kind begins at once, and as many
+/// deliveries as otherwise of one kind are shared by several.
 fn waves(stage: &Stage) -> impl Iterator<Item = Wave> {
     let single = FLOODS.chunks(stage.pick(1, FLOODS.len()));
-    let many = FLOODS.chunks(1);
+    let kinds = stage.pick(1, 4);
+    let many = FLOODS.chunks(kinds);
     single
         .map(|floods| (floods, 1))
-        .chain(many.map(|floods| (floods, AT_ONCE)))
+        .chain(many.map(move |floods| (floods, AT_ONCE / kinds)))
 }
 
 async fn flooders(trial: &Trial, hostile: &Organization, tls: &Tls) -> Vec<RawReceiver> {

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 /// The most faults at once. On one processor it is one: the clients of two would starve.
 static AT_ONCE: LazyLock<u32> = LazyLock::new(|| {
     let processors = available_parallelism().map_or(1, NonZeroUsize::get);
-    if processors < 2 { 1 } else { 3 }
+    if processors < 2 { 1 } else { 2 }
 });
 
 /// The room for them. It is given in the order in which it was asked for, so that nobody who wants all of it is passed by.

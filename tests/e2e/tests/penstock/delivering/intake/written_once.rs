@@ -112,7 +112,9 @@ async fn a_first_attempt_that_fails_is_written_once_too_and_the_next_success_end
 /// Without that, a short standstill would send all that follows through the table.
 #[tokio::test]
 async fn events_that_find_no_permit_wait_for_one_and_are_written_once_too() {
-    let mut world = setup().replicas(1, 0).start().await;
+    // What has gone through the table once is soon over, so that the next frame does not wait for it too.
+    let setup = setup().worker_env("CLAIM_INTERVAL", "50ms");
+    let mut world = setup.replicas(1, 0).start().await;
     let organization = world.organization().await;
     let receiver = world.receiver().await;
     world

@@ -74,7 +74,7 @@ pub fn pool(
         // The pool's own look has no limit: a connection to a host that has vanished would keep its place for ever.
         .test_before_acquire(false)
         .before_acquire(|connection, about| Box::pin(works_still(connection, about.idle_for)))
-        .after_release(|connection, _| Box::pin(works(connection, RELEASE_TIMEOUT)))
+        .after_release(|connection, _| Box::pin(is_free(connection)))
         .connect_lazy_with(options))
 }
 
@@ -118,6 +118,14 @@ async fn works_still(connection: &mut PgConnection, idle: Duration) -> Result<bo
 /// Whether a connection works; an error, upon which the pool closes it, when it does not.
 async fn works(connection: &mut PgConnection, limit: Duration) -> Result<bool, sqlx::Error> {
     within(limit, connection.ping()).await.map(|()| true)
+}
+
+/// Whether a connection that was given back works, and ends a transaction that nobody has: sqlx does not know of one whose
+/// beginning was dropped before Postgres had answered, as when a client hangs up. Whoever used the connection next would be in it.
+/// Such a transaction is empty; commits do not count as rollbacks in Postgres's statistics.
+async fn is_free(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let ending = sqlx::raw_sql("begin; commit").execute(connection);
+    within(RELEASE_TIMEOUT, ending).await.map(|_| true)
 }
 
 /// A pool whose first connection has succeeded, tried for about half a minute.

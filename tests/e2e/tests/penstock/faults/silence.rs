@@ -1,9 +1,13 @@
-//! Connections to Postgres that die without a word while statements run in them.
+//! Connections to Postgres that die without a word while statements run in them, and statements that die before their answers.
 
+use std::future::{Future as _, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
 use e2e::{Answer, Event, Link, World, until, until_within};
 use futures_util::future::join_all;
+use shared::db;
+use shared::db::address::PostgresConfig;
 
 use crate::faults::held_up::lock;
 use crate::setup;
@@ -113,6 +117,32 @@ async fn a_worker_goes_on_when_its_statements_were_lost_with_their_connections()
             is_done.then_some(()).ok_or_else(|| format!("{found:?}"))
         })
         .await;
+    }
+    world.finish().await;
+}
+
+/// A client that hangs up drops its request's transaction while that begins.
+#[tokio::test]
+async fn a_transaction_that_is_dropped_while_it_begins_leaves_its_connection_free() {
+    let world = setup().replicas(0, 0).start().await;
+    let address = PostgresConfig {
+        database_url: world.stack().database_url().to_owned(),
+        database_password_file: None,
+    };
+    let pool = db::pool("test", &address, 1, &[]).unwrap();
+    for _ in 0..10 {
+        let mode = sqlx::query_scalar("select current_setting('transaction_read_only')");
+        let mode: String = mode.fetch_one(&pool).await.unwrap();
+        assert_eq!(mode, "off");
+        while pool.num_idle() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut beginning = Box::pin(pool.begin_with("begin read only"));
+        let mut is_over = false;
+        for _ in 0..3 {
+            is_over =
+                is_over || poll_fn(|context| Poll::Ready(beginning.as_mut().poll(context).is_ready())).await;
+        }
     }
     world.finish().await;
 }

@@ -217,7 +217,7 @@ async fn answers_that_came_before_their_events_could_be_stored_are_not_lost() {
     receiver.answer(|_| Answer::status(204).held());
     let fields = json!({"timeout_ms": 30_000});
     world.endpoint_with(&organization, &receiver, fields).await;
-    // It knows the endpoint from the beginning.
+    // The worker knows the endpoint from the beginning.
     world.stack_mut().add_worker().await.expect("a worker starts");
     let lock = lock(&world, "lock table deliveries in share mode").await;
     let accepted = send(&world.producer(&organization), 20).await;

@@ -1,15 +1,15 @@
 // The console: for the platform's own people, with an API key or an admin token.
 
-import { Problem, call, onSessionOver } from "./api.js";
-import { Field, Form } from "./form.js";
-import { useEffect, useState } from "./vendor/hooks.js";
-import { Heading, setSite } from "./heading.js";
-import { html } from "./html.js";
-import { setMe } from "./me.js";
-import { render } from "./vendor/preact.js";
+import { Problem, call, onSessionOver } from "./api/api.js";
+import { setMe } from "./api/me.js";
+import { Field, Form } from "./parts/form.js";
+import { Heading, setSite } from "./parts/heading.js";
+import { html } from "./parts/html.js";
+import { Action, Failure, Loading } from "./parts/ui.js";
 import { Shell } from "./shell.js";
 import { language, t } from "./texts.js";
-import { Action, Failure, Loading } from "./ui.js";
+import { useEffect, useState } from "./vendor/hooks.js";
+import { render } from "./vendor/preact.js";
 
 const SESSION = "/console/session";
 

@@ -2,17 +2,17 @@
 // sees, and then stays in this page's memory. When it is over, the embedding page is asked for another one, and what is open stays as
 // it is behind a cover. If that is refused, no more are asked for: an embedding page that gives a dead token may have no other.
 
-import { Problem, call, onSessionOver, useToken } from "./api.js";
-import { Covered } from "./cover.js";
-import { useEffect, useRef, useState } from "./vendor/hooks.js";
-import { Heading, setSite } from "./heading.js";
-import { html } from "./html.js";
-import { setMe } from "./me.js";
-import { render } from "./vendor/preact.js";
-import { renewed } from "./renewal.js";
+import { Problem, call, onSessionOver, useToken } from "./api/api.js";
+import { setMe } from "./api/me.js";
+import { renewed } from "./api/renewal.js";
+import { Covered } from "./parts/cover.js";
+import { Heading, setSite } from "./parts/heading.js";
+import { html } from "./parts/html.js";
+import { Failure, Loading } from "./parts/ui.js";
 import { Shell } from "./shell.js";
 import { language, t } from "./texts.js";
-import { Failure, Loading } from "./ui.js";
+import { useEffect, useRef, useState } from "./vendor/hooks.js";
+import { render } from "./vendor/preact.js";
 
 /** The pages that may embed this one, as the server named them. Nobody else is asked or heard. */
 const ORIGINS = (document.querySelector("meta[name=portal-origins]")?.getAttribute("content") ?? "").split(" ").filter(Boolean);

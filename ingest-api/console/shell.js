@@ -1,23 +1,23 @@
 // What stands around every page: the head, the menu, the place for the page, and whose times it shows.
 
-import { Problem } from "./api.js";
-import { Dead } from "./dead.js";
-import { EndpointPage, Endpoints } from "./endpoints.js";
-import { EventPage, Events } from "./events.js";
-import { Heading } from "./heading.js";
-import { html } from "./html.js";
-import { Keys } from "./keys.js";
-import { Live } from "./live.js";
-import { whoAmI } from "./me.js";
-import { OrganizationPage, Organizations } from "./organizations.js";
-import { Overview } from "./overview.js";
-import { PortalSettings } from "./portal-settings.js";
+import { Problem } from "./api/api.js";
+import { whoAmI } from "./api/me.js";
+import { EndpointPage, Endpoints } from "./endpoints/endpoints.js";
+import { Dead } from "./pages/dead.js";
+import { EventPage, Events } from "./pages/events.js";
+import { Keys } from "./pages/keys.js";
+import { Live } from "./pages/live.js";
+import { OrganizationPage, Organizations } from "./pages/organizations.js";
+import { Overview } from "./pages/overview.js";
+import { PortalSettings } from "./pages/portal-settings.js";
+import { System } from "./pages/system.js";
+import { TenantPage, Tenants } from "./pages/tenants.js";
+import { Usage } from "./pages/usage.js";
+import { Heading } from "./parts/heading.js";
+import { html } from "./parts/html.js";
+import { Failure } from "./parts/ui.js";
 import { link, useRoute } from "./route.js";
-import { System } from "./system.js";
-import { TenantPage, Tenants } from "./tenants.js";
 import { t, zone } from "./texts.js";
-import { Failure } from "./ui.js";
-import { Usage } from "./usage.js";
 
 /** @typedef {import("./vendor/preact.js").ComponentChildren} Children */
 

@@ -31,35 +31,35 @@ const SOURCES: &[(&str, &str, &[u8])] = files![
     "console.js" SCRIPT
     "portal.js" SCRIPT
     "shell.js" SCRIPT
-    "overview.js" SCRIPT
-    "chart.js" SCRIPT
-    "system.js" SCRIPT
-    "live.js" SCRIPT
-    "events.js" SCRIPT
-    "endpoints.js" SCRIPT
-    "endpoint-stats.js" SCRIPT
-    "endpoint-form.js" SCRIPT
-    "endpoint-fields.js" SCRIPT
-    "header-fields.js" SCRIPT
-    "signature-fields.js" SCRIPT
-    "auth-fields.js" SCRIPT
-    "public-key.js" SCRIPT
-    "preview.js" SCRIPT
-    "signature.js" SCRIPT
-    "request-headers.js" SCRIPT
-    "dead.js" SCRIPT
-    "recovery.js" SCRIPT
-    "tenants.js" SCRIPT
-    "usage.js" SCRIPT
-    "keys.js" SCRIPT
-    "organizations.js" SCRIPT
-    "organization-names.js" SCRIPT
-    "portal-settings.js" SCRIPT
-    "ui.js" SCRIPT
-    "heading.js" SCRIPT
-    "form.js" SCRIPT
-    "dialog.js" SCRIPT
-    "cover.js" SCRIPT
+    "pages/overview.js" SCRIPT
+    "parts/chart.js" SCRIPT
+    "pages/system.js" SCRIPT
+    "pages/live.js" SCRIPT
+    "pages/events.js" SCRIPT
+    "endpoints/endpoints.js" SCRIPT
+    "endpoints/endpoint-stats.js" SCRIPT
+    "endpoints/endpoint-form.js" SCRIPT
+    "endpoints/endpoint-fields.js" SCRIPT
+    "endpoints/header-fields.js" SCRIPT
+    "endpoints/signature-fields.js" SCRIPT
+    "endpoints/auth-fields.js" SCRIPT
+    "endpoints/public-key.js" SCRIPT
+    "endpoints/preview.js" SCRIPT
+    "pages/signature.js" SCRIPT
+    "pages/request-headers.js" SCRIPT
+    "pages/dead.js" SCRIPT
+    "endpoints/recovery.js" SCRIPT
+    "pages/tenants.js" SCRIPT
+    "pages/usage.js" SCRIPT
+    "pages/keys.js" SCRIPT
+    "pages/organizations.js" SCRIPT
+    "api/organization-names.js" SCRIPT
+    "pages/portal-settings.js" SCRIPT
+    "parts/ui.js" SCRIPT
+    "parts/heading.js" SCRIPT
+    "parts/form.js" SCRIPT
+    "parts/dialog.js" SCRIPT
+    "parts/cover.js" SCRIPT
     "texts.js" SCRIPT
     "texts/common.js" SCRIPT
     "texts/sessions.js" SCRIPT
@@ -75,13 +75,13 @@ const SOURCES: &[(&str, &str, &[u8])] = files![
     "texts/keys.js" SCRIPT
     "texts/organizations.js" SCRIPT
     "texts/portal-settings.js" SCRIPT
-    "raw.js" SCRIPT
-    "me.js" SCRIPT
-    "renewal.js" SCRIPT
+    "parts/raw.js" SCRIPT
+    "api/me.js" SCRIPT
+    "api/renewal.js" SCRIPT
     "route.js" SCRIPT
-    "api.js" SCRIPT
-    "stream.js" SCRIPT
-    "html.js" SCRIPT
+    "api/api.js" SCRIPT
+    "api/stream.js" SCRIPT
+    "parts/html.js" SCRIPT
     "vendor/preact.js" SCRIPT
     "vendor/hooks.js" SCRIPT
     "vendor/htm.js" SCRIPT

@@ -28,8 +28,8 @@ use anyhow::anyhow;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::db::SESSION_SETTINGS;
 use shared::process::nats::{NATS_CONNECTED, Nats};
-use shared::process::readings::Readings;
 use shared::process::shutdown::{Tasks, run_service};
+use shared::process::telemetry::readings::Readings;
 use shared::process::telemetry::{self, Readiness, bind};
 use shared::process::worker_backlog::WorkerBacklog;
 use shared::server::metrics_server::Shown;
@@ -42,7 +42,7 @@ use crate::config::Command;
 pub use crate::config::Config;
 use crate::intake::STREAMS_FOUND;
 // For its benchmark.
-pub use crate::send::sign;
+pub use crate::send::signing::sign;
 // For databases that tests copy.
 pub use crate::store::partitions::make_around_now as make_partitions;
 use crate::worker::{DATABASE_READY, Worker};

@@ -1,9 +1,9 @@
 //! What a request costs before it is published: `cargo bench -p ingest-api`.
 
 use divan::Bencher;
-use ingest_api::domain::limit::Limit;
+use ingest_api::domain::accounts::limit::Limit;
 use ingest_api::event::envelope;
-use ingest_api::http::rate_headers;
+use ingest_api::http::answers::rate_headers;
 use ingest_api::keys::api_key::{KeyPrefix, KeySecrets};
 use ingest_api::keys::moment::Moment;
 use ingest_api::limits::limiter::{AccountId, RateLimiter};

@@ -11,12 +11,12 @@ use url::Url;
 
 use crate::config::AdminTokens;
 use crate::event::recent_ids::RecentIds;
-use crate::http::body_limits::BodyLimits;
-use crate::http::large_json::AnswerRoom;
-use crate::http::portal_routes::PortalRoutes;
+use crate::http::admission::portal_routes::PortalRoutes;
+use crate::http::answers::large_json::AnswerRoom;
+use crate::http::request::body_limits::BodyLimits;
 use crate::keys::authenticator::Authenticator;
 use crate::keys::changes::KeyChanges;
-use crate::keys::ended::EndedSessions;
+use crate::keys::changes::ended::EndedSessions;
 use crate::keys::portal::PortalTokens;
 use crate::limits::limiter::RateLimiter;
 use crate::limits::quotas::Quotas;

@@ -14,7 +14,7 @@ use crate::event::error::EventError;
 use crate::event::{Identity, NewEvent};
 use crate::event::{cloudevents, envelope};
 use crate::http::error::ApiError;
-use crate::http::event_headers::read_binary_cloudevent;
+use crate::http::request::event_headers::read_binary_cloudevent;
 
 /// An object's text, of members that are text already.
 fn object(members: &[String]) -> String {

@@ -1,5 +1,9 @@
 //! The long-lived tasks of a replica.
 
+pub(super) mod saturation;
+pub(super) mod quotas;
+pub(super) mod tenant_limits;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -18,10 +22,7 @@ use crate::limits::limiter::RateLimiter;
 use crate::limits::quotas::Quotas;
 use crate::limits::tenants::TenantLimits;
 use crate::publish;
-use crate::quotas;
-use crate::saturation;
 use crate::store::Store;
-use crate::tenant_limits;
 
 /// What is served, by socket.
 pub(crate) struct Routes {

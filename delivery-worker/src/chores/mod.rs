@@ -5,19 +5,15 @@
 mod rounds;
 pub(crate) mod notices;
 pub(crate) mod recoveries;
-pub(crate) mod deleted_endpoints;
-mod erasing;
-pub(crate) mod deleted_tenants;
-pub(crate) mod deleted_organizations;
 pub(crate) mod unacknowledged;
 pub(crate) mod certificates;
 pub(crate) mod usage;
 pub(crate) mod quotas;
-pub(crate) mod kept_days;
 pub(crate) mod retention;
 pub(crate) mod audit_log;
 pub(crate) mod endpoint_hours;
 pub(crate) mod presence;
+mod deleted;
 
 use std::sync::Arc;
 
@@ -85,9 +81,9 @@ impl Chores {
         let stop = tasks.stop();
 
         let (name, db, workers) = ("deleted endpoints", self.pool.clone(), self.workers.clone());
-        let ending = deleted_endpoints::Ending::default();
+        let ending = deleted::endpoints::Ending::default();
         let end = async move || ending.take_round(&db).await;
-        let rounds = take_turns(name, deleted_endpoints::INTERVAL, workers, stop.clone(), end);
+        let rounds = take_turns(name, deleted::endpoints::INTERVAL, workers, stop.clone(), end);
         tasks.spawn_long_lived(name, rounds);
 
         let (name, db, workers) = (
@@ -97,11 +93,11 @@ impl Chores {
         );
         let nats = self.nats.clone();
         let remove = async move || {
-            let tenants = deleted_tenants::take_round(&db, &nats).await?;
-            let organizations = deleted_organizations::take_round(&db, &nats).await?;
+            let tenants = deleted::tenants::take_round(&db, &nats).await?;
+            let organizations = deleted::organizations::take_round(&db, &nats).await?;
             Ok::<_, sqlx::Error>(tenants || organizations)
         };
-        let rounds = take_turns(name, deleted_tenants::INTERVAL, workers, stop.clone(), remove);
+        let rounds = take_turns(name, deleted::tenants::INTERVAL, workers, stop.clone(), remove);
         tasks.spawn_long_lived(name, rounds);
     }
 

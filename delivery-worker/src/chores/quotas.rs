@@ -10,7 +10,7 @@ use shared::process::nats::Nats;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
-use super::erasing::CLOCKS_APART;
+use crate::chores::deleted::erasing::CLOCKS_APART;
 use crate::intake::consume::streams::stored_through;
 use crate::store::{partitions, usage};
 

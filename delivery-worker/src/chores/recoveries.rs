@@ -63,7 +63,7 @@ pub(crate) async fn take_steps(pool: &PgPool, permits: &Permits) -> Result<bool,
 }
 
 /// Whether a running recovery has a step to take; `None` when none runs. That of a deleted endpoint runs until it is
-/// [cancelled](super::deleted_endpoints), and takes no step.
+/// [cancelled](crate::chores::deleted::endpoints), and takes no step.
 async fn is_one_due(pool: &PgPool) -> Result<Option<bool>, sqlx::Error> {
     sqlx::query_scalar!("select bool_or(next_step_at <= now()) from recoveries where status = 'running'")
         .fetch_one(pool)

@@ -2,6 +2,7 @@
 //! small rows that are not needed any more.
 
 mod payloads;
+pub(crate) mod kept_days;
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use shared::process::nats::Nats;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use crate::chores::{audit_log, kept_days};
+use crate::chores::audit_log;
 use crate::intake::consume::streams::stored_through;
 use crate::store::partitions;
 use crate::store::usage::days::merge_days;

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 
 use super::share::Share;
 use crate::endpoints::endpoint::Endpoint;
-use crate::send::body::{Bodies, Outgoing};
-use crate::send::carried::Carried;
+use crate::send::content::body::{Bodies, Outgoing};
+use crate::send::content::carried::Carried;
 use crate::send::job::Job;
 
 /// A delivery that this worker has leased, with its event.

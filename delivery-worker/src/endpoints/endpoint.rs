@@ -22,10 +22,10 @@ use url::Url;
 
 use crate::endpoints::permits::Gate;
 use crate::endpoints::retry::RetryPolicy;
-use crate::send::credentials::Credentials;
-use crate::send::render::EndpointTemplate;
-use crate::send::schemes::Schemes;
-use crate::send::sign::Signer;
+use crate::send::content::render::EndpointTemplate;
+use crate::send::signing::credentials::Credentials;
+use crate::send::signing::schemes::Schemes;
+use crate::send::signing::sign::Signer;
 
 /// An enabled endpoint that deliveries are sent to.
 #[derive(Debug)]

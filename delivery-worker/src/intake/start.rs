@@ -9,7 +9,7 @@ use shared::domain::id::EventId;
 use crate::intake::frame::Located;
 use crate::intake::plan::{Plan, Planned};
 use crate::intake::write::Writer;
-use crate::send::body::Outgoing;
+use crate::send::content::body::Outgoing;
 use crate::send::job::Job;
 
 impl Writer {

@@ -14,15 +14,15 @@ use tokio::time::Instant;
 
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::retry::Verdict;
-use crate::send::body::Outgoing;
 use crate::send::client::{Answer, Client, Outbound};
+use crate::send::content::body::Outgoing;
+use crate::send::content::headers::headers;
+use crate::send::content::render::Renderer;
 use crate::send::content::{Content, NoContent};
-use crate::send::credentials::NotSent;
-use crate::send::headers::headers;
 use crate::send::lookups::on_behalf_of;
-use crate::send::render::Renderer;
 use crate::send::retry_after::retry_after;
-use crate::send::tokens::Fetcher;
+use crate::send::signing::credentials::NotSent;
+use crate::send::signing::tokens::Fetcher;
 
 /// Longest time for which a receiver that asks to wait is left alone. Then it gets a probe.
 const MAX_WAIT: Duration = Duration::from_hours(1);

@@ -1,5 +1,10 @@
 //! What a webhook consists of beside its headers.
 
+pub(crate) mod body;
+pub(crate) mod render;
+pub(super) mod headers;
+pub(crate) mod carried;
+
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use shared::domain::clock::UnixMicros;
@@ -9,9 +14,9 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use tokio::time::error::Elapsed;
 
+use self::body::Outgoing;
+use self::render::EndpointTemplate;
 use crate::endpoints::endpoint::Endpoint;
-use crate::send::body::Outgoing;
-use crate::send::render::EndpointTemplate;
 
 /// A body and its media type.
 #[derive(Debug)]

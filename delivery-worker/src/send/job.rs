@@ -8,7 +8,7 @@ use shared::domain::id::LeaseToken;
 
 use crate::endpoints::endpoint::Endpoint;
 use crate::endpoints::retry::RetryPolicy;
-use crate::send::body::Outgoing;
+use crate::send::content::body::Outgoing;
 
 /// A leased delivery.
 #[derive(Debug)]

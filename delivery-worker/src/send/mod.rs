@@ -3,23 +3,16 @@
 //!
 //! Imports `config` and `endpoints`, and the recorder of `record`.
 
-pub(crate) mod carried;
-pub(crate) mod body;
-pub(crate) mod render;
-pub mod sign;
-pub(crate) mod schemes;
-pub(crate) mod credentials;
-pub(crate) mod tokens;
 pub(crate) mod lookups;
 pub(crate) mod room;
 pub(crate) mod client;
 pub(crate) mod job;
-mod content;
-mod headers;
+pub(crate) mod content;
 mod retry_after;
 pub(crate) mod attempt;
 mod trace;
 pub(crate) mod report;
+pub(crate) mod signing;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,9 +20,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use shared::domain::clock::UnixMicros;
-use shared::process::line_limit::LineLimit;
 use shared::process::panics::panic_text;
 use shared::process::shutdown::Tasks;
+use shared::process::telemetry::line_limit::LineLimit;
 use shared::traces::Traces;
 use shared::traces::span::Span;
 use tokio::sync::mpsc;

@@ -10,17 +10,17 @@ use nix::sys::signal::Signal;
 use shared::process::output::complain;
 use tokio::process::Command;
 
-use crate::cluster::Files;
+use crate::children::exec::Exec;
+use crate::children::host::Host;
+use crate::children::ports::PortBook;
+use crate::children::spawn::tied_to_us;
 use crate::dev::{self, DevOptions, StopSignals};
-use crate::exec::Exec;
 use crate::folder::{DataFolder, Folder};
-use crate::host::Host;
-use crate::ports::PortBook;
-use crate::postgres::{Postgres, Shutdown};
 use crate::progress::Progress;
+use crate::servers::cluster::Files;
+use crate::servers::postgres::{Postgres, Shutdown};
 #[cfg(feature = "services")]
 use crate::services::ServiceCommand;
-use crate::spawn::tied_to_us;
 
 /// Penstock on this machine: nats-server, Postgres, ingest-api, delivery-worker and a demo receiver.
 #[derive(Debug, Parser)]

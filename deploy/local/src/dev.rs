@@ -1,19 +1,21 @@
 //! `cargo dev`: a stack to play with, until Ctrl-C.
 
+pub(super) mod demo;
+pub(super) mod receiver;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::unistd::geteuid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::demo;
+use crate::children::process::Process;
+use crate::children::supervise::supervise;
 use crate::folder::DataFolder;
 use crate::options::StackOptions;
-use crate::process::Process;
 use crate::say::say;
 use crate::stack::Stack;
 use crate::state::Demo;
-use crate::supervise::supervise;
 
 /// Runs nats-server, Postgres, both services and a demo receiver on this machine.
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
-use crate::host::{Host, PASSABLE, try_lock};
+use crate::children::host::{Host, PASSABLE, try_lock};
 
 /// How the names of temporary data folders begin.
 const TEMPORARY: &str = "penstock-stack-";

@@ -10,9 +10,6 @@
 
 mod cli;
 mod dev;
-mod demo;
-mod receiver;
-mod supervise;
 
 mod stack;
 mod options;
@@ -21,33 +18,22 @@ mod state;
 mod service;
 #[cfg(feature = "services")]
 mod services;
-mod nats;
-mod postgres;
-mod cluster;
-mod scram;
-mod template;
 
-mod binaries;
-mod version;
-mod host;
-mod ports;
 mod progress;
 mod say;
-
-mod process;
-mod spawn;
-mod exec;
+mod servers;
+mod children;
 
 use std::process::ExitCode;
 
+pub use self::children::host::cache_folder;
+pub use self::children::ports::reserve_port;
+pub use self::children::process::Process;
+pub use self::servers::nats::Nats;
+pub use self::servers::postgres::{Postgres, Shutdown};
 pub use folder::DataFolder;
-pub use host::cache_folder;
-pub use nats::Nats;
 pub use nix::sys::signal::Signal;
 pub use options::{Namespace, NatsOptions, NatsSync, Replica, StackOptions};
-pub use ports::reserve_port;
-pub use postgres::{Postgres, Shutdown};
-pub use process::Process;
 pub use service::Service;
 pub use stack::Stack;
 

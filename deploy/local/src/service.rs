@@ -9,12 +9,12 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::children::host::Host;
+use crate::children::ports::{PORT_TRIES, Port, PortBook};
+use crate::children::process::Process;
+use crate::children::spawn::Recipe;
 use crate::folder::Folder;
-use crate::host::Host;
 use crate::options::Replica;
-use crate::ports::{PORT_TRIES, Port, PortBook};
-use crate::process::Process;
-use crate::spawn::Recipe;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

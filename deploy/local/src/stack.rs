@@ -5,12 +5,12 @@ mod stop;
 
 use std::path::{Path, PathBuf};
 
+use crate::children::host::Host;
+use crate::children::ports::PortBook;
 use crate::folder::Folder;
-use crate::host::Host;
-use crate::nats::Nats;
 use crate::options::StackOptions;
-use crate::ports::PortBook;
-use crate::postgres::Postgres;
+use crate::servers::nats::Nats;
+use crate::servers::postgres::Postgres;
 use crate::service::Service;
 use crate::state::State;
 

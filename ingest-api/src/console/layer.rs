@@ -15,8 +15,8 @@ use tower::{Layer, Service};
 use super::same_origin::{is_marked, is_same_origin};
 use super::session::{Session, no_cookie};
 use crate::app::App;
-use crate::domain::session::SignedIn;
-use crate::http::callers::X_API_KEY;
+use crate::domain::access::session::SignedIn;
+use crate::http::admission::callers::X_API_KEY;
 use crate::http::error::ApiError;
 use crate::keys::error::KeyError;
 

@@ -17,7 +17,7 @@ use axum::http::HeaderMap;
 use axum::routing::{get, post};
 
 use crate::app::App;
-use crate::http::extract::PathId;
+use crate::http::request::extract::PathId;
 
 /// All of it, outside the contract.
 pub(crate) fn routes() -> Router<Arc<App>> {

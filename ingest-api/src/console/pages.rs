@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::files;
 use crate::app::App;
 use crate::http::error::ApiError;
-use crate::http::extract::PathId;
+use crate::http::request::extract::PathId;
 
 /// What a page may load: its own files, and pictures that stand in its data. Nothing inline, nothing of other hosts.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \

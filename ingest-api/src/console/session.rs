@@ -9,7 +9,7 @@ use shared::domain::clock::UnixMicros;
 use shared::secret::SecretsKey;
 use zeroize::Zeroizing;
 
-use crate::domain::session::SessionId;
+use crate::domain::access::session::SessionId;
 
 /// The cookie. Browsers take one of such a name only from its own host, for all paths, and over TLS (or from this machine):
 /// no other host of the domain can plant a session.

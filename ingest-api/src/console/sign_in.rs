@@ -16,10 +16,10 @@ use super::same_origin::is_same_origin;
 use super::session::{Session, no_cookie};
 use crate::app::App;
 use crate::config::AdminScope;
-use crate::domain::scope::Scopes;
-use crate::http::admitted::{check_limits, within_limit};
-use crate::http::body::RequestBody;
+use crate::domain::access::scope::Scopes;
+use crate::http::admission::admitted::{check_limits, within_limit};
 use crate::http::error::ApiError;
+use crate::http::request::body::RequestBody;
 use crate::keys::api_key::KeyPrefix;
 use crate::keys::moment::Moment;
 

@@ -54,7 +54,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::key::KeyId;
+    use crate::domain::access::key::KeyId;
 
     proptest! {
         #[test]

@@ -3,28 +3,10 @@
 //!
 //! Imports nothing else of this crate. The words that workers speak too stand in `shared::domain`.
 
-pub mod limit;
-pub(crate) mod scope;
-pub(crate) mod realm;
-pub(crate) mod maximum;
-pub(crate) mod grant;
-pub(crate) mod key;
-pub(crate) mod actor;
-pub(crate) mod audit;
-pub(crate) mod quota;
-pub(crate) mod organization;
-pub(crate) mod tenant;
-pub(crate) mod session;
-pub(crate) mod portal;
 pub(crate) mod endpoint;
 pub(crate) mod lease;
 pub(crate) mod cursor;
 pub(crate) mod page;
-pub(crate) mod day;
-pub(crate) mod usage;
-pub(crate) mod json;
-pub(crate) mod utc;
-pub(crate) mod whole;
-pub(crate) mod object;
-pub(crate) mod field;
-pub(crate) mod field_errors;
+pub(crate) mod access;
+pub mod accounts;
+pub(crate) mod form;

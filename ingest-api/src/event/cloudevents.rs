@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use shared::domain::event::{JSON, is_json};
 
 use self::attributes::Reader;
-use crate::domain::json::HALF_A_PAIR;
+use crate::domain::form::json::HALF_A_PAIR;
 use crate::event::NewEvent;
 use crate::event::error::EventError;
 use crate::event::json::{RawFields, check_depth, is_string, without_mark};

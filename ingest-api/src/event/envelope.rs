@@ -14,8 +14,8 @@ use shared::domain::name::check_name;
 use shared::wire::frame::EncodedEvent;
 use utoipa::ToSchema;
 
-use crate::domain::field_errors::FieldErrors;
-use crate::domain::json::HALF_A_PAIR;
+use crate::domain::form::field_errors::FieldErrors;
+use crate::domain::form::json::HALF_A_PAIR;
 use crate::event::check_event_type;
 use crate::event::error::EventError;
 use crate::event::json::{RawFields, check_depth, without_mark};

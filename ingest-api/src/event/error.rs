@@ -1,6 +1,6 @@
 //! Why an event was refused.
 
-use crate::domain::field_errors::{FieldError, WrongFields};
+use crate::domain::form::field_errors::{FieldError, WrongFields};
 
 /// Why an event, or a whole batch of them, was refused.
 #[derive(Debug)]

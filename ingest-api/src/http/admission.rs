@@ -1,5 +1,10 @@
 //! Authentication and the rate limit, which a request passes before its handler.
 
+pub(crate) mod admitted;
+pub(crate) mod callers;
+pub(crate) mod portal;
+pub(crate) mod portal_routes;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Context, Poll};
@@ -12,12 +17,11 @@ use pin_project_lite::pin_project;
 use shared::server::Discard;
 use tower::{Layer, Service};
 
+use self::admitted::{Admitted, Source, check_limits, within_limit};
+use self::callers::{X_API_KEY, bearer_token};
 use crate::app::App;
-use crate::http::admitted::{Admitted, Source, check_limits, within_limit};
-use crate::http::callers::{X_API_KEY, bearer_token};
+use crate::http::answers::rate_headers;
 use crate::http::error::ApiError;
-use crate::http::portal;
-use crate::http::rate_headers;
 use crate::keys::moment::Moment;
 use crate::keys::portal::PortalTokens;
 use crate::keys::verified_key::VerifiedKey;

@@ -1,6 +1,15 @@
 //! What every answer passes last: it is counted and timed, a refusal is logged, and it gets its request's id and the headers
 //! that all have. One layer for all of this: each moves every answer once more.
 
+pub(crate) mod cors;
+pub(crate) mod default_headers;
+pub(crate) mod etag;
+pub(crate) mod gzip;
+pub(crate) mod large_json;
+pub(crate) mod live;
+pub(crate) mod panics;
+pub mod rate_headers;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,7 +21,6 @@ use shared::server::Arrival;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use crate::http::default_headers;
 use crate::http::metrics::HttpMetrics;
 use crate::http::request_ids::{Ids, X_REQUEST_ID, log_refusal};
 

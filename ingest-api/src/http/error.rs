@@ -1,5 +1,7 @@
 //! Errors as producers see them: RFC 9457 `application/problem+json`.
 
+pub(crate) mod causes;
+
 use std::borrow::Cow;
 
 use axum::Json;
@@ -10,9 +12,9 @@ use serde::Serialize;
 use shared::domain::endpoint::EndpointKind;
 use utoipa::ToSchema;
 
-use crate::domain::field_errors::FieldError;
-use crate::domain::maximum::Maximum;
-use crate::domain::realm::OtherTenant;
+use crate::domain::access::realm::OtherTenant;
+use crate::domain::accounts::maximum::Maximum;
+use crate::domain::form::field_errors::FieldError;
 
 /// Problem type of RFC 9457's registry for an exceeded quota.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use data_encoding::HEXLOWER;
-use shared::process::line_limit::LineLimit;
+use shared::process::telemetry::line_limit::LineLimit;
 use shared::secret::random_bytes;
 use uuid::Uuid;
 
-use crate::http::admitted::Admitted;
+use crate::http::admission::admitted::Admitted;
 use crate::http::error::{Cause, Reason};
 
 /// Where an id comes and goes.

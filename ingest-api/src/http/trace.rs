@@ -1,5 +1,7 @@
 //! The spans of requests that bring events: one of the request, and one of each event's way into its stream.
 
+pub(crate) mod context;
+
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,7 +14,7 @@ use shared::traces::span::Span;
 use shared::traces::{SpanKind, Traces};
 use tower::{Layer, Service};
 
-use crate::http::event_headers::traceparent;
+use crate::http::request::event_headers::traceparent;
 use crate::publish::Enqueued;
 use crate::publish::error::PublishError;
 

@@ -15,7 +15,7 @@ use shared::secret::{KeyCheck, SecretsKey, random_bytes};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::domain::key::{KeyId, KeyText, NewKey, is_base32};
+use crate::domain::access::key::{KeyId, KeyText, NewKey, is_base32};
 
 const ID_BYTES: usize = 10;
 const RANDOM_BYTES: usize = 32;

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use shared::domain::id::OrgId;
 
 use crate::config::KeyCacheConfig;
-use crate::domain::key::KeyId;
+use crate::domain::access::key::KeyId;
 use crate::keys::api_key::Digest;
-use crate::keys::hearing::Hearing;
+use crate::keys::changes::hearing::Hearing;
 use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
 

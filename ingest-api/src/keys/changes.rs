@@ -11,13 +11,16 @@
 //!
 //! Core NATS delivers at most once, so a replica must know what it has heard. A look at Postgres shows it the changes of
 //! the last seconds. When a look does not come in time, and when the connection is new, it sends itself a marker. What comes
-//! back shows that it has read all signals from before the marker, since its connection was made ([`crate::keys::hearing`]
+//! back shows that it has read all signals from before the marker, since its connection was made ([`crate::keys::changes::hearing`]
 //! puts the two together). When a connection is made anew, Postgres is asked about every key in memory, in batches, because
 //! signals may have been missed.
 //!
 //! Signals are not authenticated: the worst that a forged one does is to make a replica ask Postgres again.
 
 mod listening;
+pub(crate) mod hearing;
+pub(crate) mod markers;
+pub(crate) mod ended;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +34,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::domain::key::KeyId;
+use crate::domain::access::key::KeyId;
 use crate::keys::cache::{KeyCache, KeyChange};
 use crate::keys::error::KeyError;
 use crate::keys::share::KeyShare;

@@ -10,11 +10,11 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::domain::grant::Grant;
-use crate::domain::key::KeyId;
-use crate::domain::realm::Realm;
-use crate::domain::scope::{Scope, Scopes};
-use crate::domain::session::PortalSession;
+use crate::domain::access::grant::Grant;
+use crate::domain::access::key::KeyId;
+use crate::domain::access::realm::Realm;
+use crate::domain::access::scope::{Scope, Scopes};
+use crate::domain::access::session::PortalSession;
 use crate::keys::error::KeyError;
 use crate::keys::moment::Moment;
 use crate::keys::verified_key::VerifiedKey;
@@ -136,7 +136,7 @@ pub(crate) fn as_key(session: &PortalSession, now: Moment) -> Result<VerifiedKey
     let id: KeyId = name
         .to_lowercase()
         .parse()
-        .map_err(|error: crate::domain::key::InvalidKeyId| KeyError::Internal(error.into()))?;
+        .map_err(|error: crate::domain::access::key::InvalidKeyId| KeyError::Internal(error.into()))?;
     let grant = Grant {
         realm: Realm {
             org_id: session.org_id,
@@ -155,8 +155,8 @@ mod tests {
     use data_encoding::BASE64;
 
     use super::*;
-    use crate::domain::session::Capability;
-    use crate::domain::session::tests::session;
+    use crate::domain::access::session::Capability;
+    use crate::domain::access::session::tests::session;
 
     fn tokens(byte: u8) -> PortalTokens {
         PortalTokens::new(&BASE64.encode(&[byte; 32]).parse().unwrap())

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use shared::domain::clock::UnixMicros;
 
-use crate::domain::grant::Grant;
-use crate::domain::key::KeyId;
+use crate::domain::access::grant::Grant;
+use crate::domain::access::key::KeyId;
 use crate::keys::moment::Moment;
 
 /// A key that was verified, and what it allows.

@@ -1,6 +1,6 @@
 //! What a replica knows of the others, and what follows from it for the limits that it applies.
 
-use crate::domain::limit::{Limit, WINDOW_NANOS};
+use crate::domain::accounts::limit::{Limit, WINDOW_NANOS};
 
 /// All replicas together may run ahead by the window divided by this, before they hurry to tell each other.
 const HURRY: u64 = 40;

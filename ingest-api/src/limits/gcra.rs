@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::limit::{Limit, WINDOW_NANOS};
+use crate::domain::accounts::limit::{Limit, WINDOW_NANOS};
 
 /// The decision on one request, and what the organisation, or its tenant, has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use shared::domain::id::OrgId;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::domain::limit::{Limit, WINDOW_NANOS};
-use crate::domain::tenant::hash_of;
+use crate::domain::accounts::limit::{Limit, WINDOW_NANOS};
+use crate::domain::accounts::tenant::hash_of;
 use crate::limits::cluster::Cluster;
 use crate::limits::gcra::{Decision, gcra};
 

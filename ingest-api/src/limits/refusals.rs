@@ -11,7 +11,7 @@ use std::time::Instant;
 use dashmap::DashMap;
 use shared::domain::id::OrgId;
 
-use crate::domain::realm::Realm;
+use crate::domain::access::realm::Realm;
 
 /// Refusals are counted in stretches of this many seconds, for a minute.
 const STRETCH_SECONDS: u64 = 10;

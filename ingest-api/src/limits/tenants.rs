@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-use crate::domain::limit::Limit;
+use crate::domain::accounts::limit::Limit;
 use crate::limits::limiter::AccountId;
 use crate::limits::refusals::Refusals;
 

@@ -8,11 +8,12 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::domain::session::Capability;
-use crate::http::portal_routes::{PortalRoute, PortalRoutes};
+use crate::domain::access::session::Capability;
+use crate::http::admission::portal_routes::{PortalRoute, PortalRoutes};
+use crate::routes::stats::tail;
+use crate::routes::trials::{filters, templates};
 use crate::routes::{
-    audit_log, endpoints, events, filters, keys, legacy, organizations, portal, pull, stats, tail, templates,
-    tenants, usage,
+    audit_log, endpoints, events, keys, legacy, organizations, portal, pull, stats, tenants, usage,
 };
 
 /// Operations of the contract: their handlers with their paths, and what the document says of them.

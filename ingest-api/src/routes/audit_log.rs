@@ -13,13 +13,13 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::domain::audit::{AuditAction, AuditKind};
+use crate::domain::accounts::audit::{AuditAction, AuditKind};
 use crate::domain::cursor::Cursor;
-use crate::http::callers::AdminReader;
+use crate::http::admission::callers::AdminReader;
 use crate::http::error::ApiError;
-use crate::http::extract::Params;
+use crate::http::request::extract::Params;
+use crate::routes::openapi::refusals::{AdminRefusals, ListRefusals};
 use crate::routes::page::{ThisPage, page};
-use crate::routes::refusals::{AdminRefusals, ListRefusals};
 use crate::store::{AuditFilter, AuditRow};
 
 /// Which entries to list.

@@ -1,5 +1,8 @@
 //! The contract: an OpenAPI 3.1 document, made from the handlers, and a page to read it.
 
+pub(crate) mod narrowed;
+pub(crate) mod refusals;
+
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
@@ -15,9 +18,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_swagger_ui::{Config, serve};
 
 use crate::app::App;
+use crate::http::answers::gzip::{takes_gzip, unzipped};
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::PathId;
-use crate::http::gzip::{takes_gzip, unzipped};
+use crate::http::request::extract::PathId;
 use crate::routes::legacy::LegacyError;
 
 const DOCUMENT: &str = "/openapi.json";

@@ -11,19 +11,19 @@ use shared::domain::id::OrgId;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::accounts::organization::{NewOrganization, Organization, OrganizationChange};
+use crate::domain::accounts::quota::check_events_per_month;
 use crate::domain::cursor::Cursor;
-use crate::domain::field_errors::{FieldErrors, check_display_name, check_range};
-use crate::domain::organization::{NewOrganization, Organization, OrganizationChange};
-use crate::domain::quota::check_events_per_month;
-use crate::http::body::RequestBody;
-use crate::http::callers::{Admin, AdminReader};
+use crate::domain::form::field_errors::{FieldErrors, check_display_name, check_range};
+use crate::http::admission::callers::{Admin, AdminReader};
 use crate::http::error::ApiError;
-use crate::http::extract::{Params, PathId};
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::{Params, PathId};
 use crate::keys::cache::KeyChange;
-use crate::routes::page::{PageParams, ThisPage};
-use crate::routes::refusals::{
+use crate::routes::openapi::refusals::{
     AdminChangeRefusals, AdminRefusals, FormRefusals, LeavingOrganization, ListRefusals, NoOrganization,
 };
+use crate::routes::page::{PageParams, ThisPage};
 
 /// How many days an organisation may keep its payloads: up to ten years.
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;

@@ -11,13 +11,13 @@ use shared::domain::id::OrgId;
 use shared::domain::name::Tenant;
 
 use crate::app::App;
-use crate::domain::tenant::{TenantForm, TenantSettings, TenantStatus, TenantView};
-use crate::http::body::RequestBody;
-use crate::http::callers::OrganizationManager;
+use crate::domain::accounts::tenant::{TenantForm, TenantSettings, TenantStatus, TenantView};
+use crate::http::admission::callers::OrganizationManager;
+use crate::http::answers::etag::{Shown, check_match, etag, is_conditional, is_for_new};
 use crate::http::error::{ApiError, Problem};
-use crate::http::etag::{Shown, check_match, etag, is_conditional, is_for_new};
-use crate::http::extract::PathId;
-use crate::routes::refusals::{FormRefusals, KeyRefusals, NoTenant};
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::PathId;
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals, NoTenant};
 use crate::store::{TenantExpected, TenantRow, TenantWritten};
 
 /// Most tries of a change while other requests change the same tenant.

@@ -14,18 +14,18 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
+use crate::domain::access::realm::Realm;
+use crate::domain::accounts::quota::QuotaAction;
+use crate::domain::accounts::usage::{UsageEntry, UsagePlace, csv};
 use crate::domain::cursor::Cursor;
-use crate::domain::day::Day;
-use crate::domain::field_errors::check_range;
+use crate::domain::form::day::Day;
+use crate::domain::form::field_errors::check_range;
 use crate::domain::page::Page;
-use crate::domain::quota::QuotaAction;
-use crate::domain::realm::Realm;
-use crate::domain::usage::{UsageEntry, UsagePlace, csv};
-use crate::http::callers::{AdminReader, Manager};
+use crate::http::admission::callers::{AdminReader, Manager};
 use crate::http::error::ApiError;
-use crate::http::extract::Params;
+use crate::http::request::extract::Params;
+use crate::routes::openapi::refusals::{AdminRefusals, KeyRefusals, ListRefusals};
 use crate::routes::page::{ThisPage, after};
-use crate::routes::refusals::{AdminRefusals, KeyRefusals, ListRefusals};
 use crate::store::Days;
 
 /// Most entries on a page, and how many there are unless the request says so.

@@ -1,6 +1,9 @@
 //! One endpoint's deliveries, by status.
 
 mod pages;
+pub(super) mod dead;
+pub(super) mod recoveries;
+pub(super) mod replay;
 
 use shared::domain::delivery::{DeliveryStatus, Outcome};
 use shared::domain::id::{EndpointId, EventId, OrgId};

@@ -2,6 +2,9 @@
 
 pub(super) mod row;
 pub(super) mod json;
+pub(super) mod creations;
+pub(super) mod changes;
+pub(super) mod hours;
 
 use shared::domain::id::EndpointId;
 use shared::domain::name::Tenant;
@@ -9,8 +12,8 @@ use uuid::Uuid;
 
 pub(crate) use self::row::EndpointRow;
 use super::{Result, Store};
+use crate::domain::access::realm::Realm;
 use crate::domain::page::Page;
-use crate::domain::realm::Realm;
 
 /// An endpoint, as far as a request about its deliveries needs it.
 #[derive(Debug)]

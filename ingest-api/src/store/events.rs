@@ -2,6 +2,7 @@
 
 pub(super) mod rows;
 mod attempts;
+pub(super) mod places;
 
 use std::ops::Range;
 
@@ -14,8 +15,8 @@ use time::OffsetDateTime;
 pub(crate) use self::attempts::{AttemptRow, DeliveryRow};
 pub(crate) use self::rows::{EventRow, PulledRow};
 use super::{Result, Store};
+use crate::domain::access::realm::Realm;
 use crate::domain::cursor::Cursor;
-use crate::domain::realm::Realm;
 
 /// All times at which an event may have been accepted.
 pub(super) const ALWAYS: Range<OffsetDateTime> = OffsetDateTime::UNIX_EPOCH..Cursor::NEWEST.at;

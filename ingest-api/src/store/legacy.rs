@@ -8,15 +8,15 @@ use shared::domain::tier::Tier;
 use time::OffsetDateTime;
 
 use super::events::{ALWAYS, end_of_events};
-use super::owners::admit_endpoint;
 use super::{MAX_PAGE_BYTES, Result, Store, Stored};
+use crate::domain::access::key::NewKey;
+use crate::domain::access::realm::Realm;
+use crate::domain::access::scope::Scopes;
+use crate::domain::accounts::organization::Organization;
+use crate::domain::accounts::quota::QuotaAction;
 use crate::domain::cursor::Cursor;
 use crate::domain::endpoint::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_MS, is_https};
-use crate::domain::key::NewKey;
-use crate::domain::organization::Organization;
-use crate::domain::quota::QuotaAction;
-use crate::domain::realm::Realm;
-use crate::domain::scope::Scopes;
+use crate::store::accounts::owners::admit_endpoint;
 
 /// Most events that a page of one status looks at. The next page looks at the rest.
 const MAX_SCANNED: i64 = 10_000;

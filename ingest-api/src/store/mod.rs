@@ -3,33 +3,13 @@
 //! Imports `config` and `domain`. Knows no HTTP.
 
 mod error;
-mod key_lookups;
-mod keys;
-mod organizations;
-mod owners;
-mod tenants;
-mod portals;
-mod ended_sessions;
-mod stats;
-mod history;
-mod tail;
-mod workers;
 mod endpoints;
-mod creations;
-mod endpoint_changes;
-mod endpoint_hours;
 mod deliveries;
-mod dead;
-mod recoveries;
 mod events;
-mod places;
-mod replay;
 mod pull;
-mod pull_limits;
-mod leases;
 mod legacy;
-mod audit_log;
-mod usage;
+mod accounts;
+mod figures;
 
 use std::time::Duration;
 
@@ -40,34 +20,34 @@ use shared::domain::id::{EventId, OrgId};
 use shared::process::shutdown::Tasks;
 use sqlx::PgPool;
 
-use self::creations::Creations;
+use self::endpoints::creations::Creations;
 use crate::config::DatabaseConfig;
-use crate::domain::actor::Actor;
-use crate::domain::maximum::Maximum;
+use crate::domain::access::actor::Actor;
+use crate::domain::accounts::maximum::Maximum;
 
-pub(crate) use self::audit_log::{AuditFilter, AuditRow};
-pub(crate) use self::dead::DeadRow;
+pub(crate) use self::accounts::audit_log::{AuditFilter, AuditRow};
+pub(crate) use self::accounts::ended_sessions::EndedRow;
+pub(crate) use self::accounts::key_lookups::{KeyRow, KeyUse};
+pub(crate) use self::accounts::keys::{KeyStored, KeyToStore, Rotation};
+pub(crate) use self::accounts::tenants::{TenantExpected, TenantFilter, TenantRow, TenantWritten};
+pub(crate) use self::accounts::usage::Days;
+pub(crate) use self::deliveries::dead::DeadRow;
+pub(crate) use self::deliveries::recoveries::{NewRecovery, RecoveryRow};
+pub(crate) use self::deliveries::replay::Replayed;
 pub(crate) use self::deliveries::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
-pub(crate) use self::ended_sessions::EndedRow;
-pub(crate) use self::endpoint_hours::HourRow;
 pub(crate) use self::endpoints::EndpointRow;
+pub(crate) use self::endpoints::hours::HourRow;
 pub(crate) use self::error::{RETRY_AFTER, unavailable};
+pub(crate) use self::events::places::EventPlace;
 pub(crate) use self::events::{AttemptRow, DeliveryRow, EventFilter, EventRow, PulledRow};
-pub(crate) use self::history::{COUNTED_OF_EACH, CountedRow, OutcomeRow, Stretches};
-pub(crate) use self::key_lookups::{KeyRow, KeyUse};
-pub(crate) use self::keys::{KeyStored, KeyToStore, Rotation};
-pub(crate) use self::leases::{ExtendedRow, NackedRow};
+pub(crate) use self::figures::history::{COUNTED_OF_EACH, CountedRow, OutcomeRow, Stretches};
+pub(crate) use self::figures::stats::{BacklogRow, EndpointCounts, RecentRow, TroubledRow, WaitingRow};
+pub(crate) use self::figures::tail::{Arrival, LATE, Seconds, TailLook, TailedDelivery, TailedEvent};
+pub(crate) use self::figures::workers::WorkerRow;
 pub(crate) use self::legacy::{InboxFilter, InboxRow, OrganizationWithWebhook};
-pub(crate) use self::places::EventPlace;
+pub(crate) use self::pull::leases::{ExtendedRow, NackedRow};
+pub(crate) use self::pull::limits::PullEndpointRow;
 pub(crate) use self::pull::{AcknowledgedRow, Pull};
-pub(crate) use self::pull_limits::PullEndpointRow;
-pub(crate) use self::recoveries::{NewRecovery, RecoveryRow};
-pub(crate) use self::replay::Replayed;
-pub(crate) use self::stats::{BacklogRow, EndpointCounts, RecentRow, TroubledRow, WaitingRow};
-pub(crate) use self::tail::{Arrival, LATE, Seconds, TailLook, TailedDelivery, TailedEvent};
-pub(crate) use self::tenants::{TenantExpected, TenantFilter, TenantRow, TenantWritten};
-pub(crate) use self::usage::Days;
-pub(crate) use self::workers::WorkerRow;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 

@@ -1,9 +1,12 @@
 //! Deliveries that their owners pull.
 
+pub(super) mod limits;
+pub(super) mod leases;
+
 use shared::domain::delivery::DeliveryStatus;
 use shared::domain::id::{EndpointId, OrgId};
 
-use super::leases::columns;
+use self::leases::columns;
 use super::{Result, Store};
 use crate::domain::lease::Lease;
 

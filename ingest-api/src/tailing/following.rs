@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::item::Item;
 use super::open::{OpenEvents, READ_OF_EACH};
 use super::strand::Strand;
-use crate::domain::realm::Realm;
+use crate::domain::access::realm::Realm;
 use crate::store::{Arrival, Store};
 
 /// How far a realm was told of.

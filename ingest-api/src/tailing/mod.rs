@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::following::Following;
 use self::log::{Log, Read};
-use crate::domain::realm::Realm;
+use crate::domain::access::realm::Realm;
 use crate::store::Store;
 
 /// How often the table is asked for each realm.

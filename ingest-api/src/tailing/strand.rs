@@ -13,7 +13,7 @@ use shared::domain::id::EventId;
 use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 
-use crate::domain::realm::Realm;
+use crate::domain::access::realm::Realm;
 use crate::store::{Arrival, LATE, Seconds, TailLook, TailedEvent};
 
 /// How many seconds a look goes back. An event in time is committed at most [`LATE`] and one statement of a worker after its

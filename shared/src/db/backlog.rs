@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::db::address::PostgresConfig;
 use crate::db::limited::within;
 use crate::db::{self, SESSION_SETTINGS};
-use crate::process::readings::Readings;
 use crate::process::replicas::Replicas;
+use crate::process::telemetry::readings::Readings;
 use crate::process::telemetry::{self, POSTGRES};
 use crate::process::worker_backlog::{Part, WorkerBacklog};
 

@@ -1,5 +1,7 @@
 //! The connection to NATS.
 
+pub(super) mod credentials;
+
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::nats_credentials::Credentials;
-pub use crate::process::nats_credentials::NatsConfig;
+use self::credentials::Credentials;
+pub use self::credentials::NatsConfig;
 use crate::process::telemetry::{self, Readiness};
 
 /// How long one request to JetStream's API may take.

@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::process::config::integer_within;
-use crate::process::log_levels;
 use crate::process::output::complain;
 use crate::process::panics::panic_text;
+use crate::process::telemetry::log_levels;
 use crate::process::telemetry::{LogWriter, TelemetryConfig};
 
 /// The threads that a service runs on.

@@ -1,5 +1,10 @@
 //! Logs, metrics and health: what operators see of a service.
 
+pub mod line_limit;
+pub mod log_levels;
+pub mod log_writer;
+pub mod readings;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::net::SocketAddr;
 use std::panic::PanicHookInfo;
@@ -17,10 +22,9 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::log_levels;
-pub use crate::process::log_writer::LogWriter;
+pub use self::log_writer::LogWriter;
+use self::readings::Readings;
 use crate::process::panics::panic_text;
-use crate::process::readings::Readings;
 
 /// Upper bounds, in seconds, of the buckets of every duration histogram. Requests, publishes and attempts all have a
 /// time limit, and none is above a minute by default.

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::process::readings::{LIFETIME, Readings};
+use crate::process::telemetry::readings::{LIFETIME, Readings};
 
 /// A part of what waits.
 #[derive(Clone, Copy, Debug, PartialEq)]

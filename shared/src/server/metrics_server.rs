@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::log_levels;
-use crate::process::readings::Readings;
+use crate::process::telemetry::log_levels;
+use crate::process::telemetry::readings::Readings;
 use crate::process::telemetry::{Readiness, metrics_route, ready_route};
 use crate::server::rules::RulesLayer;
 use crate::server::{self, HttpServerConfig, Limits};

@@ -5,11 +5,9 @@ use std::panic::AssertUnwindSafe;
 use clap::ValueEnum;
 use futures_util::FutureExt as _;
 
-use crate::faults::power::Loss;
-use crate::faults::{
-    clock, cluster, crash, filters, keys, logs, nats, network, postgres, power, receivers, releases, restore,
-    services, slow, soak, stream,
-};
+use crate::faults::servers::power::Loss;
+use crate::faults::servers::{cluster, nats, postgres, power, restore, stream};
+use crate::faults::{clock, crash, filters, keys, logs, network, receivers, releases, services, slow, soak};
 use crate::report::{Outcome, Report, Tried};
 use crate::stage::Stage;
 

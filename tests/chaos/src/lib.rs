@@ -13,8 +13,8 @@ mod machine;
 mod faults;
 mod sync;
 
+pub use self::faults::servers::power::Loss;
 pub use fault::Fault;
-pub use faults::power::Loss;
 pub use report::{Outcome, Report, heading, row};
 pub use stage::Stage;
 pub use sync::{Record, cut_off};

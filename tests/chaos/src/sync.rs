@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use e2e::until;
 use tokio::process::{Child, Command};
 
-use crate::faults::power::Loss;
+use crate::faults::servers::power::Loss;
 use crate::machine::disk::{AMPLE, Disk};
 use crate::machine::require_root;
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::drive::{self, Driven, Target};
-use crate::ledger::new_histogram;
+use crate::client::drive::{self, Driven, Target};
+use crate::client::ledger::new_histogram;
 use crate::report::Report;
-use crate::row::{Latency, Row};
+use crate::report::row::{Latency, Row};
 use crate::site::Site;
 use crate::usage::{Snapshot, Watched};
 

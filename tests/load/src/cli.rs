@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::Parser;
 
 use crate::bench::{Bench, Effort};
+use crate::report::table;
 use crate::sections::Section;
-use crate::table;
 
 /// Measures Penstock on this machine, each figure beside controls in the same run.
 #[derive(Debug, Parser)]

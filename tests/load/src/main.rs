@@ -8,18 +8,12 @@ mod sections;
 mod bench;
 mod site;
 mod control;
-mod request;
-mod connection;
-mod drive;
-mod ledger;
 mod sink;
 mod keys;
 mod seed;
 mod usage;
-mod row;
 mod report;
-mod table;
-mod plot;
+mod client;
 
 use std::process::ExitCode;
 

@@ -1,13 +1,16 @@
 //! What a run came to: figures and targets, as JSON.
 
+pub(super) mod plot;
+pub(super) mod row;
+pub(super) mod table;
+
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::plot;
-use crate::row::Row;
+use self::row::Row;
 
 /// All figures of a run.
 #[derive(Debug, Default, Serialize)]

@@ -5,7 +5,7 @@ use shared::domain::id::EndpointId;
 use shared::secret::SigningSecret;
 use sqlx::PgPool;
 
-use crate::request::{EVENT_BYTES, FIRST_NUMBER};
+use crate::client::request::{EVENT_BYTES, FIRST_NUMBER};
 use crate::site::Site;
 
 /// Tenants in one statement.

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use crate::ledger::Ledger;
-use crate::request::NUMBER_FIELD;
+use crate::client::ledger::Ledger;
+use crate::client::request::NUMBER_FIELD;
 
 const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 const FAILURE: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
@@ -152,7 +152,7 @@ fn whole_request(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::FIRST_NUMBER;
+    use crate::client::request::FIRST_NUMBER;
 
     #[test]
     fn a_repeat_is_written_into_the_ledger_of_its_event_however_late_it_comes() {

@@ -16,7 +16,7 @@ use shared::secret::{SecretsKey, random_bytes};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
-use crate::request::Request;
+use crate::client::request::Request;
 use crate::sink::Sink;
 use crate::usage::{POSTGRES, Watched};
 

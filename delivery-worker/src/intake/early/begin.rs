@@ -15,7 +15,7 @@ use crate::intake::frame::Located;
 use crate::intake::plan::{Beginning, Purpose, Start};
 use crate::intake::write::Writer;
 use crate::record::count_first_success;
-use crate::send::body::Outgoing;
+use crate::send::content::body::Outgoing;
 use crate::send::job::Job;
 use crate::send::report::Report;
 use crate::store::events::{self, Owners, Unwell};

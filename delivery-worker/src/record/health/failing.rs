@@ -58,7 +58,7 @@ mod tests {
     use crate::endpoints::permits::Permits;
     use crate::endpoints::retry::tests::default_policy;
     use crate::send::attempt::Attempt;
-    use crate::send::body::Outgoing;
+    use crate::send::content::body::Outgoing;
     use crate::send::job::Job;
 
     /// An attempt that timed out.

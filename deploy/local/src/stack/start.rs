@@ -3,17 +3,17 @@
 use futures_util::future::try_join_all;
 
 use super::Stack;
-use crate::cluster::Files;
+use crate::children::host::Host;
+use crate::children::ports::PortBook;
 use crate::folder::Folder;
-use crate::host::Host;
-use crate::nats::Nats;
 use crate::options::{Replica, StackOptions};
-use crate::ports::PortBook;
-use crate::postgres::Postgres;
 use crate::progress::Progress;
+use crate::servers::cluster::Files;
+use crate::servers::nats::Nats;
+use crate::servers::postgres::Postgres;
+use crate::servers::template;
 use crate::service::{Kind, Launcher, Service, http_client};
 use crate::state::State;
-use crate::template;
 
 impl Stack {
     /// Starts everything and waits until everything is ready.

@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 
 use super::Stack;
-use crate::postgres::Shutdown;
-use crate::process::Process;
+use crate::children::process::Process;
+use crate::servers::postgres::Shutdown;
 
 /// How long a service may take to finish what it is doing.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -61,7 +61,7 @@ async fn stop_service(service: &mut Process) -> anyhow::Result<()> {
         bail!(
             "{} {} when asked to stop{}",
             service.name(),
-            crate::process::describe(status),
+            crate::children::process::describe(status),
             service.tail()
         );
     }

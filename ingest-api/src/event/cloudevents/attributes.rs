@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{HEADER_PREFIX, Payload};
-use crate::domain::field_errors::FieldErrors;
-use crate::domain::json::HALF_A_PAIR;
+use crate::domain::form::field_errors::FieldErrors;
+use crate::domain::form::json::HALF_A_PAIR;
 use crate::event::error::EventError;
 use crate::event::json::is_string;
 use crate::event::{Identity, NewEvent, check_event_type};

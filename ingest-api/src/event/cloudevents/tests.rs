@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::Identity;
 use crate::http::error::ApiError;
-use crate::http::event_headers::read_binary_cloudevent as parse_binary;
+use crate::http::request::event_headers::read_binary_cloudevent as parse_binary;
 
 const MINIMAL: &str = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
 

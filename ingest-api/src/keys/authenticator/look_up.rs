@@ -8,13 +8,13 @@ use tokio::time::timeout;
 
 use super::turns::{turn, with_argon2};
 use super::{Authenticator, Remembered};
-use crate::domain::grant::Fingerprint;
-use crate::domain::key::KeyId;
+use crate::domain::access::grant::Fingerprint;
+use crate::domain::access::key::KeyId;
 use crate::keys::api_key::{self, ApiKey, Digest};
 use crate::keys::cache::KeyChange;
 use crate::keys::error::KeyError;
 use crate::keys::moment::Moment;
-use crate::keys::proof::Proof;
+use crate::keys::share::proof::Proof;
 use crate::keys::verified_key::VerifiedKey;
 use crate::store::KeyRow;
 

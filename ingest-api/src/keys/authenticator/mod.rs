@@ -9,7 +9,7 @@
 //!
 //! How long a key can outlive its revocation: a replica forgets the key on a signal, within a second
 //! ([`crate::keys::changes`]). A replica that was frozen, or that reaches neither NATS nor Postgres, cannot know
-//! whether there was a signal ([`crate::keys::hearing`]). It trusts nothing in memory: it catches up, or looks the key
+//! whether there was a signal ([`crate::keys::changes::hearing`]). It trusts nothing in memory: it catches up, or looks the key
 //! up like an unknown one. While only Postgres is away, a verified key stays valid for `KEY_OUTAGE_TTL` after Postgres
 //! last confirmed it, in memory as in the shared bucket. In that time every revocation is signalled.
 
@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use self::turns::with_argon2;
 use crate::config::KeyCacheConfig;
-use crate::domain::key::NewKey;
+use crate::domain::access::key::NewKey;
 use crate::keys::api_key::{Digest, KeyPrefix, KeySecrets};
 use crate::keys::cache::{KeyCache, Known};
 use crate::keys::error::KeyError;

@@ -1,9 +1,9 @@
 use super::*;
-use crate::domain::grant::Grant;
-use crate::domain::limit::Limit;
-use crate::domain::realm::Realm;
-use crate::domain::scope::Scopes;
-use crate::keys::hearing::{FRESH, Span};
+use crate::domain::access::grant::Grant;
+use crate::domain::access::realm::Realm;
+use crate::domain::access::scope::Scopes;
+use crate::domain::accounts::limit::Limit;
+use crate::keys::changes::hearing::{FRESH, Span};
 
 fn cache(size: u32, ttl: Duration) -> KeyCache {
     KeyCache::new(KeyCacheConfig {

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{KeyChanges, RETRY_PAUSE, SUBJECT, Signal};
 use crate::keys::authenticator::Authenticator;
 use crate::keys::cache::KeyChange;
-use crate::keys::hearing::Span;
-use crate::keys::markers::{Markers, Returned};
+use crate::keys::changes::hearing::Span;
+use crate::keys::changes::markers::{Markers, Returned};
 use crate::keys::moment::Moment;
 use crate::store::Store;
 

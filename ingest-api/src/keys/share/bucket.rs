@@ -9,7 +9,7 @@ use shared::domain::clock::UnixMicros;
 use tokio::time::timeout;
 
 use crate::config::{KeyCacheConfig, KeyShareConfig};
-use crate::domain::key::KeyId;
+use crate::domain::access::key::KeyId;
 
 /// The bucket's name.
 pub(super) const BUCKET: &str = "KEYS";

@@ -20,6 +20,7 @@
 
 pub(crate) mod bucket;
 mod removal;
+pub(crate) mod proof;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -37,11 +38,11 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use self::bucket::{BUCKET, PATIENCE, Place, entry};
-use crate::domain::key::KeyId;
+use self::proof::Proof;
+use crate::domain::access::key::KeyId;
 use crate::keys::api_key::Digest;
 use crate::keys::cache::KeyCache;
 use crate::keys::moment::Moment;
-use crate::keys::proof::Proof;
 use crate::keys::verified_key::VerifiedKey;
 
 /// The readiness condition that [`KeyShare::run`] fulfils.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::KeyShare;
 use super::bucket::{PATIENCE, Place, entry};
-use crate::domain::key::KeyId;
+use crate::domain::access::key::KeyId;
 
 /// How many entries are removed at once.
 const AT_ONCE: usize = 64;

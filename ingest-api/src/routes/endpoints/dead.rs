@@ -11,9 +11,9 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::callers::Manager;
+use crate::http::admission::callers::Manager;
 use crate::http::error::ApiError;
-use crate::routes::refusals::KeyRefusals;
+use crate::routes::openapi::refusals::KeyRefusals;
 use crate::store::DeadRow;
 
 /// Dead deliveries in groups.

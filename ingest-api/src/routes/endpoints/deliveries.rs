@@ -15,11 +15,11 @@ use uuid::Uuid;
 use super::find;
 use crate::app::App;
 use crate::domain::page::Page;
-use crate::http::callers::Manager;
+use crate::http::admission::callers::Manager;
 use crate::http::error::ApiError;
-use crate::http::extract::{Params, PathId};
+use crate::http::request::extract::{Params, PathId};
+use crate::routes::openapi::refusals::{KeyRefusals, ListRefusals, NoEndpoint};
 use crate::routes::page::{ThisPage, page};
-use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEndpoint};
 use crate::store::{DeliveryFilter, EndpointDeliveryRow, MAX_COUNTED, OutcomeCount};
 
 /// Which deliveries to list.

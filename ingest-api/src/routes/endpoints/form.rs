@@ -1,6 +1,13 @@
 //! The body that makes or changes an endpoint.
 
 mod checks;
+pub(super) mod auth;
+pub(super) mod auth_schema;
+pub(super) mod new_endpoint;
+pub(super) mod retry;
+pub(crate) mod schema;
+pub(super) mod signatures;
+pub(super) mod signature_schema;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,21 +20,20 @@ use shared::hidden::SecretText;
 use shared::secret::SigningSecret;
 use utoipa::ToSchema;
 
+use self::auth::AuthForm;
 pub(crate) use self::checks::check_url;
 use self::checks::{check_together, event_types};
+use self::retry::RetryForm;
+use self::signatures::SignatureForm;
+use crate::domain::access::realm::Realm;
 use crate::domain::endpoint::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_MS};
-use crate::domain::field::Field;
-use crate::domain::field_errors::FieldErrors;
-use crate::domain::object;
-use crate::domain::realm::Realm;
-use crate::domain::whole;
+use crate::domain::form::field::Field;
+use crate::domain::form::field_errors::FieldErrors;
+use crate::domain::form::object;
+use crate::domain::form::whole;
 use crate::http::error::ApiError;
-use crate::routes::endpoints::auth::AuthForm;
-use crate::routes::endpoints::retry::RetryForm;
-use crate::routes::endpoints::signatures::{self, SignatureForm};
 use crate::routes::endpoints::stored::Opened;
-use crate::routes::endpoints::{auth_schema, schema, signature_schema};
-use crate::routes::templates::form::TemplateForm;
+use crate::routes::trials::templates::form::TemplateForm;
 
 /// The fields of a new endpoint, or of a change (JSON merge patch). In a change, a field that is left out stays, and
 /// null sets the default.

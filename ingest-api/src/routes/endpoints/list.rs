@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 use super::Endpoint;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::http::callers::Manager;
+use crate::http::admission::callers::Manager;
+use crate::http::answers::large_json::LargeJson;
 use crate::http::error::ApiError;
-use crate::http::extract::Params;
-use crate::http::large_json::LargeJson;
+use crate::http::request::extract::Params;
+use crate::routes::openapi::refusals::{KeyRefusals, ListRefusals};
 use crate::routes::page::{TenantParams, ThisPage};
-use crate::routes::refusals::{KeyRefusals, ListRefusals};
 
 /// A page of endpoints, newest first.
 #[derive(Debug, Serialize, ToSchema)]

@@ -1,14 +1,7 @@
 //! `/v1/endpoints`: an organisation's endpoints, with their deliveries and recoveries.
 
 pub(crate) mod form;
-pub(crate) mod schema;
 mod stored;
-mod signatures;
-mod auth;
-mod auth_schema;
-mod signature_schema;
-mod new_endpoint;
-mod retry;
 pub(crate) mod manage;
 pub(crate) mod list;
 pub(crate) mod secret;
@@ -31,14 +24,14 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::realm::Realm;
+use crate::domain::access::realm::Realm;
+use crate::http::answers::etag::{Shown, etag};
 use crate::http::error::ApiError;
-use crate::http::etag::{Shown, etag};
-use crate::routes::endpoints::auth::AuthView;
-use crate::routes::endpoints::retry::RetryView;
-use crate::routes::endpoints::signatures::SignatureView;
+use crate::routes::endpoints::form::auth::AuthView;
+use crate::routes::endpoints::form::retry::RetryView;
+use crate::routes::endpoints::form::signatures::SignatureView;
 use crate::routes::endpoints::stored::Opened;
-use crate::routes::templates::form::TemplateView;
+use crate::routes::trials::templates::form::TemplateView;
 use crate::store::EndpointRow;
 
 /// An endpoint, as its owner sees it.
@@ -197,7 +190,7 @@ impl Endpoint {
             header_names: is_sent.then(|| headers.names().map(str::to_owned).collect()),
             format: row.format.format,
             method: is_sent.then_some(row.method),
-            signatures: is_sent.then(|| signatures::view(signatures.as_ref())),
+            signatures: is_sent.then(|| form::signatures::view(signatures.as_ref())),
             auth: is_sent.then(|| auth.as_ref().map(AuthView::new)),
             has_template: is_sent.then_some(row.template.is_some()),
             template: row.template.map(|body| TemplateView {

@@ -18,16 +18,16 @@ use utoipa::ToSchema;
 use super::find;
 use super::stored::Opened;
 use crate::app::App;
-use crate::domain::actor::Actor;
-use crate::domain::field_errors::{FieldErrors, check_range};
-use crate::domain::realm::Realm;
-use crate::domain::whole;
-use crate::http::body::RequestBody;
-use crate::http::callers::Manager;
+use crate::domain::access::actor::Actor;
+use crate::domain::access::realm::Realm;
+use crate::domain::form::field_errors::{FieldErrors, check_range};
+use crate::domain::form::whole;
+use crate::http::admission::callers::Manager;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::PathId;
-use crate::http::guarded_body::unless_changed;
-use crate::routes::refusals::{FormRefusals, KeyRefusals};
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::PathId;
+use crate::http::request::guarded_body::unless_changed;
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals};
 
 /// The overlap is at most a week.
 const OVERLAP_SECONDS: RangeInclusive<i32> = 0..=604_800;

@@ -15,15 +15,15 @@ use utoipa::ToSchema;
 use super::manage::CreatedEndpoint;
 use super::{find, show_stored};
 use crate::app::App;
-use crate::domain::field_errors::{FieldErrors, check_range};
-use crate::domain::whole;
-use crate::http::body::RequestBody;
-use crate::http::callers::Manager;
+use crate::domain::form::field_errors::{FieldErrors, check_range};
+use crate::domain::form::whole;
+use crate::http::admission::callers::Manager;
+use crate::http::answers::etag::Shown;
 use crate::http::error::{ApiError, Problem};
-use crate::http::etag::Shown;
-use crate::http::extract::PathId;
-use crate::http::guarded_body::unless_changed;
-use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::PathId;
+use crate::http::request::guarded_body::unless_changed;
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 
 /// The overlap is at most a week.
 const OVERLAP_SECONDS: RangeInclusive<i32> = 0..=604_800;

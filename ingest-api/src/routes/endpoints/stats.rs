@@ -11,10 +11,10 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::callers::Manager;
+use crate::http::admission::callers::Manager;
 use crate::http::error::ApiError;
-use crate::http::extract::PathId;
-use crate::routes::refusals::{KeyRefusals, NoEndpoint};
+use crate::http::request::extract::PathId;
+use crate::routes::openapi::refusals::{KeyRefusals, NoEndpoint};
 use crate::store::HourRow;
 
 /// What came of an endpoint's attempts.

@@ -12,15 +12,15 @@ use shared::domain::id::EndpointId;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::field_errors::FieldErrors;
+use crate::domain::form::field_errors::FieldErrors;
 use crate::event::json::check_depth;
 use crate::event::{NewEvent, check_event_type};
-use crate::http::body::RequestBody;
-use crate::http::callers::Manager;
+use crate::http::admission::callers::Manager;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::PathId;
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::PathId;
 use crate::routes::events::create::Accepted;
-use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 
 /// The event to send.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -17,12 +17,12 @@ use crate::event::NewEvent;
 use crate::event::batch::{self, BatchForm};
 use crate::event::envelope::EventRequest;
 use crate::event::error::EventError;
-use crate::http::body::RequestBody;
-use crate::http::callers::Producer;
+use crate::http::admission::callers::Producer;
 use crate::http::error::{ApiError, Problem};
-use crate::http::event_headers::refuse_idempotency_header;
+use crate::http::request::body::RequestBody;
+use crate::http::request::event_headers::refuse_idempotency_header;
 use crate::routes::events::request::{CLOUDEVENT_BATCH, CloudEventRequest, NDJSON};
-use crate::routes::refusals::IngestRefusals;
+use crate::routes::openapi::refusals::IngestRefusals;
 
 /// Largest batch, in bytes.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;

@@ -18,15 +18,15 @@ use crate::event::MAX_EVENT_BYTES;
 use crate::event::batch::BatchForm;
 use crate::event::cloudevents;
 use crate::event::envelope::{self, EventRequest};
-use crate::http::body::RequestBody;
-use crate::http::callers::Producer;
+use crate::http::admission::callers::Producer;
 use crate::http::error::{ApiError, Problem};
-use crate::http::event_headers::{
+use crate::http::request::body::RequestBody;
+use crate::http::request::event_headers::{
     is_binary_cloudevent, merge_idempotency_header, read_binary_cloudevent, refuse_idempotency_header,
 };
 use crate::routes::events::batch::{self, BatchOutcome};
 use crate::routes::events::request::{CLOUDEVENT, CLOUDEVENT_BATCH, CloudEventRequest};
-use crate::routes::refusals::IngestRefusals;
+use crate::routes::openapi::refusals::IngestRefusals;
 
 /// The beginning of every media type of CloudEvents.
 const CLOUDEVENTS_PREFIX: &str = "application/cloudevents";

@@ -7,10 +7,10 @@ use axum::http::StatusCode;
 use shared::domain::id::EventId;
 
 use crate::app::App;
-use crate::http::callers::Manager;
+use crate::http::admission::callers::Manager;
 use crate::http::error::ApiError;
-use crate::http::extract::PathId;
-use crate::routes::refusals::{KeyRefusals, NoEvent};
+use crate::http::request::extract::PathId;
+use crate::routes::openapi::refusals::{KeyRefusals, NoEvent};
 
 /// Removes an event's payload for good.
 ///

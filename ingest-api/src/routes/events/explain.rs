@@ -9,10 +9,10 @@ use shared::db::explain::Explanation;
 use shared::domain::id::EventId;
 
 use crate::app::App;
-use crate::http::callers::AdminReader;
+use crate::http::admission::callers::AdminReader;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::PathId;
-use crate::routes::refusals::AdminRefusals;
+use crate::http::request::extract::PathId;
+use crate::routes::openapi::refusals::AdminRefusals;
 
 /// Tells the story of an event in words: when it came, which endpoints it goes to and why not to the others, each attempt,
 /// and what it waits for now.

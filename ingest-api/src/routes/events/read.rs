@@ -12,17 +12,17 @@ use shared::domain::name::Tenant;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::realm::Realm;
-use crate::domain::utc::UtcTime;
+use crate::domain::access::realm::Realm;
+use crate::domain::form::utc::UtcTime;
 use crate::event::ids_of_key;
-use crate::http::callers::Manager;
+use crate::http::admission::callers::Manager;
+use crate::http::answers::large_json::LargeJson;
 use crate::http::error::ApiError;
-use crate::http::extract::{Params, PathId};
-use crate::http::large_json::LargeJson;
+use crate::http::request::extract::{Params, PathId};
 use crate::routes::events::delivery_view::{Attempts, Deliveries};
 use crate::routes::events::view::EventView;
+use crate::routes::openapi::refusals::{KeyRefusals, ListRefusals, NoEvent};
 use crate::routes::page::{ThisPage, page};
-use crate::routes::refusals::{KeyRefusals, ListRefusals, NoEvent};
 use crate::store::{EventFilter, EventRow};
 
 /// Most deliveries of each event of a page.

@@ -10,12 +10,12 @@ use shared::domain::id::{EndpointId, EventId};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::realm::Realm;
-use crate::http::body::RequestBody;
-use crate::http::callers::Manager;
+use crate::domain::access::realm::Realm;
+use crate::http::admission::callers::Manager;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::{PathId, PathIds};
-use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEvent};
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::{PathId, PathIds};
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals, NoEvent};
 use crate::store::{EventPlace, Replayed};
 
 const EXPUNGED: ApiError = ApiError::Conflict("the event's payload was removed");

@@ -9,18 +9,18 @@ use shared::domain::id::OrgId;
 
 use super::{CreatedKey, KeyPage, KeyRequest, create_for, list_for, revoke_for};
 use crate::app::App;
-use crate::domain::key::KeyId;
-use crate::domain::realm::Realm;
-use crate::domain::scope::Scopes;
-use crate::http::body::RequestBody;
-use crate::http::callers::{Admin, AdminReader};
+use crate::domain::access::key::KeyId;
+use crate::domain::access::realm::Realm;
+use crate::domain::access::scope::Scopes;
+use crate::http::admission::callers::{Admin, AdminReader};
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::{Params, PathId, PathIds};
-use crate::routes::organizations::refusal;
-use crate::routes::page::{PageParams, ThisPage};
-use crate::routes::refusals::{
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::{Params, PathId, PathIds};
+use crate::routes::openapi::refusals::{
     AdminChangeRefusals, AdminRefusals, FormRefusals, ListRefusals, NoNewKey, NoOrganization,
 };
+use crate::routes::organizations::refusal;
+use crate::routes::page::{PageParams, ThisPage};
 
 /// Makes a key for an organisation, with all scopes unless some are named.
 #[utoipa::path(

@@ -16,15 +16,15 @@ use super::{
     CreatedKey, KeyPage, KeyRequest, REPLACED, RotationRequest, create_for, list_for, revoke_for, stored,
 };
 use crate::app::App;
-use crate::domain::key::{Key, KeyId};
-use crate::http::body::RequestBody;
-use crate::http::callers::Manager;
+use crate::domain::access::key::{Key, KeyId};
+use crate::http::admission::callers::Manager;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::{Params, PathId};
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::{Params, PathId};
 use crate::keys::api_key::KeyPrefix;
-use crate::routes::narrowed;
+use crate::routes::openapi::narrowed;
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::routes::page::{TenantParams, ThisPage};
-use crate::routes::refusals::{FormRefusals, KeyRefusals, ListRefusals, NoNewKey};
 use crate::store::Rotation;
 
 /// A new key that another key makes: its scopes are required.

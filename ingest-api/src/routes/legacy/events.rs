@@ -16,16 +16,16 @@ use utoipa::ToSchema;
 
 use super::LegacyError;
 use crate::app::App;
-use crate::domain::field_errors::FieldErrors;
-use crate::domain::json::HALF_A_PAIR;
+use crate::domain::form::field_errors::FieldErrors;
+use crate::domain::form::json::HALF_A_PAIR;
 use crate::event::MAX_EVENT_BYTES;
 use crate::event::json::{RawFields, check_depth};
 use crate::event::{Identity, NewEvent, check_event_type};
-use crate::http::body::RequestBody;
-use crate::http::callers::Producer;
+use crate::http::admission::callers::Producer;
 use crate::http::error::ApiError;
-use crate::http::event_headers::merge_idempotency_header;
-use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
+use crate::http::request::body::RequestBody;
+use crate::http::request::event_headers::merge_idempotency_header;
+use crate::routes::openapi::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 
 /// An event in this API's form.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -15,12 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::LegacyError;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
-use crate::http::callers::OrganizationManager;
+use crate::http::admission::callers::OrganizationManager;
+use crate::http::answers::large_json::LargeJson;
 use crate::http::error::ApiError;
-use crate::http::extract::{Params, PathId};
-use crate::http::large_json::LargeJson;
+use crate::http::request::extract::{Params, PathId};
 use crate::routes::events::view::payload;
-use crate::routes::refusals::LegacyKeyRefusals;
+use crate::routes::openapi::refusals::LegacyKeyRefusals;
 use crate::store::{InboxFilter, InboxRow};
 
 const LIMITS: std::ops::RangeInclusive<i64> = 1..=1_000;

@@ -14,18 +14,18 @@ use utoipa::ToSchema;
 
 use super::LegacyError;
 use crate::app::App;
-use crate::domain::field_errors::check_display_name;
-use crate::domain::key::Key;
-use crate::domain::key::KeyText;
-use crate::domain::organization::Organization;
+use crate::domain::access::key::Key;
+use crate::domain::access::key::KeyText;
+use crate::domain::access::realm::Realm;
+use crate::domain::accounts::organization::Organization;
+use crate::domain::form::field_errors::check_display_name;
 use crate::domain::page::Page;
-use crate::domain::realm::Realm;
-use crate::http::body::RequestBody;
-use crate::http::callers::{Newcomer, OrganizationManager};
+use crate::http::admission::callers::{Newcomer, OrganizationManager};
 use crate::http::error::ApiError;
+use crate::http::request::body::RequestBody;
 use crate::keys::api_key::KeyPrefix;
 use crate::routes::keys::REPLACED;
-use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
+use crate::routes::openapi::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::store::{KeyStored, OrganizationWithWebhook, Rotation};
 
 /// Most keys that are listed.

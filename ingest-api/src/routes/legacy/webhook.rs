@@ -12,12 +12,12 @@ use utoipa::ToSchema;
 
 use super::LegacyError;
 use crate::app::App;
-use crate::http::body::RequestBody;
-use crate::http::callers::OrganizationManager;
+use crate::http::admission::callers::OrganizationManager;
 use crate::http::error::ApiError;
-use crate::http::guarded_body::unless_changed;
+use crate::http::request::body::RequestBody;
+use crate::http::request::guarded_body::unless_changed;
 use crate::routes::endpoints::form::check_url;
-use crate::routes::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
+use crate::routes::openapi::refusals::{LegacyFormRefusals, LegacyKeyRefusals};
 use crate::store::Stored;
 
 /// Body of `POST /api/webhook/config`.

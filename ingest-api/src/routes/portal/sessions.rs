@@ -17,16 +17,16 @@ use url::Url;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::field_errors::{FieldErrors, WrongFields, check_range};
-use crate::domain::session::{Capability, PortalSession, SessionId};
-use crate::domain::tenant::TenantStatus;
-use crate::domain::whole;
-use crate::http::body::RequestBody;
-use crate::http::callers::OrganizationManager;
+use crate::domain::access::session::{Capability, PortalSession, SessionId};
+use crate::domain::accounts::tenant::TenantStatus;
+use crate::domain::form::field_errors::{FieldErrors, WrongFields, check_range};
+use crate::domain::form::whole;
+use crate::http::admission::callers::OrganizationManager;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::{PathId, PathIds};
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::{PathId, PathIds};
 use crate::keys::portal::PortalToken;
-use crate::routes::refusals::{FormRefusals, KeyRefusals, NoTenant};
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals, NoTenant};
 use crate::routes::tenants::DELETING;
 
 /// A session lasts a minute to a week.

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::app::App;
-use crate::domain::portal::PortalSettings;
-use crate::http::body::RequestBody;
-use crate::http::callers::OrganizationManager;
+use crate::domain::accounts::portal::PortalSettings;
+use crate::http::admission::callers::OrganizationManager;
 use crate::http::error::{ApiError, Problem};
-use crate::routes::refusals::{FormRefusals, KeyRefusals};
+use crate::http::request::body::RequestBody;
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals};
 
 /// Largest body: the largest picture in base64, and the rest.
 const MAX_BYTES: usize = 128 * 1024;

@@ -11,12 +11,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::portal::PortalSettings;
-use crate::domain::session::Capability;
-use crate::http::callers::Manager;
+use crate::domain::access::session::Capability;
+use crate::domain::accounts::portal::PortalSettings;
+use crate::http::admission::callers::Manager;
+use crate::http::admission::portal::PortalCaller;
 use crate::http::error::{ApiError, Problem};
-use crate::http::portal::PortalCaller;
-use crate::routes::refusals::KeyRefusals;
+use crate::routes::openapi::refusals::KeyRefusals;
 
 /// A portal session, as its page sees it.
 #[derive(Debug, Serialize, ToSchema)]

@@ -11,16 +11,16 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::field_errors::check_range;
-use crate::domain::whole;
-use crate::http::body::RequestBody;
-use crate::http::callers::Manager;
+use crate::domain::form::field_errors::check_range;
+use crate::domain::form::whole;
+use crate::http::admission::callers::Manager;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::PathId;
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::PathId;
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::pull::check_is_pull;
 use crate::routes::pull::lease::{LEASE_SECONDS, default_lease_seconds};
 use crate::routes::pull::leases::Leases;
-use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::store::ExtendedRow;
 
 /// Body of `POST /v1/endpoints/{id}/extend`.

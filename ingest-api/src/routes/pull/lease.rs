@@ -12,17 +12,17 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::field_errors::{FieldErrors, check_range};
+use crate::domain::form::field_errors::{FieldErrors, check_range};
+use crate::domain::form::whole;
 use crate::domain::lease;
-use crate::domain::whole;
-use crate::http::body::RequestBody;
-use crate::http::callers::Manager;
+use crate::http::admission::callers::Manager;
+use crate::http::answers::large_json::LargeJson;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::PathId;
-use crate::http::large_json::LargeJson;
+use crate::http::request::body::RequestBody;
+use crate::http::request::extract::PathId;
+use crate::routes::openapi::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::routes::pull::find_pull;
 use crate::routes::pull::pulled::PulledDelivery;
-use crate::routes::refusals::{FormRefusals, KeyRefusals, NoEndpoint};
 use crate::store::{Pull, PullEndpointRow};
 
 const MAX_DELIVERIES: std::ops::RangeInclusive<i32> = 1..=100;

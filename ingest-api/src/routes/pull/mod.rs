@@ -14,7 +14,7 @@ pub(crate) mod extend;
 use shared::domain::id::EndpointId;
 
 use crate::app::App;
-use crate::domain::realm::Realm;
+use crate::domain::access::realm::Realm;
 use crate::http::error::ApiError;
 use crate::store::PullEndpointRow;
 

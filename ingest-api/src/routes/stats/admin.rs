@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use super::Counted;
 use crate::app::App;
-use crate::http::callers::AdminReader;
+use crate::http::admission::callers::AdminReader;
 use crate::http::error::ApiError;
 use crate::publish::streams::Figures;
-use crate::routes::refusals::AdminRefusals;
+use crate::routes::openapi::refusals::AdminRefusals;
 use crate::store::{BacklogRow, WorkerRow};
 
 /// What goes on in the whole system.

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::realm::Realm;
+use crate::domain::access::realm::Realm;
 use crate::http::error::ApiError;
 use crate::store::{COUNTED_OF_EACH, CountedRow, OutcomeRow, Stretches};
 

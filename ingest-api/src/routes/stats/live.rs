@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{Period, read};
 use crate::app::App;
-use crate::domain::realm::Realm;
-use crate::http::live::{Going, message};
+use crate::domain::access::realm::Realm;
+use crate::http::answers::live::{Going, message};
 use crate::tailing::Seat;
 
 /// How often the figures are told.

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 mod history;
 mod live;
+pub(crate) mod tail;
 
 use std::sync::Arc;
 
@@ -20,12 +21,12 @@ use utoipa::{IntoParams, ToSchema};
 use self::history::{History, Period};
 use self::live::Watching;
 use crate::app::App;
-use crate::domain::realm::Realm;
-use crate::http::callers::Manager;
+use crate::domain::access::realm::Realm;
+use crate::http::admission::callers::Manager;
+use crate::http::answers::live::{CROWDED, EVENT_STREAM, Going, LiveEvent, answer};
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::Params;
-use crate::http::live::{CROWDED, EVENT_STREAM, Going, LiveEvent, answer};
-use crate::routes::refusals::{KeyRefusals, ListRefusals};
+use crate::http::request::extract::Params;
+use crate::routes::openapi::refusals::{KeyRefusals, ListRefusals};
 use crate::store::{EndpointCounts, MAX_COUNTED, RecentRow, TroubledRow, WaitingRow};
 
 /// How many tenants that were refused are named.

@@ -12,12 +12,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::view;
 use crate::app::App;
-use crate::domain::tenant::TenantView;
-use crate::http::callers::OrganizationManager;
+use crate::domain::accounts::tenant::TenantView;
+use crate::http::admission::callers::OrganizationManager;
 use crate::http::error::{ApiError, Problem};
-use crate::http::extract::Params;
+use crate::http::request::extract::Params;
+use crate::routes::openapi::refusals::{KeyRefusals, ListRefusals};
 use crate::routes::page::{ThisPage, limit};
-use crate::routes::refusals::{KeyRefusals, ListRefusals};
 use crate::store::TenantFilter;
 
 /// Which tenants to list.

@@ -12,9 +12,9 @@ use shared::domain::name::Tenant;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::domain::access::realm::Realm;
 use crate::domain::endpoint::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_MS};
-use crate::domain::realm::Realm;
-use crate::store::owners::{Admission, MAX_ENDPOINTS, MAX_ENDPOINTS_IN_ALL, MAX_TENANTS};
+use crate::store::accounts::owners::{Admission, MAX_ENDPOINTS, MAX_ENDPOINTS_IN_ALL, MAX_TENANTS};
 use crate::store::{Result, Store};
 
 /// An endpoint, as it is stored. For a part of the retry policy that is None, the workers' policy holds.

@@ -5,7 +5,7 @@ use shared::domain::id::{EndpointId, EventId, OrgId};
 use time::OffsetDateTime;
 
 use super::EventRow;
-use crate::domain::realm::Realm;
+use crate::domain::access::realm::Realm;
 use crate::store::{Result, Store};
 
 /// One event's delivery to one endpoint.

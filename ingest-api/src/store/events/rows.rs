@@ -10,8 +10,8 @@ use sqlx::{Executor, Postgres};
 use time::OffsetDateTime;
 
 use super::EventFilter;
+use crate::domain::access::realm::Realm;
 use crate::domain::cursor::Cursor;
-use crate::domain::realm::Realm;
 use crate::store::pull::Pull;
 use crate::store::{MAX_PAGE_BYTES, Result, Store};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::{Manners, Sink, with_wrong_clock};
 
-use super::nats::refusals_are_polite;
+use crate::faults::servers::nats::refusals_are_polite;
 use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::Trial;

@@ -6,7 +6,7 @@ use clap::ValueEnum as _;
 use delivery_worker::crash::Point;
 use e2e::{Manners, Replica, STOP_DEADLINE, until};
 
-use super::nats::refusals_are_polite;
+use crate::faults::servers::nats::refusals_are_polite;
 use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::{REPEATED, SETTLE, Trial};

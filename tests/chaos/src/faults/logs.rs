@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use e2e::{Answered, Manners, STOP_DEADLINE};
 use serde_json::Value;
 
-use super::nats::refusals_are_polite;
+use crate::faults::servers::nats::refusals_are_polite;
 use crate::report::{Outcome, Report, Tried, p99};
 use crate::stage::Stage;
 use crate::trial::{SETTLE, Trial, times, times_to_accept};

@@ -1,13 +1,7 @@
 //! The faults, by what they are done to.
 
-pub(crate) mod nats;
-pub(crate) mod power;
 pub(crate) mod services;
-pub(crate) mod postgres;
-pub(crate) mod restore;
 pub(crate) mod keys;
-pub(crate) mod stream;
-pub(crate) mod cluster;
 pub(crate) mod network;
 pub(crate) mod clock;
 pub(crate) mod crash;
@@ -17,6 +11,7 @@ pub(crate) mod receivers;
 pub(crate) mod logs;
 pub(crate) mod releases;
 pub(crate) mod soak;
+pub(crate) mod servers;
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use e2e::{Manners, Replica, STOP_DEADLINE, Sink, Stack};
 use tokio::process::Command;
 
-use super::nats::refusals_are_polite;
+use crate::faults::servers::nats::refusals_are_polite;
 use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::Trial;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::{Manners, STOP_DEADLINE, Shutdown};
 
 use super::Moments;
-use super::nats::refusals_are_polite;
+use crate::faults::servers::nats::refusals_are_polite;
 use crate::report::{Outcome, Tried};
 use crate::stage::Stage;
 use crate::trial::{REPEATED, Trial};

@@ -3,19 +3,16 @@
 mod calls;
 mod capture;
 mod console;
-mod debian;
 mod delivering;
 mod endpoints;
 mod faults;
-mod fetched;
 mod http;
 mod keys;
-mod node;
 mod operating;
-mod python;
 mod reading;
 mod sending;
 mod tenants;
+mod programs;
 
 use e2e::{Setup, World};
 

@@ -1,8 +1,8 @@
 //! Requests with a hundred events, beside requests with one.
 
 use crate::bench::{Bench, Load, Subject};
-use crate::drive::Target;
-use crate::request::Request;
+use crate::client::drive::Target;
+use crate::client::request::Request;
 use crate::site::{Site, SiteOptions};
 
 const NAME: &str = "batch";

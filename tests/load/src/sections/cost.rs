@@ -8,8 +8,8 @@ use anyhow::ensure;
 use serde_json::json;
 
 use crate::bench::{Bench, Measured, median};
-use crate::drive::{self, Driven, Target};
-use crate::ledger::Ledger;
+use crate::client::drive::{self, Driven, Target};
+use crate::client::ledger::Ledger;
 use crate::sink::Sink;
 use crate::site::{Site, SiteOptions};
 use crate::usage::Snapshot;

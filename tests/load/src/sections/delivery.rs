@@ -7,10 +7,10 @@ use anyhow::ensure;
 use serde_json::json;
 
 use crate::bench::{Bench, Measured, curve, median, millis};
-use crate::drive::{self, Driven, Target};
-use crate::ledger::Ledger;
-use crate::request::Request;
-use crate::row::{Latency, Row};
+use crate::client::drive::{self, Driven, Target};
+use crate::client::ledger::Ledger;
+use crate::client::request::Request;
+use crate::report::row::{Latency, Row};
 use crate::sink::Sink;
 use crate::site::{Site, SiteOptions};
 use crate::usage::Snapshot;

@@ -8,9 +8,9 @@ use penstock_local::Service;
 use serde_json::json;
 
 use crate::bench::{Bench, Load, Subject, median};
-use crate::drive::{self, Target};
+use crate::client::drive::{self, Target};
+use crate::client::ledger::Ledger;
 use crate::keys::Keys;
-use crate::ledger::Ledger;
 use crate::seed::{self, Due};
 use crate::sink::Sink;
 use crate::site::{Site, SiteOptions};
@@ -45,7 +45,7 @@ async fn keys(bench: &mut Bench) -> anyhow::Result<()> {
     let many = Arc::new(Keys::create(&site.database, &site.secrets_key, count).await?);
     let target = |keys: Arc<Keys>| Target {
         addresses: site.addresses(),
-        requests: vec![crate::request::Request::single(keys.get(0), "load.sent")],
+        requests: vec![crate::client::request::Request::single(keys.get(0), "load.sent")],
         keys: Some(keys),
         connections: 64,
     };

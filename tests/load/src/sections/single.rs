@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use penstock_local::NatsSync;
 
 use crate::bench::{Bench, Load, Measured, Subject};
+use crate::client::drive::Target;
 use crate::control::Control;
-use crate::drive::Target;
 use crate::site::{Site, SiteOptions};
 use crate::usage::Watched;
 

@@ -1,7 +1,7 @@
 //! One organisation's events over several streams of a cluster of three nats-servers, each with its own leader.
 
 use crate::bench::{Bench, Load, Subject};
-use crate::drive::Target;
+use crate::client::drive::Target;
 use crate::site::{Site, SiteOptions};
 
 const NAME: &str = "streams";

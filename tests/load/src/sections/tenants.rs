@@ -10,9 +10,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use crate::bench::{Bench, Measured, median, millis};
-use crate::drive::{self, Target};
-use crate::ledger::Ledger;
-use crate::request::{FIRST_NUMBER, Request};
+use crate::client::drive::{self, Target};
+use crate::client::ledger::Ledger;
+use crate::client::request::{FIRST_NUMBER, Request};
 use crate::seed;
 use crate::sink::Sink;
 use crate::site::{Site, SiteOptions};

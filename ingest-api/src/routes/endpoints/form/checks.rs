@@ -11,9 +11,9 @@ use url::Url;
 
 use super::EndpointForm;
 use crate::domain::endpoint::is_https;
-use crate::domain::field::Field;
-use crate::domain::field_errors::{FieldErrors, check_range};
-use crate::routes::endpoints::retry::RetryForm;
+use crate::domain::form::field::Field;
+use crate::domain::form::field_errors::{FieldErrors, check_range};
+use crate::routes::endpoints::form::retry::RetryForm;
 use crate::routes::endpoints::stored::Opened;
 
 const MAX_URL_BYTES: usize = 2_048;

@@ -11,7 +11,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::{node, skip};
+use crate::programs::node;
+use crate::skip;
 
 /// What drives the browser, and what looks for barriers in its pages.
 const PACKAGES: [&str; 2] = ["playwright-core@1.65.1", "axe-core@4.14.1"];
@@ -34,10 +35,10 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    /// Runs a script of this folder. None, and loudly, where there is no browser and none can be installed.
+    /// Runs a script of `scripts/`. None, and loudly, where there is no browser and none can be installed.
     pub(super) async fn run(script: &str, arguments: &[&str]) -> Option<Self> {
         let (program, modules) = installed().await?;
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/penstock/console");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/penstock/console/scripts");
         let mut child = Command::new("node")
             .arg(folder.join(script))
             .args(arguments)

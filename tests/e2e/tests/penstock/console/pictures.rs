@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 static SCRIPTS: [&str; 4] = [
-    include_str!("console.cjs"),
-    include_str!("forms.cjs"),
-    include_str!("figures.cjs"),
-    include_str!("portal.cjs"),
+    include_str!("scripts/console.cjs"),
+    include_str!("scripts/forms.cjs"),
+    include_str!("scripts/figures.cjs"),
+    include_str!("scripts/portal.cjs"),
 ];
 
 /// What stands between `before` and `after`, each time.

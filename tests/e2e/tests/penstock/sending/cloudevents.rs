@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use shared::domain::id::EventId;
 use tokio::process::Command;
 
-use crate::{node, python, setup};
+use crate::programs::{node, python};
+use crate::setup;
 
 /// The SDK renders the event; its own batch mode is broken, so a batch is what the specification says it is: a
 /// JSON array of structured events. Prints one line a request: status, blank, body.

@@ -15,7 +15,8 @@ use shared::secret::{SecretsKey, SigningSecret};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::{python, setup};
+use crate::programs::python;
+use crate::setup;
 
 /// 32 bytes in base64.
 const SECRETS_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";

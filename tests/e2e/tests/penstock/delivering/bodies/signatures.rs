@@ -7,7 +7,8 @@ use tokio::process::Command;
 
 use crate::calls::{call, json};
 use crate::capture::{Capture, Captured, output};
-use crate::{node, python, setup};
+use crate::programs::{node, python};
+use crate::setup;
 
 /// Says of a body, and of the same body with one byte more, whether the library takes it.
 const IN_PYTHON: &str = r#"

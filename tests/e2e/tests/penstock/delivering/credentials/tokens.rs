@@ -14,7 +14,8 @@ use crate::calls::{call, json, send};
 use crate::capture::{Capture, free_port};
 use crate::delivering::egress::proxies::{Proxy, attempts, one, tinyproxy};
 use crate::delivering::egress::until_put_off;
-use crate::{node, setup};
+use crate::programs::node;
+use crate::setup;
 
 const PACKAGE: &str = "oauth2-mock-server@9.3.0";
 

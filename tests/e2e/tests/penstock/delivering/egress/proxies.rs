@@ -11,7 +11,8 @@ use tokio::process::{Child, Command};
 
 use super::{put_off, until_put_off};
 use crate::capture::{Capture, free_port};
-use crate::{debian, python, setup};
+use crate::programs::{debian, python};
+use crate::setup;
 
 /// Debian's tinyproxy; nothing, and loudly, where apt has none.
 pub(crate) async fn tinyproxy() -> Option<PathBuf> {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::python;
+use crate::programs::python;
 
 /// What every answer is checked for. Whether a valid request may be refused (for a URL that is no public address, say) is
 /// more than a schema can say, so that is not checked.

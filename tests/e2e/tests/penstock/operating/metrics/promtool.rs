@@ -9,7 +9,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::calls::{request, status};
-use crate::{debian, setup};
+use crate::programs::debian;
+use crate::setup;
 
 /// What `promtool check metrics` makes of a text.
 async fn check(promtool: &Path, text: &str) -> Output {

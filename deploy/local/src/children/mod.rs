@@ -1,0 +1,8 @@
+//! Child processes, and what they need of this machine.
+
+pub(super) mod process;
+pub(super) mod spawn;
+pub(super) mod exec;
+pub(super) mod supervise;
+pub(super) mod ports;
+pub(super) mod host;

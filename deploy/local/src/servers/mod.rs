@@ -1,0 +1,9 @@
+//! nats-server and Postgres: where they come from, and how they are started.
+
+pub(super) mod nats;
+pub(super) mod postgres;
+pub(super) mod cluster;
+pub(super) mod template;
+pub(super) mod scram;
+pub(super) mod binaries;
+pub(super) mod version;

@@ -1,0 +1,10 @@
+//! Organisations and their tenants, and what is set and counted for them.
+
+pub mod limit;
+pub(crate) mod maximum;
+pub(crate) mod organization;
+pub(crate) mod tenant;
+pub(crate) mod portal;
+pub(crate) mod quota;
+pub(crate) mod usage;
+pub(crate) mod audit;

@@ -1,0 +1,6 @@
+//! The client that sends events, and what it remembers of them.
+
+pub(super) mod connection;
+pub(super) mod drive;
+pub(super) mod request;
+pub(super) mod ledger;

@@ -1,4 +1,5 @@
-//! Which file imports which: no crate has a circle, and the ingest API's folders import only what stands below them.
+//! Which file imports which: no crate has a circle, and the ingest API's folders import only what stands below them. And how
+//! many stand side by side.
 //!
 //! Read from the sources' paths, tests left out. What a file imports from the first file of its own folder does not count.
 
@@ -25,6 +26,9 @@ const BELOW: [(&str, &str); 10] = [
 
 /// Those of them that know HTTP.
 const WITH_HTTP: [&str; 2] = ["app", "http"];
+
+/// Most modules of a folder: a reader takes in no more at a glance.
+const MOST_IN_A_FOLDER: usize = 18;
 
 /// The files of a crate by module path, each with the modules that it imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
@@ -132,13 +136,41 @@ fn is_circle(imports: &Imports, way: &mut Vec<String>, done: &mut BTreeSet<Strin
     false
 }
 
+/// The folders of the workspace's crates.
+fn crates() -> Vec<String> {
+    let manifest = read(&workspace().join("Cargo.toml"));
+    let members = manifest.split_once("members = [").map(|(_, rest)| rest);
+    let members = members
+        .and_then(|rest| rest.split(']').next())
+        .expect("a workspace has members");
+    members.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_folder_is_crowded() {
+    for name in crates() {
+        let sources = sources(&name);
+        let mut folders: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for module in sources
+            .keys()
+            .filter(|module| !["lib", "main"].contains(&module.as_str()))
+        {
+            let names: Vec<_> = module.split("::").collect();
+            for depth in 0..names.len() {
+                let folder = folders.entry(names[..depth].join("::")).or_default();
+                folder.insert(names[depth]);
+            }
+        }
+        for (folder, modules) in folders {
+            assert!(modules.len() <= MOST_IN_A_FOLDER, "{name}, {folder}: {modules:?}");
+        }
+    }
+}
+
 #[test]
 fn no_crate_imports_in_a_circle() {
-    let manifest = read(&workspace().join("Cargo.toml"));
-    let (_, members) = manifest.split_once("members = [").unwrap();
-    let (members, _) = members.split_once(']').unwrap();
-    for name in members.split('"').skip(1).step_by(2) {
-        let (imports, mut done) = (imports(&sources(name)), BTreeSet::new());
+    for name in crates() {
+        let (imports, mut done) = (imports(&sources(&name)), BTreeSet::new());
         for file in imports.keys() {
             let mut way = vec![file.clone()];
             let circle = is_circle(&imports, &mut way, &mut done);

@@ -10,12 +10,12 @@ pub(crate) fn describe() {
     shared::process::metric_names::describe();
     describe_counter!(
         "penstock_http_requests_total",
-        "Requests by route, method and status."
+        "Requests by route, method and status; 499 when the client has gone before it had an answer."
     );
     describe_histogram!(
         "penstock_http_request_duration_seconds",
         Unit::Seconds,
-        "Time from a request's headers to its answer."
+        "Time from a request's headers to its answer, or until the client has gone."
     );
     describe_memory();
     describe_counter!(

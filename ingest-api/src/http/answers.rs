@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderValue, Method, Response, Uri};
+use axum::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use pin_project_lite::pin_project;
 use shared::server::Arrival;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::http::metrics::HttpMetrics;
-use crate::http::request_ids::{Ids, X_REQUEST_ID, log_refusal};
+use crate::http::request_ids::{Ids, X_REQUEST_ID, log_client_gone, log_refusal};
 
 /// What all requests share.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct Answering<F> {
         started: Instant,
-        // Some until there is an answer, which it is moved into: a copy costs an allocation.
+        // Some until there is an answer, into which it is moved: a copy costs an allocation.
         id: Option<HeaderValue>,
         method: Method,
         uri: Uri,
@@ -93,6 +93,23 @@ pin_project! {
         #[pin]
         answer: F,
     }
+
+    impl<F> PinnedDrop for Answering<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Some(id) = this.id.take() {
+                let route = this.route.as_ref().map(MatchedPath::as_str);
+                let status = client_gone();
+                this.kept.metrics.record(route, this.method, status, this.started.elapsed());
+                log_client_gone(&id, this.method, route, this.uri.path());
+            }
+        }
+    }
+}
+
+/// What a request counts as whose client has gone before there was an answer: nginx's status for it, which is never sent.
+fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).expect("it has three digits")
 }
 
 impl<F, B, E> Future for Answering<F>

@@ -1,4 +1,4 @@
-//! Each request's id, and a log line for each that is refused.
+//! Each request's id, and a log line for each that is refused or given up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -97,6 +97,18 @@ pub(crate) fn log_refusal<B>(
         reason = extensions.get::<Reason>().map(|reason| &*reason.0),
         left_out,
         "refused a request"
+    );
+}
+
+/// Logs, within the limit of refusals, that a client has gone before it had an answer. What it asked for may have been done.
+pub(crate) fn log_client_gone(id: &HeaderValue, method: &Method, route: Option<&str>, path: &str) {
+    let Some(left_out) = REFUSED.pass() else { return };
+    tracing::info!(
+        request_id = id.to_str().unwrap_or_default(),
+        method = method.as_str(),
+        path = shown(route, path),
+        left_out,
+        "a client has gone before it had an answer"
     );
 }
 

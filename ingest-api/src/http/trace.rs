@@ -60,9 +60,9 @@ impl Publishing {
     ///
     /// # Errors
     /// [`PublishError`].
-    pub(crate) async fn until_stored(self, enqueued: Enqueued) -> Result<(), PublishError> {
+    pub(crate) async fn until_stored(mut self, enqueued: Enqueued) -> Result<(), PublishError> {
         let outcome = enqueued.stored().await;
-        if let Some(mut span) = self.0 {
+        if let Some(mut span) = self.0.take() {
             if let Err(error) = outcome {
                 span.set("error.type", error.code());
                 span.fail(error.code());
@@ -70,6 +70,21 @@ impl Publishing {
             span.end();
         }
         outcome
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        end_unanswered(&mut self.0);
+    }
+}
+
+/// Ends the span of a request whose client has gone. Its events may be stored and delivered all the same, and their spans name this
+/// one.
+fn end_unanswered(span: &mut Option<Span>) {
+    if let Some(mut span) = span.take() {
+        span.fail("the client has gone");
+        span.end();
     }
 }
 
@@ -160,6 +175,12 @@ pin_project! {
         span: Option<Span>,
         #[pin]
         answer: F,
+    }
+
+    impl<F> PinnedDrop for Tracing<F> {
+        fn drop(this: Pin<&mut Self>) {
+            end_unanswered(this.project().span);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::calls::{request, status};
+use crate::faults::held_up::{lock, until_waits};
 use crate::setup;
 
 fn lines(service: &Service, text: &str) -> Vec<String> {
@@ -84,6 +85,31 @@ async fn the_line_of_a_wrong_form_names_its_fields_and_holds_no_value() {
     let line = until_logged(ingest, "a-wrong-form").await;
     assert!(line.contains(r#"reason="wrong: auth""#), "{line}");
     assert!(!ingest.log().contains("canary-79"), "a secret is logged");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_before_it_has_an_answer_is_logged_and_counted() {
+    let world = crate::world().await;
+    let organization = world.organization().await;
+    let endpoints = lock(&world, "lock table endpoints").await;
+    let list = request(&world, 0, Method::GET, "/v1/endpoints", &organization.key);
+    let list = list.header("x-request-id", "its-client-goes");
+    tokio::select! {
+        answer = list.send() => panic!("it waits for a lock: {answer:?}"),
+        _ = until_waits(&world, "ingest-api") => {}
+    }
+    let line = until_logged(world.stack().ingest(0), "its-client-goes").await;
+    for part in [
+        "a client has gone before it had an answer",
+        r#"method="GET""#,
+        r#"path="/v1/endpoints""#,
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    let series = r#"penstock_http_requests_total{route="/v1/endpoints",method="GET",status="499"}"#;
+    assert_eq!(world.metric(0, series).await, 1);
+    endpoints.rollback().await.expect("Postgres runs");
     world.finish().await;
 }
 

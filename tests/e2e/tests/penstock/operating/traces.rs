@@ -164,6 +164,29 @@ async fn a_batch_is_one_request_with_spans_for_each_of_its_events() {
 }
 
 #[tokio::test]
+async fn a_request_whose_client_goes_before_its_answer_has_its_spans() {
+    let collector = Collector::start().await;
+    let mut world = traced(&collector.url()).start().await;
+    let organization = world.organization().await;
+    let producer = world.producer(&organization);
+    producer.send(&Event::new("a", "1")).await;
+    world.stack_mut().nats_mut().signal(Signal::SIGSTOP).unwrap();
+    let request = producer.post_event(Event::new("a", "2").body());
+    let answer = request.timeout(Duration::from_millis(300)).send().await;
+    assert!(answer.is_err(), "NATS hangs: {answer:?}");
+    for name in ["POST /v1/events", "publish event"] {
+        let spans = collector.wait_for(name, 2).await;
+        assert_eq!(
+            spans.iter().filter(|span| span.has_failed).count(),
+            1,
+            "{spans:?}"
+        );
+    }
+    world.stack_mut().nats_mut().signal(Signal::SIGCONT).unwrap();
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_trace_that_is_not_recorded_goes_on_as_one_that_is_not() {
     let collector = Collector::start().await;
     let setup = traced(&collector.url())

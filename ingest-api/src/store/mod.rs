@@ -54,6 +54,10 @@ type Result<T> = std::result::Result<T, sqlx::Error>;
 /// Connections for changes of keys.
 const KEY_CHANGES: u32 = 2;
 
+/// A change may become visible this long after the time that it bears. Its transaction has several statements, each with a time
+/// limit, and a commit, which may wait for a standby or a slow disk.
+pub(crate) const LATE_COMMIT: Duration = Duration::from_secs(40);
+
 /// How long a request waits beyond the time limit of its statement: for a connection, and for the end of the statement.
 const MARGIN: Duration = Duration::from_secs(5);
 

@@ -9,13 +9,10 @@ use crate::domain::accounts::limit::Limit;
 use crate::keys::moment::Moment;
 use crate::limits::limiter::AccountId;
 use crate::limits::tenants::TenantLimits;
-use crate::store::Store;
+use crate::store::{LATE_COMMIT, Store};
 
 /// Pause between two looks for changes.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// A change may be committed this long after the time that it bears.
-const LATE: Duration = Duration::from_secs(10);
 
 /// Reads all limits, and then those that were changed, until the stop.
 pub(crate) async fn follow(
@@ -28,7 +25,7 @@ pub(crate) async fn follow(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let asked_at = Moment::now();
-        let within = read_at.map(|read_at| read_at.elapsed() + LATE);
+        let within = read_at.map(|read_at| read_at.elapsed() + LATE_COMMIT);
         // Where none has a limit, none can have lost it. So tenants that are made by the thousand are not read.
         match store.tenant_limits(within, !limits.is_empty()).await {
             Ok(read) => {

@@ -16,13 +16,10 @@ use crate::domain::access::session::{PortalSession, SessionId, TenantMark};
 use crate::keys::error::KeyError;
 use crate::keys::moment::Moment;
 use crate::keys::single_flight::Failure;
-use crate::store::{EndedRow, Store};
+use crate::store::{EndedRow, LATE_COMMIT, Store};
 
 /// How long what was read is good for.
 const FRESH: Duration = Duration::from_millis(400);
-
-/// An end may be committed this long after the time that it bears.
-const LATE: Duration = Duration::from_secs(10);
 
 /// The ended sessions, as Postgres had them when it was last asked.
 #[derive(Debug)]
@@ -98,7 +95,7 @@ where
             failure.share(waits_since)?;
         }
         let asked_at = Moment::now();
-        let within = known.read_at.map(|read_at| read_at.elapsed() + LATE);
+        let within = known.read_at.map(|read_at| read_at.elapsed() + LATE_COMMIT);
         match read(within).await.map_err(KeyError::from) {
             Ok(rows) => known.take(rows, UnixMicros::now()),
             Err(error) => {

@@ -16,12 +16,14 @@ use crate::keys::cache::KeyChange;
 use crate::keys::changes::hearing::Span;
 use crate::keys::changes::markers::{Markers, Returned};
 use crate::keys::moment::Moment;
-use crate::store::Store;
+use crate::store::{LATE_COMMIT, Store};
 
-/// How often Postgres is asked for changes, and how far back. A change holds a time before its commit, so only half of
-/// that stretch is known for certain. A replica without an answer for that long asks about all its keys.
+/// How often Postgres is asked for changes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-const LOOK_BACK: Duration = Duration::from_secs(10);
+
+/// How far back it is asked. A change holds a time before its commit, so only half of that stretch is known for certain. A replica
+/// without an answer for that long asks about all its keys.
+const LOOK_BACK: Duration = LATE_COMMIT;
 
 impl KeyChanges {
     /// Drops changed keys from memory, until the stop.

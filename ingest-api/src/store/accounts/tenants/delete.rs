@@ -40,7 +40,6 @@ impl Store {
             tenant.as_str(),
         );
         let keys = keys.fetch_all(&mut *transaction).await?;
-        end_all(&mut transaction, org_id, tenant).await?;
         lock_endpoints(&mut transaction, org_id, tenant).await?;
         sqlx::query!(
             "with deleted as (
@@ -55,6 +54,8 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
+        // Last: replicas look for it by its time, and only some time back.
+        end_all(&mut transaction, org_id, tenant).await?;
         transaction.commit().await?;
         Ok(Some(keys))
     }

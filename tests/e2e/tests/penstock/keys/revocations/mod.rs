@@ -45,6 +45,20 @@ async fn a_revoked_key_is_refused_by_every_replica_within_a_second() {
 
 #[tokio::test]
 async fn a_key_whose_revocation_was_never_signalled_is_refused_within_a_second() {
+    let revoke = "update api_keys set revoked_at = now() where id = $1";
+    is_refused_after("set local session_replication_role = 'origin'", revoke).await;
+}
+
+/// As when its commit has waited for a standby: what was changed bears the time of its statement.
+#[tokio::test]
+async fn a_key_whose_revocation_was_committed_late_is_refused_within_a_second() {
+    let revoke =
+        "update api_keys set revoked_at = now(), changed_at = now() - interval '15 seconds' where id = $1";
+    is_refused_after("set local session_replication_role = 'replica'", revoke).await;
+}
+
+/// Revokes a key behind the API's back, with or without the trigger that writes the time, and sees that both replicas refuse it.
+async fn is_refused_after(triggers: &'static str, revoke: &'static str) {
     let world = two_replicas().await;
     let owner = world.organization().await.key;
     let made = make(&world, &owner, &json!({"name": "a", "scopes": ["ingest"]})).await;
@@ -52,8 +66,12 @@ async fn a_key_whose_revocation_was_never_signalled_is_refused_within_a_second()
     for index in 0..2 {
         assert_eq!(tried(&world, index, key).await, 404);
     }
-    let query = sqlx::query("update api_keys set revoked_at = now() where id = $1");
-    query.bind(id).execute(world.database()).await.unwrap();
+    let mut transaction = world.database().begin().await.expect("Postgres runs");
+    let set = sqlx::query(triggers).execute(&mut *transaction).await;
+    set.expect("a superuser may");
+    let revoked = sqlx::query(revoke).bind(id).execute(&mut *transaction).await;
+    revoked.expect("Postgres runs");
+    transaction.commit().await.expect("Postgres runs");
     let revoked = Instant::now();
     let times = (0..2).map(|index| last_admitted(&world, index, key, revoked));
     let times = join_all(times).await;

@@ -1,4 +1,6 @@
 //! What a request proves itself with: signatures, credentials and tokens.
+//!
+//! Imports of `send` the client and the look-ups, with which tokens are fetched.
 
 pub mod sign;
 pub(crate) mod schemes;

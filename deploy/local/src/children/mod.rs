@@ -1,4 +1,6 @@
 //! Child processes, and what they need of this machine.
+//!
+//! Imports the lines that tell of progress.
 
 pub(super) mod process;
 pub(super) mod spawn;

@@ -1,4 +1,6 @@
 //! nats-server and Postgres: where they come from, and how they are started.
+//!
+//! Imports `children`, the data folder and the options.
 
 pub(super) mod nats;
 pub(super) mod postgres;

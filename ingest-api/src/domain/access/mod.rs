@@ -1,4 +1,6 @@
 //! Who asks, and what they may do.
+//!
+//! Imports `accounts`.
 
 pub(crate) mod key;
 pub(crate) mod grant;

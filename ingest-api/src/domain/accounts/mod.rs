@@ -1,4 +1,6 @@
 //! Organisations and their tenants, and what is set and counted for them.
+//!
+//! Imports `form` and cursors.
 
 pub mod limit;
 pub(crate) mod maximum;

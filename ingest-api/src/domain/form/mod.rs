@@ -1,4 +1,6 @@
 //! How values are written in requests.
+//!
+//! Imports nothing else of this crate.
 
 pub(crate) mod field;
 pub(crate) mod field_errors;

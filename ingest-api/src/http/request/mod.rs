@@ -1,4 +1,6 @@
 //! How a request is read: its headers, its body, and the memory that bodies take.
+//!
+//! Imports `app`, `domain`, `event`, and of `http` admission, errors and traces.
 
 pub(crate) mod body;
 pub(crate) mod body_limits;

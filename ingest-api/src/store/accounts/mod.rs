@@ -1,4 +1,6 @@
 //! Organisations and their tenants, the keys and sessions of both, and what they have used.
+//!
+//! Imports `domain`, and the pools of `store`.
 
 pub(super) mod organizations;
 pub(super) mod owners;

@@ -1,4 +1,6 @@
 //! What goes on in a realm, and who works.
+//!
+//! Imports `domain`, and the pools of `store`.
 
 pub(super) mod stats;
 pub(super) mod history;

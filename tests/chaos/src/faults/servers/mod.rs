@@ -1,4 +1,6 @@
 //! Faults of nats-server, Postgres, and what they run on.
+//!
+//! Imports the stage on which faults happen, and the machine.
 
 pub(crate) mod cluster;
 pub(crate) mod nats;

@@ -1,7 +1,8 @@
 //! `cargo dev`: a stack to play with, until Ctrl-C.
 
-pub(super) mod demo;
-pub(super) mod receiver;
+mod demo;
+mod receiver;
+mod supervise;
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,8 @@ use anyhow::Context;
 use nix::unistd::geteuid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::supervise::supervise;
 use crate::children::process::Process;
-use crate::children::supervise::supervise;
 use crate::folder::DataFolder;
 use crate::options::StackOptions;
 use crate::say::say;

@@ -5,6 +5,5 @@
 pub(super) mod process;
 pub(super) mod spawn;
 pub(super) mod exec;
-pub(super) mod supervise;
 pub(super) mod ports;
 pub(super) mod host;
